@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef ARGS_H
+#define ARGS_H
+
+/*
+ * Command line words and options, described by rows
+ *
+ * An option is one row: getopt, the help text and the verb's code all use the same one.
+ */
+
+#include <stddef.h>
+
+#define ARGS_MAX_OPTIONS 12 /* of one verb, and of the global ones */
+#define ARGS_MAX_WORDS   4
+
+struct args_option {
+        const char *name;  /* of the long form; NULL ends a list */
+        char letter;       /* of the short form, or 0 */
+        const char *value; /* what stands for its value in the help; NULL: takes none */
+        const char *text;  /* one line of help */
+};
+
+/* What was given. Everything is borrowed from argv. */
+struct args {
+        const char
+                *globals[ARGS_MAX_OPTIONS]; /* by the row's index; NULL: not given; "" for a flag */
+        const char *options[ARGS_MAX_OPTIONS];
+        char **words;
+        int n_words;
+};
+
+/*
+ * Parses argv[1] and on. With @options NULL it stops at the first word (the verb) and leaves it and
+ * the rest in a->words. Else options and words may come in any order, and `--` ends the options.
+ * What @a holds already stays unless it is given again.
+ *
+ * Returns NULL, or what is wrong, which the caller frees (or a constant when memory is out: compare
+ * with args_no_memory).
+ */
+char *args_parse(int argc, char **argv, const struct args_option *globals,
+                 const struct args_option *options, struct args *a);
+
+extern char args_no_memory[];
+
+#endif

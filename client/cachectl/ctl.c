@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * One run of cachectl
+ *
+ * Every failure is reported here, in one form: "cachectl: VERB: what", on stderr, and the exit
+ * status follows from the code alone. The status of each of the daemon's answers stands in
+ * proto/status.def.
+ *
+ * Texts that come from the daemon or from another client are shown with control characters
+ * replaced: they could steer the terminal.
+ */
+
+#include "ctl.h"
+
+#include "output.h"
+#include "units.h"
+#include "utf8.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CACHE_NAME_MAX 128
+
+static void note(struct ctl *ctl, const char *format, va_list ap)
+        __attribute__((format(printf, 2, 0)));
+
+static void note(struct ctl *ctl, const char *format, va_list ap)
+{
+        char *text = NULL;
+
+        if (vasprintf(&text, format, ap) < 0)
+                text = NULL;
+        fprintf(stderr, "cachectl: %s%s", ctl->verb ? ctl->verb : "", ctl->verb ? ": " : "");
+        output_text(stderr, text ? text : "out of memory");
+        fputc('\n', stderr);
+        free(text);
+}
+
+void ctl_note(struct ctl *ctl, const char *format, ...)
+{
+        va_list ap;
+
+        va_start(ap, format);
+        note(ctl, format, ap);
+        va_end(ap);
+}
+
+int ctl_usage(struct ctl *ctl, const char *format, ...)
+{
+        va_list ap;
+
+        va_start(ap, format);
+        note(ctl, format, ap);
+        va_end(ap);
+        fprintf(stderr, "See `cachectl %s%s--help`.\n", ctl->verb ? ctl->verb : "",
+                ctl->verb ? " " : "");
+        return EXIT_USAGE;
+}
+
+int ctl_no_memory(struct ctl *ctl)
+{
+        ctl_note(ctl, "out of memory");
+        return EXIT_REFUSED;
+}
+
+static int exit_status(int code)
+{
+        switch (code) {
+#define STATUS(number, name, status, meaning)                                                      \
+        case number:                                                                               \
+                return status;
+#include "proto/status.def"
+#undef STATUS
+        case CACHED_ERR_USAGE:
+                return EXIT_USAGE;
+        case CACHED_ERR_NOMEM:
+                return EXIT_REFUSED;
+        default:
+                return code < 64 ? EXIT_REFUSED : EXIT_UNREACHABLE;
+        }
+}
+
+static void report_unreachable(struct ctl *ctl, int code, const char *why)
+{
+        ctl_note(ctl, "%s", why);
+        if (code == CACHED_ERR_UNREACHABLE)
+                fputs("Start one with `cached`, or as a service with `systemctl start cached`. If "
+                      "it\n"
+                      "listens elsewhere, name its socket with --socket or in $CACHED_SOCKET.\n",
+                      stderr);
+}
+
+int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char *missing)
+{
+        const char *why = reply ? cached_reply_error(reply) : NULL;
+        int status = exit_status(code);
+
+        if (!why || !*why)
+                why = cached_strerror(code);
+        if (code == CACHED_NOT_FOUND)
+                ctl_note(ctl, "not found: %s", missing);
+        else if (status == EXIT_NOT_FOUND)
+                ctl_note(ctl, "not stored: %s", why);
+        else if (status == EXIT_UNREACHABLE)
+                report_unreachable(ctl, code, why);
+        else if (status == EXIT_REFUSED && code < 64)
+                ctl_note(ctl, "the daemon refused: %s", why);
+        else if (status != EXIT_DONE)
+                ctl_note(ctl, "%s", why);
+        return status;
+}
+
+int ctl_connect(struct ctl *ctl)
+{
+        cached_options *o = cached_options_new();
+        int r = o ? CACHED_OK : CACHED_ERR_NOMEM;
+
+        if (r == CACHED_OK && ctl->socket)
+                r = cached_options_set_socket(o, ctl->socket);
+        if (r == CACHED_OK && ctl->realm)
+                r = cached_options_set_realm(o, ctl->realm);
+        if (r == CACHED_OK)
+                r = cached_options_set_client_name(o, "cachectl");
+        if (r == CACHED_OK)
+                r = cached_options_set_timeout_ms(o, ctl->timeout_ms);
+        if (r == CACHED_OK)
+                r = cached_new(o, &ctl->client);
+        cached_options_free(o);
+        if (r == CACHED_OK)
+                r = cached_connect(ctl->client, &ctl->hello);
+        return ctl_result(ctl, r, ctl->hello, "no such realm");
+}
+
+void ctl_done(struct ctl *ctl)
+{
+        cached_reply_free(ctl->hello);
+        cached_free(ctl->client);
+        ctl->hello = NULL;
+        ctl->client = NULL;
+}
+
+int ctl_check_cache(struct ctl *ctl, const char *name)
+{
+        size_t n = strlen(name);
+
+        if (n == 0)
+                return ctl_usage(ctl, "CACHE is empty: a cache's name has 1 to %d bytes",
+                                 CACHE_NAME_MAX);
+        if (n > CACHE_NAME_MAX)
+                return ctl_usage(ctl, "CACHE is longer than %d bytes", CACHE_NAME_MAX);
+        if (!utf8_is_name(name, n))
+                return ctl_usage(ctl, "CACHE is not UTF-8 text, or has control characters in it");
+        return EXIT_DONE;
+}
+
+int ctl_parse_key(struct ctl *ctl, const char *text, struct key *ret)
+{
+        const char *wrong = key_parse(text, ret);
+
+        return wrong ? ctl_usage(ctl, "KEY '%s': %s", text, wrong) : EXIT_DONE;
+}
+
+int ctl_parse_ttl(struct ctl *ctl, const char *option, const char *text, uint64_t *ret_ms)
+{
+        const char *wrong;
+        uint64_t ms;
+
+        wrong = units_parse_duration_ms(text, &ms);
+        if (wrong)
+                return ctl_usage(ctl, "--%s '%s': %s; " UNITS_DURATION_HINT, option, text, wrong);
+        if (ms < TTL_MIN_MS || ms > TTL_MAX_MS)
+                return ctl_usage(ctl, "--%s '%s': a ttl is 1ms to 3650d", option, text);
+        *ret_ms = ms;
+        return EXIT_DONE;
+}
+
+int ctl_parse_size(struct ctl *ctl, const char *option, const char *text, uint64_t *ret)
+{
+        const char *wrong = units_parse_size(text, ret);
+
+        return wrong ? ctl_usage(ctl, "--%s '%s': %s; " UNITS_SIZE_HINT, option, text, wrong)
+                     : EXIT_DONE;
+}
+
+int ctl_parse_count(struct ctl *ctl, const char *option, const char *text, uint64_t max,
+                    uint64_t *ret)
+{
+        const char *wrong;
+        uint64_t n;
+
+        wrong = units_parse_count(text, &n);
+        if (wrong)
+                return ctl_usage(ctl, "--%s '%s': %s; a number is expected", option, text, wrong);
+        if (n > max)
+                return ctl_usage(ctl, "--%s '%s': it is larger than %" PRIu64, option, text, max);
+        *ret = n;
+        return EXIT_DONE;
+}

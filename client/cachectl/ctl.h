@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CTL_H
+#define CTL_H
+
+/*
+ * One run of cachectl: its connection, and how it tells people what went wrong
+ */
+
+#include "key.h"
+
+#include <cached.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Scripts rely on these numbers. */
+enum {
+        EXIT_DONE = 0,
+        EXIT_NOT_FOUND = 1,
+        EXIT_USAGE = 2,
+        EXIT_UNREACHABLE = 3,
+        EXIT_REFUSED = 4,
+};
+
+#define TTL_MIN_MS UINT64_C(1)
+#define TTL_MAX_MS (UINT64_C(3650) * 86400 * 1000)
+
+struct ctl {
+        const char *verb; /* of the messages; NULL before it is known */
+        bool json;
+        const char *socket; /* as given with --socket, or NULL */
+        const char *realm;
+        uint32_t timeout_ms;
+        cached *client;
+        cached_reply *hello; /* the daemon's, once connected */
+        bool stdout_closed;  /* the reader of our output went away: be quiet and stop */
+};
+
+/* Connects. Returns an exit status; anything but EXIT_DONE was reported. */
+int ctl_connect(struct ctl *ctl);
+void ctl_done(struct ctl *ctl);
+
+/* Reports @code unless it is CACHED_OK, and returns the exit status that it stands for. @missing
+ * says what was not found ("no such cache"), for CACHED_NOT_FOUND. */
+int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char *missing);
+
+/* "cachectl: VERB: …" on stderr. */
+void ctl_note(struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The same with a pointer to --help; returns EXIT_USAGE. */
+int ctl_usage(struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Reports that memory ran out; returns EXIT_REFUSED. */
+int ctl_no_memory(struct ctl *ctl);
+
+/* Words and option values that many verbs take; EXIT_DONE, or EXIT_USAGE after reporting. */
+int ctl_check_cache(struct ctl *ctl, const char *name);
+int ctl_parse_key(struct ctl *ctl, const char *text, struct key *ret);
+int ctl_parse_ttl(struct ctl *ctl, const char *option, const char *text, uint64_t *ret_ms);
+int ctl_parse_size(struct ctl *ctl, const char *option, const char *text, uint64_t *ret);
+int ctl_parse_count(struct ctl *ctl, const char *option, const char *text, uint64_t max,
+                    uint64_t *ret);
+
+#endif

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The fields of a reply
+ *
+ * Field names are those of proto/cached.proto and stay; labels and the form of values for people
+ * may change. In JSON durations, sizes and counts are plain integers in the unit that the name
+ * says, and a field is always there: null says that there is no limit, or no end.
+ */
+
+#include "fields.h"
+
+#include "output.h"
+#include "units.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+const struct field fields_policy[] = {
+        {"ttl_ms", FIELD_OPTIONAL_MS, "ttl", "never expires"},
+        {"max_entries", FIELD_OPTIONAL_COUNT, "max entries", "not limited"},
+        {"max_bytes", FIELD_OPTIONAL_BYTES, "max bytes", "not limited"},
+        {NULL},
+};
+
+const struct field fields_pinned[] = {{"pinned", FIELD_BOOL, "pinned"}, {NULL}};
+
+const struct field fields_cache_stats[] = {
+        {"entries", FIELD_COUNT, "entries"},
+        {"bytes_raw", FIELD_BYTES, "keys and values"},
+        {"bytes_held", FIELD_BYTES, "memory charged"},
+        {"hits", FIELD_COUNT, "hits"},
+        {"misses", FIELD_COUNT, "misses"},
+        {"stores", FIELD_COUNT, "stores"},
+        {"deletes", FIELD_COUNT, "deletes"},
+        {"expirations", FIELD_COUNT, "expired"},
+        {"evicted_max_entries", FIELD_COUNT, "evicted: max entries"},
+        {"evicted_max_bytes", FIELD_COUNT, "evicted: max bytes"},
+        {"evicted_uid_share", FIELD_COUNT, "evicted: uid share"},
+        {"evicted_realm_budget", FIELD_COUNT, "evicted: realm budget"},
+        {"evicted_global_budget", FIELD_COUNT, "evicted: global budget"},
+        {"evicted_index", FIELD_COUNT, "evicted: index"},
+        {"clears", FIELD_COUNT, "clears"},
+        {"time_saved_us", FIELD_US, "time saved"},
+        {"opens", FIELD_COUNT, "opens"},
+        {"policy_changes", FIELD_COUNT, "policy changes"},
+        {"refused", FIELD_COUNT, "stores refused"},
+        {NULL},
+};
+
+static const char *const encodings[] = {"raw", "lz4", NULL};
+
+const struct field fields_entry[] = {
+        {"version", FIELD_COUNT, "version"},
+        {"size", FIELD_BYTES, "size"},
+        {"flags", FIELD_COUNT, "flags", .hide_zero = true},
+        {"encoding", FIELD_CHOICE, "encoding", NULL, encodings},
+        {"raw_size", FIELD_BYTES, "raw size", .hide_zero = true},
+        {"cost_us", FIELD_US, "cost", .hide_zero = true},
+        {"ttl_ms", FIELD_OPTIONAL_MS, "ttl left", "never expires"},
+        {"uid", FIELD_COUNT, "stored by uid"},
+        {NULL},
+};
+
+const char *const fields_roles[] = {"none", "reader", "writer", "admin", NULL};
+
+const char *const fields_fates[] = {
+        "never_stored",
+        "live",
+        "expired",
+        "evicted_max_entries",
+        "evicted_max_bytes",
+        "evicted_uid_share",
+        "evicted_realm_budget",
+        "evicted_global_budget",
+        "evicted_index",
+        "cleared",
+        "deleted",
+        "no_cache",
+        NULL,
+};
+
+const char *fields_path(char path[FIELDS_PATH_SIZE], const char *prefix, const char *name)
+{
+        snprintf(path, FIELDS_PATH_SIZE, "%s%s", prefix, name);
+        return path;
+}
+
+const char *fields_item(char buf[FIELDS_PATH_SIZE], const char *list, size_t i)
+{
+        snprintf(buf, FIELDS_PATH_SIZE, "%s[%zu].", list, i);
+        return buf;
+}
+
+uint64_t fields_u64(const cached_reply *r, const char *prefix, const char *name)
+{
+        char path[FIELDS_PATH_SIZE];
+        uint64_t n;
+
+        return cached_reply_u64(r, fields_path(path, prefix, name), &n) == CACHED_OK ? n : 0;
+}
+
+const char *fields_text(const cached_reply *r, const char *prefix, const char *name)
+{
+        char path[FIELDS_PATH_SIZE];
+        const char *text;
+
+        return cached_reply_text(r, fields_path(path, prefix, name), &text) == CACHED_OK ? text
+                                                                                         : "";
+}
+
+/* A newer daemon may know more choices than we do. */
+static const char *choice(const char *const *choices, uint64_t n)
+{
+        for (uint64_t i = 0; choices[i]; i++)
+                if (i == n)
+                        return choices[i];
+        return "unknown";
+}
+
+static bool is_optional(enum field_kind kind)
+{
+        return kind == FIELD_OPTIONAL_COUNT || kind == FIELD_OPTIONAL_BYTES ||
+               kind == FIELD_OPTIONAL_MS;
+}
+
+const char *fields_format(const cached_reply *r, const char *prefix, const struct field *field,
+                          char buf[FIELDS_TEXT_SIZE])
+{
+        char path[FIELDS_PATH_SIZE];
+        uint64_t n = 0;
+
+        if (field->kind == FIELD_TEXT)
+                return fields_text(r, prefix, field->name);
+        if (cached_reply_u64(r, fields_path(path, prefix, field->name), &n) != CACHED_OK &&
+            is_optional(field->kind))
+                return field->absent;
+        switch (field->kind) {
+        case FIELD_BYTES:
+        case FIELD_OPTIONAL_BYTES:
+                return units_format_bytes(buf, n);
+        case FIELD_MS:
+        case FIELD_OPTIONAL_MS:
+                return units_format_ms(buf, n);
+        case FIELD_US:
+                return units_format_us(buf, n);
+        case FIELD_NS:
+                return units_format_ns(buf, n);
+        case FIELD_BOOL:
+                return n ? "yes" : "no";
+        case FIELD_CHOICE:
+                return choice(field->choices, n);
+        case FIELD_COUNT:
+        case FIELD_OPTIONAL_COUNT:
+        case FIELD_ID:
+        case FIELD_TEXT:
+                break;
+        }
+        return units_format_count(buf, n);
+}
+
+static json_t *to_json(const cached_reply *r, const char *prefix, const struct field *field)
+{
+        char path[FIELDS_PATH_SIZE], id[UNITS_BUFFER_SIZE];
+        uint64_t n = 0;
+
+        if (field->kind == FIELD_TEXT)
+                return json_string(fields_text(r, prefix, field->name));
+        if (cached_reply_u64(r, fields_path(path, prefix, field->name), &n) != CACHED_OK &&
+            is_optional(field->kind))
+                return json_null();
+        switch (field->kind) {
+        case FIELD_BOOL:
+                return json_boolean(n);
+        case FIELD_CHOICE:
+                return json_string(choice(field->choices, n));
+        case FIELD_ID:
+                return json_string(units_format_count(id, n));
+        default:
+                return output_json_u64(n);
+        }
+}
+
+int fields_to_json(const cached_reply *r, const char *prefix, const struct field *fields,
+                   json_t *object)
+{
+        for (; fields->name; fields++)
+                if (json_object_set_new(object, fields->name, to_json(r, prefix, fields)) < 0)
+                        return -ENOMEM;
+        return 0;
+}
+
+int fields_to_table(const cached_reply *r, const char *prefix, const struct field *fields,
+                    struct libscols_table *t)
+{
+        char buf[FIELDS_TEXT_SIZE];
+
+        for (; fields->name; fields++) {
+                const char *cells[] = {fields->label, NULL};
+
+                if (!fields->label || (fields->hide_zero && !fields_u64(r, prefix, fields->name)))
+                        continue;
+                cells[1] = fields_format(r, prefix, fields, buf);
+                if (output_table_add(t, cells) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+json_t *fields_cache_json(const cached_reply *r, const char *prefix, const struct field *numbers)
+{
+        char path[FIELDS_PATH_SIZE];
+        json_t *object = json_object(), *policy = json_object();
+        int failed;
+
+        failed = json_object_set_new(object, "name", json_string(fields_text(r, prefix, "name"))) <
+                 0;
+        failed |=
+                fields_to_json(r, fields_path(path, prefix, "policy."), fields_policy, policy) < 0;
+        failed |= json_object_set_new(object, "policy", policy) < 0;
+        failed |= json_object_set_new(object, "pinned",
+                                      json_boolean(fields_u64(r, prefix, "pinned"))) < 0;
+        failed |= fields_to_json(r, prefix, numbers, object) < 0;
+        if (!failed)
+                return object;
+        json_decref(object);
+        return NULL;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Help texts, put together from the rows of verbs and options
+ */
+
+#include "help.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define COLUMN 24 /* where the explanation of an option or verb starts */
+
+static void print_options(const struct args_option *o)
+{
+        for (; o->name; o++) {
+                char left[64];
+
+                if (o->letter)
+                        snprintf(left, sizeof(left), "  -%c, --%s%s%s", o->letter, o->name,
+                                 o->value ? " " : "", o->value ? o->value : "");
+                else
+                        snprintf(left, sizeof(left), "  --%s%s%s", o->name, o->value ? " " : "",
+                                 o->value ? o->value : "");
+                if (strlen(left) >= COLUMN - 1)
+                        printf("%s\n%*s%s\n", left, COLUMN, "", o->text);
+                else
+                        printf("%-*s%s\n", COLUMN, left, o->text);
+        }
+}
+
+static void print_statuses(const char *not_found)
+{
+        printf("\nExit status:\n  0  done\n");
+        if (not_found)
+                printf("  1  %s\n", not_found);
+        printf("  2  wrong usage, or a local file that cannot be read or written\n"
+               "  3  the daemon is not reachable\n"
+               "  4  the daemon refused (the reason is on stderr)\n");
+}
+
+static const char overview_head[] =
+        "Usage: cachectl [OPTION]… VERB [ARGUMENT]…\n"
+        "\n"
+        "Looks into `cached`, the cache that the processes of this machine share, and changes it.\n"
+        "\n"
+        "Verbs:\n";
+
+static const char overview_tail[] =
+        "\n"
+        "`cachectl VERB --help` says more about each verb.\n"
+        "\n"
+        "A KEY is text, `text:…` or `hex:…`, of 1 to 64 bytes. A duration is a number with ms, s,\n"
+        "m, h or d: 250ms, 1.5s, 7d. A size is a number of bytes, or one with K, M, G or T: 64K,\n"
+        "2G. `--` ends the options: what follows is taken as it is.\n";
+
+static const char overview_example[] = "\n"
+                                       "Example:\n"
+                                       "  echo hello | cachectl set greetings world --ttl 10m\n"
+                                       "  cachectl get greetings world\n";
+
+void help_overview(const struct verb *const *verbs, const struct args_option *globals)
+{
+        fputs(overview_head, stdout);
+        for (; *verbs; verbs++)
+                printf("  %-*s%s\n", COLUMN - 2, (*verbs)->name, (*verbs)->summary);
+        printf("\nOptions (before or after the verb):\n");
+        print_options(globals);
+        fputs(overview_tail, stdout);
+        print_statuses("not found: a miss, no such cache; or `set` found another version");
+        fputs(overview_example, stdout);
+}
+
+void help_verb(const struct verb *verb, const struct args_option *globals)
+{
+        printf("Usage: cachectl [OPTION]… %s%s%s\n\n%s.\n", verb->name, *verb->synopsis ? " " : "",
+               verb->synopsis, verb->summary);
+        if (verb->about)
+                printf("\n%s\n", verb->about);
+        if (verb->options[0].name) {
+                printf("\nOptions:\n");
+                print_options(verb->options);
+        }
+        printf("\nGlobal options:\n");
+        print_options(globals);
+        printf("\nWith --json: %s\n", verb->json);
+        print_statuses(verb->not_found);
+        printf("\nExample:\n  %s\n", verb->example);
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Tables and JSON
+ *
+ * Tables are libsmartcols': aligned by display width, with unprintable characters escaped, cut to
+ * the terminal's width only when stdout is one. Nothing is coloured.
+ *
+ * SIGPIPE is ignored: when the reader of our output goes away (`cachectl ls c | head`) we stop and
+ * are done, whatever disposition we inherited.
+ */
+
+#include "output.h"
+
+#include <errno.h>
+#include <libsmartcols.h>
+#include <string.h>
+
+struct libscols_table *output_table_new(const struct output_column *columns)
+{
+        struct libscols_table *t = scols_new_table();
+
+        if (!t)
+                return NULL;
+        scols_table_enable_noheadings(t, columns->title[0] == '\0');
+        for (; columns->title; columns++) {
+                int flags =
+                        (columns->right ? SCOLS_FL_RIGHT : 0) | (columns->cut ? SCOLS_FL_TRUNC : 0);
+
+                if (!scols_table_new_column(t, columns->title, 0, flags)) {
+                        scols_unref_table(t);
+                        return NULL;
+                }
+        }
+        if (scols_table_set_column_separator(t, "  ") < 0) {
+                scols_unref_table(t);
+                return NULL;
+        }
+        /* No padding after the last column. */
+        scols_table_enable_minout(t, 1);
+        return t;
+}
+
+void output_table_free(struct libscols_table *t)
+{
+        scols_unref_table(t);
+}
+
+int output_table_add(struct libscols_table *t, const char *const *cells)
+{
+        struct libscols_line *line = scols_table_new_line(t, NULL);
+
+        if (!line)
+                return -ENOMEM;
+        for (size_t i = 0; i < scols_table_get_ncols(t); i++)
+                if (scols_line_set_data(line, i, cells[i]) < 0)
+                        return -ENOMEM;
+        return 0;
+}
+
+int output_table(struct ctl *ctl, struct libscols_table *t)
+{
+        int r;
+
+        if (!t)
+                return ctl_no_memory(ctl);
+        r = scols_print_table(t);
+        scols_unref_table(t);
+        if (r == -ENOMEM)
+                return ctl_no_memory(ctl);
+        return EXIT_DONE; /* what became of the bytes is seen by output_flush() */
+}
+
+int output_json(struct ctl *ctl, json_t *root)
+{
+        int r;
+
+        if (!root)
+                return ctl_no_memory(ctl);
+        r = json_dumpf(root, stdout, JSON_COMPACT);
+        json_decref(root);
+        if (r < 0 && !ferror(stdout))
+                return ctl_no_memory(ctl);
+        putchar('\n');
+        return EXIT_DONE;
+}
+
+json_t *output_json_u64(uint64_t n)
+{
+        return json_integer(n > INT64_MAX ? INT64_MAX : (json_int_t)n);
+}
+
+int output_json_key(json_t *object, const void *key, size_t n_key)
+{
+        char hex[KEY_FORMAT_SIZE];
+        int r;
+
+        if (key_is_text(key, n_key))
+                r = json_object_set_new(object, "key", json_stringn(key, n_key));
+        else
+                r = json_object_set_new(object, "key_hex",
+                                        json_string(key_format_hex(hex, key, n_key)));
+        return r < 0 ? -ENOMEM : 0;
+}
+
+void output_text(FILE *f, const char *text)
+{
+        for (const char *p = text; *p; p++) {
+                unsigned char c = (unsigned char)*p;
+
+                if (c < 0x20 || c == 0x7f)
+                        c = '?';
+                else if (c == 0xc2 && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xa0) {
+                        p++; /* U+0080 to U+009F */
+                        c = '?';
+                }
+                putc(c, f);
+        }
+}
+
+int output_failed(struct ctl *ctl, int error)
+{
+        ctl->stdout_closed = true;
+        if (error == EPIPE)
+                return EXIT_DONE;
+        ctl_note(ctl, "cannot write to stdout: %s",
+                 error ? strerror(error) : "an earlier write failed");
+        return EXIT_USAGE;
+}
+
+int output_flush(struct ctl *ctl)
+{
+        if (ctl->stdout_closed)
+                return EXIT_DONE;
+        errno = 0;
+        if (fflush(stdout) == 0 && !ferror(stdout))
+                return EXIT_DONE;
+        return output_failed(ctl, errno);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef UTF8_H
+#define UTF8_H
+
+/* What a person may be shown. Pure, and independent of the locale. */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Well-formed UTF-8 without anything that could steer a terminal or hide in it. */
+bool utf8_is_printable(const void *bytes, size_t n);
+
+/* Well-formed UTF-8 without control characters: what may be in a cache's name. */
+bool utf8_is_name(const void *bytes, size_t n);
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+
+/* caches: the caches of the realm, a line each */
+
+#include "fields.h"
+#include "output.h"
+#include "units.h"
+#include "verb.h"
+
+static const struct output_column columns[] = {
+        {"CACHE", .cut = true},
+        {"ENTRIES", .right = true},
+        {"BYTES", .right = true},
+        {"HITS", .right = true},
+        {"MISSES", .right = true},
+        {"RATIO", .right = true},
+        {"EVICTED", .right = true},
+        {"EXPIRED", .right = true},
+        {"SAVED", .right = true},
+        {"POLICY", .cut = true},
+        {NULL},
+};
+
+/* "ttl 10m, 1000 entries, 64M, pinned"; "-" where nothing is limited. */
+static void format_policy(const cached_reply *r, const char *prefix, char *buf, size_t n_buf)
+{
+        static const char *const after[] = {"", " entries", ""};
+        char policy[FIELDS_PATH_SIZE], path[FIELDS_PATH_SIZE], text[FIELDS_TEXT_SIZE];
+        size_t at = 0;
+        uint64_t n;
+
+        snprintf(buf, n_buf, "-");
+        fields_path(policy, prefix, "policy.");
+        for (size_t i = 0; fields_policy[i].name; i++) {
+                if (cached_reply_u64(r, fields_path(path, policy, fields_policy[i].name), &n) !=
+                    CACHED_OK)
+                        continue;
+                at += (size_t)snprintf(buf + at, n_buf - at, "%s%s%s%s", at ? ", " : "",
+                                       i == 0 ? "ttl " : "",
+                                       fields_format(r, policy, &fields_policy[i], text), after[i]);
+        }
+        if (fields_u64(r, prefix, "pinned"))
+                snprintf(buf + at, n_buf - at, "%spinned", at ? ", " : "");
+}
+
+static uint64_t sum_evicted(const cached_reply *r, const char *prefix)
+{
+        return fields_u64(r, prefix, "evicted_max_entries") +
+               fields_u64(r, prefix, "evicted_max_bytes") +
+               fields_u64(r, prefix, "evicted_uid_share") +
+               fields_u64(r, prefix, "evicted_realm_budget") +
+               fields_u64(r, prefix, "evicted_global_budget") +
+               fields_u64(r, prefix, "evicted_index");
+}
+
+static int add_line(struct libscols_table *t, const cached_reply *r, const char *prefix)
+{
+        char entries[UNITS_BUFFER_SIZE], bytes[UNITS_BUFFER_SIZE], hits[UNITS_BUFFER_SIZE];
+        char misses[UNITS_BUFFER_SIZE], ratio[UNITS_BUFFER_SIZE], evicted[UNITS_BUFFER_SIZE];
+        char expired[UNITS_BUFFER_SIZE], saved[UNITS_BUFFER_SIZE], policy[4 * UNITS_BUFFER_SIZE];
+        uint64_t n_hits = fields_u64(r, prefix, "hits"), n_misses = fields_u64(r, prefix, "misses");
+        const char *cells[] = {
+                fields_text(r, prefix, "name"),
+                units_format_count(entries, fields_u64(r, prefix, "entries")),
+                units_format_bytes(bytes, fields_u64(r, prefix, "bytes_held")),
+                units_format_count(hits, n_hits),
+                units_format_count(misses, n_misses),
+                units_format_percent(ratio, n_hits, n_misses),
+                units_format_count(evicted, sum_evicted(r, prefix)),
+                units_format_count(expired, fields_u64(r, prefix, "expirations")),
+                units_format_us(saved, fields_u64(r, prefix, "time_saved_us")),
+                policy,
+        };
+
+        format_policy(r, prefix, policy, sizeof(policy));
+        return output_table_add(t, cells);
+}
+
+/* Adds one page to the table or, with it being NULL, to the array. */
+static int add_page(struct libscols_table *t, json_t *array, const cached_reply *r)
+{
+        size_t n = cached_reply_count(r, "caches");
+        char prefix[FIELDS_PATH_SIZE];
+        int failed = 0;
+
+        for (size_t i = 0; i < n && !failed; i++) {
+                fields_item(prefix, "caches", i);
+                if (t)
+                        failed = add_line(t, r, prefix);
+                else
+                        failed =
+                                json_array_append_new(array, fields_cache_json(r, prefix,
+                                                                               fields_cache_stats));
+        }
+        return failed;
+}
+
+static int list(struct ctl *ctl, struct libscols_table *t, json_t *array)
+{
+        cached_reply *reply;
+        uint64_t cursor = 0;
+        int status, r;
+
+        do {
+                reply = NULL;
+                r = cached_list_caches(ctl->client, 0, cursor, &reply);
+                status = ctl_result(ctl, r, reply, "no caches");
+                if (status == EXIT_DONE && add_page(t, array, reply) < 0)
+                        status = ctl_no_memory(ctl);
+                cursor = fields_u64(reply, "", "next");
+                cached_reply_free(reply);
+        } while (status == EXIT_DONE && cursor != 0);
+        return status;
+}
+
+static int run(struct ctl *ctl, const struct args *a)
+{
+        struct libscols_table *t = NULL;
+        json_t *root, *array;
+        int status;
+
+        status = ctl_connect(ctl);
+        if (status != EXIT_DONE)
+                return status;
+        root = json_object();
+        array = json_array();
+        if (!ctl->json)
+                t = output_table_new(columns);
+        if (json_object_set_new(root, "caches", array) < 0 || (!ctl->json && !t))
+                status = ctl_no_memory(ctl);
+        else
+                status = list(ctl, t, array);
+        if (status == EXIT_DONE && ctl->json)
+                return output_json(ctl, root);
+        json_decref(root);
+        if (status == EXIT_DONE)
+                return output_table(ctl, t);
+        output_table_free(t);
+        return status;
+}
+
+const struct verb verb_caches = {
+        .name = "caches",
+        .synopsis = "",
+        .summary = "List the caches of the realm",
+        .about = "BYTES is the memory that is charged, RATIO that of hits to look-ups, SAVED the "
+                 "computing\n"
+                 "time that hits saved, as the writers gave it.",
+        .json = "caches: a list of objects of name, policy (ttl_ms, max_entries, max_bytes; null: "
+                "no\n"
+                "limit), pinned, entries, bytes_raw, bytes_held, hits, misses, stores, deletes,\n"
+                "expirations, evicted_max_entries, evicted_max_bytes, evicted_uid_share,\n"
+                "evicted_realm_budget, evicted_global_budget, evicted_index, clears, "
+                "time_saved_us,\n"
+                "opens, policy_changes, refused.",
+        .example = "cachectl caches --json | jq -r '.caches[].name'",
+        .run = run,
+};

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+
+/* clients: who is connected */
+
+#include "fields.h"
+#include "output.h"
+#include "verb.h"
+
+static const struct output_column columns[] = {
+        {"ID", .right = true},
+        {"PID", .right = true},
+        {"UID", .right = true},
+        {"NAME", .cut = true},
+        {"REALM", .cut = true},
+        {"ROLE"},
+        {"AGE", .right = true},
+        {"IDLE", .right = true},
+        {"REQUESTS", .right = true},
+        {"IN", .right = true},
+        {"OUT", .right = true},
+        {"QUEUED", .right = true},
+        {NULL},
+};
+
+/* In the order of the columns. */
+static const struct field fields[] = {
+        {"connection", FIELD_COUNT},
+        {"pid", FIELD_COUNT},
+        {"uid", FIELD_COUNT},
+        {"name", FIELD_TEXT},
+        {"realm", FIELD_TEXT},
+        {"role", FIELD_CHOICE, NULL, NULL, fields_roles},
+        {"age_ms", FIELD_MS},
+        {"idle_ms", FIELD_MS},
+        {"requests", FIELD_COUNT},
+        {"bytes_in", FIELD_BYTES},
+        {"bytes_out", FIELD_BYTES},
+        {"queued_bytes", FIELD_BYTES},
+        {NULL},
+};
+
+#define N_FIELDS (sizeof(fields) / sizeof(fields[0]) - 1)
+
+static int print_json(struct ctl *ctl, const cached_reply *r)
+{
+        size_t n = cached_reply_count(r, "clients");
+        json_t *root = json_object(), *array = json_array();
+        char prefix[FIELDS_PATH_SIZE];
+        int failed = json_object_set_new(root, "clients", array) < 0;
+
+        for (size_t i = 0; i < n && !failed; i++) {
+                json_t *o = json_object();
+
+                fields_item(prefix, "clients", i);
+                failed |= fields_to_json(r, prefix, fields, o) < 0;
+                failed |= json_array_append_new(array, o) < 0;
+        }
+        if (failed) {
+                json_decref(root);
+                root = NULL;
+        }
+        return output_json(ctl, root);
+}
+
+static int print_table(struct ctl *ctl, const cached_reply *r)
+{
+        size_t n = cached_reply_count(r, "clients");
+        struct libscols_table *t = output_table_new(columns);
+        char prefix[FIELDS_PATH_SIZE], buf[N_FIELDS][FIELDS_TEXT_SIZE];
+
+        for (size_t i = 0; i < n && t; i++) {
+                const char *cells[N_FIELDS];
+
+                fields_item(prefix, "clients", i);
+                for (size_t j = 0; j < N_FIELDS; j++)
+                        cells[j] = fields_format(r, prefix, &fields[j], buf[j]);
+                if (output_table_add(t, cells) < 0) {
+                        output_table_free(t);
+                        t = NULL;
+                }
+        }
+        return output_table(ctl, t);
+}
+
+static int run(struct ctl *ctl, const struct args *a)
+{
+        cached_reply *reply = NULL;
+        int status = ctl_connect(ctl), r;
+
+        if (status != EXIT_DONE)
+                return status;
+        r = cached_list_clients(ctl->client, &reply);
+        status = ctl_result(ctl, r, reply, "no clients");
+        if (status == EXIT_DONE)
+                status = ctl->json ? print_json(ctl, reply) : print_table(ctl, reply);
+        cached_reply_free(reply);
+        return status;
+}
+
+const struct verb verb_clients = {
+        .name = "clients",
+        .synopsis = "",
+        .summary = "List who is connected",
+        .about = "Those of the realm; all of them for root and for the daemon's own uid. This "
+                 "cachectl is one.",
+        .json = "clients: a list of objects of connection, pid, uid, name, realm, role, age_ms,\n"
+                "idle_ms, requests, bytes_in, bytes_out, queued_bytes.",
+        .example = "cachectl clients",
+        .run = run,
+};

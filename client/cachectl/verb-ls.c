@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * ls: the entries of a cache
+ *
+ * Pages are printed as they come, so that a million entries need no more memory than one page. The
+ * columns have fixed widths for that, and the key, whose length is not known before, comes last.
+ */
+
+#include "fields.h"
+#include "output.h"
+#include "units.h"
+#include "verb.h"
+
+#include <inttypes.h>
+
+enum { OPT_LIMIT };
+
+static const struct field fields_more[] = {
+        {"charge", FIELD_BYTES, NULL},
+        {"large", FIELD_BOOL, NULL},
+        {NULL},
+};
+
+struct listing {
+        uint64_t left; /* of --limit */
+        uint64_t n;    /* printed so far */
+        const char *cache;
+};
+
+static void print_line(const cached_reply *r, const char *prefix, const void *key, size_t n_key)
+{
+        char text[KEY_FORMAT_SIZE], size[UNITS_BUFFER_SIZE], ttl[UNITS_BUFFER_SIZE];
+        char cost[UNITS_BUFFER_SIZE], path[FIELDS_PATH_SIZE];
+        uint64_t ttl_ms, cost_us = fields_u64(r, prefix, "entry.cost_us");
+        bool ends;
+
+        fields_path(path, prefix, "entry.ttl_ms");
+        ends = cached_reply_u64(r, path, &ttl_ms) == CACHED_OK;
+        printf("%7s  %7s  %7s  %10" PRIu64 "  %s\n",
+               units_format_bytes(size, fields_u64(r, prefix, "entry.size")),
+               ends ? units_format_ms(ttl, ttl_ms) : "never",
+               cost_us ? units_format_us(cost, cost_us) : "-",
+               fields_u64(r, prefix, "entry.version"), key_format(text, key, n_key));
+}
+
+static int print_json(struct ctl *ctl, const cached_reply *r, const char *prefix, const void *key,
+                      size_t n_key)
+{
+        char path[FIELDS_PATH_SIZE];
+        json_t *o = json_object();
+        int failed;
+
+        fields_path(path, prefix, "entry.");
+        failed = output_json_key(o, key, n_key) < 0;
+        failed |= fields_to_json(r, path, fields_entry, o) < 0;
+        failed |= fields_to_json(r, prefix, fields_more, o) < 0;
+        failed |= !failed && json_dumpf(o, stdout, JSON_COMPACT) < 0 && !ferror(stdout);
+        json_decref(o);
+        return failed ? ctl_no_memory(ctl) : EXIT_DONE;
+}
+
+/* The document is written by hand around its items, since it is never in memory as a whole. */
+static int begin(struct ctl *ctl, const struct listing *l)
+{
+        json_t *name;
+        int r;
+
+        if (!ctl->json) {
+                printf("%7s  %7s  %7s  %10s  %s\n", "SIZE", "TTL", "COST", "VERSION", "KEY");
+                return EXIT_DONE;
+        }
+        name = json_string(l->cache);
+        fputs("{\"cache\":", stdout);
+        r = name ? json_dumpf(name, stdout, JSON_ENCODE_ANY) : -1;
+        fputs(",\"entries\":[", stdout);
+        json_decref(name);
+        return r < 0 && !ferror(stdout) ? ctl_no_memory(ctl) : EXIT_DONE;
+}
+
+static int print_page(struct ctl *ctl, struct listing *l, const cached_reply *r)
+{
+        size_t n = cached_reply_count(r, "entries"), n_key;
+        char prefix[FIELDS_PATH_SIZE], path[FIELDS_PATH_SIZE];
+        int status = EXIT_DONE;
+        const void *key;
+
+        for (size_t i = 0; i < n && l->left > 0 && status == EXIT_DONE; i++) {
+                fields_item(prefix, "entries", i);
+                snprintf(path, sizeof(path), "entries[%zu].key", i);
+                if (cached_reply_bytes(r, path, &key, &n_key) != CACHED_OK)
+                        continue;
+                if (ctl->json && l->n > 0)
+                        fputs(",\n", stdout);
+                if (ctl->json)
+                        status = print_json(ctl, r, prefix, key, n_key);
+                else
+                        print_line(r, prefix, key, n_key);
+                l->left--;
+                l->n++;
+        }
+        return status;
+}
+
+static int list(struct ctl *ctl, struct listing *l)
+{
+        uint64_t cursor = 0;
+        bool begun = false;
+        int status, r;
+
+        do {
+                cached_reply *reply = NULL;
+                /* Ask for no more than is wanted; 0 is the largest page that the daemon gives. */
+                uint32_t page = l->left < 1000 ? (uint32_t)l->left : 0;
+
+                r = cached_list_entries(ctl->client, l->cache, page, cursor, &reply);
+                status = ctl_result(ctl, r, reply, "no such cache");
+                if (status == EXIT_DONE && !begun) {
+                        status = begin(ctl, l);
+                        begun = true;
+                }
+                if (status == EXIT_DONE)
+                        status = print_page(ctl, l, reply);
+                cursor = fields_u64(reply, "", "next");
+                cached_reply_free(reply);
+                if (status == EXIT_DONE)
+                        status = output_flush(ctl);
+        } while (status == EXIT_DONE && cursor != 0 && l->left > 0 && !ctl->stdout_closed);
+        if (status == EXIT_DONE && ctl->json)
+                fputs("]}\n", stdout);
+        return status;
+}
+
+static int run(struct ctl *ctl, const struct args *a)
+{
+        struct listing l = {.left = UINT64_MAX, .cache = a->words[0]};
+        int status = ctl_check_cache(ctl, l.cache);
+
+        if (status == EXIT_DONE && a->options[OPT_LIMIT])
+                status = ctl_parse_count(ctl, "limit", a->options[OPT_LIMIT], UINT64_MAX, &l.left);
+        if (status == EXIT_DONE && l.left == 0)
+                status = ctl_usage(ctl, "--limit '%s': it is at least 1", a->options[OPT_LIMIT]);
+        if (status == EXIT_DONE)
+                status = ctl_connect(ctl);
+        return status == EXIT_DONE ? list(ctl, &l) : status;
+}
+
+const struct verb verb_ls = {
+        .name = "ls",
+        .synopsis = "CACHE [--limit N]",
+        .summary = "List the entries of a cache",
+        .about = "In no particular order. SIZE is that of the value as it is stored, TTL what is "
+                 "left of it,\n"
+                 "COST the computing time that a hit saves. Entries that are stored meanwhile may "
+                 "be\n"
+                 "missing or appear twice. It does not count as a use.",
+        .words = {"CACHE"},
+        .n_required = 1,
+        .options = {[OPT_LIMIT] = {"limit", 0, "N", "stop after so many"}},
+        .json = "cache, and entries: a list, an entry on each line, of objects of key or key_hex,\n"
+                "version, size, flags, encoding, raw_size, cost_us, ttl_ms (null: never expires), "
+                "uid,\n"
+                "charge, large (in a memory file of its own).",
+        .not_found = "no such cache",
+        .example = "cachectl ls thumbnails --limit 20",
+        .run = run,
+};

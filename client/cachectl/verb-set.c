@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * set: store a value
+ *
+ * It connects before it reads: where no daemon answers, or the value is longer than the daemon
+ * takes, the input need not be read to its end.
+ */
+
+#include "fields.h"
+#include "output.h"
+#include "units.h"
+#include "value.h"
+#include "verb.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { OPT_TTL, OPT_NEVER, OPT_ADD, OPT_REPLACE, OPT_VERSION, OPT_FLAGS, OPT_COST };
+
+/* Together with --json this says what came out; without it success is silent. */
+static const struct field fields[] = {
+        {"version", FIELD_COUNT, NULL},
+        {"size", FIELD_BYTES, NULL},
+        {"ttl_ms", FIELD_OPTIONAL_MS, NULL},
+        {NULL},
+};
+
+static int check_options(struct ctl *ctl, const struct args *a)
+{
+        if (a->options[OPT_TTL] && a->options[OPT_NEVER])
+                return ctl_usage(ctl, "--ttl and --never exclude each other");
+        if (a->options[OPT_ADD] && a->options[OPT_REPLACE])
+                return ctl_usage(ctl, "--add and --replace exclude each other");
+        if (a->options[OPT_ADD] && a->options[OPT_VERSION])
+                return ctl_usage(ctl, "--add and --version exclude each other");
+        return EXIT_DONE;
+}
+
+static int parse_cost(struct ctl *ctl, const char *text, uint64_t *ret_us)
+{
+        const char *wrong = units_parse_duration_us(text, ret_us);
+
+        return wrong ? ctl_usage(ctl, "--cost '%s': %s; " UNITS_DURATION_HINT, text, wrong)
+                     : EXIT_DONE;
+}
+
+static int parse_options(struct ctl *ctl, const struct args *a, cached_set_options *o)
+{
+        uint64_t n;
+        int status = check_options(ctl, a), r = CACHED_OK;
+
+        if (status == EXIT_DONE && a->options[OPT_TTL]) {
+                status = ctl_parse_ttl(ctl, "ttl", a->options[OPT_TTL], &n);
+                if (status == EXIT_DONE)
+                        r = cached_set_options_set_ttl_ms(o, n);
+        }
+        if (status == EXIT_DONE && r == CACHED_OK && a->options[OPT_NEVER])
+                r = cached_set_options_set_ttl_ms(o, CACHED_NEVER);
+        if (status == EXIT_DONE && r == CACHED_OK && a->options[OPT_VERSION]) {
+                status = ctl_parse_count(ctl, "version", a->options[OPT_VERSION], UINT64_MAX, &n);
+                if (status == EXIT_DONE)
+                        r = cached_set_options_set_expected_version(o, n);
+        }
+        if (status == EXIT_DONE && r == CACHED_OK && a->options[OPT_FLAGS]) {
+                status = ctl_parse_count(ctl, "flags", a->options[OPT_FLAGS], UINT32_MAX, &n);
+                if (status == EXIT_DONE)
+                        r = cached_set_options_set_flags(o, (uint32_t)n);
+        }
+        if (status == EXIT_DONE && r == CACHED_OK && a->options[OPT_COST]) {
+                status = parse_cost(ctl, a->options[OPT_COST], &n);
+                if (status == EXIT_DONE)
+                        r = cached_set_options_set_cost_us(o, n);
+        }
+        if (status == EXIT_DONE && r == CACHED_OK &&
+            (a->options[OPT_ADD] || a->options[OPT_REPLACE]))
+                r = cached_set_options_set_mode(o, a->options[OPT_ADD] ? CACHED_SET_ADD_ONLY
+                                                                       : CACHED_SET_REPLACE_ONLY);
+        return status != EXIT_DONE ? status : ctl_result(ctl, r, NULL, "");
+}
+
+static int read_value(struct ctl *ctl, const char *path, struct value *ret)
+{
+        uint64_t max = fields_u64(ctl->hello, "", "max_value_bytes");
+        char size[UNITS_BUFFER_SIZE];
+        int fd = STDIN_FILENO, r;
+
+        if (path && strcmp(path, "-") != 0) {
+                fd = open(path, O_RDONLY | O_CLOEXEC);
+                if (fd < 0) {
+                        ctl_note(ctl, "cannot read %s: %s", path, strerror(errno));
+                        return EXIT_USAGE;
+                }
+        } else
+                path = "stdin";
+        r = value_read(fd, max ? max : UINT64_MAX, ret);
+        if (fd != STDIN_FILENO)
+                close(fd);
+        if (r == 0)
+                return EXIT_DONE;
+        if (r == VALUE_E_TOO_LARGE) {
+                ctl_note(ctl,
+                         "the daemon refused: the value is larger than it takes (%s); store a "
+                         "smaller one or raise limits.value_bytes",
+                         units_format_bytes(size, max));
+                return EXIT_REFUSED;
+        }
+        if (r == -ENOMEM)
+                return ctl_no_memory(ctl);
+        ctl_note(ctl, "cannot read %s: %s", path, strerror(-r));
+        return EXIT_USAGE;
+}
+
+static int print_json(struct ctl *ctl, const char *cache, const struct key *key,
+                      const cached_reply *reply)
+{
+        json_t *o = json_object();
+
+        if (json_object_set_new(o, "cache", json_string(cache)) < 0 ||
+            output_json_key(o, key->bytes, key->n) < 0 ||
+            fields_to_json(reply, "", fields, o) < 0) {
+                json_decref(o);
+                o = NULL;
+        }
+        return output_json(ctl, o);
+}
+
+static int store(struct ctl *ctl, const struct args *a, const struct key *key,
+                 const cached_set_options *o)
+{
+        struct value value = {NULL, 0};
+        cached_reply *reply = NULL;
+        int status, r;
+
+        status = ctl_connect(ctl);
+        if (status == EXIT_DONE)
+                status = read_value(ctl, a->n_words > 2 ? a->words[2] : NULL, &value);
+        if (status != EXIT_DONE)
+                return status;
+        r = cached_set(ctl->client, a->words[0], key->bytes, key->n, value.bytes, value.n, o,
+                       &reply);
+        status = ctl_result(ctl, r, reply, "no such entry; nothing was stored");
+        if (status == EXIT_DONE && ctl->json)
+                status = print_json(ctl, a->words[0], key, reply);
+        cached_reply_free(reply);
+        value_done(&value);
+        return status;
+}
+
+static int run(struct ctl *ctl, const struct args *a)
+{
+        cached_set_options *o;
+        struct key key;
+        int status;
+
+        status = ctl_check_cache(ctl, a->words[0]);
+        if (status == EXIT_DONE)
+                status = ctl_parse_key(ctl, a->words[1], &key);
+        if (status != EXIT_DONE)
+                return status;
+        o = cached_set_options_new();
+        if (!o)
+                return ctl_no_memory(ctl);
+        status = parse_options(ctl, a, o);
+        if (status == EXIT_DONE)
+                status = store(ctl, a, &key, o);
+        cached_set_options_free(o);
+        return status;
+}
+
+const struct verb verb_set = {
+        .name = "set",
+        .synopsis = "CACHE KEY [FILE|-] [--ttl D] [--add | --replace | --version N]",
+        .summary = "Store a value",
+        .about = "The value is the content of FILE, byte for byte; of stdin where FILE is `-` or "
+                 "absent. An\n"
+                 "unknown cache is created. Without --ttl and --never the cache's policy says how "
+                 "long\n"
+                 "the entry lives.",
+        .words = {"CACHE", "KEY", "FILE"},
+        .n_required = 2,
+        .options = {[OPT_TTL] = {"ttl", 0, "D", "expire after this long: 1ms to 3650d"},
+                    [OPT_NEVER] = {"never", 0, NULL, "never expire, whatever the policy says"},
+                    [OPT_ADD] = {"add", 0, NULL, "store only if the key is not there"},
+                    [OPT_REPLACE] = {"replace", 0, NULL, "store only if the key is there"},
+                    [OPT_VERSION] = {"version", 0, "N",
+                                     "store only over exactly this version (compare and set)"},
+                    [OPT_FLAGS] = {"flags", 0, "N", "32 bits that are kept with the value"},
+                    [OPT_COST] = {"cost", 0, "D",
+                                  "what computing it took; each hit saves as much"}},
+        .json = "cache, key or key_hex, version, size, ttl_ms (null: never expires).",
+        .not_found = "not stored: --add and the key is there, --replace and it is not, or another "
+                     "version",
+        .example = "pg_dump shop | cachectl set dumps shop --ttl 1h",
+        .run = run,
+};

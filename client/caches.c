@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Public calls about caches and policies
+ */
+
+#include "client/call.h"
+
+int cached_open_cache(cached *c, const char *cache, const cached_policy *p, cached_reply **ret)
+{
+        Cached__V1__OpenCache m = CACHED__V1__OPEN_CACHE__INIT;
+        struct call call = call_init(CACHED__V1__REQUEST__OP_OPEN_CACHE);
+        Cached__V1__Policy policy;
+
+        if (!c || !cache)
+                return call_refuse("cached_open_cache() needs a handle and a cache", ret);
+        policy_to_message(p, &policy);
+        if (p)
+                m.policy = &policy;
+        call.request.open_cache = &m;
+        call.cache = cache;
+        call.cache_name = &m.cache;
+        call.opens = true;
+        return call_run(c, &call, ret);
+}
+
+int cached_set_policy(cached *c, const char *cache, const cached_policy *p, uint32_t reset_fields,
+                      int unpin, cached_reply **ret)
+{
+        Cached__V1__SetPolicy m = CACHED__V1__SET_POLICY__INIT;
+        struct call call = call_init(CACHED__V1__REQUEST__OP_SET_POLICY);
+        Cached__V1__PolicyField reset[3];
+        Cached__V1__Policy policy;
+
+        if (!c || !cache)
+                return call_refuse("cached_set_policy() needs a handle and a cache", ret);
+        if (reset_fields &
+            ~(CACHED_POLICY_TTL | CACHED_POLICY_MAX_ENTRIES | CACHED_POLICY_MAX_BYTES))
+                return call_refuse("cached_set_policy(): reset_fields has unknown bits", ret);
+        policy_to_message(p, &policy);
+        if (p)
+                m.policy = &policy;
+        m.unpin = unpin != 0;
+        m.reset = reset;
+        if (reset_fields & CACHED_POLICY_TTL)
+                reset[m.n_reset++] = CACHED__V1__POLICY_FIELD__POLICY_TTL;
+        if (reset_fields & CACHED_POLICY_MAX_ENTRIES)
+                reset[m.n_reset++] = CACHED__V1__POLICY_FIELD__POLICY_MAX_ENTRIES;
+        if (reset_fields & CACHED_POLICY_MAX_BYTES)
+                reset[m.n_reset++] = CACHED__V1__POLICY_FIELD__POLICY_MAX_BYTES;
+        call.request.set_policy = &m;
+        call.cache = cache;
+        call.cache_name = &m.cache;
+        call.opens = true;
+        return call_run(c, &call, ret);
+}

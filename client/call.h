@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLIENT_CALL_H
+#define CLIENT_CALL_H
+
+#include <cached.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "client/conn.h"
+#include "client/guard.h"
+#include "client/options.h"
+#include "client/sockpath.h"
+
+struct cached {
+        /* Never changed after cached_new(). */
+        struct cached_options options;
+        struct sockpaths paths;
+
+        /* Index into paths: the one that answered last. */
+        _Atomic size_t which;
+
+        struct guard guard;
+        struct conn *conn; /* under the guard; NULL: not connected */
+};
+
+/*
+ * One request, to be filled in by the function of the public header. It may be sent twice, on two
+ * connections, so it says by name which cache it means and where in the request that goes.
+ */
+struct call {
+        Cached__V1__Request request;
+        const char *cache;  /* NULL: the request names none */
+        uint32_t *cache_id; /* NULL: this request goes by name only */
+        char **cache_name;
+        const struct iovec *body;
+        size_t n_body_iov;
+        uint64_t n_body;
+        bool idempotent; /* it changes nothing, so that it may be sent again */
+        bool opens;      /* the reply tells the cache's id */
+};
+
+struct call call_init(Cached__V1__Request__OpCase op);
+
+int call_run(cached *c, struct call *call, cached_reply **ret);
+
+/* Ends a public function whose arguments are wrong. */
+int call_refuse(const char *text, cached_reply **ret);
+
+/* Ends one that failed before anything was sent. Returns `code`. */
+int call_fail(int code, const struct failure *f, cached_reply **ret);
+
+/* Whether this handle has opened the cache on its present connection. */
+bool call_cache_is_open(cached *c, const char *cache);
+
+/* Frame header and message, appended to `out`; the limits are those of the connection. */
+int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_body,
+              struct buffer *out, struct failure *f);
+
+#endif

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The messages of the hot path, without descriptors
+ *
+ * protobuf-c walks tables for each field, which is most of what a pipelined request costs this
+ * side. Get, Set and Delete, and replies that hold nothing but id, status and an entry, are packed
+ * and unpacked here. Everything else, and everything unusual (long names, unknown or repeated
+ * fields, values out of range, error texts), is answered with "not mine" and goes through
+ * protobuf-c. So this file decides nothing about what is valid: whatever it accepts, protobuf-c
+ * reads in the same way, which tests/unit/test-client-codec.c checks field by field and byte by
+ * byte.
+ */
+
+#include "client/codec.h"
+
+#include <string.h>
+
+/* Tags of cached.proto with their wire types: field << 3 | type. */
+#define TAG(field, type) ((field) << 3 | (type))
+#define VARINT           0
+#define BYTES            2
+
+/* Together with the numbers they leave room in CODEC_PACK_MAX. */
+#define CACHE_MAX 200
+#define KEY_MAX   100
+
+/* -------------------------------------------------------------------------------------- packing */
+
+static uint8_t *put_varint(uint8_t *p, uint64_t v)
+{
+        while (v >= 128) {
+                *p++ = (uint8_t)(v | 128);
+                v >>= 7;
+        }
+        *p++ = (uint8_t)v;
+        return p;
+}
+
+/* A member of a oneof is written also when it is 0. */
+static uint8_t *put_member(uint8_t *p, uint32_t field, uint64_t v)
+{
+        return put_varint(put_varint(p, TAG(field, VARINT)), v);
+}
+
+static uint8_t *put_number(uint8_t *p, uint32_t field, uint64_t v)
+{
+        return v ? put_member(p, field, v) : p;
+}
+
+static uint8_t *put_bytes(uint8_t *p, uint32_t field, const void *data, size_t n)
+{
+        if (n == 0)
+                return p;
+        p = put_varint(put_varint(p, TAG(field, BYTES)), n);
+        memcpy(p, data, n);
+        return p + n;
+}
+
+/* Fields 1 to 3 of every request about an entry. NULL: too long. */
+static uint8_t *put_address(uint8_t *p, uint32_t cache_id, const char *cache,
+                            const ProtobufCBinaryData *key)
+{
+        size_t n = strnlen(cache, CACHE_MAX + 1);
+
+        if (n > CACHE_MAX || key->len > KEY_MAX)
+                return NULL;
+        p = put_number(p, 1, cache_id);
+        p = put_bytes(p, 2, cache, n);
+        return put_bytes(p, 3, key->data, key->len);
+}
+
+static uint8_t *put_set_options(uint8_t *p, const Cached__V1__Set *m)
+{
+        if (m->ttl_case == CACHED__V1__SET__TTL_TTL_MS)
+                p = put_member(p, 4, m->ttl_ms);
+        else if (m->ttl_case == CACHED__V1__SET__TTL_NEVER_EXPIRES)
+                p = put_member(p, 5, m->never_expires != 0);
+        p = put_number(p, 6, (uint64_t)m->mode);
+        if (m->compare_case == CACHED__V1__SET__COMPARE_EXPECTED_VERSION)
+                p = put_member(p, 7, m->expected_version);
+        p = put_number(p, 8, m->flags);
+        p = put_number(p, 9, (uint64_t)m->encoding);
+        p = put_number(p, 10, m->raw_size);
+        return put_number(p, 11, m->cost_us);
+}
+
+size_t codec_pack(const Cached__V1__Request *r, uint8_t out[CODEC_PACK_MAX])
+{
+        uint8_t inner[CODEC_PACK_MAX], *end = NULL, *p = out;
+
+        switch (r->op_case) {
+        case CACHED__V1__REQUEST__OP_GET:
+                end = put_address(inner, r->get->cache_id, r->get->cache, &r->get->key);
+                if (end)
+                        end = put_number(end, 4, r->get->no_touch != 0);
+                break;
+        case CACHED__V1__REQUEST__OP_SET:
+                if (r->set->mode < 0 || r->set->encoding < 0)
+                        return 0;
+                end = put_address(inner, r->set->cache_id, r->set->cache, &r->set->key);
+                if (end)
+                        end = put_set_options(end, r->set);
+                break;
+        case CACHED__V1__REQUEST__OP_DELETE:
+                end = put_address(inner, r->delete_->cache_id, r->delete_->cache, &r->delete_->key);
+                break;
+        default:
+                break;
+        }
+        if (!end)
+                return 0;
+        p = put_number(p, 1, r->id);
+        p = put_number(p, 2, r->deadline_ms);
+        p = put_varint(p, TAG((uint32_t)r->op_case, BYTES));
+        p = put_varint(p, (uint64_t)(end - inner));
+        memcpy(p, inner, (size_t)(end - inner));
+        return (size_t)(p - out) + (size_t)(end - inner);
+}
+
+/* ------------------------------------------------------------------------------------ unpacking */
+
+/* NULL: cut off, or too long to be of one mind with protobuf-c about. */
+static const uint8_t *get_varint(const uint8_t *p, const uint8_t *end, uint64_t *ret)
+{
+        uint64_t v = 0;
+
+        for (unsigned shift = 0; p < end && shift <= 56; shift += 7) {
+                v |= (uint64_t)(*p & 127) << shift;
+                if (!(*p++ & 128)) {
+                        *ret = v;
+                        return p;
+                }
+        }
+        return NULL;
+}
+
+static bool set_entry_field(Cached__V1__EntryInfo *e, uint8_t tag, uint64_t v)
+{
+        switch (tag) {
+        case TAG(1, VARINT):
+                e->version = v;
+                return true;
+        case TAG(2, VARINT):
+                e->size = v;
+                return true;
+        case TAG(3, VARINT):
+                e->flags = (uint32_t)v;
+                return v <= UINT32_MAX;
+        case TAG(4, VARINT):
+                e->encoding = (Cached__V1__Encoding)v;
+                return v <= INT32_MAX;
+        case TAG(5, VARINT):
+                e->raw_size = v;
+                return true;
+        case TAG(6, VARINT):
+                e->cost_us = v;
+                return true;
+        case TAG(7, VARINT):
+                e->ttl_case = CACHED__V1__ENTRY_INFO__TTL_TTL_MS;
+                e->ttl_ms = v;
+                return true;
+        case TAG(8, VARINT):
+                e->uid = (uint32_t)v;
+                return v <= UINT32_MAX;
+        default:
+                return false;
+        }
+}
+
+static bool get_entry(const uint8_t *p, const uint8_t *end, Cached__V1__EntryInfo *e)
+{
+        *e = (Cached__V1__EntryInfo)CACHED__V1__ENTRY_INFO__INIT;
+        while (p < end) {
+                uint8_t tag = *p++;
+                uint64_t v;
+
+                p = get_varint(p, end, &v);
+                if (!p || !set_entry_field(e, tag, v))
+                        return false;
+        }
+        return true;
+}
+
+bool codec_unpack(const uint8_t *message, size_t n_message, Cached__V1__Reply *r,
+                  Cached__V1__EntryInfo *e)
+{
+        const uint8_t *p = message, *end = message + n_message;
+
+        *r = (Cached__V1__Reply)CACHED__V1__REPLY__INIT;
+        while (p < end) {
+                uint8_t tag = *p++;
+                uint64_t v;
+
+                p = get_varint(p, end, &v);
+                if (!p)
+                        return false;
+                if (tag == TAG(1, VARINT)) {
+                        r->id = v;
+                } else if (tag == TAG(2, VARINT) && v <= INT32_MAX) {
+                        r->status = (Cached__V1__Status)v;
+                } else if (tag == TAG(14, BYTES) && v <= (uint64_t)(end - p) && !r->entry) {
+                        if (!get_entry(p, p + v, e))
+                                return false;
+                        r->result_case = CACHED__V1__REPLY__RESULT_ENTRY;
+                        r->entry = e;
+                        p += v;
+                } else {
+                        return false;
+                }
+        }
+        return true;
+}

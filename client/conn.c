@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Connection: frames over a Unix socket, with deadlines
+ *
+ * The socket itself is blocking, and every send and nearly every receive says MSG_DONTWAIT and is
+ * preceded by poll() only where it has to wait. The one exception is the first receive after a
+ * small request was sent in one go: the call's deadline is then what the socket's SO_RCVTIMEO says,
+ * and one blocking receive costs a system call less than poll() and receive.
+ *
+ * Received bytes go through a buffer, so that one receive takes many small replies; what is missing
+ * of a large body is received straight into its reply. The buffer grows with the bytes that are
+ * there, not with the length that a header claims.
+ *
+ * It knows frames and replies, not what they answer: that is for call.c and pipeline.c. Descriptors
+ * are never asked for: without a control buffer the kernel drops them.
+ */
+
+#include "client/conn.h"
+
+#include <cached.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "proto/frame.h"
+
+/* The largest message that a reply may have, whatever the daemon is configured to take. */
+#define REPLY_MESSAGE_MAX (64u << 20)
+/* One receive. Replies to a window of small requests fit well. */
+#define RECV_SIZE (64u << 10)
+/* A buffer that a large message made this large is given back when it is empty. */
+#define IN_KEEP (1u << 20)
+
+struct conn *conn_new(int fd, uint32_t timeout_ms)
+{
+        struct conn *c = calloc(1, sizeof(*c));
+        struct stat st;
+
+        if (!c) {
+                (void)close(fd);
+                return NULL;
+        }
+        c->fd = fd;
+        c->pid = getpid();
+        c->timeout_ms = timeout_ms;
+        c->next_id = 1;
+        c->max_message = c->max_value = UINT64_MAX;
+        if (fstat(fd, &st) == 0) {
+                c->dev = st.st_dev;
+                c->ino = st.st_ino;
+        }
+        return c;
+}
+
+/* A child may have closed all descriptors and given our number to another file: not ours to close.
+ */
+static void conn_close(struct conn *c)
+{
+        struct stat st;
+
+        if (c->fd < 0)
+                return;
+        if (c->pid == getpid() ||
+            (fstat(c->fd, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino))
+                (void)close(c->fd);
+        c->fd = -1;
+}
+
+struct conn *conn_free(struct conn *c)
+{
+        if (!c)
+                return NULL;
+        conn_close(c);
+        buffer_done(&c->in);
+        buffer_done(&c->out);
+        names_done(&c->names);
+        free(c->hello);
+        free(c);
+        return NULL;
+}
+
+void conn_abandon(struct conn *c)
+{
+        conn_close(c);
+}
+
+/* -------------------------------------------------------------------------------------- waiting */
+
+static int timed_out(struct failure *f)
+{
+        return failure_set(f, CACHED_ERR_TIMEOUT, "%s", cached_strerror(CACHED_ERR_TIMEOUT));
+}
+
+static int disconnected(struct failure *f, int error)
+{
+        if (error == 0)
+                return failure_set(f, CACHED_ERR_DISCONNECTED, "the daemon closed the connection");
+        return failure_set(f, CACHED_ERR_DISCONNECTED, "the connection to the daemon broke: %s",
+                           strerror(error));
+}
+
+/* Closing counts as ready: the send or receive that follows says why. */
+int conn_wait(struct conn *c, short events, struct deadline d, struct failure *f, short *ret_events)
+{
+        struct pollfd p = {.fd = c->fd, .events = events};
+
+        for (;;) {
+                int n = poll(&p, 1, deadline_poll_ms(d));
+
+                if (n > 0) {
+                        *ret_events = p.revents;
+                        return CACHED_OK;
+                }
+                if (n < 0 && errno != EINTR && errno != EAGAIN)
+                        return disconnected(f, errno);
+                if (!deadline_is_never(d) && deadline_left_ns(d) == 0)
+                        return timed_out(f);
+        }
+}
+
+bool conn_is_stale(struct conn *c)
+{
+        char byte;
+
+        /* Nothing is outstanding: bytes that wait could be an event (none was asked for) or a
+         * farewell. */
+        return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
+               (errno != EAGAIN && errno != EINTR);
+}
+
+/* -------------------------------------------------------------------------------------- sending */
+
+int conn_send_some(struct conn *c, struct iovec *iov, size_t n_iov, struct failure *f,
+                   size_t *ret_n)
+{
+        struct msghdr m = {.msg_iov = iov, .msg_iovlen = n_iov};
+        ssize_t n;
+
+        do
+                n = sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+        while (n < 0 && errno == EINTR);
+        /* ENOBUFS: the kernel is short of memory; there is nothing better than to wait. */
+        if (n < 0 && errno != EAGAIN && errno != ENOBUFS)
+                return disconnected(f, errno);
+        *ret_n = n < 0 ? 0 : (size_t)n;
+        return CACHED_OK;
+}
+
+/* The part of the vector that begins `skip` bytes into its first element. */
+static size_t iov_window(const struct iovec *iov, size_t n_iov, size_t skip,
+                         struct iovec ret[CONN_IOV_MAX])
+{
+        size_t n = n_iov < CONN_IOV_MAX ? n_iov : CONN_IOV_MAX;
+
+        memcpy(ret, iov, n * sizeof(*iov));
+        ret[0].iov_base = (uint8_t *)ret[0].iov_base + skip;
+        ret[0].iov_len -= skip;
+        return n;
+}
+
+int conn_send(struct conn *c, const struct iovec *iov, size_t n_iov, struct deadline d,
+              struct failure *f, enum conn_sent *ret_sent)
+{
+        struct iovec window[CONN_IOV_MAX];
+        size_t skip = 0, n = 0;
+
+        *ret_sent = CONN_SENT_NOTHING;
+        for (;;) {
+                short ready;
+                int code;
+
+                for (skip += n; n_iov > 0 && skip >= iov->iov_len; n_iov--)
+                        skip -= (iov++)->iov_len;
+                if (n_iov == 0)
+                        break;
+                code = conn_send_some(c, window, iov_window(iov, n_iov, skip, window), f, &n);
+                if (code == CACHED_OK && n == 0)
+                        code = conn_wait(c, POLLOUT, d, f, &ready);
+                if (code != CACHED_OK)
+                        return code;
+                if (n > 0)
+                        *ret_sent = CONN_SENT_PART;
+        }
+        *ret_sent = CONN_SENT_ALL;
+        return CACHED_OK;
+}
+
+/* ------------------------------------------------------------------------------------ receiving */
+
+/* At least one byte more. `*block` is good for one receive. */
+static int conn_recv(struct conn *c, uint8_t *to, size_t n, struct deadline d, bool *block,
+                     struct failure *f, size_t *ret_n)
+{
+        for (;;) {
+                ssize_t got = recv(c->fd, to, n, *block ? 0 : MSG_DONTWAIT);
+                short ready;
+                int code;
+
+                if (got > 0) {
+                        *ret_n = (size_t)got;
+                        *block = false;
+                        return CACHED_OK;
+                }
+                if (got == 0)
+                        return disconnected(f, 0);
+                if (errno != EAGAIN && errno != EINTR)
+                        return disconnected(f, errno);
+                /* The blocking receive ran into its own timeout or into a signal: look at the
+                 * clock. */
+                *block = false;
+                code = conn_wait(c, POLLIN, d, f, &ready);
+                if (code != CACHED_OK)
+                        return code;
+        }
+}
+
+/* Until the buffer holds `need` bytes. */
+static int conn_fill(struct conn *c, size_t need, struct deadline d, bool *block, struct failure *f)
+{
+        while (buffer_n(&c->in) < need) {
+                size_t n;
+                int code;
+
+                if (!buffer_reserve(&c->in, RECV_SIZE))
+                        return failure_nomem(f);
+                code = conn_recv(c, c->in.data + c->in.end, c->in.size - c->in.end, d, block, f,
+                                 &n);
+                if (code != CACHED_OK)
+                        return code;
+                c->in.end += n;
+        }
+        return CACHED_OK;
+}
+
+bool conn_has_frame(const struct conn *c)
+{
+        struct frame_header h;
+        size_t left;
+
+        if (buffer_n(&c->in) < FRAME_HEADER_SIZE)
+                return false;
+        h = frame_header_read(c->in.data + c->in.start);
+        left = buffer_n(&c->in) - FRAME_HEADER_SIZE;
+        return left >= h.n_message && left - h.n_message >= h.n_body;
+}
+
+static void conn_in_taken(struct conn *c, size_t n)
+{
+        buffer_take(&c->in, n);
+        if (buffer_n(&c->in) == 0 && c->in.size > IN_KEEP)
+                buffer_done(&c->in);
+}
+
+static int conn_recv_header(struct conn *c, struct deadline d, bool *block, struct failure *f,
+                            struct frame_header *ret)
+{
+        const char *wrong;
+        struct frame_header h;
+        int code = conn_fill(c, FRAME_HEADER_SIZE, d, block, f);
+
+        if (code != CACHED_OK)
+                return code;
+        h = frame_header_read(c->in.data + c->in.start);
+        wrong = frame_header_check(h, REPLY_MESSAGE_MAX, c->max_value);
+        if (wrong)
+                return failure_set(f, CACHED_ERR_BAD_REPLY,
+                                   "the daemon sent a frame header of %" PRIu32 " and %" PRIu64
+                                   " bytes: %s",
+                                   h.n_message, h.n_body, wrong);
+        *ret = h;
+        return CACHED_OK;
+}
+
+int conn_recv_message(struct conn *c, struct deadline d, bool block, struct failure *f,
+                      struct cached_reply **ret, uint64_t *ret_n_body)
+{
+        struct frame_header h = {0};
+        int code = conn_recv_header(c, d, &block, f, &h);
+
+        if (code != CACHED_OK)
+                return code;
+        code = conn_fill(c, FRAME_HEADER_SIZE + (size_t)h.n_message, d, &block, f);
+        if (code != CACHED_OK)
+                return code;
+        code = reply_new_unpack(c->in.data + c->in.start + FRAME_HEADER_SIZE, h.n_message, h.n_body,
+                                f, ret);
+        if (code != CACHED_OK)
+                return code;
+        conn_in_taken(c, FRAME_HEADER_SIZE + (size_t)h.n_message);
+        *ret_n_body = h.n_body;
+        return CACHED_OK;
+}
+
+int conn_recv_body(struct conn *c, struct cached_reply *r, uint64_t n_body, struct deadline d,
+                   struct failure *f)
+{
+        size_t have = buffer_n(&c->in), left;
+        bool block = false;
+        uint8_t *to;
+        int code;
+
+        if (n_body > SIZE_MAX)
+                return failure_nomem(f);
+        to = reply_body_space(r, (size_t)n_body);
+        if (!to)
+                return failure_nomem(f);
+        /* A small rest comes with the replies behind it. */
+        if (have < n_body && n_body - have < RECV_SIZE / 2) {
+                code = conn_fill(c, (size_t)n_body, d, &block, f);
+                if (code != CACHED_OK)
+                        return code;
+                have = buffer_n(&c->in);
+        }
+        if (have > n_body)
+                have = (size_t)n_body;
+        if (have > 0) {
+                memcpy(to, c->in.data + c->in.start, have);
+                conn_in_taken(c, have);
+        }
+        for (left = (size_t)n_body - have; left > 0;) {
+                size_t n;
+
+                code = conn_recv(c, to + (n_body - left), left, d, &block, f, &n);
+                if (code != CACHED_OK)
+                        return code;
+                left -= n;
+        }
+        return CACHED_OK;
+}
+
+enum conn_unasked conn_classify(const struct cached_reply *r, uint64_t n_body, struct failure *f)
+{
+        const Cached__V1__Reply *m = r->message;
+
+        if (m->id != 0)
+                return CONN_ASKED;
+        if (m->result_case == CACHED__V1__REPLY__RESULT_EVENT && r->code == CACHED_OK &&
+            n_body == 0)
+                return CONN_EVENT;
+        if (r->code > CACHED_OK && r->code < CACHED_ERR_UNREACHABLE)
+                (void)failure_set(f, r->code, "%s", cached_reply_error(r));
+        else
+                (void)failure_set(
+                        f, CACHED_ERR_BAD_REPLY,
+                        "the daemon sent a reply without an id that is neither an event nor "
+                        "an error");
+        return CONN_FAREWELL;
+}

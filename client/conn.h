@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLIENT_CONN_H
+#define CLIENT_CONN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "client/buffer.h"
+#include "client/deadline.h"
+#include "client/failure.h"
+#include "client/names.h"
+#include "client/options.h"
+#include "client/reply.h"
+#include "client/sockpath.h"
+
+/*
+ * One connection. Owned by a handle or by a pipeline, and used by one thread at a time.
+ *
+ * Functions that return a code return CACHED_OK or set *f. After any failure other than
+ * CACHED_ERR_NOMEM for a single reply the stream is out of step: the owner frees the connection.
+ */
+struct conn {
+        int fd;
+        pid_t pid; /* who opened it; in a child it belongs to the parent */
+        dev_t dev;
+        ino_t ino;
+        uint32_t timeout_ms; /* of each call; the socket's receive timeout is the same */
+        uint64_t next_id;
+        struct buffer in, out;
+        struct names names;
+
+        /* From Hello. */
+        uint64_t max_message, max_value;
+        uint32_t max_in_flight;
+        uint8_t *hello; /* the message of its reply, for cached_connect() */
+        size_t n_hello;
+};
+
+/* What part of the bytes the kernel took. */
+enum conn_sent {
+        CONN_SENT_NOTHING,
+        CONN_SENT_PART,
+        CONN_SENT_ALL,
+};
+
+/* connect.c: finds a daemon, checks who it is, says Hello. *ret_which: the path that answered. */
+int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
+              struct failure *f, struct conn **ret, size_t *ret_which);
+
+/* An unconnected one; `fd` is consumed. NULL: out of memory, and `fd` is closed. */
+struct conn *conn_new(int fd, uint32_t timeout_ms);
+struct conn *conn_free(struct conn *c);
+/* In a child of the process that opened it while another thread used it: only the descriptor goes.
+ */
+void conn_abandon(struct conn *c);
+
+/* Whether the peer has closed or sent a farewell, as far as can be told without waiting. */
+bool conn_is_stale(struct conn *c);
+
+/* Waits for room until the deadline. *ret_sent is always set. */
+int conn_send(struct conn *c, const struct iovec *iov, size_t n_iov, struct deadline d,
+              struct failure *f, enum conn_sent *ret_sent);
+
+/* One attempt, without waiting: 0 bytes if there is no room. `n_iov` is at most CONN_IOV_MAX. */
+#define CONN_IOV_MAX 256
+int conn_send_some(struct conn *c, struct iovec *iov, size_t n_iov, struct failure *f,
+                   size_t *ret_n);
+/* Until the socket can be read from or written to. */
+int conn_wait(struct conn *c, short events, struct deadline d, struct failure *f,
+              short *ret_events);
+
+/*
+ * conn_recv_message() - the next frame's message; its body must be received or skipped next
+ * @block:  the deadline is `timeout_ms` from now: one blocking receive saves a poll
+ */
+int conn_recv_message(struct conn *c, struct deadline d, bool block, struct failure *f,
+                      struct cached_reply **ret, uint64_t *ret_n_body);
+int conn_recv_body(struct conn *c, struct cached_reply *r, uint64_t n_body, struct deadline d,
+                   struct failure *f);
+
+/* A whole frame is here already: to receive it waits for nothing. */
+bool conn_has_frame(const struct conn *c);
+
+/* Events are to be skipped; the daemon's reason for closing ends the connection: then *f has it. */
+enum conn_unasked {
+        CONN_ASKED,
+        CONN_EVENT,
+        CONN_FAREWELL,
+};
+enum conn_unasked conn_classify(const struct cached_reply *r, uint64_t n_body, struct failure *f);
+
+#endif

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How a connection comes about: find a socket that answers, look who answers, say Hello
+ *
+ * The daemon sees everything that is stored, so who it is matters more than where it is: its uid
+ * must be 0, our own, or the service uid of the options. On the system's own socket the owner of
+ * its directory counts as the service uid too, since only root can make that directory; so an
+ * installation whose daemon runs as a user of its own needs no option in every client.
+ */
+
+#include <cached.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "client/conn.h"
+#include "proto/frame.h"
+
+#define PROTOCOL_VERSION 1
+/* Of Hello.client, in bytes. */
+#define CLIENT_NAME_MAX 64
+
+/* ------------------------------------------------------------------------------------- dialling */
+
+static int socket_set_timeout(int fd, int which, uint64_t ns)
+{
+        struct timeval t = {.tv_sec = (time_t)(ns / 1000000000u),
+                            .tv_usec = (suseconds_t)(ns % 1000000000u / 1000u)};
+
+        return setsockopt(fd, SOL_SOCKET, which, &t, sizeof(t)) < 0 ? -errno : 0;
+}
+
+/*
+ * A full backlog makes connect() wait, as long as SO_SNDTIMEO allows: a non-blocking one would be
+ * refused at once, and no poll tells when it is worth another try. Negative errno; -EAGAIN:
+ * deadline.
+ */
+static int dial(const char *path, struct deadline d, int *ret_fd)
+{
+        struct sockaddr_un a = {.sun_family = AF_UNIX};
+        int r, fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        if (fd < 0)
+                return -errno;
+        memcpy(a.sun_path, path, strlen(path) + 1);
+        do {
+                uint64_t left = 0;
+
+                if (!deadline_is_never(d)) {
+                        left = deadline_left_ns(d);
+                        /* 0 would mean for ever, and less than a tick is none. */
+                        left = left < 1000000u ? 1000000u : left;
+                }
+                r = socket_set_timeout(fd, SO_SNDTIMEO, left);
+                if (r == 0 && connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+                        r = -errno;
+        } while (r == -EINTR && (deadline_is_never(d) || deadline_left_ns(d) > 0));
+        if (r < 0) {
+                (void)close(fd);
+                return r == -EINTR ? -EAGAIN : r;
+        }
+        *ret_fd = fd;
+        return 0;
+}
+
+/* In /tmp anybody could have made the directory. */
+static bool tmp_dir_is_ours(const char *path)
+{
+        char dir[sizeof(((struct sockpath *)NULL)->path)];
+        struct stat st;
+        char *slash;
+
+        memcpy(dir, path, sizeof(dir));
+        slash = strrchr(dir, '/');
+        if (!slash)
+                return false;
+        *slash = '\0';
+        return lstat(dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
+               (st.st_mode & 077) == 0;
+}
+
+static int dial_failed(const struct sockpath *p, int error, struct failure *f)
+{
+        if (error == -EAGAIN)
+                return failure_set(f, CACHED_ERR_TIMEOUT,
+                                   "the daemon at %s does not accept connections in time", p->path);
+        if (p->kind == SOCKPATH_NAMED && (error == -EACCES || error == -EPERM))
+                return failure_set(f, CACHED_ERR_FORBIDDEN,
+                                   "permission denied: %s may not be opened by this user", p->path);
+        if (error == -ENOENT)
+                return failure_set(f, CACHED_ERR_UNREACHABLE, "no daemon answers: there is no %s",
+                                   p->path);
+        return failure_set(f, CACHED_ERR_UNREACHABLE, "no daemon answers on %s: %s", p->path,
+                           strerror(-error));
+}
+
+static int none_answers(const struct sockpaths *paths, bool forbidden, struct failure *f)
+{
+        char list[FAILURE_TEXT_SIZE] = "";
+        size_t n = 0;
+
+        if (forbidden)
+                return failure_set(f, CACHED_ERR_FORBIDDEN, "%s",
+                                   cached_strerror(CACHED_ERR_FORBIDDEN));
+        for (size_t i = 0; i < paths->n && n < sizeof(list); i++) {
+                int k = snprintf(list + n, sizeof(list) - n, "%s%s", i > 0 ? ", " : "",
+                                 paths->at[i].path);
+
+                n += k > 0 ? (size_t)k : 0;
+        }
+        return failure_set(f, CACHED_ERR_UNREACHABLE, "no daemon answers on any of %.400s", list);
+}
+
+/*
+ * The first that answers. That a path leads nowhere is a reason to try the next; that a daemon is
+ * there but busy is not: another one would have other contents.
+ */
+static int dial_first(const struct sockpaths *paths, struct deadline d, struct failure *f,
+                      int *ret_fd, size_t *ret_which)
+{
+        bool forbidden = false;
+
+        for (size_t i = 0; i < paths->n; i++) {
+                const struct sockpath *p = &paths->at[i];
+                int r;
+
+                if (p->kind == SOCKPATH_OF_USER_TMP && !tmp_dir_is_ours(p->path))
+                        continue;
+                r = dial(p->path, d, ret_fd);
+                if (r == 0) {
+                        *ret_which = i;
+                        return CACHED_OK;
+                }
+                if (r == -ENOMEM || r == -ENOBUFS)
+                        return failure_nomem(f);
+                if (p->kind == SOCKPATH_NAMED || r == -EAGAIN || r == -EMFILE || r == -ENFILE)
+                        return dial_failed(p, r, f);
+                if (p->kind == SOCKPATH_OF_SYSTEM && (r == -EACCES || r == -EPERM))
+                        forbidden = true;
+        }
+        return none_answers(paths, forbidden, f);
+}
+
+static int peer_check(int fd, const struct sockpath *p, const struct cached_options *o,
+                      struct failure *f)
+{
+        struct ucred peer = {0};
+        socklen_t n = sizeof(peer);
+        struct stat st;
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
+                return failure_set(f, CACHED_ERR_UNTRUSTED, "who listens on %s is unknown: %s",
+                                   p->path, strerror(errno));
+        if (peer.uid == 0 || peer.uid == geteuid())
+                return CACHED_OK;
+        if (o->has_service_uid && peer.uid == o->service_uid)
+                return CACHED_OK;
+        if (p->kind == SOCKPATH_OF_SYSTEM && lstat(SOCKPATH_SYSTEM_DIR, &st) == 0 &&
+            S_ISDIR(st.st_mode) && st.st_uid == peer.uid)
+                return CACHED_OK;
+        return failure_set(
+                f, CACHED_ERR_UNTRUSTED,
+                "the daemon at %s runs as uid %u, which is neither root nor this user: set "
+                "the service uid if that is intended",
+                p->path, (unsigned)peer.uid);
+}
+
+/* ---------------------------------------------------------------------------------------- Hello */
+
+/* At most CLIENT_NAME_MAX bytes, not cut inside a character. */
+static void client_name(const struct cached_options *o, char ret[CLIENT_NAME_MAX + 1])
+{
+        const char *name = o->client_name ? o->client_name : program_invocation_short_name;
+        size_t n = strlen(name);
+
+        if (n > CLIENT_NAME_MAX) {
+                n = CLIENT_NAME_MAX;
+                while (n > 0 && ((unsigned char)name[n] & 0xc0) == 0x80)
+                        n--;
+        }
+        memcpy(ret, name, n);
+        ret[n] = '\0';
+}
+
+static int hello_send(struct conn *c, const struct cached_options *o, struct deadline d,
+                      struct failure *f)
+{
+        Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
+        Cached__V1__Hello hello = CACHED__V1__HELLO__INIT;
+        char name[CLIENT_NAME_MAX + 1];
+        enum conn_sent sent;
+        struct iovec iov;
+        uint8_t *frame;
+        size_t n;
+        int code;
+
+        client_name(o, name);
+        hello.protocol_min = hello.protocol_max = PROTOCOL_VERSION;
+        hello.client = name;
+        if (o->realm)
+                hello.realm = o->realm;
+        request.id = c->next_id++;
+        request.op_case = CACHED__V1__REQUEST__OP_HELLO;
+        request.hello = &hello;
+        n = cached__v1__request__get_packed_size(&request);
+        frame = malloc(FRAME_HEADER_SIZE + n);
+        if (!frame)
+                return failure_nomem(f);
+        frame_header_write(frame, (uint32_t)n, 0);
+        (void)cached__v1__request__pack(&request, frame + FRAME_HEADER_SIZE);
+        iov = (struct iovec){frame, FRAME_HEADER_SIZE + n};
+        code = conn_send(c, &iov, 1, d, f, &sent);
+        free(frame);
+        return code;
+}
+
+/* Kept for cached_connect(), which is asked again and again what the daemon said. */
+static int hello_keep(struct conn *c, const struct cached_reply *r, struct failure *f)
+{
+        const Cached__V1__HelloResult *h = r->message->hello;
+
+        c->n_hello = cached__v1__reply__get_packed_size(r->message);
+        c->hello = malloc(c->n_hello);
+        if (!c->hello)
+                return failure_nomem(f);
+        (void)cached__v1__reply__pack(r->message, c->hello);
+        c->max_message = h->max_message_bytes;
+        c->max_value = h->max_value_bytes;
+        c->max_in_flight = h->max_requests_in_flight;
+        return CACHED_OK;
+}
+
+static int hello_check(struct conn *c, struct cached_reply *r, uint64_t n_body, struct failure *f)
+{
+        int code;
+
+        if (conn_classify(r, n_body, f) != CONN_ASKED)
+                return f->code;
+        if (r->message->id != 1)
+                return failure_set(f, CACHED_ERR_BAD_REPLY,
+                                   "the daemon answered Hello with another id");
+        code = reply_check(r, CACHED__V1__REQUEST__OP_HELLO, n_body, f);
+        if (code != CACHED_OK)
+                return code;
+        if (r->code != CACHED_OK)
+                return failure_set(f, r->code, "%s", cached_reply_error(r));
+        if (r->message->hello->protocol != PROTOCOL_VERSION)
+                return failure_set(f, CACHED_ERR_BAD_REPLY, "the daemon chose protocol %u, not %d",
+                                   (unsigned)r->message->hello->protocol, PROTOCOL_VERSION);
+        return hello_keep(c, r, f);
+}
+
+static int hello(struct conn *c, const struct cached_options *o, struct deadline d,
+                 struct failure *f)
+{
+        struct cached_reply *r;
+        struct failure refused;
+        uint64_t n_body;
+        int code = hello_send(c, o, d, &refused);
+
+        /* A daemon that turns a connection away says why before it closes, whatever was sent. */
+        if (code != CACHED_OK && code != CACHED_ERR_DISCONNECTED)
+                goto fail;
+        if (conn_recv_message(c, d, false, f, &r, &n_body) != CACHED_OK) {
+                if (code == CACHED_OK)
+                        return f->code;
+                goto fail;
+        }
+        code = hello_check(c, r, n_body, f);
+        cached_reply_free(r);
+        return code;
+fail:
+        *f = refused;
+        return code;
+}
+
+int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
+              struct failure *f, struct conn **ret, size_t *ret_which)
+{
+        struct conn *c;
+        size_t which = 0;
+        int fd = -1, code;
+
+        code = dial_first(paths, d, f, &fd, &which);
+        if (code != CACHED_OK)
+                return code;
+        code = peer_check(fd, &paths->at[which], o, f);
+        if (code != CACHED_OK) {
+                (void)close(fd);
+                return code;
+        }
+        /* For the receive that blocks, see conn.c. */
+        if (socket_set_timeout(fd, SO_RCVTIMEO, (uint64_t)o->timeout_ms * 1000000u) < 0) {
+                code = failure_set(f, CACHED_ERR_UNREACHABLE, "setsockopt: %s", strerror(errno));
+                (void)close(fd);
+                return code;
+        }
+        c = conn_new(fd, o->timeout_ms);
+        if (!c)
+                return failure_nomem(f);
+        code = hello(c, o, d, f);
+        if (code != CACHED_OK) {
+                (void)conn_free(c);
+                return code;
+        }
+        *ret = c;
+        *ret_which = which;
+        return CACHED_OK;
+}

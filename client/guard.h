@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLIENT_GUARD_H
+#define CLIENT_GUARD_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Zeroed memory is a guard that nobody holds. */
+struct guard {
+        _Atomic uint64_t word; /* pid << 32 | state */
+};
+
+/* What guard_lock() found. */
+enum guard_found {
+        GUARD_MINE,   /* nothing unusual */
+        GUARD_FORKED, /* the first lock in this process; at the fork nobody held it: the data is
+                         whole */
+        GUARD_TORN,   /* likewise, but somebody held it: the data may be half changed */
+};
+
+enum guard_found guard_lock(struct guard *g);
+void guard_unlock(struct guard *g);
+
+#endif

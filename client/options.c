@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Option objects: of a handle, of a cache (its policy), of a set
+ *
+ * Each is a plain record with setters, so that options can be added without a new function
+ * signature. Setters refuse what can be seen to be wrong here; ranges that the daemon knows are
+ * left to it. A setter that fails leaves its object as it was. Nothing keeps a pointer of the
+ * caller.
+ */
+
+#include <cached.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/options.h"
+
+cached_options *cached_options_new(void)
+{
+        cached_options *o = calloc(1, sizeof(*o));
+
+        if (o)
+                o->timeout_ms = OPTIONS_DEFAULT_TIMEOUT_MS;
+        return o;
+}
+
+void options_done(struct cached_options *o)
+{
+        free(o->socket);
+        free(o->realm);
+        free(o->client_name);
+        *o = (struct cached_options){0};
+}
+
+void cached_options_free(cached_options *o)
+{
+        if (!o)
+                return;
+        options_done(o);
+        free(o);
+}
+
+/* NULL and "" mean: not set. */
+static int text_replace(char **field, const char *text)
+{
+        char *copy = NULL;
+
+        if (text && *text) {
+                copy = strdup(text);
+                if (!copy)
+                        return CACHED_ERR_NOMEM;
+        }
+        free(*field);
+        *field = copy;
+        return CACHED_OK;
+}
+
+bool options_copy(const struct cached_options *o, struct cached_options *ret)
+{
+        struct cached_options copy = {.timeout_ms = OPTIONS_DEFAULT_TIMEOUT_MS};
+
+        if (o) {
+                copy = *o;
+                copy.socket = copy.realm = copy.client_name = NULL;
+                if (text_replace(&copy.socket, o->socket) != CACHED_OK ||
+                    text_replace(&copy.realm, o->realm) != CACHED_OK ||
+                    text_replace(&copy.client_name, o->client_name) != CACHED_OK) {
+                        options_done(&copy);
+                        return false;
+                }
+        }
+        *ret = copy;
+        return true;
+}
+
+int cached_options_set_socket(cached_options *o, const char *path)
+{
+        return o ? text_replace(&o->socket, path) : CACHED_ERR_USAGE;
+}
+
+int cached_options_set_realm(cached_options *o, const char *realm)
+{
+        return o ? text_replace(&o->realm, realm) : CACHED_ERR_USAGE;
+}
+
+int cached_options_set_client_name(cached_options *o, const char *name)
+{
+        return o ? text_replace(&o->client_name, name) : CACHED_ERR_USAGE;
+}
+
+int cached_options_set_timeout_ms(cached_options *o, uint32_t ms)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->timeout_ms = ms;
+        return CACHED_OK;
+}
+
+int cached_options_set_service_uid(cached_options *o, uint32_t uid)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->service_uid = uid;
+        o->has_service_uid = true;
+        return CACHED_OK;
+}
+
+cached_policy *cached_policy_new(void)
+{
+        return calloc(1, sizeof(cached_policy));
+}
+
+void cached_policy_free(cached_policy *p)
+{
+        free(p);
+}
+
+int cached_policy_set_ttl_ms(cached_policy *p, uint64_t ms)
+{
+        if (!p)
+                return CACHED_ERR_USAGE;
+        p->has_ttl = ms != CACHED_NEVER;
+        p->ttl_ms = ms;
+        return CACHED_OK;
+}
+
+int cached_policy_set_max_entries(cached_policy *p, uint64_t n)
+{
+        if (!p)
+                return CACHED_ERR_USAGE;
+        p->has_max_entries = true;
+        p->max_entries = n;
+        return CACHED_OK;
+}
+
+int cached_policy_set_max_bytes(cached_policy *p, uint64_t n)
+{
+        if (!p)
+                return CACHED_ERR_USAGE;
+        p->has_max_bytes = true;
+        p->max_bytes = n;
+        return CACHED_OK;
+}
+
+void policy_to_message(const struct cached_policy *p, Cached__V1__Policy *ret)
+{
+        cached__v1__policy__init(ret);
+        if (!p)
+                return;
+        if (p->has_ttl) {
+                ret->ttl_case = CACHED__V1__POLICY__TTL_TTL_MS;
+                ret->ttl_ms = p->ttl_ms;
+        }
+        if (p->has_max_entries) {
+                ret->entries_limit_case = CACHED__V1__POLICY__ENTRIES_LIMIT_MAX_ENTRIES;
+                ret->max_entries = p->max_entries;
+        }
+        if (p->has_max_bytes) {
+                ret->bytes_limit_case = CACHED__V1__POLICY__BYTES_LIMIT_MAX_BYTES;
+                ret->max_bytes = p->max_bytes;
+        }
+}
+
+cached_set_options *cached_set_options_new(void)
+{
+        return calloc(1, sizeof(cached_set_options));
+}
+
+void cached_set_options_free(cached_set_options *o)
+{
+        free(o);
+}
+
+int cached_set_options_set_ttl_ms(cached_set_options *o, uint64_t ms)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->has_ttl = true;
+        o->ttl_ms = ms;
+        return CACHED_OK;
+}
+
+int cached_set_options_set_mode(cached_set_options *o, int mode)
+{
+        if (!o || mode < CACHED_SET_ANY || mode > CACHED_SET_REPLACE_ONLY)
+                return CACHED_ERR_USAGE;
+        o->mode = mode;
+        return CACHED_OK;
+}
+
+int cached_set_options_set_expected_version(cached_set_options *o, uint64_t version)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->has_expected_version = true;
+        o->expected_version = version;
+        return CACHED_OK;
+}
+
+int cached_set_options_set_flags(cached_set_options *o, uint32_t flags)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->flags = flags;
+        return CACHED_OK;
+}
+
+int cached_set_options_set_encoding(cached_set_options *o, int encoding, uint64_t raw_size)
+{
+        if (!o || encoding < CACHED_ENCODING_RAW || encoding > CACHED_ENCODING_LZ4)
+                return CACHED_ERR_USAGE;
+        o->encoding = encoding;
+        o->raw_size = encoding == CACHED_ENCODING_RAW ? 0 : raw_size;
+        return CACHED_OK;
+}
+
+int cached_set_options_set_cost_us(cached_set_options *o, uint64_t us)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->cost_us = us;
+        return CACHED_OK;
+}
+
+void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set *ret)
+{
+        cached__v1__set__init(ret);
+        if (!o)
+                return;
+        if (o->has_ttl && o->ttl_ms == CACHED_NEVER) {
+                ret->ttl_case = CACHED__V1__SET__TTL_NEVER_EXPIRES;
+                ret->never_expires = 1;
+        } else if (o->has_ttl) {
+                ret->ttl_case = CACHED__V1__SET__TTL_TTL_MS;
+                ret->ttl_ms = o->ttl_ms;
+        }
+        if (o->has_expected_version) {
+                ret->compare_case = CACHED__V1__SET__COMPARE_EXPECTED_VERSION;
+                ret->expected_version = o->expected_version;
+        }
+        ret->mode = (Cached__V1__SetMode)o->mode;
+        ret->encoding = (Cached__V1__Encoding)o->encoding;
+        ret->raw_size = o->raw_size;
+        ret->flags = o->flags;
+        ret->cost_us = o->cost_us;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLIENT_OPTIONS_H
+#define CLIENT_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/cached.pb-c.h"
+
+#define OPTIONS_DEFAULT_TIMEOUT_MS 5000
+
+struct cached_options {
+        char *socket;      /* NULL: found out */
+        char *realm;       /* NULL: the user's own */
+        char *client_name; /* NULL: the program's name */
+        uint32_t timeout_ms;
+        uint32_t service_uid;
+        bool has_service_uid;
+};
+
+struct cached_policy {
+        bool has_ttl, has_max_entries, has_max_bytes;
+        uint64_t ttl_ms, max_entries, max_bytes;
+};
+
+struct cached_set_options {
+        bool has_ttl, has_expected_version;
+        uint64_t ttl_ms; /* CACHED_NEVER: never */
+        uint64_t expected_version;
+        uint64_t raw_size, cost_us;
+        uint32_t flags;
+        int mode, encoding;
+};
+
+void options_done(struct cached_options *o);
+/* False: out of memory; *ret is then untouched. `o` may be NULL: the defaults. */
+bool options_copy(const struct cached_options *o, struct cached_options *ret);
+
+/* NULL in, nothing set out. */
+void policy_to_message(const struct cached_policy *p, Cached__V1__Policy *ret);
+/* All fields but cache, cache_id and key. */
+void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set *ret);
+
+#endif

@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Replies
+ *
+ * A reply owns its unpacked message and its body and refers to nothing else, so it outlives
+ * everything and may go to another thread. The usual one is a single allocation: head, space for
+ * the unpacked message, a small body. protobuf-c unpacks through an allocator that only moves a
+ * pointer.
+ *
+ * The daemon's bytes are not trusted: before a reply is handed out, its kind fits the request, the
+ * sizes in the message fit the body, and the memory it unfolds to is bounded.
+ */
+
+#include "client/reply.h"
+
+#include <assert.h>
+#include <cached.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/codec.h"
+
+struct reply_chunk {
+        struct reply_chunk *next;
+        _Alignas(16) uint8_t space[];
+};
+
+#define CHUNK_MIN 4096
+
+static uint8_t *align_up(uint8_t *p)
+{
+        return p + (-(uintptr_t)p & 15);
+}
+
+static void *reply_alloc_chunk(struct cached_reply *r, size_t n)
+{
+        /* Twice as much each time: few mallocs also for a large listing. */
+        size_t size = r->n_chunk_bytes < CHUNK_MIN ? CHUNK_MIN : r->n_chunk_bytes;
+        struct reply_chunk *chunk;
+
+        if (size < n)
+                size = n;
+        if (size > REPLY_MEMORY_MAX - r->n_chunk_bytes)
+                size = n;
+        if (size > REPLY_MEMORY_MAX - r->n_chunk_bytes)
+                return NULL;
+        chunk = malloc(sizeof(*chunk) + size);
+        if (!chunk)
+                return NULL;
+        chunk->next = r->chunks;
+        r->chunks = chunk;
+        r->n_chunk_bytes += size;
+        r->free = chunk->space + n;
+        r->free_end = chunk->space + size;
+        return chunk->space;
+}
+
+static void *reply_alloc(void *data, size_t n)
+{
+        struct cached_reply *r = data;
+        uint8_t *start = align_up(r->free);
+        void *p;
+
+        if (start <= r->free_end && (size_t)(r->free_end - start) >= n) {
+                r->free = start + n;
+                return start;
+        }
+        p = reply_alloc_chunk(r, n);
+        if (!p)
+                r->out_of_memory = true;
+        return p;
+}
+
+static void reply_alloc_free(void *data, void *p)
+{
+        (void)data;
+        (void)p;
+}
+
+static struct cached_reply *reply_new(size_t n_space, size_t n_body_inline)
+{
+        struct cached_reply *r = malloc(sizeof(*r) + n_space + n_body_inline);
+
+        if (!r)
+                return NULL;
+        memset(r, 0, sizeof(*r));
+        r->error = "";
+        r->free = r->space;
+        r->free_end = r->space + n_space;
+        r->n_body_inline = n_body_inline;
+        return r;
+}
+
+struct cached_reply *reply_new_failure(const struct failure *f)
+{
+        size_t n = strlen(f->text) + 1;
+        struct cached_reply *r = reply_new(n, 0);
+
+        if (!r)
+                return NULL;
+        memcpy(r->space, f->text, n);
+        r->free = r->free_end;
+        r->code = f->code;
+        r->error = (const char *)r->space;
+        return r;
+}
+
+/* Without protobuf-c, if it is one of the plain ones. */
+static Cached__V1__Reply *reply_unpack_plain(struct cached_reply *r, const uint8_t *message,
+                                             size_t n_message)
+{
+        struct {
+                Cached__V1__Reply reply;
+                Cached__V1__EntryInfo entry;
+        } *plain = (void *)r->space;
+
+        static_assert(sizeof(*plain) <= REPLY_INLINE_MESSAGE, "it is in the inline space");
+        if (!codec_unpack(message, n_message, &plain->reply, &plain->entry))
+                return NULL;
+        r->free = r->space + sizeof(*plain);
+        return &plain->reply;
+}
+
+int reply_new_unpack(const uint8_t *message, size_t n_message, uint64_t n_body, struct failure *f,
+                     struct cached_reply **ret)
+{
+        size_t n_inline = n_body <= REPLY_INLINE_BODY ? (size_t)n_body : 0;
+        struct cached_reply *r = reply_new(REPLY_INLINE_MESSAGE, n_inline);
+        ProtobufCAllocator allocator = {reply_alloc, reply_alloc_free, r};
+        int code;
+
+        if (!r)
+                return failure_nomem(f);
+        r->message = reply_unpack_plain(r, message, n_message);
+        if (!r->message)
+                r->message = cached__v1__reply__unpack(&allocator, n_message, message);
+        if (!r->message) {
+                code = r->out_of_memory ? failure_nomem(f)
+                                        : failure_set(f, CACHED_ERR_BAD_REPLY,
+                                                      "the daemon sent %zu bytes that are no Reply",
+                                                      n_message);
+                cached_reply_free(r);
+                return code;
+        }
+        r->code = (int)r->message->status;
+        if (r->message->error)
+                r->error = r->message->error;
+        *ret = r;
+        return CACHED_OK;
+}
+
+uint8_t *reply_body_space(struct cached_reply *r, size_t n_body)
+{
+        uint8_t *space;
+
+        if (n_body <= r->n_body_inline) {
+                space = r->space + REPLY_INLINE_MESSAGE;
+        } else {
+                space = r->body_heap = malloc(n_body);
+                if (!space)
+                        return NULL;
+        }
+        r->body = space;
+        r->n_body = n_body;
+        return space;
+}
+
+void cached_reply_free(cached_reply *r)
+{
+        struct reply_chunk *chunk;
+
+        if (!r)
+                return;
+        while ((chunk = r->chunks)) {
+                r->chunks = chunk->next;
+                free(chunk);
+        }
+        free(r->body_heap);
+        free(r);
+}
+
+/* --------------------------------------------------------------------- is it a possible answer? */
+
+/* What a request that succeeds is answered with; NOT_SET: nothing. */
+static Cached__V1__Reply__ResultCase result_of(Cached__V1__Request__OpCase op)
+{
+        switch (op) {
+        case CACHED__V1__REQUEST__OP_HELLO:
+                return CACHED__V1__REPLY__RESULT_HELLO;
+        case CACHED__V1__REQUEST__OP_PING:
+                return CACHED__V1__REPLY__RESULT_PING;
+        case CACHED__V1__REQUEST__OP_OPEN_CACHE:
+        case CACHED__V1__REQUEST__OP_SET_POLICY:
+                return CACHED__V1__REPLY__RESULT_CACHE;
+        case CACHED__V1__REQUEST__OP_GET:
+        case CACHED__V1__REQUEST__OP_SET:
+        case CACHED__V1__REQUEST__OP_TOUCH:
+                return CACHED__V1__REPLY__RESULT_ENTRY;
+        case CACHED__V1__REQUEST__OP_GET_MANY:
+                return CACHED__V1__REPLY__RESULT_GET_MANY;
+        case CACHED__V1__REQUEST__OP_SET_MANY:
+                return CACHED__V1__REPLY__RESULT_SET_MANY;
+        case CACHED__V1__REQUEST__OP_CLEAR:
+                return CACHED__V1__REPLY__RESULT_CLEAR;
+        case CACHED__V1__REQUEST__OP_LIST_CACHES:
+                return CACHED__V1__REPLY__RESULT_LIST_CACHES;
+        case CACHED__V1__REQUEST__OP_LIST_ENTRIES:
+                return CACHED__V1__REPLY__RESULT_LIST_ENTRIES;
+        case CACHED__V1__REQUEST__OP_EXPLAIN:
+                return CACHED__V1__REPLY__RESULT_EXPLAIN;
+        case CACHED__V1__REQUEST__OP_STATS:
+                return CACHED__V1__REPLY__RESULT_STATS;
+        case CACHED__V1__REQUEST__OP_LIST_CLIENTS:
+                return CACHED__V1__REPLY__RESULT_LIST_CLIENTS;
+        case CACHED__V1__REQUEST__OP_GET_CONFIG:
+        case CACHED__V1__REQUEST__OP_RELOAD_CONFIG:
+                return CACHED__V1__REPLY__RESULT_CONFIG;
+        default:
+                return CACHED__V1__REPLY__RESULT__NOT_SET;
+        }
+}
+
+static int reply_lay_out_items(struct cached_reply *r, uint64_t n_body, struct failure *f)
+{
+        const Cached__V1__GetManyResult *m = r->message->get_many;
+        uint64_t at = 0;
+
+        r->item_at = reply_alloc(r, m->n_items * sizeof(*r->item_at));
+        if (!r->item_at)
+                return failure_nomem(f);
+        for (size_t i = 0; i < m->n_items; i++) {
+                const Cached__V1__GetManyItem *item = m->items[i];
+
+                r->item_at[i] = at;
+                if (item->status != CACHED__V1__STATUS__OK)
+                        continue;
+                if (!item->entry || item->entry->size > n_body - at)
+                        return failure_set(f, CACHED_ERR_BAD_REPLY,
+                                           "value %zu of the daemon's reply lies outside its body",
+                                           i);
+                at += item->entry->size;
+        }
+        if (at != n_body)
+                return failure_set(f, CACHED_ERR_BAD_REPLY,
+                                   "the values of the daemon's reply have %" PRIu64
+                                   " bytes, its body %" PRIu64,
+                                   at, n_body);
+        return CACHED_OK;
+}
+
+static int reply_check_body(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t n_body,
+                            struct failure *f)
+{
+        uint64_t expected = 0;
+
+        if (r->code == CACHED_OK && op == CACHED__V1__REQUEST__OP_GET_MANY)
+                return reply_lay_out_items(r, n_body, f);
+        if (r->code == CACHED_OK && op == CACHED__V1__REQUEST__OP_GET)
+                expected = r->message->entry->size;
+        if (n_body != expected)
+                return failure_set(f, CACHED_ERR_BAD_REPLY,
+                                   "the daemon's reply has a body of %" PRIu64
+                                   " bytes where %" PRIu64 " belong",
+                                   n_body, expected);
+        return CACHED_OK;
+}
+
+int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t n_body,
+                struct failure *f)
+{
+        Cached__V1__Reply__ResultCase expected = result_of(op), is = r->message->result_case;
+
+        /* Statuses that this library does not know yet are passed on; 64 and more are its own. */
+        if (r->code < 0 || r->code >= CACHED_ERR_UNREACHABLE)
+                return failure_set(f, CACHED_ERR_BAD_REPLY, "the daemon sent the status %d",
+                                   r->code);
+        if (is != expected && (r->code == CACHED_OK || is != CACHED__V1__REPLY__RESULT__NOT_SET))
+                return failure_set(f, CACHED_ERR_BAD_REPLY,
+                                   "the daemon answered request %d with result %d", (int)op,
+                                   (int)is);
+        return reply_check_body(r, op, n_body, f);
+}
+
+/* ------------------------------------------------------------------------------------ accessors */
+
+const Cached__V1__EntryInfo *reply_entry(const struct cached_reply *r)
+{
+        if (!r || !r->message || r->message->result_case != CACHED__V1__REPLY__RESULT_ENTRY)
+                return NULL;
+        return r->message->entry;
+}
+
+int cached_reply_code(const cached_reply *r)
+{
+        return r ? r->code : CACHED_ERR_NOMEM;
+}
+
+const char *cached_reply_error(const cached_reply *r)
+{
+        if (!r)
+                return cached_strerror(CACHED_ERR_NOMEM);
+        if (r->code != CACHED_OK && r->code != CACHED_NOT_FOUND && !*r->error)
+                return cached_strerror(r->code);
+        return r->error;
+}
+
+const void *cached_reply_value(const cached_reply *r, size_t *ret_size)
+{
+        if (!r || !r->body)
+                return NULL;
+        if (ret_size)
+                *ret_size = r->n_body;
+        return r->body;
+}
+
+uint64_t cached_reply_version(const cached_reply *r)
+{
+        const Cached__V1__EntryInfo *e = reply_entry(r);
+
+        return e ? e->version : 0;
+}
+
+uint64_t cached_reply_ttl_ms(const cached_reply *r)
+{
+        const Cached__V1__EntryInfo *e = reply_entry(r);
+
+        if (!e)
+                return 0;
+        return e->ttl_case == CACHED__V1__ENTRY_INFO__TTL_TTL_MS ? e->ttl_ms : CACHED_NEVER;
+}
+
+uint32_t cached_reply_flags(const cached_reply *r)
+{
+        const Cached__V1__EntryInfo *e = reply_entry(r);
+
+        return e ? e->flags : 0;
+}
+
+int cached_reply_encoding(const cached_reply *r)
+{
+        const Cached__V1__EntryInfo *e = reply_entry(r);
+
+        return e ? (int)e->encoding : CACHED_ENCODING_RAW;
+}
+
+uint64_t cached_reply_raw_size(const cached_reply *r)
+{
+        const Cached__V1__EntryInfo *e = reply_entry(r);
+
+        if (!e)
+                return 0;
+        return e->encoding == CACHED__V1__ENCODING__ENCODING_RAW ? e->size : e->raw_size;
+}
+
+uint64_t cached_reply_cost_us(const cached_reply *r)
+{
+        const Cached__V1__EntryInfo *e = reply_entry(r);
+
+        return e ? e->cost_us : 0;
+}
+
+uint32_t cached_reply_uid(const cached_reply *r)
+{
+        const Cached__V1__EntryInfo *e = reply_entry(r);
+
+        return e ? e->uid : UINT32_MAX;
+}
+
+size_t cached_reply_n_items(const cached_reply *r)
+{
+        if (!r || !r->message)
+                return 0;
+        if (r->message->result_case == CACHED__V1__REPLY__RESULT_GET_MANY)
+                return r->message->get_many->n_items;
+        if (r->message->result_case == CACHED__V1__REPLY__RESULT_SET_MANY)
+                return r->message->set_many->n_items;
+        return 0;
+}
+
+int cached_reply_item_code(const cached_reply *r, size_t i)
+{
+        if (i >= cached_reply_n_items(r))
+                return CACHED_ERR_USAGE;
+        if (r->message->result_case == CACHED__V1__REPLY__RESULT_GET_MANY)
+                return (int)r->message->get_many->items[i]->status;
+        return (int)r->message->set_many->items[i]->status;
+}
+
+const void *cached_reply_item_value(const cached_reply *r, size_t i, size_t *ret_size)
+{
+        const Cached__V1__GetManyItem *item;
+
+        /* item_at tells a GetMany whose sizes were checked. */
+        if (!r || !r->item_at || i >= cached_reply_n_items(r))
+                return NULL;
+        item = r->message->get_many->items[i];
+        if (item->status != CACHED__V1__STATUS__OK)
+                return NULL;
+        if (ret_size)
+                *ret_size = (size_t)item->entry->size;
+        /* A body of 0 bytes has no memory; an empty value is one all the same. */
+        return r->body ? r->body + r->item_at[i] : (const void *)"";
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLIENT_REPLY_H
+#define CLIENT_REPLY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/failure.h"
+#include "proto/cached.pb-c.h"
+
+/* A body up to this size shares the reply's allocation: most values need one malloc in all. */
+#define REPLY_INLINE_BODY 4096
+/* Holds an unpacked reply to Get, Set, Touch or Delete. Others get more from the heap. */
+#define REPLY_INLINE_MESSAGE 256
+/*
+ * What one message may unfold to. An empty submessage takes 2 bytes on the wire and some 250 in
+ * memory, so that 64 MiB of nonsense could ask for 8 GiB. Honest replies (16 MiB of entries or of
+ * statistics) unfold by less than 8.
+ */
+#define REPLY_MEMORY_MAX (768u << 20)
+
+struct reply_chunk;
+
+/*
+ * Everything that a reply refers to lies behind this head, in its chunks, or in `body`: nothing
+ * else owns or shares any of it.
+ */
+struct cached_reply {
+        int code;
+        const char *error;          /* never NULL */
+        Cached__V1__Reply *message; /* NULL: a failure of this side */
+        const uint8_t *body;        /* inline, or owned and on the heap */
+        size_t n_body;
+        uint64_t *item_at; /* of a GetMany: where in the body each item's value begins */
+
+        /* The memory that protobuf-c unpacks into: only ever given out, freed in one go. */
+        uint8_t *free, *free_end;
+        struct reply_chunk *chunks;
+        size_t n_chunk_bytes;
+        bool out_of_memory;
+
+        /* For the pipeline: its queue. */
+        struct cached_reply *next;
+        uint64_t tag;
+
+        uint8_t *body_heap;
+        size_t n_body_inline;
+        _Alignas(16) uint8_t space[];
+};
+
+/* NULL: out of memory. */
+struct cached_reply *reply_new_failure(const struct failure *f);
+
+/*
+ * reply_new_unpack() - the reply to a frame's message
+ * @n_body:  what the frame's header announces; no memory is taken for a large one yet
+ *
+ * Return: CACHED_OK, CACHED_ERR_NOMEM, CACHED_ERR_BAD_REPLY, with *f set unless it is CACHED_OK.
+ */
+int reply_new_unpack(const uint8_t *message, size_t n_message, uint64_t n_body, struct failure *f,
+                     struct cached_reply **ret);
+
+/*
+ * reply_check() - is it a possible answer to `op`?
+ *
+ * To be called before memory for the body is taken, so that the sizes in the message bound it.
+ */
+int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t n_body,
+                struct failure *f);
+
+/* Where to put the body, also one of 0 bytes: from then on the reply has one. NULL: out of memory.
+ */
+uint8_t *reply_body_space(struct cached_reply *r, size_t n_body);
+
+/* The entry that a Get, Set or Touch returned, else NULL. */
+const Cached__V1__EntryInfo *reply_entry(const struct cached_reply *r);
+
+#endif

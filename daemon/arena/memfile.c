@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory files
+ *
+ * The file is sealed against shrinking and growing at birth: whoever maps it can never meet SIGBUS by a
+ * truncation. Punching holes still works under these seals. The mode is 0600, because a memfd is born
+ * 0777 and anybody who holds a read-only descriptor could reopen it writable through /proc.
+ *
+ * Not done here: knowing which pages are resident. Callers count what they committed.
+ */
+
+#include "arena/memfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define PAGE 4096u
+
+static int memfd_new(const char *name)
+{
+        int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+
+        /* Kernels before 6.3 do not know NOEXEC_SEAL. */
+        if (fd < 0 && errno == EINVAL)
+                fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        return fd < 0 ? -errno : fd;
+}
+
+int memfile_init(struct memfile *m, const char *name, uint64_t size)
+{
+        int fd = memfd_new(name);
+        void *base;
+        int r;
+
+        if (fd < 0)
+                return fd;
+        if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)size) < 0 ||
+            fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+                goto fail;
+        base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+        if (base == MAP_FAILED)
+                goto fail;
+        /* A core dump must not hold every user's values, nor be as large as the arena. */
+        (void)madvise(base, size, MADV_DONTDUMP);
+        m->fd = fd;
+        m->base = base;
+        m->size = size;
+        return 0;
+fail:
+        r = -errno;
+        close(fd);
+        return r;
+}
+
+void memfile_done(struct memfile *m)
+{
+        if (!m->base)
+                return;
+        munmap(m->base, m->size);
+        close(m->fd);
+        m->base = NULL;
+        m->fd = -1;
+}
+
+int memfile_commit(struct memfile *m, uint64_t off, uint64_t n)
+{
+        uint64_t from = off & ~(uint64_t)(PAGE - 1);
+        uint64_t to = (off + n + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+
+        if (off > m->size || n > m->size - off)
+                return -ENOMEM;
+        if (madvise(m->base + from, to - from, MADV_POPULATE_WRITE) == 0)
+                return 0;
+        if (errno != EINVAL)
+                return -ENOMEM;
+        /* Before Linux 5.14: allocate without mapping; the page faults come later, but cannot fail. */
+        while (fallocate(m->fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) < 0)
+                if (errno != EINTR)
+                        return -ENOMEM;
+        return 0;
+}
+
+void memfile_release(struct memfile *m, uint64_t off, uint64_t n)
+{
+        uint64_t from = (off + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+        uint64_t to = (off + n) & ~(uint64_t)(PAGE - 1);
+
+        if (from < to)
+                while (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
+                                 (off_t)(to - from)) < 0 && errno == EINTR)
+                        ;
+}

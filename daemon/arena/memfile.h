@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef MEMFILE_H
+#define MEMFILE_H
+
+/*
+ * A sparse memory file, mapped once at its full size
+ *
+ * Pages are taken explicitly (memfile_commit) so that running out of memory is a value and not a SIGBUS,
+ * and given back explicitly (memfile_release).
+ */
+
+#include <stdint.h>
+
+struct memfile {
+        int fd; /* owned; mode 0600, so that another uid that gets it read-only cannot reopen it */
+        uint8_t *base;
+        uint64_t size;
+};
+
+/* 0 or -errno. */
+int memfile_init(struct memfile *m, const char *name, uint64_t size);
+void memfile_done(struct memfile *m); /* an all-zero struct is fine */
+
+/* Makes [off, off+n) resident; idempotent. 0, -ENOMEM. */
+int memfile_commit(struct memfile *m, uint64_t off, uint64_t n);
+/* Gives whole pages of [off, off+n) back; they read as zeros afterwards. Best effort. */
+void memfile_release(struct memfile *m, uint64_t off, uint64_t n);
+
+#endif

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TABLE_H
+#define TABLE_H
+
+/*
+ * The table: what only the daemon reads, and what a crash must not lose
+ *
+ * The second memory file of a realm, never sent to clients: recency links, expiry heaps, caches and
+ * policies, generations, counters, span descriptors. Everything is addressed by index; no pointers.
+ *
+ * There is one record per chunk of the arena, found by its handle: a block's identity is its place, so
+ * neither the entry nor the record spends bytes on naming the other.
+ */
+
+#include <stdint.h>
+
+#include "proto/layout.h"
+
+#define TABLE_MAGIC 0x656c626174636163 /* "cactable" */
+#define TABLE_NONE  UINT32_MAX
+
+#define N_CLASSES   233 /* chunk sizes, see alloc.c */
+#define N_QUARTILES 4
+
+/* One per chunk. stamp 0: the chunk is free, and `next` is the next free chunk of its span. */
+struct table_rec {
+        uint32_t prev, next; /* handles in the recency list; towards newer, towards older */
+        uint32_t heap_pos;   /* in the generation's expiry heap, or TABLE_NONE */
+        uint32_t stamp_lo, stamp_hi; /* of the latest use; unique in the daemon's realm */
+};
+static_assert(sizeof(struct table_rec) == 20, "record");
+
+enum span_state { SPAN_UNUSED = 0, SPAN_ACTIVE, SPAN_DRAINING };
+
+struct table_span {
+        uint8_t state;
+        uint8_t class;
+        uint8_t quartile; /* list it is on; N_QUARTILES: full, on none */
+        uint8_t spare;
+        uint32_t n_used;      /* live chunks */
+        uint32_t high;        /* chunks that were ever handed out since it became active */
+        uint32_t free_head;   /* chunk number or TABLE_NONE */
+        uint32_t prev, next;  /* spans, in a quartile list or the list of unused ones */
+        uint32_t committed;   /* bytes of the arena that are resident */
+        uint32_t rec_committed; /* bytes of records that are resident */
+};
+
+/* Entries of one cache generation that one uid wrote, in order of use. */
+struct table_list {
+        uint32_t gen;   /* index of the generation */
+        uint32_t owner; /* index of the owner */
+        uint32_t head, tail; /* most, least recently used */
+        uint64_t n_entries;
+        uint32_t next_in_gen, next_of_owner;
+        uint32_t heap_pos; /* among the realm's lists by age of their tail */
+        uint32_t in_use;
+};
+
+#define GEN_DIR_PAGES 256
+
+enum gen_state { GEN_FREE = 0, GEN_LIVE, GEN_DYING };
+
+/* What one cache holds between two clears. */
+struct table_gen {
+        uint32_t id; /* as in entries: index | reuse count << 20 */
+        uint32_t state;
+        uint32_t cache;
+        uint32_t lists; /* first of its lists */
+        uint64_t n_entries, bytes_held, bytes_raw;
+        uint32_t next;     /* among free or dying ones */
+        uint32_t heap_pos; /* among the realm's generations by next deadline */
+        uint64_t n_heap;   /* entries in the expiry heap */
+        uint64_t cleared_at;
+        uint32_t dir[GEN_DIR_PAGES]; /* pages of page numbers of the expiry heap */
+};
+
+#define TABLE_NAME_SIZE 132
+#define TABLE_N_CAUSES  10
+
+struct table_policy {
+        uint64_t ttl_ms, max_entries, max_bytes;
+};
+
+struct table_cache {
+        uint32_t gen; /* index of the live generation */
+        uint16_t n_name;
+        uint8_t in_use;
+        uint8_t pinned;
+        char name[TABLE_NAME_SIZE];
+        struct table_policy policy, opened;
+        /* the same fields as struct store_counters */
+        uint64_t counters[7 + TABLE_N_CAUSES + 2];
+};
+
+struct table_owner {
+        uint64_t charged;
+        uint32_t uid;
+        uint32_t lists; /* first of its lists */
+};
+
+/* A key that is gone: a small direct-mapped memory for `explain`. */
+struct table_departed {
+        uint64_t hash;
+        uint64_t when_cause; /* boottime ms << 8 | cause */
+};
+#define N_DEPARTED 8192
+
+/* A value in a memory file of its own; the descriptor itself is the process's. */
+struct table_large {
+        uint64_t size;
+        uint32_t next_free;
+        uint32_t in_use;
+};
+
+/* The one multi-step change that may be torn when the process is killed. */
+enum intent_op {
+        INTENT_NONE = 0,
+        INTENT_INSERT,  /* new_handle goes into bucket/slot */
+        INTENT_REPLACE, /* old_handle leaves bucket/slot for new_handle */
+        INTENT_REMOVE,  /* old_handle leaves bucket/slot */
+        INTENT_MOVE,    /* the same entry, from old_handle to new_handle */
+        INTENT_SHIFT,   /* old_handle goes from bucket to bucket2 */
+        INTENT_SPLIT,   /* bucket shares with bucket2 */
+        INTENT_MERGE,   /* bucket2 goes back into bucket */
+        INTENT_EDIT,    /* the header of old_handle is changed in place */
+};
+
+struct table_intent {
+        uint32_t op;
+        uint32_t old_handle, new_handle;
+        uint32_t slot;
+        uint64_t bucket, bucket2;
+};
+
+struct table_header {
+        uint64_t magic;
+        uint32_t layout_version;
+        uint32_t spare;
+        uint64_t size;
+        /* where things lie */
+        uint64_t gens_off, caches_off, names_off, lists_off, owners_off, spans_off, departed_off, large_off,
+                list_heap_off, gen_heap_off, pages_off, page_links_off, recs_off;
+        uint32_t max_gens, max_caches, max_lists, n_names, max_pages, max_large;
+
+        struct table_intent intent;
+
+        uint64_t stamp;   /* last one given out */
+        uint64_t version; /* last one given out */
+        uint64_t n_entries, charged, reclaiming, n_reclaiming;
+        uint32_t n_caches, n_owners;
+
+        /* gens */
+        uint32_t gen_free, gen_high;
+        uint32_t dying_head, dying_tail;
+        uint32_t n_gen_heap;
+
+        /* lists */
+        uint32_t list_free, list_high;
+        uint32_t n_list_heap;
+
+        /* heap pages */
+        uint32_t page_free, page_high, n_pages;
+
+        /* large values */
+        uint32_t large_free, large_high;
+        uint64_t large_bytes;
+
+        /* spans */
+        uint32_t span_high;
+        uint32_t span_free;       /* unused ones whose memory is kept */
+        uint32_t span_empty;      /* unused ones without memory */
+        uint32_t draining;        /* the span that is being emptied, or TABLE_NONE */
+        uint32_t drain_cursor;
+        uint64_t drain_not_below; /* waste at which looking for a span to drain is worth it again */
+        uint64_t used_bytes;      /* live chunks */
+        uint64_t committed_bytes; /* resident in spans */
+        uint64_t rec_bytes;       /* resident in records */
+        uint64_t index_bytes;     /* resident in the index */
+        uint64_t seq_floor;       /* new buckets' counters start here, see index.c */
+        uint32_t quartiles[N_CLASSES][N_QUARTILES];
+};
+
+static_assert(sizeof(struct table_header) <= 8192, "table header");
+
+#endif

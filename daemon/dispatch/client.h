@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLIENT_H
+#define CLIENT_H
+
+/*
+ * Client: what the daemon knows of one connection beyond its bytes
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/wire.h"
+#include "realm/access.h"
+
+struct conn;
+struct dispatcher;
+struct realm;
+
+/* Cache ids, one bit each. */
+struct cache_set {
+        uint64_t *words;
+        size_t n_words;
+};
+
+struct client {
+        struct dispatcher *d;
+        struct conn *conn;
+        struct realm *realm; /* NULL before Hello */
+        enum role role;
+        uint64_t last_id;
+        uint64_t features;
+        char name[WIRE_CLIENT_MAX + 1];
+        struct cache_set opened; /* only of clients that take events */
+        struct cache_set
+                pending; /* whose policy changed and who was not told; as long as `opened` */
+        bool has_pending;
+        struct client *prev, *next;
+};
+
+/* Links itself to @d and becomes the connection's user. NULL: no memory. */
+struct client *client_new(struct dispatcher *d, struct conn *conn);
+struct client *client_free(struct client *client, uint64_t now_ms);
+
+/* Room for cache ids up to @max_id in both sets. 0 or -ENOMEM. */
+int client_reserve_caches(struct client *client, uint32_t max_id);
+void client_opened(struct client *client, uint32_t cache);
+bool client_has_opened(const struct client *client, uint32_t cache);
+
+/* Who asks, for access_role(). */
+struct access_peer client_peer(const struct client *client);
+
+/* Root, or the uid that the daemon runs as. */
+bool client_is_privileged(const struct client *client);
+
+#endif

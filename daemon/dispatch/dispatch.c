@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Dispatch
+ *
+ * A frame comes in, is unpacked into the request's memory, admitted (order, version, deadline,
+ * role, body), run by its row of ops.def, and has been answered when this returns: requests are
+ * never deferred, so there is no state of a request beyond its call.
+ *
+ * A long body does not pass through here: its message is admitted when it arrives, the operation
+ * decides where the bytes go, and when the frame is complete it runs like any other, with
+ * everything checked again, because the world may have changed meanwhile.
+ *
+ * Failures are answered here, in one place. A failure that cannot be answered for want of memory
+ * closes the connection: a client must never wait for a reply that will not come.
+ *
+ * What requests mean is not known here: see services. How bytes travel is not, either: see
+ * transport.
+ */
+#include "dispatch/dispatch.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "dispatch/dispatcher.h"
+#include "dispatch/events.h"
+#include "dispatch/reply.h"
+#include "log.h"
+#include "server.h"
+#include "services/limits.h"
+
+#define BUMP_FIRST   ((size_t)64 * 1024) /* nearly every request; guess, not measured */
+#define BUMP_PER_KEY ((size_t)512) /* more than a Set of SetMany takes unpacked, with its reply */
+
+const struct op ops[N_OPS] = {
+#define OP(CASE, text, least, handler, accepts)                                                    \
+        [OP_##CASE] = {.name = text, .role = ACCESS_##least, .run = handler, .accept = accepts},
+#include "dispatch/ops.def"
+#undef OP
+};
+
+static const struct op *const op_of_case[] = {
+#define OP(CASE, ...) [CACHED__V1__REQUEST__OP_##CASE] = &ops[OP_##CASE],
+#include "dispatch/ops.def"
+#undef OP
+};
+#define N_CASES (sizeof(op_of_case) / sizeof(op_of_case[0]))
+
+/* ---- unpacking */
+
+static uint64_t read_varint(const uint8_t **at, const uint8_t *end)
+{
+        uint64_t value = 0;
+        for (unsigned shift = 0; shift < 64 && *at < end; shift += 7) {
+                uint8_t byte = *(*at)++;
+                value |= (uint64_t)(byte & 0x7f) << shift;
+                if (!(byte & 0x80))
+                        break;
+        }
+        return value;
+}
+
+/* The id of a message that cannot be unpacked for want of memory; 0: it has none where clients
+ * write it, at the start. */
+static uint64_t peek_id(const uint8_t *msg, size_t n)
+{
+        if (n < 2 || msg[0] != 0x08)
+                return 0;
+        const uint8_t *at = msg + 1;
+        return read_varint(&at, msg + n);
+}
+
+static enum status unpack(struct request *r, const uint8_t *msg, size_t n)
+{
+        struct bump *b = &r->d->bump;
+        r->msg = (const Cached__V1__Request *)
+                protobuf_c_message_unpack(&cached__v1__request__descriptor, &b->allocator, n, msg);
+        if (__builtin_expect(r->msg != NULL, 1)) {
+                r->id = r->msg->id;
+                return STATUS_OK;
+        }
+        if (!b->out_of_memory && !b->over_limit) {
+                r->close = true;
+                return verdict_set(
+                        &r->verdict, STATUS_PROTOCOL,
+                        "the frame's message is not a Request of cached.proto: check the "
+                        "framing (u32 message length, u64 body length, both "
+                        "little-endian) and the encoding");
+        }
+        r->id = peek_id(msg, n);
+        if (r->id > r->client->last_id)
+                r->client->last_id = r->id;
+        if (b->over_limit)
+                return verdict_set(&r->verdict, STATUS_LIMIT,
+                                   "the message has too many fields for limits.keys_per_request, "
+                                   "%" PRIu64 ": %s",
+                                   r->d->cfg->limits.keys_per_request,
+                                   limit_advice.keys_per_request);
+        return verdict_set(&r->verdict, STATUS_NO_MEMORY,
+                           "the daemon has no memory to read the request: nothing was changed; try "
+                           "again later");
+}
+
+/* ---- admission */
+
+static enum status violation(struct request *r, const char *what)
+{
+        r->close = true;
+        return verdict_set(&r->verdict, STATUS_PROTOCOL, "%s", what);
+}
+
+static enum status check_order(struct request *r)
+{
+        const struct client *client = r->client;
+        if (r->id == 0)
+                return violation(r, "the request has no id: ids begin at 1 and grow");
+        if (r->id <= client->last_id)
+                return violation(r,
+                                 "the request's id is not larger than every id before it on this "
+                                 "connection: count upwards");
+        bool is_hello = r->msg->op_case == CACHED__V1__REQUEST__OP_HELLO;
+        if (!client->realm && !is_hello)
+                return violation(r, "the first request on a connection is Hello: send it first");
+        if (client->realm && is_hello)
+                return violation(r, "Hello was sent before on this connection: send it once");
+        return STATUS_OK;
+}
+
+static enum status check_deadline(struct request *r)
+{
+        uint64_t now = server_now_ns(r->d->server);
+        uint64_t arrival = conn_arrival_ns(r->client->conn);
+        uint64_t waited = now > arrival ? now - arrival : 0;
+        if (waited < (uint64_t)r->msg->deadline_ms * 1000000)
+                return STATUS_OK;
+        return verdict_set(&r->verdict, STATUS_DEADLINE,
+                           "the request waited %" PRIu64 " ms, its deadline_ms is %" PRIu32
+                           ": allow more time, or send less at once",
+                           waited / 1000000, r->msg->deadline_ms);
+}
+
+static const char *role_name(enum role role)
+{
+        switch (role) {
+        case ACCESS_NONE:
+                return "none";
+        case ACCESS_READER:
+                return "reader";
+        case ACCESS_WRITER:
+                return "writer";
+        case ACCESS_ADMIN:
+                return "admin";
+        }
+        return "unknown";
+}
+
+static enum status check_role(struct request *r, const struct op *op)
+{
+        if (__builtin_expect(r->client->role >= op->role, 1))
+                return STATUS_OK;
+        return verdict_set(&r->verdict, STATUS_DENIED,
+                           "%s needs the role %s in the realm '%s', this peer is %s: ask the "
+                           "administrator to list you among the realm's %ss",
+                           op->name, role_name(op->role), r->client->realm->name,
+                           role_name(r->client->role), role_name(op->role));
+}
+
+/* Whether the request may start; with its row. */
+static enum status admit(struct request *r, const struct op **ret)
+{
+        enum status status = check_order(r);
+        if (__builtin_expect(status != STATUS_OK, 0))
+                return status;
+        r->client->last_id = r->id;
+        unsigned op_case = (unsigned)r->msg->op_case;
+        const struct op *op = op_case < N_CASES ? op_of_case[op_case] : NULL;
+        if (!op)
+                return verdict_set(&r->verdict, STATUS_UNSUPPORTED,
+                                   "this daemon (" VERSION
+                                   ") does not know the request: update the "
+                                   "daemon, or do without it");
+        if (server_stopping(r->d->server))
+                return verdict_set(&r->verdict, STATUS_SHUTTING_DOWN,
+                                   "the daemon is going away: nothing was changed; connect again");
+        if (r->msg->deadline_ms != 0)
+                status = check_deadline(r);
+        if (status == STATUS_OK)
+                status = check_role(r, op);
+        if (status == STATUS_OK && r->n_body > 0 && !op->accept)
+                status = verdict_set(&r->verdict, STATUS_INVALID,
+                                     "%s takes no body, but the frame has one of %" PRIu64
+                                     " bytes: send the body length 0",
+                                     op->name, r->n_body);
+        *ret = op;
+        return status;
+}
+
+/* ---- frames */
+
+static void request_init(struct request *r, struct client *client, uint64_t n_body)
+{
+        struct dispatcher *d = client->d;
+        /* Field by field: clearing the verdict's text would cost more than the rest of admission.
+         */
+        r->d = d;
+        r->client = client;
+        r->msg = NULL;
+        r->id = 0;
+        r->body = NULL;
+        r->n_body = n_body;
+        r->upload = NULL;
+        r->who = (struct caller){
+                .realm = client->realm,
+                .cfg = d->cfg,
+                .uid = conn_peer(client->conn)->uid,
+                .now_ms = server_now_ms(d->server),
+        };
+        r->verdict.status = STATUS_OK;
+        r->out = NULL;
+        r->n_out = 0;
+        r->close = false;
+}
+
+/* Failures of the peer's making are its business, but for breaking the protocol. */
+static void log_failure(struct request *r, enum status status)
+{
+        struct server *server = r->d->server;
+        const struct peer *peer = conn_peer(r->client->conn);
+        switch (status) {
+        case STATUS_PROTOCOL:
+                log_peer(server_log(server), LOG_INFO, LOG_KIND_VIOLATION, server_now_ns(server),
+                         "pid %d (uid %u): %s", (int)peer->pid, (unsigned)peer->uid,
+                         r->verdict.text);
+                break;
+        case STATUS_NO_MEMORY:
+                log_peer(server_log(server), LOG_WARNING, LOG_KIND_MEMORY, server_now_ns(server),
+                         "pid %d (uid %u): %s", (int)peer->pid, (unsigned)peer->uid,
+                         r->verdict.text);
+                break;
+        case STATUS_INTERNAL:
+                log_peer(server_log(server), LOG_ERR, LOG_KIND_DISPATCH, server_now_ns(server),
+                         "request %" PRIu64 " of pid %d (uid %u): %s", r->id, (int)peer->pid,
+                         (unsigned)peer->uid, r->verdict.text);
+                break;
+        default:
+                break;
+        }
+}
+
+/* Answers a failure, and closes if it is one of those. */
+static void finish(struct request *r, enum status status)
+{
+        struct conn *c = r->client->conn;
+        if (status != STATUS_OK) {
+                const char *text = status == STATUS_NOT_FOUND ? "" : r->verdict.text;
+                if (status == STATUS_PROTOCOL)
+                        r->d->protocol_errors++;
+                log_failure(r, status);
+                if (!reply_failure(c, status == STATUS_PROTOCOL ? 0 : r->id, status, text))
+                        r->close = true;
+        }
+        if (r->close)
+                conn_close(c);
+}
+
+/* The connection's client, made with its first frame. NULL: no memory, the peer was told. */
+static struct client *client_of(struct conn *c)
+{
+        struct client *client = conn_user(c);
+        if (__builtin_expect(client != NULL, 1))
+                return client;
+        client = client_new(server_dispatcher(conn_server(c)), c);
+        if (!client) {
+                dispatch_refuse(c, STATUS_NO_MEMORY,
+                                "the daemon has no memory for this connection: try again later");
+                conn_close(c);
+        }
+        return client;
+}
+
+static enum status run(struct request *r, const uint8_t *msg, size_t n_msg,
+                       const struct op **ret_op)
+{
+        enum status status = unpack(r, msg, n_msg);
+        if (status != STATUS_OK)
+                return status;
+        const struct op *op;
+        status = admit(r, &op);
+        if (status != STATUS_OK)
+                return status;
+        *ret_op = op;
+        return op->run(r);
+}
+
+static void on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,
+                     uint64_t n_body, void *sink_ctx)
+{
+        struct client *client = client_of(c);
+        if (!client) {
+                upload_free(sink_ctx);
+                return;
+        }
+        struct dispatcher *d = client->d;
+        uint64_t start_ns = server_now_ns(d->server);
+        struct request r;
+        request_init(&r, client, n_body);
+        r.body = body;
+        r.upload = sink_ctx;
+
+        const struct op *op = NULL;
+        finish(&r, run(&r, msg, n_msg, &op));
+
+        upload_free(r.upload);
+        if (client->realm)
+                realm_settle(client->realm);
+        bump_reset(&d->bump);
+        d->requests++;
+        uint64_t end_ns = server_tick(d->server);
+        if (op)
+                histogram_add(&d->latencies[op - ops], end_ns > start_ns ? end_ns - start_ns : 0);
+}
+
+static enum status accept_body(struct request *r, const uint8_t *msg, size_t n_msg,
+                               struct upload **ret)
+{
+        enum status status = unpack(r, msg, n_msg);
+        if (status != STATUS_OK)
+                return status;
+        const struct op *op;
+        uint64_t last_id = r->client->last_id;
+        status = admit(r, &op);
+        if (status == STATUS_OK)
+                status = op->accept(r, r->n_body, ret);
+        if (status == STATUS_OK)
+                r->client->last_id = last_id; /* the whole frame is still to come, with this id */
+        return status;
+}
+
+static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n_body,
+                    struct body_sink *ret)
+{
+        *ret = (struct body_sink){0};
+        struct client *client = client_of(c);
+        if (!client)
+                return;
+        struct request r;
+        request_init(&r, client, n_body);
+        struct upload *upload = NULL;
+        enum status status = accept_body(&r, msg, n_msg, &upload);
+        if (status == STATUS_OK)
+                *ret = (struct body_sink){.dst = upload_dst(upload), .ctx = upload};
+        else
+                client->d->requests++;
+        finish(&r, status);
+        bump_reset(&client->d->bump);
+}
+
+enum status upload_begin(struct request *r, uint64_t n, bool as_large, struct upload **ret)
+{
+        uint64_t max = r->d->cfg->limits.upload_bytes_per_uid;
+        int k = upload_new(&r->d->uploads, r->who.uid, n, max, as_large, ret);
+        if (k == UPLOAD_E_LIMIT)
+                return verdict_set(&r->verdict, STATUS_LIMIT,
+                                   "uid %u is sending more than limits.upload_bytes_per_uid, "
+                                   "%" PRIu64 " bytes, at the same time: %s",
+                                   (unsigned)r->who.uid, max, limit_advice.upload_bytes_per_uid);
+        if (k < 0)
+                return verdict_errno(&r->verdict, k, "receiving the value");
+        return STATUS_OK;
+}
+
+static void drop_sink(struct conn *c, void *sink_ctx)
+{
+        (void)c;
+        upload_free(sink_ctx);
+}
+
+static void on_violation(struct conn *c, const char *what)
+{
+        server_dispatcher(conn_server(c))->protocol_errors++;
+        dispatch_refuse(c, STATUS_PROTOCOL, what);
+}
+
+static void on_close(struct conn *c)
+{
+        struct client *client = conn_user(c);
+        if (client)
+                client_free(client, server_now_ms(client->d->server));
+}
+
+const struct conn_handler dispatch_handler = {
+        .on_frame = on_frame,
+        .on_body = on_body,
+        .drop_sink = drop_sink,
+        .on_violation = on_violation,
+        .on_close = on_close,
+};
+
+/* ---- the dispatcher */
+
+static size_t bump_limit(const struct config *cfg)
+{
+        return (size_t)(cfg->limits.keys_per_request * BUMP_PER_KEY +
+                        4 * cfg->limits.message_bytes);
+}
+
+int dispatcher_new(struct server *server, const struct config *cfg, struct dispatcher **ret)
+{
+        struct dispatcher *d = calloc(1, sizeof(*d));
+        if (!d)
+                return -ENOMEM;
+        d->server = server;
+        d->cfg = cfg;
+        d->own_uid = geteuid();
+        d->overflow_uid = access_overflow_uid();
+        int r = bump_init(&d->bump, BUMP_FIRST, bump_limit(cfg));
+        if (r < 0) {
+                free(d);
+                return r;
+        }
+        realms_init(&d->realms, cfg, server_instance(server));
+        *ret = d;
+        return 0;
+}
+
+struct dispatcher *dispatcher_free(struct dispatcher *d)
+{
+        if (!d)
+                return NULL;
+        realms_done(&d->realms);
+        bump_done(&d->bump);
+        free(d);
+        return NULL;
+}
+
+void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
+{
+        d->cfg = cfg;
+        d->bump.limit = bump_limit(cfg);
+        realms_reconfigure(&d->realms, cfg);
+        struct client *next;
+        for (struct client *c = d->clients; c; c = next) {
+                next = c->next;
+                if (!c->realm)
+                        continue;
+                struct access_peer peer = client_peer(c);
+                if (access_role(cfg, &peer, c->realm->name, &c->role) != 0)
+                        conn_close(c->conn);
+        }
+}
+
+bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
+{
+        events_flush(d, now_ms);
+        return realms_maintain(&d->realms, now_ms, steps);
+}
+
+uint64_t dispatcher_next_deadline(const struct dispatcher *d)
+{
+        uint64_t next = realms_next_deadline(&d->realms);
+        if (d->n_pending > 0 && d->events_due_ms < next)
+                next = d->events_due_ms;
+        return next;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DISPATCH_H
+#define DISPATCH_H
+
+/*
+ * Dispatch: where protobuf ends
+ *
+ * Turns the frames of a connection into calls of services, and their results into replies. Owns the
+ * realms, the state of each client and the latency histograms. See dispatch.c.
+ *
+ * Needs from server.h: server_dispatcher(server), server_now_ns(server), server_now_ms(server),
+ * server_stats(server, &s), server_reload(server, err, n_err), server_stopping(server),
+ * server_instance(server).
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "transport/conn.h"
+
+struct config;
+struct dispatcher;
+struct server;
+
+extern const struct conn_handler dispatch_handler;
+
+/* @cfg is borrowed until dispatcher_reconfigure() replaces it. 0 or -ENOMEM. */
+int dispatcher_new(struct server *server, const struct config *cfg, struct dispatcher **ret);
+
+/* All connections have had their on_close() before. NULL is fine; returns NULL. */
+struct dispatcher *dispatcher_free(struct dispatcher *d);
+
+/* From now on @cfg holds: budgets and roles change at once; a client that lost its realm is closed.
+ */
+void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg);
+
+/* Does at most about @steps units of pending work: that of the stores, events to be sent, realms
+ * that nobody uses any more. True: more is pending. */
+bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps);
+
+/* Boottime ms of the next work for dispatcher_maintain(); UINT64_MAX: none. */
+uint64_t dispatcher_next_deadline(const struct dispatcher *d);
+
+/* Fills @out with the frame of a last reply (id 0) to a peer that is not served: @status is
+ * STATUS_LIMIT, STATUS_DENIED … of proto/status.h. Returns its length; 0: @n_out is too small
+ * (DISPATCH_REFUSAL_MAX is enough). */
+#define DISPATCH_REFUSAL_MAX 512
+size_t dispatch_refusal(int status, const char *text, uint8_t *out, size_t n_out);
+
+/* Queues such a reply on a connection; the caller closes it then. */
+void dispatch_refuse(struct conn *c, int status, const char *text);
+
+#endif

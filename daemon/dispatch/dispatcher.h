@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DISPATCHER_H
+#define DISPATCHER_H
+
+/* What the parts of dispatch share: the state of the dispatcher, and that of a request that runs.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/histogram.h"
+#include "dispatch/bump.h"
+#include "dispatch/client.h"
+#include "dispatch/dispatch.h"
+#include "dispatch/upload.h"
+#include "proto/cached.pb-c.h"
+#include "realm/realm.h"
+#include "services/data.h"
+#include "services/verdict.h"
+
+enum op_index {
+#define OP(CASE, ...) OP_##CASE,
+#include "dispatch/ops.def"
+#undef OP
+        N_OPS,
+};
+
+struct dispatcher {
+        struct server *server;
+        const struct config *cfg; /* borrowed */
+        struct realms realms;     /* of which `first` is the list */
+        struct bump bump;         /* of the request that runs */
+        struct client *clients;
+        struct upload_accounts uploads;
+        size_t n_pending;       /* clients that have not been told of a change yet */
+        uint64_t events_due_ms; /* when to try again to tell them */
+        uid_t own_uid, overflow_uid;
+        uint64_t requests, protocol_errors;
+        struct histogram latencies[N_OPS];
+};
+
+struct request {
+        struct dispatcher *d;
+        struct client *client;
+        const Cached__V1__Request *msg; /* in d->bump */
+        uint64_t id;
+        const uint8_t *body;
+        uint64_t n_body;
+        struct upload *upload; /* of a long body, else NULL; owned by who runs the request */
+        struct caller who;     /* realm is NULL in Hello */
+        struct verdict verdict;
+        uint8_t *out; /* reserved output, see reply.h */
+        size_t n_out;
+        bool close; /* after the reply */
+};
+
+/* Runs the request and queues its reply, or returns a failure (or NOT_FOUND) for the caller to
+ * queue. */
+typedef enum status (*op_run)(struct request *r);
+/* Decides on a body of @n_body bytes before it arrives. */
+typedef enum status (*op_accept)(struct request *r, uint64_t n_body, struct upload **ret);
+
+struct op {
+        const char *name;
+        enum role role; /* that it takes at least */
+        op_run run;
+        op_accept accept; /* NULL: takes no body */
+};
+
+extern const struct op ops[N_OPS];
+
+#define OP(CASE, name, role, run, accept) enum status run(struct request *r);
+#include "dispatch/ops.def"
+#undef OP
+
+/* Room for a body of @n bytes, within what the peer's uid may send at the same time. */
+enum status upload_begin(struct request *r, uint64_t n, bool as_large, struct upload **ret);
+
+enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **ret);
+enum status op_set_many_accept(struct request *r, uint64_t n_body, struct upload **ret);
+
+#endif

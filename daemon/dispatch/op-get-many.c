@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * GetMany: many entries, one body
+ *
+ * Two passes: the first looks every key up and decides what fits, since the lengths stand before
+ * the values; the second copies. Looking up does not move values, so what the first pass found
+ * stays where it is until the second is done.
+ *
+ * What is copied is bounded by limits.output_bytes (one value always fits), the body by
+ * limits.value_bytes, the message by limits.message_bytes. An item beyond has status TOO_LARGE.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "config.h"
+#include "dispatch/decode.h"
+#include "dispatch/reply.h"
+#include "services/limits.h"
+
+#define ATTACH_MIN ((uint64_t)64 * 1024) /* as in op-get.c */
+#define ITEM_MAX   ((size_t)96)          /* bytes of one item with its EntryInfo, at most */
+#define ITEM_MIN   ((size_t)4)           /* of one without */
+
+struct value {
+        const uint8_t *data;
+        uint64_t n;
+        struct large *large; /* not NULL: attach */
+};
+
+struct many {
+        struct value *values; /* that go into the body */
+        size_t n_values;
+        Cached__V1__GetManyItem *items;
+        Cached__V1__GetManyItem **item_ptrs;
+        Cached__V1__EntryInfo *infos;
+        uint64_t n_copy, n_body; /* so far */
+        size_t n_message;        /* at most, so far */
+};
+
+static enum status check(struct request *r, const Cached__V1__GetMany *msg)
+{
+        uint64_t max = r->d->cfg->limits.keys_per_request;
+        if (msg->n_keys == 0)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "the request has no keys: name at least one");
+        if (msg->n_keys > max)
+                return verdict_set(&r->verdict, STATUS_LIMIT,
+                                   "the request has %zu keys, more than limits.keys_per_request, "
+                                   "%" PRIu64 ": %s",
+                                   msg->n_keys, max, limit_advice.keys_per_request);
+        for (size_t i = 0; i < msg->n_keys; i++) {
+                const char *fault = wire_key_fault(msg->keys[i].len);
+                if (fault)
+                        return verdict_set(&r->verdict, STATUS_INVALID, "key %zu: %s", i, fault);
+        }
+        return STATUS_OK;
+}
+
+static enum status allocate(struct request *r, size_t n, struct many *m)
+{
+        struct bump *b = &r->d->bump;
+        *m = (struct many){
+                .values = bump_alloc_array(b, n, sizeof(*m->values)),
+                .items = bump_alloc_array(b, n, sizeof(*m->items)),
+                .item_ptrs = bump_alloc_array(b, n, sizeof(*m->item_ptrs)),
+                .infos = bump_alloc_array(b, n, sizeof(*m->infos)),
+                .n_message = REPLY_SMALL,
+        };
+        if (!m->values || !m->items || !m->item_ptrs || !m->infos)
+                return verdict_set(&r->verdict, STATUS_NO_MEMORY,
+                                   "the daemon has no memory for %zu items: ask for fewer at once, "
+                                   "or try again later",
+                                   n);
+        return STATUS_OK;
+}
+
+/* Whether a value goes into the body; if so it is counted. */
+static bool take_value(struct request *r, struct many *m, const struct store_entry *e)
+{
+        const struct config_limits *limits = &r->d->cfg->limits;
+        bool attach = e->large && e->n_value >= ATTACH_MIN;
+        if (e->n_value > limits->value_bytes - m->n_body)
+                return false;
+        if (!attach && m->n_copy > 0 &&
+            (m->n_copy >= limits->output_bytes || e->n_value > limits->output_bytes - m->n_copy))
+                return false;
+        m->values[m->n_values++] = (struct value){e->value, e->n_value, attach ? e->large : NULL};
+        m->n_body += e->n_value;
+        if (!attach)
+                m->n_copy += e->n_value;
+        return true;
+}
+
+static enum status find(struct request *r, const struct cache_ref *ref, struct many *m, size_t i,
+                        size_t n_left)
+{
+        const Cached__V1__GetMany *msg = r->msg->get_many;
+        Cached__V1__GetManyItem *item = &m->items[i];
+        cached__v1__get_many_item__init(item);
+        m->item_ptrs[i] = item;
+        struct key_ref key = {msg->keys[i].data, msg->keys[i].len};
+        struct store_entry e;
+        enum status status = data_get(&r->who, ref, key, !msg->no_touch, &e, &r->verdict);
+        if (status != STATUS_OK && status != STATUS_NOT_FOUND)
+                return status;
+        m->n_message += ITEM_MIN;
+        item->status = (Cached__V1__Status)status;
+        if (status == STATUS_NOT_FOUND)
+                return STATUS_OK;
+
+        bool described =
+                m->n_message + ITEM_MAX + n_left * ITEM_MIN <= r->d->cfg->limits.message_bytes;
+        if (!described || !take_value(r, m, &e))
+                item->status = CACHED__V1__STATUS__TOO_LARGE;
+        if (described) {
+                cached__v1__entry_info__init(&m->infos[i]);
+                reply_entry(&m->infos[i], &e, r->who.now_ms);
+                item->entry = &m->infos[i];
+                m->n_message += ITEM_MAX;
+        }
+        return STATUS_OK;
+}
+
+static void release_large(void *ctx)
+{
+        large_unref(ctx);
+}
+
+/* Copies values from *i up to the next one that is attached. */
+static uint8_t *copy_run(const struct many *m, size_t *i, uint8_t *out)
+{
+        for (; *i < m->n_values && !m->values[*i].large; ++*i) {
+                if (m->values[*i].n > 0)
+                        memcpy(out, m->values[*i].data, m->values[*i].n);
+                out += m->values[*i].n;
+        }
+        return out;
+}
+
+/* The bytes that copy_run() will copy. */
+static size_t run_length(const struct many *m, size_t i)
+{
+        size_t n = 0;
+        for (; i < m->n_values && !m->values[i].large; i++)
+                n += m->values[i].n;
+        return n;
+}
+
+/* What follows the first run of copies. False: no memory, in the middle of the frame. */
+static bool send_rest(struct request *r, const struct many *m, size_t i)
+{
+        struct conn *conn = r->client->conn;
+        while (i < m->n_values) {
+                const struct value *v = &m->values[i];
+                if (v->large) {
+                        if (conn_attach(conn, v->data, v->n, release_large, large_ref(v->large)) <
+                            0)
+                                return false;
+                        i++;
+                        continue;
+                }
+                size_t n = run_length(m, i);
+                uint8_t *out = conn_reserve(conn, n > 0 ? n : 1);
+                if (!out)
+                        return false;
+                copy_run(m, &i, out);
+                conn_commit(conn, n);
+        }
+        return true;
+}
+
+static enum status answer(struct request *r, struct many *m)
+{
+        Cached__V1__GetManyResult result = CACHED__V1__GET_MANY_RESULT__INIT;
+        result.n_items = r->msg->get_many->n_keys;
+        result.items = m->item_ptrs;
+        Cached__V1__Reply reply = reply_to(r, STATUS_OK);
+        reply.result_case = CACHED__V1__REPLY__RESULT_GET_MANY;
+        reply.get_many = &result;
+
+        size_t n_first = run_length(m, 0);
+        enum status status = reply_reserve(r, m->n_message, n_first);
+        if (status != STATUS_OK)
+                return status;
+        size_t i = 0;
+        uint8_t *start = r->out;
+        uint8_t *end = copy_run(m, &i, reply_pack(r, &reply, m->n_body));
+        conn_commit(r->client->conn, (size_t)(end - start));
+        if (!send_rest(r, m, i))
+                reply_abort(r);
+        return STATUS_OK;
+}
+
+enum status op_get_many(struct request *r)
+{
+        const Cached__V1__GetMany *msg = r->msg->get_many;
+        struct cache_ref ref;
+        struct many m;
+        enum status status = decode_cache(r, msg->cache_id, msg->cache, &ref);
+        if (status == STATUS_OK)
+                status = check(r, msg);
+        if (status == STATUS_OK)
+                status = allocate(r, msg->n_keys, &m);
+        for (size_t i = 0; status == STATUS_OK && i < msg->n_keys; i++)
+                status = find(r, &ref, &m, i, msg->n_keys - i - 1);
+        return status == STATUS_OK ? answer(r, &m) : status;
+}

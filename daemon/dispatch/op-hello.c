@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Hello: agree on a version, enter a realm, learn the limits. A Hello that fails may be sent again,
+ * unless no version is in common.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "dispatch/decode.h"
+#include "dispatch/reply.h"
+#include "server.h"
+#include "services/limits.h"
+
+#define PROTOCOL_VERSION 1
+#define FEATURES         ((uint64_t)CACHED__V1__FEATURE__FEATURE_EVENTS)
+#define HELLO_RESULT_MAX 512
+
+static enum status check(struct request *r, const Cached__V1__Hello *msg)
+{
+        if (msg->protocol_min > PROTOCOL_VERSION || msg->protocol_max < PROTOCOL_VERSION) {
+                r->close = true;
+                return verdict_set(&r->verdict, STATUS_VERSION,
+                                   "the client speaks protocol versions %" PRIu32 " to %" PRIu32
+                                   ", this daemon (" VERSION ") speaks version %d: %s",
+                                   msg->protocol_min, msg->protocol_max, PROTOCOL_VERSION,
+                                   msg->protocol_min > PROTOCOL_VERSION ? "update the daemon"
+                                                                        : "update the client");
+        }
+        const char *fault = wire_client_name_fault(msg->client, decode_length(msg->client));
+        if (!fault)
+                fault = wire_realm_name_fault(msg->realm, decode_length(msg->realm));
+        if (fault)
+                return verdict_set(&r->verdict, STATUS_INVALID, "%s", fault);
+        return STATUS_OK;
+}
+
+static enum status check_access(struct request *r, const char *name, enum role *ret)
+{
+        struct access_peer peer = client_peer(r->client);
+        switch (access_role(r->d->cfg, &peer, name, ret)) {
+        case ACCESS_OK:
+                return STATUS_OK;
+        case ACCESS_E_OVERFLOW:
+                r->close = true;
+                return verdict_set(&r->verdict, STATUS_DENIED,
+                                   "the peer's uid is %u, which stands for every user that the "
+                                   "kernel cannot name here: connect from outside the user "
+                                   "namespace, and keep PrivateUsers= off in the daemon's unit",
+                                   (unsigned)peer.uid);
+        case ACCESS_E_UNKNOWN:
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "there is no realm '%s': name it in the configuration, or use "
+                                   "\"uid:N\"",
+                                   name);
+        default:
+                return verdict_set(&r->verdict, STATUS_DENIED,
+                                   "uid %u may not enter the realm '%s': leave the realm out for "
+                                   "your own, or ask the administrator to list you in its readers, "
+                                   "writers or admins",
+                                   (unsigned)peer.uid, name);
+        }
+}
+
+static enum status enter(struct request *r, const char *name, struct realm **ret)
+{
+        int k = realm_enter(&r->d->realms, name, ret);
+        if (k == REALM_E_LIMIT)
+                return verdict_set(&r->verdict, STATUS_LIMIT,
+                                   "the daemon has its most realms already (limits.realms, "
+                                   "%" PRIu64 "): %s",
+                                   r->d->cfg->limits.realms, limit_advice.realms);
+        if (k < 0)
+                return verdict_errno(&r->verdict, k, "making the realm");
+        return STATUS_OK;
+}
+
+static void answer(struct request *r)
+{
+        const struct client *client = r->client;
+        const struct config_limits *limits = &r->d->cfg->limits;
+        char version[] = VERSION;
+        Cached__V1__HelloResult result = CACHED__V1__HELLO_RESULT__INIT;
+        result.protocol = PROTOCOL_VERSION;
+        result.version = version;
+        result.instance = r->d->realms.instance;
+        result.features = client->features;
+        result.realm = client->realm->name;
+        result.role = (Cached__V1__Role)client->role;
+        result.daemon_pid = (uint32_t)getpid();
+        result.max_message_bytes = limits->message_bytes;
+        result.max_value_bytes = limits->value_bytes;
+        result.max_requests_in_flight = (uint32_t)limits->requests_in_flight;
+        result.max_keys_per_request = (uint32_t)limits->keys_per_request;
+        result.uid = (uint32_t)conn_peer(client->conn)->uid;
+        Cached__V1__Reply reply = reply_to(r, STATUS_OK);
+        reply.result_case = CACHED__V1__REPLY__RESULT_HELLO;
+        reply.hello = &result;
+        reply_queue(r, &reply, NULL, 0, 0);
+}
+
+enum status op_hello(struct request *r)
+{
+        const Cached__V1__Hello *msg = r->msg->hello;
+        struct client *client = r->client;
+        enum status status = check(r, msg);
+        if (status != STATUS_OK)
+                return status;
+
+        char own[ACCESS_OWN_REALM_MAX];
+        access_own_realm(conn_peer(client->conn)->uid, own);
+        const char *name = msg->realm[0] != '\0' ? msg->realm : own;
+        enum role role = ACCESS_NONE;
+        struct realm *realm = NULL;
+        status = check_access(r, name, &role);
+        if (status == STATUS_OK)
+                status = reply_reserve(r, HELLO_RESULT_MAX, 0);
+        if (status == STATUS_OK)
+                status = enter(r, name, &realm);
+        if (status != STATUS_OK)
+                return status;
+
+        client->realm = realm;
+        client->role = role;
+        client->features = msg->features & FEATURES;
+        snprintf(client->name, sizeof(client->name), "%s", msg->client);
+        answer(r);
+        return STATUS_OK;
+}

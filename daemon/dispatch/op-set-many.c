@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * SetMany: many entries, one body
+ *
+ * What is wrong with the request as a whole (no items, sizes that do not add up, caches named
+ * twice) fails it before anything is stored. Then every item stands for itself: it is checked,
+ * stored and answered alone, in order. Room for the reply is reserved first; error texts are sent
+ * as long as that room lasts, statuses always.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "config.h"
+#include "dispatch/decode.h"
+#include "dispatch/reply.h"
+#include "services/limits.h"
+
+#define ITEM_MAX      ((size_t)24)        /* bytes of an item without a text, at most */
+#define TEXTS_MAX     ((size_t)16 * 1024) /* of the texts together: some 100 of them */
+#define TEXT_OVERHEAD ((size_t)8)
+
+static enum status check_sizes(struct request *r, const Cached__V1__SetMany *msg, uint64_t n_body)
+{
+        uint64_t sum = 0;
+        for (size_t i = 0; i < msg->n_sizes; i++)
+                if (__builtin_add_overflow(sum, msg->sizes[i], &sum))
+                        sum = UINT64_MAX;
+        if (sum != n_body)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "sizes add up to %" PRIu64 " but the body has %" PRIu64
+                                   " bytes: send the values one after the other, without gaps",
+                                   sum, n_body);
+        return STATUS_OK;
+}
+
+static enum status check(struct request *r, const Cached__V1__SetMany *msg, uint64_t n_body)
+{
+        uint64_t max = r->d->cfg->limits.keys_per_request;
+        if (msg->n_sets == 0)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "the request has no sets: name at least one");
+        if (msg->n_sets > max)
+                return verdict_set(&r->verdict, STATUS_LIMIT,
+                                   "the request has %zu keys, more than limits.keys_per_request, "
+                                   "%" PRIu64 ": %s",
+                                   msg->n_sets, max, limit_advice.keys_per_request);
+        if (msg->n_sizes != msg->n_sets)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "there are %zu sets but %zu sizes: give one size for each set",
+                                   msg->n_sets, msg->n_sizes);
+        for (size_t i = 0; i < msg->n_sets; i++)
+                if (msg->sets[i]->cache_id != 0 || decode_length(msg->sets[i]->cache) != 0)
+                        return verdict_set(&r->verdict, STATUS_INVALID,
+                                           "set %zu names a cache: name it once, in the SetMany "
+                                           "itself",
+                                           i);
+        return check_sizes(r, msg, n_body);
+}
+
+static enum status decode(struct request *r, uint64_t n_body, struct cache_ref *ret)
+{
+        const Cached__V1__SetMany *msg = r->msg->set_many;
+        enum status status = decode_cache(r, msg->cache_id, msg->cache, ret);
+        if (status == STATUS_OK)
+                status = check(r, msg, n_body);
+        if (status != STATUS_OK)
+                return status;
+        /* Looked up once; if it is unknown the first item creates it. */
+        uint32_t cache;
+        status = data_find_cache(&r->who, ret, &cache, &r->verdict);
+        if (status == STATUS_OK)
+                *ret = (struct cache_ref){.id = cache};
+        return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}
+
+enum status op_set_many_accept(struct request *r, uint64_t n_body, struct upload **ret)
+{
+        struct cache_ref ref;
+        enum status status = decode(r, n_body, &ref);
+        return status == STATUS_OK ? upload_begin(r, n_body, false, ret) : status;
+}
+
+struct many {
+        Cached__V1__SetManyItem *items;
+        Cached__V1__SetManyItem **item_ptrs;
+        size_t n_texts; /* bytes left for texts */
+};
+
+static enum status allocate(struct request *r, size_t n, struct many *m)
+{
+        struct bump *b = &r->d->bump;
+        *m = (struct many){
+                .items = bump_alloc_array(b, n, sizeof(*m->items)),
+                .item_ptrs = bump_alloc_array(b, n, sizeof(*m->item_ptrs)),
+                .n_texts = TEXTS_MAX,
+        };
+        if (!m->items || !m->item_ptrs)
+                return verdict_set(&r->verdict, STATUS_NO_MEMORY,
+                                   "the daemon has no memory for %zu items: nothing was changed; "
+                                   "send fewer at once, or try again later",
+                                   n);
+        return reply_reserve(r, REPLY_SMALL + n * ITEM_MAX + TEXTS_MAX, 0);
+}
+
+/* Keeps the text of the item's verdict if there is room for it. */
+static void keep_text(struct request *r, struct many *m, Cached__V1__SetManyItem *item)
+{
+        size_t n = strlen(r->verdict.text) + 1;
+        if (n + TEXT_OVERHEAD > m->n_texts)
+                return;
+        char *copy = bump_alloc(&r->d->bump, n);
+        if (!copy)
+                return;
+        memcpy(copy, r->verdict.text, n);
+        item->error = copy;
+        m->n_texts -= n + TEXT_OVERHEAD;
+}
+
+static void store_item(struct request *r, const struct cache_ref *ref, struct many *m, size_t i,
+                       const uint8_t *value)
+{
+        const Cached__V1__SetMany *msg = r->msg->set_many;
+        Cached__V1__SetManyItem *item = &m->items[i];
+        cached__v1__set_many_item__init(item);
+        m->item_ptrs[i] = item;
+        struct store_put put;
+        struct store_entry entry;
+        enum status status = decode_set(r, msg->sets[i], msg->sizes[i], &put);
+        if (status == STATUS_OK) {
+                put.value = value;
+                status = data_set(&r->who, ref, &put, &entry, &r->verdict);
+        }
+        item->status = (Cached__V1__Status)status;
+        if (status == STATUS_OK)
+                item->version = entry.version;
+        else if (status != STATUS_NOT_FOUND)
+                keep_text(r, m, item);
+}
+
+enum status op_set_many(struct request *r)
+{
+        const Cached__V1__SetMany *msg = r->msg->set_many;
+        struct cache_ref ref;
+        struct many m;
+        enum status status = decode(r, r->n_body, &ref);
+        if (status == STATUS_OK)
+                status = allocate(r, msg->n_sets, &m);
+        if (status != STATUS_OK)
+                return status;
+
+        uint64_t at = 0;
+        for (size_t i = 0; i < msg->n_sets; i++) {
+                store_item(r, &ref, &m, i, r->body + at);
+                at += msg->sizes[i];
+        }
+        Cached__V1__SetManyResult result = CACHED__V1__SET_MANY_RESULT__INIT;
+        result.n_items = msg->n_sets;
+        result.items = m.item_ptrs;
+        Cached__V1__Reply reply = reply_to(r, STATUS_OK);
+        reply.result_case = CACHED__V1__REPLY__RESULT_SET_MANY;
+        reply.set_many = &result;
+        reply_queue(r, &reply, NULL, 0, 0);
+        return STATUS_OK;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Set: one entry. A long body was received into its final place already (see op_set_accept()).
+ */
+#include "config.h"
+#include "dispatch/decode.h"
+#include "dispatch/reply.h"
+
+static enum status decode(struct request *r, uint64_t n_body, struct cache_ref *ref,
+                          struct store_put *put)
+{
+        const Cached__V1__Set *msg = r->msg->set;
+        enum status status = decode_cache(r, msg->cache_id, msg->cache, ref);
+        return status == STATUS_OK ? decode_set(r, msg, n_body, put) : status;
+}
+
+enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **ret)
+{
+        struct cache_ref ref;
+        struct store_put put;
+        enum status status = decode(r, n_body, &ref, &put);
+        if (status == STATUS_OK)
+                status = data_check_set(&r->who, &ref, &put, &r->verdict);
+        if (status != STATUS_OK)
+                return status;
+        return upload_begin(r, n_body, n_body >= r->d->cfg->large_threshold, ret);
+}
+
+enum status op_set(struct request *r)
+{
+        struct cache_ref ref;
+        struct store_put put;
+        enum status status = decode(r, r->n_body, &ref, &put);
+        if (status == STATUS_OK)
+                status = reply_reserve(r, REPLY_SMALL, 0);
+        if (status != STATUS_OK)
+                return status;
+
+        put.value = r->body;
+        if (r->upload && r->upload->large) {
+                int k = large_seal(r->upload->large);
+                if (k < 0)
+                        return verdict_errno(&r->verdict, k, "sealing the value");
+                put.large = r->upload->large;
+        }
+        struct store_entry entry;
+        status = data_set(&r->who, &ref, &put, &entry, &r->verdict);
+        if (status != STATUS_OK)
+                return status;
+
+        Cached__V1__EntryInfo info = CACHED__V1__ENTRY_INFO__INIT;
+        reply_entry(&info, &entry, r->who.now_ms);
+        Cached__V1__Reply reply = reply_to(r, STATUS_OK);
+        reply.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
+        reply.entry = &info;
+        reply_queue(r, &reply, NULL, 0, 0);
+        return STATUS_OK;
+}

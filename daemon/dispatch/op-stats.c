@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Stats: of one cache, the realm and the daemon.
+ *
+ * What all realms hold together would tell a realm of the others' doings: it goes to root and to
+ * the daemon's own uid only.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "dispatch/decode.h"
+#include "dispatch/ops.h"
+#include "dispatch/reply.h"
+#include "server.h"
+#include "services/admin.h"
+
+void cache_stats_message_init(struct cache_stats_message *m, const struct store_cache_info *info)
+{
+        Cached__V1__CacheStats *to = &m->stats;
+        const struct store_counters *c = &info->counters;
+        cached__v1__cache_stats__init(to);
+        cached__v1__policy__init(&m->policy);
+        snprintf(m->name, sizeof(m->name), "%.*s", (int)info->n_name, info->name);
+        reply_policy(&m->policy, &info->policy);
+        to->name = m->name;
+        to->policy = &m->policy;
+        to->pinned = info->pinned;
+        to->entries = info->entries;
+        to->bytes_raw = info->bytes_raw;
+        to->bytes_held = info->bytes_held;
+        to->hits = c->hits;
+        to->misses = c->misses;
+        to->stores = c->stores;
+        to->deletes = c->deletes;
+        to->expirations = c->departed[CAUSE_EXPIRED];
+        to->evicted_max_entries = c->departed[CAUSE_MAX_ENTRIES];
+        to->evicted_max_bytes = c->departed[CAUSE_MAX_BYTES];
+        to->evicted_uid_share = c->departed[CAUSE_UID_SHARE];
+        to->evicted_realm_budget = c->departed[CAUSE_REALM_BUDGET];
+        to->evicted_global_budget = c->departed[CAUSE_GLOBAL_BUDGET];
+        to->evicted_index = c->departed[CAUSE_INDEX];
+        to->clears = c->clears;
+        to->time_saved_us = c->time_saved_us;
+        to->opens = c->opens;
+        to->policy_changes = c->policy_changes;
+        to->refused = c->refused;
+}
+
+static void fill_realm(const struct request *r, Cached__V1__RealmStats *to)
+{
+        struct store_stats stats;
+        store_stats(r->who.realm->store, &stats);
+        to->name = r->who.realm->name;
+        to->budget_bytes = stats.budget;
+        to->uid_share_bytes = stats.uid_share;
+        to->bytes_charged = stats.charged;
+        to->bytes_reclaiming = stats.reclaiming;
+        to->caches = stats.caches;
+        to->entries = stats.entries;
+        to->arena_bytes = stats.arena_bytes;
+        to->table_bytes = stats.table_bytes;
+        to->large_bytes = stats.large_bytes;
+        to->index_buckets = stats.index_buckets;
+}
+
+static bool fill_latency(struct request *r, const struct op *op, const struct histogram *h,
+                         Cached__V1__Latency *to)
+{
+        struct bump *b = &r->d->bump;
+        size_t n = 0;
+        for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++)
+                n += h->buckets[i] > 0;
+        to->bucket_ns = bump_alloc_array(b, n, sizeof(*to->bucket_ns));
+        to->bucket_count = bump_alloc_array(b, n, sizeof(*to->bucket_count));
+        size_t n_name = strlen(op->name) + 1;
+        to->request = bump_alloc(b, n_name);
+        if (!to->bucket_ns || !to->bucket_count || !to->request)
+                return false;
+        memcpy(to->request, op->name, n_name);
+        to->count = h->count;
+        to->sum_ns = h->sum;
+        to->p50_ns = histogram_quantile(h, 500);
+        to->p99_ns = histogram_quantile(h, 990);
+        to->p999_ns = histogram_quantile(h, 999);
+        to->max_ns = h->max;
+        for (size_t i = 0, at = 0; i < HISTOGRAM_BUCKETS; i++) {
+                if (h->buckets[i] == 0)
+                        continue;
+                to->bucket_ns[at] = histogram_upper_bound(i);
+                to->bucket_count[at++] = h->buckets[i];
+        }
+        to->n_bucket_ns = to->n_bucket_count = n;
+        return true;
+}
+
+/* The kinds of request that came so far. */
+static bool fill_latencies(struct request *r, Cached__V1__DaemonStats *to)
+{
+        to->latencies = bump_alloc_array(&r->d->bump, N_OPS, sizeof(*to->latencies));
+        Cached__V1__Latency *all = bump_alloc_array(&r->d->bump, N_OPS, sizeof(*all));
+        if (!to->latencies || !all)
+                return false;
+        for (size_t i = 0; i < N_OPS; i++) {
+                if (r->d->latencies[i].count == 0)
+                        continue;
+                Cached__V1__Latency *latency = &all[to->n_latencies];
+                cached__v1__latency__init(latency);
+                if (!fill_latency(r, &ops[i], &r->d->latencies[i], latency))
+                        return false;
+                to->latencies[to->n_latencies++] = latency;
+        }
+        return true;
+}
+
+static void fill_daemon(const struct request *r, Cached__V1__DaemonStats *to)
+{
+        const struct dispatcher *d = r->d;
+        struct server_stats stats;
+        server_stats(d->server, &stats);
+        to->uptime_ms = (server_now_ns(d->server) - stats.started_ns) / 1000000;
+        to->instance = d->realms.instance;
+        to->pid = (uint32_t)getpid();
+        to->connections = stats.connections;
+        to->connections_total = stats.connections_total;
+        to->connections_refused = stats.refused;
+        to->requests = d->requests;
+        to->protocol_errors = d->protocol_errors;
+        to->budget_bytes = d->realms.pool.budget;
+        if (client_is_privileged(r->client)) {
+                to->realms = d->realms.n;
+                to->bytes_charged = d->realms.pool.total;
+        }
+        to->resident_bytes = admin_resident_bytes();
+        to->buffer_bytes = stats.buffer_bytes;
+        to->loop_turns = stats.loop_turns;
+        to->loop_turn_max_us = stats.loop_turn_max_us;
+        to->config_reloads = stats.config_reloads;
+}
+
+enum status op_stats(struct request *r)
+{
+        const Cached__V1__Stats *msg = r->msg->stats;
+        struct cache_stats_message cache, total;
+        struct store_cache_info info;
+        Cached__V1__StatsResult result = CACHED__V1__STATS_RESULT__INIT;
+        if (decode_length(msg->cache) > 0) {
+                struct cache_ref ref;
+                enum status status = decode_cache_name(r, msg->cache, &ref);
+                if (status == STATUS_OK)
+                        status = admin_cache_info(&r->who, &ref, &info, &r->verdict);
+                if (status != STATUS_OK)
+                        return status;
+                cache_stats_message_init(&cache, &info);
+                result.cache = &cache.stats;
+        }
+        admin_total(&r->who, &info);
+        cache_stats_message_init(&total, &info);
+        result.total = &total.stats;
+        Cached__V1__RealmStats realm = CACHED__V1__REALM_STATS__INIT;
+        fill_realm(r, &realm);
+        result.realm = &realm;
+        Cached__V1__DaemonStats daemon = CACHED__V1__DAEMON_STATS__INIT;
+        char version[] = VERSION;
+        daemon.version = version;
+        fill_daemon(r, &daemon);
+        if (!fill_latencies(r, &daemon))
+                return verdict_set(&r->verdict, STATUS_NO_MEMORY,
+                                   "the daemon has no memory for the statistics: try again later");
+        result.daemon = &daemon;
+        Cached__V1__Reply reply = reply_to(r, STATUS_OK);
+        reply.result_case = CACHED__V1__REPLY__RESULT_STATS;
+        reply.stats = &result;
+        return reply_message(r, &reply);
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reply
+ *
+ * A reply is packed straight into the connection's output. Requests that change something reserve
+ * room for their reply before they change it, so that "no memory" always means "nothing happened";
+ * where a bound of the size is known, no pass over the message is spent on computing it.
+ */
+#include "dispatch/reply.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "config.h"
+#include "proto/frame.h"
+
+/* The protocol's numbers, the table's and the services' are the same. */
+#define STATUS(number, name, ...) static_assert((int)CACHED__V1__STATUS__##name == (number), #name);
+#include "proto/status.def"
+#undef STATUS
+static_assert((int)CACHED__V1__ROLE__ROLE_READER == (int)ACCESS_READER, "roles");
+static_assert((int)CACHED__V1__ROLE__ROLE_WRITER == (int)ACCESS_WRITER, "roles");
+static_assert((int)CACHED__V1__ROLE__ROLE_ADMIN == (int)ACCESS_ADMIN, "roles");
+
+Cached__V1__Reply reply_to(const struct request *r, enum status status)
+{
+        Cached__V1__Reply reply = CACHED__V1__REPLY__INIT;
+        reply.id = r->id;
+        reply.status = (Cached__V1__Status)status;
+        return reply;
+}
+
+enum status reply_reserve(struct request *r, size_t n_message, size_t n_body)
+{
+        size_t n = FRAME_HEADER_SIZE + n_message + n_body;
+        uint8_t *out = conn_reserve(r->client->conn, n);
+        if (__builtin_expect(!out, 0))
+                return verdict_set(&r->verdict, STATUS_NO_MEMORY,
+                                   "the daemon has no memory for the reply: nothing was changed; "
+                                   "try again later");
+        r->out = out;
+        r->n_out = n;
+        return STATUS_OK;
+}
+
+uint8_t *reply_pack(struct request *r, Cached__V1__Reply *reply, uint64_t n_body)
+{
+        size_t n = protobuf_c_message_pack(&reply->base, r->out + FRAME_HEADER_SIZE);
+        assert(FRAME_HEADER_SIZE + n <= r->n_out);
+        frame_header_write(r->out, (uint32_t)n, n_body);
+        return r->out + FRAME_HEADER_SIZE + n;
+}
+
+void reply_queue(struct request *r, Cached__V1__Reply *reply, const void *body, size_t n_body,
+                 uint64_t n_later)
+{
+        uint8_t *end = reply_pack(r, reply, n_body + n_later);
+        assert(n_body <= (size_t)(r->out + r->n_out - end));
+        if (n_body > 0)
+                memcpy(end, body, n_body);
+        conn_commit(r->client->conn, (size_t)(end - r->out) + n_body);
+}
+
+enum status reply_message(struct request *r, Cached__V1__Reply *reply)
+{
+        size_t n = protobuf_c_message_get_packed_size(&reply->base);
+        if (n > r->d->cfg->limits.message_bytes)
+                return verdict_set(
+                        &r->verdict, STATUS_TOO_LARGE,
+                        "the reply has %zu bytes, more than limits.message_bytes: ask for "
+                        "less at once, or raise it",
+                        n);
+        enum status status = reply_reserve(r, n, 0);
+        if (status == STATUS_OK)
+                reply_queue(r, reply, NULL, 0, 0);
+        return status;
+}
+
+static size_t pack_failure(uint64_t id, enum status status, const char *text, uint8_t *out,
+                           size_t n_out)
+{
+        Cached__V1__Reply reply = CACHED__V1__REPLY__INIT;
+        reply.id = id;
+        reply.status = (Cached__V1__Status)status;
+        reply.error = (char *)text; /* only read, but protobuf-c's structs know no const */
+        size_t n = protobuf_c_message_get_packed_size(&reply.base);
+        if (n > n_out - FRAME_HEADER_SIZE)
+                return 0;
+        protobuf_c_message_pack(&reply.base, out + FRAME_HEADER_SIZE);
+        frame_header_write(out, (uint32_t)n, 0);
+        return FRAME_HEADER_SIZE + n;
+}
+
+bool reply_failure(struct conn *c, uint64_t id, enum status status, const char *text)
+{
+        size_t n_out = FRAME_HEADER_SIZE + 32 + strlen(text);
+        uint8_t *out = conn_reserve(c, n_out);
+        if (!out)
+                return false;
+        conn_commit(c, pack_failure(id, status, text, out, n_out));
+        return true;
+}
+
+size_t dispatch_refusal(int status, const char *text, uint8_t *out, size_t n_out)
+{
+        if (n_out < FRAME_HEADER_SIZE)
+                return 0;
+        return pack_failure(0, (enum status)status, text, out, n_out);
+}
+
+void dispatch_refuse(struct conn *c, int status, const char *text)
+{
+        /* Without memory the connection just ends. */
+        (void)reply_failure(c, 0, (enum status)status, text);
+}
+
+void reply_abort(struct request *r)
+{
+        conn_close(r->client->conn);
+}
+
+void reply_entry(Cached__V1__EntryInfo *info, const struct store_entry *e, uint64_t now_ms)
+{
+        info->version = e->version;
+        info->size = e->n_value;
+        info->flags = e->flags;
+        if (e->encoding != 0) { /* else it is `size`, which says it already */
+                info->encoding = (Cached__V1__Encoding)e->encoding;
+                info->raw_size = e->raw_size;
+        }
+        info->cost_us = e->cost_us;
+        info->uid = e->uid;
+        if (e->deadline != STORE_NEVER) {
+                info->ttl_case = CACHED__V1__ENTRY_INFO__TTL_TTL_MS;
+                info->ttl_ms = e->deadline > now_ms ? e->deadline - now_ms : 0;
+        }
+}
+
+void reply_policy(Cached__V1__Policy *to, const struct store_policy *from)
+{
+        if (from->ttl_ms != STORE_NEVER) {
+                to->ttl_case = CACHED__V1__POLICY__TTL_TTL_MS;
+                to->ttl_ms = from->ttl_ms;
+        }
+        if (from->max_entries != STORE_UNLIMITED) {
+                to->entries_limit_case = CACHED__V1__POLICY__ENTRIES_LIMIT_MAX_ENTRIES;
+                to->max_entries = from->max_entries;
+        }
+        if (from->max_bytes != STORE_UNLIMITED) {
+                to->bytes_limit_case = CACHED__V1__POLICY__BYTES_LIMIT_MAX_BYTES;
+                to->max_bytes = from->max_bytes;
+        }
+}

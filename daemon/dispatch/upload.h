@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef UPLOAD_H
+#define UPLOAD_H
+
+/*
+ * Upload: a long body on its way in. See upload.c.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct large;
+
+struct upload_account {
+        uid_t uid;
+        uint64_t bytes;
+        struct upload_account *next;
+};
+
+struct upload_accounts {
+        struct upload_account *first;
+};
+
+/* Either in a memory file of its own, or in plain memory. */
+struct upload {
+        struct upload_accounts *accounts;
+        uid_t uid;
+        uint64_t n;
+        struct large *large;
+        uint8_t *heap;
+};
+
+enum {
+        UPLOAD_OK = 0,
+        UPLOAD_E_LIMIT, /* more than @max bytes of this uid at the same time */
+};
+
+/* Room for @n bytes. 0, UPLOAD_E_LIMIT, -ENOMEM, -ENOSPC, -EMFILE. */
+int upload_new(struct upload_accounts *accounts, uid_t uid, uint64_t n, uint64_t max, bool as_large,
+               struct upload **ret);
+struct upload *upload_free(struct upload *u); /* NULL is fine; returns NULL */
+uint8_t *upload_dst(struct upload *u);
+
+#endif

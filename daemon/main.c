@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cached: the caching daemon
+ *
+ * Reads the command line and the configuration, finds out where to listen, and runs the server.
+ * Exit status: 0 done, 1 failure (said on stderr), 2 wrong usage.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "activation.h"
+#include "base/clock.h"
+#include "config.h"
+#include "log.h"
+#include "server.h"
+
+#define EXIT_USAGE 2
+
+static const char *arg_socket;
+static const char *arg_config;
+static int arg_log_level = -1;
+static bool arg_check_config;
+static bool arg_handover;
+#ifdef CACHED_TEST_CLOCK
+static int arg_test_clock_fd = -1;
+#endif
+
+enum {
+        OPT_SOCKET = 's',
+        OPT_CONFIG = 'c',
+        OPT_LOG_LEVEL = 'l',
+        OPT_HELP = 'h',
+        OPT_CHECK_CONFIG = 256,
+        OPT_HANDOVER,
+        OPT_VERSION,
+        OPT_TEST_CLOCK_FD,
+};
+
+static void print_help(FILE *out)
+{
+        (void)fprintf(
+                out, "%s",
+                "usage: cached [OPTION]...\n"
+                "Memoize once, share with every process on this machine. Runs in the foreground "
+                "and logs\n"
+                "to stderr.\n"
+                "\n"
+                "  -s, --socket PATH      listen here instead of the passed or the default socket\n"
+                "  -c, --config FILE      read this configuration, which must exist; default:\n"
+                "                         /etc/cached/cached.conf as root, else\n"
+                "                         ~/.config/cached/cached.conf; none is fine\n"
+                "  -l, --log-level LEVEL  error, warning, info or debug\n"
+                "      --check-config     say whether the configuration is right, and end\n"
+                "      --handover         take over from a running daemon (not in this version)\n"
+                "      --version          print the version, and end\n"
+                "  -h, --help             print this, and end\n"
+#ifdef CACHED_TEST_CLOCK
+                "      --test-clock-fd N  add the milliseconds in this shared file to the clock\n"
+#endif
+                "\n"
+                "SIGTERM ends in order, SIGHUP reloads the configuration. The default socket is\n"
+                "$CACHED_SOCKET; as root /run/cached/cached.sock; else cached/cached.sock in\n"
+                "$XDG_RUNTIME_DIR or /run/user/UID; else /tmp/cached-UID/cached.sock.\n");
+}
+
+static int usage_error(const char *text, const char *what)
+{
+        (void)fprintf(stderr, "cached: %s%s; see cached --help\n", text, what);
+        return EXIT_USAGE;
+}
+
+#ifdef CACHED_TEST_CLOCK
+static int parse_fd(const char *text, int *ret)
+{
+        char *end;
+        long v = strtol(text, &end, 10);
+
+        if (end == text || *end != '\0' || v < 0 || v > 1 << 20)
+                return -EINVAL;
+        *ret = (int)v;
+        return 0;
+}
+#endif
+
+/* -1: go on; else the exit status. */
+static int parse_option(int opt)
+{
+        switch (opt) {
+        case OPT_SOCKET:
+                arg_socket = optarg;
+                return -1;
+        case OPT_CONFIG:
+                arg_config = optarg;
+                return -1;
+        case OPT_LOG_LEVEL:
+                if (config_parse_level(optarg, &arg_log_level) < 0)
+                        return usage_error("--log-level is error, warning, info or debug, not ",
+                                           optarg);
+                return -1;
+        case OPT_CHECK_CONFIG:
+                arg_check_config = true;
+                return -1;
+        case OPT_HANDOVER:
+                arg_handover = true;
+                return -1;
+        case OPT_VERSION:
+                puts("cached " VERSION);
+                return EXIT_SUCCESS;
+        case OPT_HELP:
+                print_help(stdout);
+                return EXIT_SUCCESS;
+#ifdef CACHED_TEST_CLOCK
+        case OPT_TEST_CLOCK_FD:
+                if (parse_fd(optarg, &arg_test_clock_fd) < 0)
+                        return usage_error("--test-clock-fd wants the number of a descriptor, not ",
+                                           optarg);
+                return -1;
+#endif
+        default: /* getopt has said what is wrong */
+                return usage_error("wrong usage", "");
+        }
+}
+
+static int parse_args(int argc, char **argv)
+{
+        static const struct option options[] = {
+                {"socket", required_argument, NULL, OPT_SOCKET},
+                {"config", required_argument, NULL, OPT_CONFIG},
+                {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
+                {"check-config", no_argument, NULL, OPT_CHECK_CONFIG},
+                {"handover", no_argument, NULL, OPT_HANDOVER},
+                {"version", no_argument, NULL, OPT_VERSION},
+                {"help", no_argument, NULL, OPT_HELP},
+#ifdef CACHED_TEST_CLOCK
+                {"test-clock-fd", required_argument, NULL, OPT_TEST_CLOCK_FD},
+#endif
+                {NULL, 0, NULL, 0},
+        };
+        int opt, status;
+
+        while ((opt = getopt_long(argc, argv, "s:c:l:h", options, NULL)) != -1) {
+                status = parse_option(opt);
+                if (status >= 0)
+                        return status;
+        }
+        if (optind < argc)
+                return usage_error("no arguments are expected, but there is ", argv[optind]);
+        return -1;
+}
+
+static int check_config(void)
+{
+        char err[CONFIG_ERR_MAX];
+        struct config *cfg;
+
+        if (config_load(arg_config, &cfg, err, sizeof(err)) < 0) {
+                (void)fprintf(stderr, "cached: %s\n", err);
+                return EXIT_FAILURE;
+        }
+        if (cfg->n_files == 0)
+                puts("no configuration file: the defaults hold");
+        for (size_t i = 0; i < cfg->n_files; i++)
+                printf("%s: right\n", cfg->files[i]);
+        config_free(cfg);
+        return EXIT_SUCCESS;
+}
+
+static int init_clock(struct clock *clock, struct log *log)
+{
+        clock_init(clock);
+#ifdef CACHED_TEST_CLOCK
+        if (arg_test_clock_fd >= 0) {
+                int r = clock_init_fd(clock, arg_test_clock_fd);
+                if (r < 0) {
+                        log_write(log, LOG_ERR, "--test-clock-fd %d: %s", arg_test_clock_fd,
+                                  strerror(-r));
+                        return r;
+                }
+                (void)fcntl(arg_test_clock_fd, F_SETFD, FD_CLOEXEC);
+        }
+#else
+        (void)log;
+#endif
+        return 0;
+}
+
+/* Where to listen: --socket, what was passed, or the default. */
+static int find_socket(struct server_params *p, char *path, size_t n_path, struct log *log)
+{
+        char err[ACTIVATION_ERR_MAX];
+        int r;
+
+        p->listen_fd = -1;
+        if (arg_socket) {
+                p->socket_path = arg_socket;
+                return 0;
+        }
+        p->socket_path = path;
+        r = activation_take_socket(&p->listen_fd, path, n_path, err, sizeof(err));
+        if (r > 0)
+                r = activation_socket_path(path, n_path, err, sizeof(err));
+        if (r < 0)
+                log_write(log, LOG_ERR, "%s", err);
+        return r;
+}
+
+static int serve(struct log *log, struct clock *clock)
+{
+        struct server_params p = {.config_path = arg_config,
+                                  .log_level_fixed = arg_log_level >= 0,
+                                  .log = log,
+                                  .clock = clock};
+        char path[ACTIVATION_PATH_MAX], err[CONFIG_ERR_MAX];
+        struct server *s;
+        int r;
+
+        if (config_load(arg_config, &p.config, err, sizeof(err)) < 0) {
+                log_write(log, LOG_ERR, "%s", err);
+                return EXIT_FAILURE;
+        }
+        if (arg_log_level < 0)
+                log->level = p.config->log_level;
+        if (find_socket(&p, path, sizeof(path), log) < 0) {
+                config_free(p.config);
+                return EXIT_FAILURE;
+        }
+        if (server_new(&p, &s) < 0)
+                return EXIT_FAILURE;
+        log_write(log, LOG_INFO, "cached %s ready on %s", VERSION, p.socket_path);
+        r = server_run(s);
+        server_free(s);
+        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+        struct clock clock;
+        struct log log;
+        int status = parse_args(argc, argv);
+
+        if (status >= 0)
+                return status;
+        if (arg_check_config)
+                return check_config();
+        log_init(&log, arg_log_level >= 0 ? arg_log_level : LOG_INFO);
+        if (arg_handover) {
+                log_write(&log, LOG_ERR,
+                          "--handover is not supported by this version: stop the running daemon "
+                          "and start this one (its cached data is lost)");
+                return EXIT_FAILURE;
+        }
+        if (init_clock(&clock, &log) < 0)
+                return EXIT_FAILURE;
+        status = serve(&log, &clock);
+        clock_done(&clock);
+        return status;
+}

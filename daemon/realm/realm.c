@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Realm
+ *
+ * A realm is made when its first client says Hello, and has one store. It is kept while anybody is
+ * connected or anything is stored in it; pinned policies keep it, too, because an administrator set
+ * them and nobody would set them again. What vanishes with an unused realm is: the names of empty
+ * caches, what clients opened them with (they send it again) and counters. Ten minutes lie between
+ * the last client and that, so that a script that runs every minute finds its realm.
+ *
+ * Realms are few (limits.realms); all walks here are over all of them.
+ *
+ * Who may enter is not decided here: access.c.
+ */
+#include "realm/realm.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "config.h"
+#include "store/store.h"
+
+#define STEPS_AT_ONCE 64 /* of one realm before the next has its turn */
+
+static uint64_t realm_budget(const struct config *cfg, const char *name)
+{
+        const struct config_realm *named = config_find_realm(cfg, name);
+        return named ? named->budget : cfg->realm_budget.bytes;
+}
+
+void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance)
+{
+        *rs = (struct realms){
+                .cfg = cfg,
+                .pool = {.budget = cfg->global_budget.bytes},
+                .instance = instance,
+        };
+}
+
+static struct realm *realm_free(struct realm *r)
+{
+        if (!r)
+                return NULL;
+        assert(r->n_clients == 0);
+        if (r->store) {
+                charge_leave(&r->charge);
+                r->store = store_free(r->store);
+        }
+        free(r);
+        return NULL;
+}
+
+static void realm_unlink(struct realm *r)
+{
+        struct realms *rs = r->realms;
+        if (rs->turn == r)
+                rs->turn = r->next;
+        if (r->prev)
+                r->prev->next = r->next;
+        else
+                rs->first = r->next;
+        if (r->next)
+                r->next->prev = r->prev;
+        rs->n--;
+}
+
+void realms_done(struct realms *rs)
+{
+        while (rs->first) {
+                struct realm *r = rs->first;
+                realm_unlink(r);
+                realm_free(r);
+        }
+}
+
+void realms_reconfigure(struct realms *rs, const struct config *cfg)
+{
+        rs->cfg = cfg;
+        rs->pool.budget = cfg->global_budget.bytes;
+        for (struct realm *r = rs->first; r; r = r->next) {
+                uint64_t budget = realm_budget(cfg, r->name);
+                store_set_budget(r->store, budget, config_share_of(&cfg->uid_share, budget));
+                realm_settle(r);
+        }
+}
+
+static int make_room(void *ctx, struct store *s, uint64_t delta, uint64_t now)
+{
+        struct realm *r = ctx;
+        assert(r->store == s);
+        return charge_make_room(&r->charge, delta, now);
+}
+
+static int open_store(struct realm *r)
+{
+        const struct config *cfg = r->realms->cfg;
+        uint64_t budget = realm_budget(cfg, r->name);
+        struct store_params params = {
+                .budget = budget,
+                .uid_share = config_share_of(&cfg->uid_share, budget),
+                .large_threshold = cfg->large_threshold,
+                .max_caches = (uint32_t)cfg->limits.caches_per_realm,
+                .max_entries = cfg->limits.entries_per_realm,
+                .instance = r->realms->instance,
+                .make_room = make_room,
+                .ctx = r,
+        };
+        ssize_t got = getrandom(params.seed, sizeof(params.seed), 0);
+        if (got != (ssize_t)sizeof(params.seed))
+                return got < 0 ? -errno : -EIO;
+        return store_new(&params, &r->store);
+}
+
+static int realm_new(struct realms *rs, const char *name, struct realm **ret)
+{
+        size_t n_name = strlen(name) + 1;
+        struct realm *r = calloc(1, sizeof(*r) + n_name);
+        if (!r)
+                return -ENOMEM;
+        r->realms = rs;
+        memcpy(r->name, name, n_name);
+        int k = open_store(r);
+        if (k != 0) {
+                realm_free(r);
+                return k < 0 ? k : -ENOTRECOVERABLE; /* store_new() has no expected failures */
+        }
+        charge_join(&r->charge, &rs->pool, r->store);
+
+        r->next = rs->first;
+        if (rs->first)
+                rs->first->prev = r;
+        rs->first = r;
+        rs->n++;
+        *ret = r;
+        return 0;
+}
+
+int realm_enter(struct realms *rs, const char *name, struct realm **ret)
+{
+        struct realm *r = rs->first;
+        while (r && strcmp(r->name, name) != 0)
+                r = r->next;
+        if (!r) {
+                if (rs->n >= rs->cfg->limits.realms)
+                        return REALM_E_LIMIT;
+                int k = realm_new(rs, name, &r);
+                if (k != 0)
+                        return k;
+        }
+        r->n_clients++;
+        *ret = r;
+        return 0;
+}
+
+static bool has_pinned_policy(struct realm *r)
+{
+        uint32_t n = store_n_caches(r->store);
+        for (uint32_t cache = 1; cache <= n; cache++) {
+                struct store_cache_info info;
+                if (store_cache_info(r->store, cache, &info) == 0 && info.pinned)
+                        return true;
+        }
+        return false;
+}
+
+void realm_leave(struct realm *r, uint64_t now_ms)
+{
+        assert(r->n_clients > 0);
+        if (--r->n_clients > 0)
+                return;
+        r->idle_since_ms = now_ms;
+        r->keeps_policy = has_pinned_policy(r);
+}
+
+void realm_settle(struct realm *r)
+{
+        charge_settle(&r->charge);
+}
+
+static bool is_unused(const struct realm *r)
+{
+        return r->n_clients == 0 && !r->keeps_policy && store_entries(r->store) == 0;
+}
+
+static uint64_t realm_next_deadline(const struct realm *r)
+{
+        uint64_t next = store_next_deadline(r->store);
+        if (is_unused(r) && r->idle_since_ms + REALM_IDLE_MS < next)
+                next = r->idle_since_ms + REALM_IDLE_MS;
+        return next;
+}
+
+bool realms_maintain(struct realms *rs, uint64_t now_ms, unsigned steps)
+{
+        /* One turn over all realms; each gets an equal slice, and who was not reached is next. */
+        struct realm *r = rs->turn ? rs->turn : rs->first;
+        bool more = false;
+        for (size_t left = rs->n; left > 0 && steps > 0; left--) {
+                struct realm *next = r->next ? r->next : rs->first;
+                if (realm_next_deadline(r) <= now_ms) {
+                        unsigned slice = steps < STEPS_AT_ONCE ? steps : STEPS_AT_ONCE;
+                        if (rs->n == 1)
+                                slice = steps;
+                        steps -= slice;
+                        if (store_maintain(r->store, now_ms, slice))
+                                more = true;
+                        realm_settle(r);
+                        if (is_unused(r) && now_ms - r->idle_since_ms >= REALM_IDLE_MS) {
+                                realm_unlink(r);
+                                realm_free(r);
+                                next = rs->first ? next : NULL;
+                        }
+                }
+                r = next;
+        }
+        rs->turn = r;
+        return more || realms_next_deadline(rs) <= now_ms;
+}
+
+uint64_t realms_next_deadline(const struct realms *rs)
+{
+        uint64_t next = UINT64_MAX;
+        for (const struct realm *r = rs->first; r; r = r->next) {
+                uint64_t its = realm_next_deadline(r);
+                if (its < next)
+                        next = its;
+        }
+        return next;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REALM_H
+#define REALM_H
+
+/*
+ * Realm: a security and memory domain with a store of its own. See realm.c.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "realm/charge.h"
+
+struct config;
+struct realms;
+struct store;
+
+/* A realm without clients, entries and pinned policies is freed after this time. */
+#define REALM_IDLE_MS (UINT64_C(10) * 60 * 1000)
+
+struct realm {
+        struct realms *realms;
+        struct store *store;
+        struct charge charge;
+        size_t n_clients;
+        uint64_t idle_since_ms; /* when the last client left */
+        bool keeps_policy;      /* has pinned policies; valid without clients */
+        struct realm *prev, *next;
+        char name[];
+};
+
+struct realms {
+        const struct config *cfg; /* borrowed */
+        struct charge_pool pool;
+        struct realm *first;
+        struct realm *turn; /* the one whose upkeep comes next; NULL: the first */
+        size_t n;
+        uint64_t instance;
+};
+
+enum {
+        REALM_OK = 0,
+        REALM_E_LIMIT, /* limits.realms */
+};
+
+void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance);
+void realms_done(struct realms *rs); /* no clients are left */
+
+/* Budgets apply at once to every realm. */
+void realms_reconfigure(struct realms *rs, const struct config *cfg);
+
+/* Enters one client, who may (see access_role()); makes the realm if it is not there. 0,
+ * REALM_E_LIMIT, -ENOMEM, -ENOSPC, -EMFILE. */
+int realm_enter(struct realms *rs, const char *name, struct realm **ret);
+void realm_leave(struct realm *r, uint64_t now_ms);
+
+/* To be called after what may have changed the realm's store. */
+void realm_settle(struct realm *r);
+
+/* At most about @steps units of work. True: more is pending. */
+bool realms_maintain(struct realms *rs, uint64_t now_ms, unsigned steps);
+uint64_t realms_next_deadline(const struct realms *rs);
+
+#endif

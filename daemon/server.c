@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Server
+ *
+ * One turn of the loop: wait for events; connections handle their share; then the dispatcher does a
+ * bounded amount of upkeep (expiry, reclaiming, events). If anything is left the next turn does not
+ * wait. Otherwise one timer is armed for the dispatcher's next deadline, and none if it has none:
+ * an idle daemon sleeps.
+ *
+ * CPU time of turns is measured without a system call in each: a turn that took little time took
+ * little CPU, so the CPU clock is read only once so much time of turns has gone by. A long turn's
+ * figure may so be up to CPU_SAMPLE_NS too high, never too low.
+ *
+ * The first SIGTERM or SIGINT ends the daemon in order: the socket goes, what was received is
+ * answered, output is sent, for at most END_SEC. The second ends it at once.
+ */
+
+#include "server.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#ifdef HAVE_SYSTEMD
+#include <systemd/sd-daemon.h>
+#endif
+
+#include "base/clock.h"
+#include "config.h"
+#include "dispatch/dispatch.h"
+#include "log.h"
+#include "proto/status.h"
+#include "transport/hub.h"
+#include "transport/listener.h"
+#include "transport/sockfile.h"
+
+#define STEPS_BUSY       200 /* of upkeep in a turn that handled requests: well under a millisecond */
+#define STEPS_QUIET      2000 /* in one that did not */
+#define TIMER_MIN_MS     10   /* upkeep is not called more often than that by its timer */
+#define TIMER_SHIFTED_MS 20   /* with a test clock: time may jump while we sleep */
+#define END_SEC          5
+#define CPU_SAMPLE_NS    (500 * NSEC_PER_USEC)
+#define FDS_BESIDES      64 /* descriptors that are not connections: files, arenas, libraries */
+
+#define NEVER UINT64_MAX
+
+struct server {
+        struct event_base *base;
+        struct clock *clock;
+        struct log *log;
+        struct config *config;
+        const char *config_path;
+        bool log_level_fixed;
+        struct sockfile sockfile;
+        struct listener listener;
+        struct hub hub;
+        struct dispatcher *dispatcher;
+        struct event on_term, on_int, on_hup;
+        struct event upkeep_timer, end_timer;
+        uint64_t upkeep_due_ms; /* what the timer is armed for; NEVER: it is not */
+        bool upkeep_pending;
+        bool stopping, done;
+        uint64_t instance;
+        uint64_t cpu_mark_ns, since_mark_ns;
+        struct server_stats stats;
+};
+
+/* ---- for the dispatcher */
+
+const struct config *server_config(const struct server *s)
+{
+        return s->config;
+}
+
+struct dispatcher *server_dispatcher(const struct server *s)
+{
+        return s->dispatcher;
+}
+
+struct log *server_log(const struct server *s)
+{
+        return s->log;
+}
+
+uint64_t server_now_ns(const struct server *s)
+{
+        return s->hub.now_ns;
+}
+
+uint64_t server_now_ms(const struct server *s)
+{
+        return s->hub.now_ns / NSEC_PER_MSEC;
+}
+
+uint64_t server_tick(struct server *s)
+{
+        return hub_tick(&s->hub);
+}
+
+uint64_t server_instance(const struct server *s)
+{
+        return s->instance;
+}
+
+bool server_stopping(const struct server *s)
+{
+        return s->done;
+}
+
+void server_stats(const struct server *s, struct server_stats *ret)
+{
+        *ret = s->stats;
+        ret->connections = s->hub.stats.connections;
+        ret->connections_total = s->hub.stats.connections_total;
+        ret->refused = s->hub.stats.refused;
+        ret->protocol_errors = s->hub.stats.protocol_errors;
+        ret->buffer_bytes = s->hub.pool.bytes;
+}
+
+void server_for_each_conn(struct server *s, bool (*visit)(void *ctx, struct conn *c), void *ctx)
+{
+        hub_for_each(&s->hub, visit, ctx);
+}
+
+/* ---- configuration */
+
+static void notify(const char *state)
+{
+#ifdef HAVE_SYSTEMD
+        (void)sd_notify(0, state);
+#else
+        (void)state;
+#endif
+}
+
+static void notify_reloading(void)
+{
+        char state[96];
+
+        (void)snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%llu",
+                       (unsigned long long)(clock_monotonic_ns() / NSEC_PER_USEC));
+        notify(state);
+}
+
+static struct sockfile_access access_of(const struct config *cfg)
+{
+        return (struct sockfile_access){.mode = cfg->socket_mode,
+                                        .has_gid = cfg->has_socket_gid,
+                                        .gid = cfg->socket_gid};
+}
+
+static void apply(struct server *s, struct config *cfg)
+{
+        struct sockfile_access access = access_of(cfg);
+        struct config *old = s->config;
+        int r;
+
+        s->config = cfg;
+        dispatcher_reconfigure(s->dispatcher, cfg);
+        hub_set_limits(&s->hub, &cfg->limits);
+        if (!s->log_level_fixed)
+                s->log->level = cfg->log_level;
+        r = sockfile_set_access(&s->sockfile, &access);
+        if (r < 0)
+                log_write(s->log, LOG_WARNING, "cannot set mode and group of %s: %s",
+                          s->sockfile.path, strerror(-r));
+        config_free(old);
+        s->stats.config_reloads++;
+}
+
+int server_reload(struct server *s, char *err, size_t n_err)
+{
+        struct config *cfg;
+        int r;
+
+        notify_reloading();
+        r = config_load(s->config_path, &cfg, err, n_err);
+        if (r == 0)
+                apply(s, cfg);
+        notify("READY=1");
+        if (r < 0)
+                log_write(s->log, LOG_ERR,
+                          "the configuration was not reloaded, the old one stays: %s", err);
+        else
+                log_write(s->log, LOG_INFO, "configuration reloaded");
+        return r;
+}
+
+/* ---- signals */
+
+static void stop(struct server *s)
+{
+        struct timeval tv = {.tv_sec = END_SEC};
+
+        s->stopping = true;
+        notify("STOPPING=1");
+        log_write(s->log, LOG_INFO, "stopping: finishing what was received");
+        hub_tick(&s->hub);
+        sockfile_remove(&s->sockfile);
+        listener_done(&s->listener);
+        hub_end(&s->hub);
+        if (event_add(&s->end_timer, &tv) < 0)
+                s->done = true;
+}
+
+static void on_term(evutil_socket_t sig, short what, void *arg)
+{
+        struct server *s = arg;
+
+        (void)sig;
+        (void)what;
+        if (!s->stopping)
+                stop(s);
+        else
+                s->done = true;
+}
+
+static void on_hup(evutil_socket_t sig, short what, void *arg)
+{
+        struct server *s = arg;
+        char err[CONFIG_ERR_MAX];
+
+        (void)sig;
+        (void)what;
+        hub_tick(&s->hub);
+        (void)server_reload(s, err, sizeof(err)); /* it has logged how it went */
+}
+
+static void on_end_timer(evutil_socket_t fd, short what, void *arg)
+{
+        struct server *s = arg;
+
+        (void)fd;
+        (void)what;
+        log_write(s->log, LOG_WARNING,
+                  "%llu connections did not take their replies in %d s: closed",
+                  (unsigned long long)s->hub.stats.connections, END_SEC);
+        s->done = true;
+}
+
+/* ---- the loop */
+
+static void on_upkeep_timer(evutil_socket_t fd, short what, void *arg)
+{
+        struct server *s = arg;
+
+        (void)fd;
+        (void)what;
+        s->upkeep_due_ms = NEVER; /* the end of the turn does the work */
+}
+
+static void arm_upkeep(struct server *s)
+{
+        uint64_t due = dispatcher_next_deadline(s->dispatcher), now = server_now_ms(s), ms;
+        struct timeval tv;
+
+        if (due == NEVER) {
+                if (s->upkeep_due_ms != NEVER)
+                        (void)event_del(&s->upkeep_timer);
+                s->upkeep_due_ms = NEVER;
+                return;
+        }
+        if (due == s->upkeep_due_ms)
+                return;
+        ms = due > now + TIMER_MIN_MS ? due - now : TIMER_MIN_MS;
+        if (clock_is_shifted(s->clock) && ms > TIMER_SHIFTED_MS)
+                ms = TIMER_SHIFTED_MS;
+        tv = (struct timeval){.tv_sec = (time_t)(ms / 1000),
+                              .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+        s->upkeep_due_ms = event_add(&s->upkeep_timer, &tv) == 0 ? due : NEVER;
+}
+
+static void measure_turn(struct server *s)
+{
+        uint64_t wall = s->hub.now_ns - s->hub.turn_start_ns, cpu, now;
+
+        s->stats.loop_turns++;
+        s->since_mark_ns += wall;
+        if (s->since_mark_ns < CPU_SAMPLE_NS)
+                return;
+        now = clock_cpu_ns();
+        cpu = now - s->cpu_mark_ns;
+        s->cpu_mark_ns = now;
+        s->since_mark_ns = 0;
+        if (cpu > wall)
+                cpu = wall;
+        if (cpu / NSEC_PER_USEC > s->stats.loop_turn_max_us)
+                s->stats.loop_turn_max_us = cpu / NSEC_PER_USEC;
+}
+
+static void end_turn(struct server *s)
+{
+        uint64_t handled;
+
+        hub_turn_end(&s->hub);
+        handled = s->hub.turn_frames;
+        hub_tick(&s->hub);
+        s->upkeep_pending = dispatcher_maintain(s->dispatcher, server_now_ms(s),
+                                                handled > 0 ? STEPS_BUSY : STEPS_QUIET);
+        if (!s->upkeep_pending)
+                arm_upkeep(s);
+        if (s->stopping && hub_is_empty(&s->hub))
+                s->done = true;
+        hub_tick(&s->hub);
+        measure_turn(s);
+}
+
+int server_run(struct server *s)
+{
+        s->cpu_mark_ns = clock_cpu_ns();
+        notify("READY=1");
+        while (!s->done) {
+                bool busy = hub_is_busy(&s->hub) || s->upkeep_pending;
+
+                hub_turn_begin(&s->hub);
+                if (event_base_loop(s->base, EVLOOP_ONCE | (busy ? EVLOOP_NONBLOCK : 0)) < 0) {
+                        log_write(s->log, LOG_ERR, "the event loop failed: %s", strerror(errno));
+                        return -EIO;
+                }
+                end_turn(s);
+        }
+        log_write(s->log, LOG_INFO, "stopped");
+        return 0;
+}
+
+/* ---- life */
+
+static size_t refuse(enum hub_refusal why, const char *text, uint8_t *out, size_t n_out)
+{
+        static const int statuses[] = {[HUB_REFUSED_LIMIT] = STATUS_LIMIT,
+                                       [HUB_REFUSED_DENIED] = STATUS_DENIED,
+                                       [HUB_REFUSED_MEMORY] = STATUS_NO_MEMORY,
+                                       [HUB_REFUSED_ENDING] = STATUS_SHUTTING_DOWN};
+
+        return dispatch_refusal(statuses[why], text, out, n_out);
+}
+
+/* As many descriptors as the kernel lets us have. */
+static void raise_nofile(struct server *s)
+{
+        struct rlimit lim;
+
+        if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
+                return;
+        if (lim.rlim_cur < lim.rlim_max) {
+                lim.rlim_cur = lim.rlim_max;
+                (void)setrlimit(RLIMIT_NOFILE, &lim);
+                (void)getrlimit(RLIMIT_NOFILE, &lim);
+        }
+        if (lim.rlim_cur != RLIM_INFINITY &&
+            lim.rlim_cur < s->config->limits.connections + FDS_BESIDES)
+                log_write(s->log, LOG_WARNING,
+                          "limits.connections = %llu cannot be reached with %llu descriptors "
+                          "(RLIMIT_NOFILE, "
+                          "LimitNOFILE= in the unit)",
+                          (unsigned long long)s->config->limits.connections,
+                          (unsigned long long)lim.rlim_cur);
+}
+
+static struct event_base *new_base(void)
+{
+        struct event_config *ec = event_config_new();
+        struct event_base *base = NULL;
+
+        if (ec && event_config_set_flag(ec, EVENT_BASE_FLAG_NOLOCK) == 0)
+                base = event_base_new_with_config(ec);
+        if (ec)
+                event_config_free(ec);
+        return base;
+}
+
+static int add_events(struct server *s)
+{
+        evsignal_assign(&s->on_term, s->base, SIGTERM, on_term, s);
+        evsignal_assign(&s->on_int, s->base, SIGINT, on_term, s);
+        evsignal_assign(&s->on_hup, s->base, SIGHUP, on_hup, s);
+        evtimer_assign(&s->upkeep_timer, s->base, on_upkeep_timer, s);
+        evtimer_assign(&s->end_timer, s->base, on_end_timer, s);
+        if (event_add(&s->on_term, NULL) < 0 || event_add(&s->on_int, NULL) < 0 ||
+            event_add(&s->on_hup, NULL) < 0)
+                return -ENOMEM;
+        return 0;
+}
+
+static void remove_events(struct server *s)
+{
+        struct event *events[] = {&s->on_term, &s->on_int, &s->on_hup, &s->upkeep_timer,
+                                  &s->end_timer};
+
+        for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+                if (event_initialized(events[i]))
+                        (void)event_del(events[i]);
+        }
+}
+
+/* Everything but the name and the listening. */
+static int set_up(struct server *s)
+{
+        struct hub_params hp = {.clock = s->clock,
+                                .log = s->log,
+                                .handler = &dispatch_handler,
+                                .server = s,
+                                .limits = &s->config->limits,
+                                .refuse = refuse};
+        int r;
+
+        if (getrandom(&s->instance, sizeof(s->instance), 0) != sizeof(s->instance))
+                return -EIO;
+        s->base = new_base();
+        if (!s->base)
+                return -ENOMEM;
+        hp.base = s->base;
+        r = hub_init(&s->hub, &hp);
+        if (r < 0)
+                return r;
+        s->stats.started_ns = s->hub.now_ns;
+        r = dispatcher_new(s, s->config, &s->dispatcher);
+        return r < 0 ? r : add_events(s);
+}
+
+static int start_listening(struct server *s, const struct server_params *p)
+{
+        struct sockfile_access access = access_of(s->config);
+        char err[SOCKFILE_ERR_MAX];
+        int fd = p->listen_fd, r;
+
+        if (fd < 0) {
+                r = sockfile_init(&s->sockfile, p->socket_path, &access, &fd, err, sizeof(err));
+                if (r < 0) {
+                        log_write(s->log, LOG_ERR, "%s", err);
+                        return r;
+                }
+        }
+        r = listener_init(&s->listener, &s->hub, fd);
+        if (r < 0)
+                log_write(s->log, LOG_ERR, "cannot listen: %s", strerror(-r));
+        return r;
+}
+
+int server_new(const struct server_params *p, struct server **ret)
+{
+        struct server *s = calloc(1, sizeof(*s));
+        int r;
+
+        if (!s) {
+                config_free(p->config);
+                log_write(p->log, LOG_ERR, "out of memory");
+                return -ENOMEM;
+        }
+        s->clock = p->clock;
+        s->log = p->log;
+        s->config = p->config;
+        s->config_path = p->config_path;
+        s->log_level_fixed = p->log_level_fixed;
+        s->listener.fd = -1;
+        s->upkeep_due_ms = NEVER;
+        (void)signal(SIGPIPE, SIG_IGN);
+        raise_nofile(s);
+        r = set_up(s);
+        if (r < 0)
+                log_write(s->log, LOG_ERR, "cannot start: %s", strerror(-r));
+        else
+                r = start_listening(s, p);
+        if (r < 0) {
+                server_free(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+struct server *server_free(struct server *s)
+{
+        if (!s)
+                return NULL;
+        sockfile_done(&s->sockfile);
+        listener_done(&s->listener);
+        hub_done(&s->hub);
+        s->dispatcher = dispatcher_free(s->dispatcher);
+        remove_events(s);
+        if (s->base)
+                event_base_free(s->base);
+        config_free(s->config);
+        free(s);
+        return NULL;
+}

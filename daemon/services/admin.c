@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Admin
+ *
+ * Everything that is looked at and not changed: no call here counts as a use of an entry or as a
+ * hit. Work is bounded by the page size, by the number of caches in a realm, or is constant.
+ */
+#include "services/admin.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "realm/realm.h"
+
+void admin_list_caches(const struct caller *who, uint32_t max, uint64_t *cursor,
+                       bool (*visit)(void *ctx, const struct store_cache_info *info), void *ctx)
+{
+        struct store *s = who->realm->store;
+        uint64_t n = store_n_caches(s);
+        /* The cursor is the last id that was visited: ids are dense and never reused. */
+        for (uint64_t cache = *cursor < n ? *cursor + 1 : n + 1; cache <= n; cache++) {
+                struct store_cache_info info;
+                if (store_cache_info(s, (uint32_t)cache, &info) == 0) {
+                        if (max == 0 || !visit(ctx, &info))
+                                return;
+                        max--;
+                }
+                *cursor = cache;
+        }
+        *cursor = 0;
+}
+
+enum status admin_list_entries(const struct caller *who, const struct cache_ref *ref, uint32_t max,
+                               uint64_t *cursor,
+                               bool (*visit)(void *ctx, const struct store_entry *e), void *ctx,
+                               struct verdict *v)
+{
+        uint32_t cache;
+        enum status status = data_find_cache(who, ref, &cache, v);
+        if (status != STATUS_OK)
+                return status;
+        int r = store_list(who->realm->store, cache, who->now_ms, max, cursor, visit, ctx);
+        if (r < 0)
+                return verdict_errno(v, r, "listing the entries");
+        return r == 0 ? STATUS_OK : STATUS_NOT_FOUND;
+}
+
+enum status admin_cache_info(const struct caller *who, const struct cache_ref *ref,
+                             struct store_cache_info *ret, struct verdict *v)
+{
+        uint32_t cache;
+        enum status status = data_find_cache(who, ref, &cache, v);
+        if (status != STATUS_OK)
+                return status;
+        return store_cache_info(who->realm->store, cache, ret) == 0 ? STATUS_OK : STATUS_NOT_FOUND;
+}
+
+static void add_counters(struct store_counters *sum, const struct store_counters *c)
+{
+        sum->hits += c->hits;
+        sum->misses += c->misses;
+        sum->stores += c->stores;
+        sum->deletes += c->deletes;
+        sum->clears += c->clears;
+        for (size_t i = 0; i < N_CAUSES; i++)
+                sum->departed[i] += c->departed[i];
+        sum->time_saved_us += c->time_saved_us;
+        sum->refused += c->refused;
+        sum->opens += c->opens;
+        sum->policy_changes += c->policy_changes;
+}
+
+void admin_total(const struct caller *who, struct store_cache_info *ret)
+{
+        struct store *s = who->realm->store;
+        *ret = (struct store_cache_info){
+                .name = "",
+                .policy = {STORE_NEVER, STORE_UNLIMITED, STORE_UNLIMITED},
+                .opened = {STORE_NEVER, STORE_UNLIMITED, STORE_UNLIMITED},
+        };
+        uint32_t n = store_n_caches(s);
+        for (uint32_t cache = 1; cache <= n; cache++) {
+                struct store_cache_info info;
+                if (store_cache_info(s, cache, &info) != 0)
+                        continue;
+                ret->entries += info.entries;
+                ret->bytes_raw += info.bytes_raw;
+                ret->bytes_held += info.bytes_held;
+                add_counters(&ret->counters, &info.counters);
+        }
+}
+
+static const char *cause_text(enum store_cause cause)
+{
+        switch (cause) {
+        case CAUSE_EXPIRED:
+                return "it expired: its TTL had passed";
+        case CAUSE_MAX_ENTRIES:
+                return "it was the least recently used when the cache reached its max_entries";
+        case CAUSE_MAX_BYTES:
+                return "it was the least recently used when the cache reached its max_bytes";
+        case CAUSE_UID_SHARE:
+                return "it was the least recently used when its writer reached the share of one "
+                       "uid "
+                       "(memory.uid_share)";
+        case CAUSE_REALM_BUDGET:
+                return "it was the least recently used when the realm reached its budget "
+                       "(memory.realm_budget)";
+        case CAUSE_GLOBAL_BUDGET:
+                return "it was the least recently used of the largest realm when all realms "
+                       "together "
+                       "reached their budget (memory.global_budget)";
+        case CAUSE_INDEX:
+                return "its place in the index was full: too many keys collide";
+        case CAUSE_CLEARED:
+                return "the cache was cleared";
+        case CAUSE_DELETED:
+                return "it was deleted";
+        case CAUSE_REPLACED:
+        case N_CAUSES:
+                break;
+        }
+        return "its cause is not known";
+}
+
+static void explain_text(const struct store_fate *fate, uint64_t now_ms, char *text, size_t n)
+{
+        if (!fate->live && !fate->known) {
+                snprintf(text, n,
+                         "a miss: it was never stored, or so long ago that the daemon does "
+                         "not remember");
+        } else if (!fate->live) {
+                snprintf(text, n, "a miss: %s, %" PRIu64 ".%03" PRIu64 " s ago",
+                         cause_text(fate->cause), fate->age_ms / 1000, fate->age_ms % 1000);
+        } else if (fate->entry.deadline == STORE_NEVER) {
+                snprintf(text, n, "a hit: it is stored and never expires");
+        } else {
+                uint64_t left = fate->entry.deadline > now_ms ? fate->entry.deadline - now_ms : 0;
+                snprintf(text, n, "a hit: it is stored and expires in %" PRIu64 ".%03" PRIu64 " s",
+                         left / 1000, left % 1000);
+        }
+}
+
+enum status admin_explain(const struct caller *who, const struct cache_ref *ref, struct key_ref key,
+                          struct explanation *ret, struct verdict *v)
+{
+        *ret = (struct explanation){0};
+        uint32_t cache;
+        enum status status = data_find_cache(who, ref, &cache, v);
+        int r = STORE_E_NO_CACHE;
+        if (status == STATUS_OK)
+                r = store_explain(who->realm->store, cache, key.data, key.n, who->now_ms,
+                                  &ret->fate);
+        else if (status != STATUS_NOT_FOUND)
+                return status;
+        if (r < 0)
+                return verdict_errno(v, r, "explaining the key");
+        if (r != 0) {
+                ret->no_cache = true;
+                snprintf(ret->text, sizeof(ret->text),
+                         "a miss: the realm has no cache of this name");
+                return STATUS_OK;
+        }
+        explain_text(&ret->fate, who->now_ms, ret->text, sizeof(ret->text));
+        return STATUS_OK;
+}
+
+uint64_t admin_resident_bytes(void)
+{
+        FILE *f = fopen("/proc/self/statm", "re");
+        if (!f)
+                return 0;
+        unsigned long total, resident = 0;
+        if (fscanf(f, "%lu %lu", &total, &resident) != 2)
+                resident = 0;
+        fclose(f);
+        return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Data
+ *
+ * The requests on entries, as calls of the realm's store, and the store's results as statuses with
+ * the sentence that says what to do. A cache that nobody opened is created by the first store into
+ * it; reading from an unknown cache is a miss and creates nothing.
+ *
+ * What can be refused without creating the cache is refused before: a request that fails leaves no
+ * new name behind, but for one that fails in the store itself.
+ */
+#include "services/data.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "config.h"
+#include "realm/realm.h"
+#include "services/limits.h"
+
+enum status data_find_cache(const struct caller *who, const struct cache_ref *ref, uint32_t *ret,
+                            struct verdict *v)
+{
+        struct store *s = who->realm->store;
+        if (ref->id != 0) {
+                if (ref->id > store_n_caches(s))
+                        return verdict_set(v, STATUS_INVALID,
+                                           "cache_id %" PRIu32 " is unknown: use the cache_id that "
+                                           "OpenCache returned on this connection, or the name",
+                                           ref->id);
+                *ret = ref->id;
+                return STATUS_OK;
+        }
+        int r = store_cache_find(s, ref->name, ref->n_name, ret);
+        if (r < 0)
+                return verdict_errno(v, r, "looking for the cache");
+        return r == 0 ? STATUS_OK : STATUS_NOT_FOUND;
+}
+
+enum status data_need_cache(const struct caller *who, const struct cache_ref *ref, uint32_t *ret,
+                            bool *ret_created, struct verdict *v)
+{
+        enum status status = data_find_cache(who, ref, ret, v);
+        if (status != STATUS_NOT_FOUND) {
+                if (status == STATUS_OK)
+                        *ret_created = false;
+                return status;
+        }
+        int r = store_cache_create(who->realm->store, ref->name, ref->n_name, ret);
+        if (r == STORE_E_LIMIT)
+                return verdict_set(v, STATUS_LIMIT,
+                                   "the realm has its most caches already "
+                                   "(limits.caches_per_realm, %" PRIu64 "): %s",
+                                   who->cfg->limits.caches_per_realm,
+                                   limit_advice.caches_per_realm);
+        if (r < 0)
+                return verdict_errno(v, r, "creating the cache");
+        if (r > 0)
+                return verdict_set(v, STATUS_INTERNAL, "creating the cache failed (%d)", r);
+        *ret_created = true;
+        return STATUS_OK;
+}
+
+enum status data_get(const struct caller *who, const struct cache_ref *ref, struct key_ref key,
+                     bool touch, struct store_entry *ret, struct verdict *v)
+{
+        uint32_t cache;
+        enum status status = data_find_cache(who, ref, &cache, v);
+        if (status != STATUS_OK)
+                return status;
+        int r = store_get(who->realm->store, cache, key.data, key.n, who->now_ms, touch, ret);
+        if (__builtin_expect(r < 0, 0))
+                return verdict_errno(v, r, "reading the entry");
+        return r == 0 ? STATUS_OK : STATUS_NOT_FOUND;
+}
+
+/* What bounds the charge, and how to raise it. */
+static const char *refusal_bound(enum store_cause cause)
+{
+        switch (cause) {
+        case CAUSE_MAX_BYTES:
+                return "the cache's max_bytes";
+        case CAUSE_UID_SHARE:
+                return "one uid's share of the realm (memory.uid_share)";
+        case CAUSE_GLOBAL_BUDGET:
+                return "the budget of the daemon (memory.global_budget)";
+        default:
+                return "the budget of the realm (memory.realm_budget)";
+        }
+}
+
+static enum status refused(const struct store_refusal *refusal, bool ever, struct verdict *v)
+{
+        if (ever)
+                return verdict_set(v, STATUS_TOO_LARGE,
+                                   "the entry would be charged %" PRIu64
+                                   " bytes, more than %s, %" PRIu64
+                                   " bytes, can ever hold: store a smaller value, or raise it",
+                                   refusal->need, refusal_bound(refusal->cause), refusal->limit);
+        return verdict_set(v, STATUS_NO_SPACE,
+                           "the entry needs %" PRIu64 " bytes under %s, %" PRIu64
+                           " bytes, and no more can be evicted now: try again later",
+                           refusal->need, refusal_bound(refusal->cause), refusal->limit);
+}
+
+static enum status put_verdict(const struct caller *who, const struct store_put *put, int r,
+                               const struct store_refusal *refusal, struct verdict *v)
+{
+        switch (r) {
+        case STORE_OK:
+                return STATUS_OK;
+        case STORE_E_MISS:
+        case STORE_E_NO_CACHE:
+                return STATUS_NOT_FOUND;
+        case STORE_E_EXISTS:
+                return verdict_set(v, STATUS_EXISTS,
+                                   "the key is already stored: leave mode out to replace it");
+        case STORE_E_VERSION:
+                return verdict_set(v, STATUS_VERSION_MISMATCH,
+                                   "the stored version is not %" PRIu64
+                                   ": get the entry again and decide anew",
+                                   put->expected_version);
+        case STORE_E_TOO_LARGE:
+                return refused(refusal, true, v);
+        case STORE_E_NO_SPACE:
+                return refused(refusal, false, v);
+        case STORE_E_LIMIT:
+                return verdict_set(v, STATUS_LIMIT,
+                                   "the realm holds its most entries or writers already "
+                                   "(limits.entries_per_realm, %" PRIu64 "): %s",
+                                   who->cfg->limits.entries_per_realm,
+                                   limit_advice.entries_per_realm);
+        default:
+                if (r < 0)
+                        return verdict_errno(v, r, "storing the entry");
+                return verdict_set(v, STATUS_INTERNAL, "storing the entry failed (%d)", r);
+        }
+}
+
+static enum status check_value_size(const struct caller *who, const struct store_put *put,
+                                    struct verdict *v)
+{
+        uint64_t max = who->cfg->limits.value_bytes;
+        if (put->n_value > max || put->raw_size > max)
+                return verdict_set(v, STATUS_TOO_LARGE,
+                                   "the value has %" PRIu64 " bytes (%" PRIu64
+                                   " decoded), more than limits.value_bytes, %" PRIu64 ": %s",
+                                   put->n_value, put->raw_size, max, limit_advice.value_bytes);
+        return STATUS_OK;
+}
+
+/* Before a cache is created for the sake of @put: would it be of no use? */
+static enum status check_uncreated(const struct caller *who, const struct store_put *put,
+                                   struct verdict *v)
+{
+        if (put->compare || put->mode == STORE_REPLACE_ONLY)
+                return STATUS_NOT_FOUND;
+        struct store_stats stats;
+        store_stats(who->realm->store, &stats);
+        struct store_refusal refusal = {
+                .cause = stats.budget < stats.uid_share ? CAUSE_REALM_BUDGET : CAUSE_UID_SHARE,
+                .limit = stats.budget < stats.uid_share ? stats.budget : stats.uid_share,
+                .need = store_charge(put->n_key, put->n_value, put->flags, put->cost_us,
+                                     put->encoding != 0, put->n_value >= who->cfg->large_threshold),
+        };
+        return refusal.need > refusal.limit ? refused(&refusal, true, v) : STATUS_OK;
+}
+
+enum status data_check_set(const struct caller *who, const struct cache_ref *ref,
+                           const struct store_put *put, struct verdict *v)
+{
+        enum status status = check_value_size(who, put, v);
+        if (status != STATUS_OK)
+                return status;
+        uint32_t cache;
+        status = data_find_cache(who, ref, &cache, v);
+        if (status == STATUS_NOT_FOUND)
+                return check_uncreated(who, put, v);
+        if (status != STATUS_OK)
+                return status;
+        struct store_refusal refusal = {0};
+        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, &refusal);
+        return put_verdict(who, put, r, &refusal, v);
+}
+
+/* Copies the value into a memory file of its own. */
+static enum status make_large(const struct store_put *put, struct large **ret, struct verdict *v)
+{
+        struct large *large;
+        int r = large_new(put->n_value, &large);
+        if (r == 0) {
+                memcpy(large->map, put->value, put->n_value);
+                r = large_seal(large);
+                if (r < 0)
+                        large_unref(large);
+        }
+        if (r < 0)
+                return verdict_errno(v, r, "storing the value");
+        *ret = large;
+        return STATUS_OK;
+}
+
+static enum status put_large(const struct caller *who, uint32_t cache, struct store_put *put,
+                             struct store_entry *ret, struct verdict *v)
+{
+        /* Making the file is the expensive part: ask first whether it can be of any use. */
+        struct store_refusal refusal = {0};
+        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, &refusal);
+        if (r != 0)
+                return put_verdict(who, put, r, &refusal, v);
+        struct large *large = NULL;
+        enum status status = make_large(put, &large, v);
+        if (status != STATUS_OK)
+                return status;
+        put->large = large;
+        r = store_put(who->realm->store, put, who->now_ms, ret, &refusal);
+        put->large = NULL;
+        large_unref(large);
+        return put_verdict(who, put, r, &refusal, v);
+}
+
+enum status data_set(const struct caller *who, const struct cache_ref *ref, struct store_put *put,
+                     struct store_entry *ret, struct verdict *v)
+{
+        enum status status = check_value_size(who, put, v);
+        if (__builtin_expect(status != STATUS_OK, 0))
+                return status;
+        uint32_t cache;
+        status = data_find_cache(who, ref, &cache, v);
+        if (status == STATUS_NOT_FOUND) {
+                bool created;
+                status = check_uncreated(who, put, v);
+                if (status == STATUS_OK)
+                        status = data_need_cache(who, ref, &cache, &created, v);
+        }
+        if (__builtin_expect(status != STATUS_OK, 0))
+                return status;
+        put->cache = cache;
+        put->uid = (uint32_t)who->uid;
+        if (!put->large && put->n_value >= who->cfg->large_threshold)
+                return put_large(who, cache, put, ret, v);
+        struct store_refusal refusal;
+        int r = store_put(who->realm->store, put, who->now_ms, ret, &refusal);
+        if (__builtin_expect(r == 0, 1))
+                return STATUS_OK;
+        return put_verdict(who, put, r, &refusal, v);
+}
+
+enum status data_touch(const struct caller *who, const struct cache_ref *ref, struct key_ref key,
+                       uint64_t ttl_ms, struct store_entry *ret, struct verdict *v)
+{
+        uint32_t cache;
+        enum status status = data_find_cache(who, ref, &cache, v);
+        if (status != STATUS_OK)
+                return status;
+        int r = store_touch(who->realm->store, cache, key.data, key.n, ttl_ms, who->now_ms, ret);
+        if (r < 0)
+                return verdict_errno(v, r, "touching the entry");
+        return r == 0 ? STATUS_OK : STATUS_NOT_FOUND;
+}
+
+enum status data_delete(const struct caller *who, const struct cache_ref *ref, struct key_ref key,
+                        struct verdict *v)
+{
+        uint32_t cache;
+        enum status status = data_find_cache(who, ref, &cache, v);
+        if (status != STATUS_OK)
+                return status;
+        int r = store_delete(who->realm->store, cache, key.data, key.n, who->now_ms);
+        if (r < 0)
+                return verdict_errno(v, r, "deleting the entry");
+        return r == 0 ? STATUS_OK : STATUS_NOT_FOUND;
+}
+
+enum status data_clear(const struct caller *who, const struct cache_ref *ref, uint64_t *ret_entries,
+                       struct verdict *v)
+{
+        uint32_t cache;
+        enum status status = data_find_cache(who, ref, &cache, v);
+        if (status != STATUS_OK)
+                return status;
+        int r = store_clear(who->realm->store, cache, who->now_ms, ret_entries);
+        if (r < 0)
+                return verdict_errno(v, r, "clearing the cache");
+        return r == 0 ? STATUS_OK : STATUS_NOT_FOUND;
+}
+
+void data_clear_all(const struct caller *who, uint64_t *ret_entries, uint64_t *ret_caches)
+{
+        struct store *s = who->realm->store;
+        uint32_t n = store_n_caches(s);
+        uint64_t entries = 0, caches = 0;
+        for (uint32_t cache = 1; cache <= n; cache++) {
+                uint64_t had = 0;
+                /* Constant time each, and a cache that exists can always be cleared. */
+                if (store_clear(s, cache, who->now_ms, &had) == 0) {
+                        entries += had;
+                        caches++;
+                }
+        }
+        *ret_entries = entries;
+        *ret_caches = caches;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DATA_H
+#define DATA_H
+
+/*
+ * Data: getting and storing entries. See data.c.
+ *
+ * Arguments are in range: names, keys and times were checked by who decoded them.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "services/verdict.h"
+#include "store/store.h"
+
+struct config;
+struct realm;
+
+/* Who asks, where and when. */
+struct caller {
+        struct realm *realm;
+        const struct config *cfg;
+        uid_t uid;
+        uint64_t now_ms;
+};
+
+/* A cache as a request names it: by id unless that is 0. */
+struct cache_ref {
+        uint32_t id;
+        const char *name;
+        size_t n_name;
+};
+
+struct key_ref {
+        const uint8_t *data;
+        size_t n;
+};
+
+/* OK with the id; NOT_FOUND; INVALID for an unknown id. */
+enum status data_find_cache(const struct caller *who, const struct cache_ref *ref, uint32_t *ret,
+                            struct verdict *v);
+/* Creates the cache if it is unknown. */
+enum status data_need_cache(const struct caller *who, const struct cache_ref *ref, uint32_t *ret,
+                            bool *ret_created, struct verdict *v);
+
+/* @ret is borrowed until the store changes. */
+enum status data_get(const struct caller *who, const struct cache_ref *ref, struct key_ref key,
+                     bool touch, struct store_entry *ret, struct verdict *v);
+
+/* @put: all but cache, uid, large. A value of large_threshold and more that is not in @put->large
+ * yet is copied into a large one. */
+enum status data_set(const struct caller *who, const struct cache_ref *ref, struct store_put *put,
+                     struct store_entry *ret, struct verdict *v);
+
+/* Whether data_set() would refuse @put for its size or a limit alone, before its bytes are there.
+ */
+enum status data_check_set(const struct caller *who, const struct cache_ref *ref,
+                           const struct store_put *put, struct verdict *v);
+
+enum status data_touch(const struct caller *who, const struct cache_ref *ref, struct key_ref key,
+                       uint64_t ttl_ms, struct store_entry *ret, struct verdict *v);
+enum status data_delete(const struct caller *who, const struct cache_ref *ref, struct key_ref key,
+                        struct verdict *v);
+enum status data_clear(const struct caller *who, const struct cache_ref *ref, uint64_t *ret_entries,
+                       struct verdict *v);
+void data_clear_all(const struct caller *who, uint64_t *ret_entries, uint64_t *ret_caches);
+
+#endif

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Policy
+ *
+ * Each cache has two policies: what clients opened it with last (the newest open wins), and the one
+ * in force. They are the same unless an admin pinned the latter: then opens are remembered and
+ * counted but change nothing until it is unpinned.
+ *
+ * Telling other clients is not done here: who asked learns whether the policy in force changed.
+ */
+#include "services/policy.h"
+
+#include "realm/realm.h"
+
+static bool is_same(const struct store_policy *a, const struct store_policy *b)
+{
+        return a->ttl_ms == b->ttl_ms && a->max_entries == b->max_entries &&
+               a->max_bytes == b->max_bytes;
+}
+
+/* Finds or creates the cache and what holds for it. */
+static enum status begin(const struct caller *who, const struct cache_ref *ref,
+                         struct policy_result *ret, struct verdict *v)
+{
+        *ret = (struct policy_result){0};
+        enum status status = data_need_cache(who, ref, &ret->cache, &ret->created, v);
+        if (status != STATUS_OK)
+                return status;
+        if (store_cache_info(who->realm->store, ret->cache, &ret->info) != 0)
+                return verdict_set(v, STATUS_INTERNAL, "the cache has no description");
+        return STATUS_OK;
+}
+
+/* Lets @opened and @policy hold and reads back what does. */
+static void apply(const struct caller *who, const struct store_policy *opened,
+                  const struct store_policy *policy, bool pinned, struct policy_result *r)
+{
+        struct store *s = who->realm->store;
+        r->changed = !is_same(policy, &r->info.policy);
+        if (r->changed || pinned != r->info.pinned || !is_same(opened, &r->info.opened))
+                store_cache_set_policy(s, r->cache, opened, policy, pinned, who->now_ms);
+        struct store_counters *counters = store_cache_counters(s, r->cache);
+        if (counters && r->changed)
+                counters->policy_changes++;
+        store_cache_info(s, r->cache, &r->info);
+}
+
+enum status policy_open(const struct caller *who, const struct cache_ref *ref,
+                        const struct store_policy *policy, struct policy_result *ret,
+                        struct verdict *v)
+{
+        enum status status = begin(who, ref, ret, v);
+        if (status != STATUS_OK)
+                return status;
+        struct store_counters *counters = store_cache_counters(who->realm->store, ret->cache);
+        if (counters)
+                counters->opens++;
+        const struct store_policy opened = policy ? *policy : ret->info.opened;
+        const struct store_policy force = ret->info.pinned || !policy ? ret->info.policy : *policy;
+        apply(who, &opened, &force, ret->info.pinned, ret);
+        return STATUS_OK;
+}
+
+enum status policy_pin(const struct caller *who, const struct cache_ref *ref,
+                       const struct policy_change *change, struct policy_result *ret,
+                       struct verdict *v)
+{
+        enum status status = begin(who, ref, ret, v);
+        if (status != STATUS_OK)
+                return status;
+        const struct store_policy opened = ret->info.opened;
+        if (change->unpin) {
+                apply(who, &opened, &opened, false, ret);
+                return STATUS_OK;
+        }
+        struct store_policy force = ret->info.policy;
+        if (change->set.ttl)
+                force.ttl_ms = change->value.ttl_ms;
+        if (change->set.max_entries)
+                force.max_entries = change->value.max_entries;
+        if (change->set.max_bytes)
+                force.max_bytes = change->value.max_bytes;
+        if (change->reset.ttl)
+                force.ttl_ms = STORE_NEVER;
+        if (change->reset.max_entries)
+                force.max_entries = STORE_UNLIMITED;
+        if (change->reset.max_bytes)
+                force.max_bytes = STORE_UNLIMITED;
+        apply(who, &opened, &force, true, ret);
+        return STATUS_OK;
+}

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Caches and their generations
+ *
+ * A cache has a name, a policy, counters and one live generation: what was stored since the last clear.
+ * Clear gives it a new generation, which takes constant time: entries carry the generation's id, and it is
+ * part of their hash, so the old ones are out of reach at once. The old generation is dying: upkeep.c
+ * frees its entries bit by bit.
+ *
+ * Ids of caches count from 1 and are never reused while the store lives.
+ */
+
+#include <errno.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "store/internal.h"
+
+#define GEN_INDEX_BITS 20
+/* Entries that leave at once when a limit is lowered; the others follow in store_maintain(). */
+#define TRIM_AT_ONCE 2048u
+
+/* ---- generations */
+
+int gen_alloc(struct store *s, uint32_t cache, uint32_t *ret_gen)
+{
+        struct table_header *t = s->a.t;
+        uint32_t i = t->gen_free, reuse = 0;
+        struct table_gen *g;
+        int r;
+
+        if (i != TABLE_NONE) {
+                reuse = (s->a.gens[i].id >> GEN_INDEX_BITS) + 1;
+                t->gen_free = s->a.gens[i].next;
+        } else {
+                i = t->gen_high;
+                if (i == t->max_gens)
+                        return STORE_E_LIMIT;
+                r = memfile_commit(&s->a.table, t->gens_off + i * sizeof(*g), sizeof(*g));
+                if (r == 0)
+                        r = memfile_commit(&s->a.table, t->gen_heap_off + i * sizeof(struct idheap_item),
+                                           sizeof(struct idheap_item));
+                if (r < 0)
+                        return r;
+                t->gen_high++;
+        }
+        g = &s->a.gens[i];
+        *g = (struct table_gen){
+                /* The count keeps the id of a reused place apart from its former ones; never 0. */
+                .id = (i + 1) | reuse << GEN_INDEX_BITS,
+                .state = GEN_LIVE,
+                .cache = cache,
+                .lists = TABLE_NONE,
+                .next = TABLE_NONE,
+                .heap_pos = IDHEAP_NONE,
+        };
+        for (uint32_t d = 0; d < GEN_DIR_PAGES; d++)
+                g->dir[d] = TABLE_NONE;
+        *ret_gen = i;
+        return 0;
+}
+
+void gen_free(struct store *s, uint32_t gen)
+{
+        struct table_gen *g = &s->a.gens[gen];
+
+        assert(g->n_entries == 0);
+        while (g->lists != TABLE_NONE) {
+                uint32_t list = g->lists;
+
+                g->lists = s->a.lists[list].next_in_gen;
+                lru_list_free(s, list);
+        }
+        g->state = GEN_FREE;
+        g->next = s->a.t->gen_free;
+        s->a.t->gen_free = gen;
+}
+
+/* ---- caches */
+
+struct table_cache *cache_at(const struct store *s, uint32_t cache)
+{
+        if (cache == 0 || cache > s->a.t->n_caches)
+                return NULL;
+        return &s->a.caches[cache];
+}
+
+uint32_t store_n_caches(const struct store *s)
+{
+        return s->a.t->n_caches;
+}
+
+/* The place of the name in the name table, or of the hole where it belongs. */
+static uint32_t *name_slot(const struct store *s, const char *name, size_t n_name)
+{
+        uint32_t mask = s->a.t->n_names - 1;
+        uint32_t i = (uint32_t)XXH3_64bits(name, n_name) & mask;
+
+        for (;; i = (i + 1) & mask) {
+                const struct table_cache *c;
+
+                if (s->a.names[i] == 0)
+                        return &s->a.names[i];
+                c = &s->a.caches[s->a.names[i]];
+                if (c->n_name == n_name && memcmp(c->name, name, n_name) == 0)
+                        return &s->a.names[i];
+        }
+}
+
+int store_cache_find(struct store *s, const char *name, size_t n_name, uint32_t *ret_cache)
+{
+        uint32_t id = *name_slot(s, name, n_name);
+
+        if (id == 0)
+                return STORE_E_NO_CACHE;
+        *ret_cache = id;
+        return 0;
+}
+
+int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_t *ret_cache)
+{
+        static const struct table_policy none = {STORE_NEVER, STORE_UNLIMITED, STORE_UNLIMITED};
+        struct table_header *t = s->a.t;
+        uint32_t *slot = name_slot(s, name, n_name);
+        uint32_t id = t->n_caches + 1, gen;
+        struct table_cache *c;
+        int r;
+
+        assert(n_name > 0 && n_name <= STORE_CACHE_NAME_MAX);
+        if (*slot != 0) {
+                *ret_cache = *slot;
+                return 0;
+        }
+        if (t->n_caches >= s->p.max_caches)
+                return STORE_E_LIMIT;
+        r = memfile_commit(&s->a.table, t->caches_off + id * sizeof(*c), sizeof(*c));
+        if (r == 0)
+                r = gen_alloc(s, id, &gen);
+        if (r != 0)
+                return r;
+        c = &s->a.caches[id];
+        *c = (struct table_cache){
+                .gen = gen, .n_name = (uint16_t)n_name, .in_use = 1, .policy = none, .opened = none};
+        memcpy(c->name, name, n_name);
+        t->n_caches = id;
+        *slot = id;
+        s->a.cache_dir[id].name_hash = XXH3_64bits(name, n_name);
+        atomic_store_explicit(&s->a.cache_dir[id].generation, s->a.gens[gen].id, memory_order_release);
+        *ret_cache = id;
+        return 0;
+}
+
+static struct store_policy policy_out(const struct table_policy *p)
+{
+        return (struct store_policy){p->ttl_ms, p->max_entries, p->max_bytes};
+}
+
+static struct table_policy policy_in(const struct store_policy *p)
+{
+        return (struct table_policy){p->ttl_ms, p->max_entries, p->max_bytes};
+}
+
+int store_cache_info(struct store *s, uint32_t cache, struct store_cache_info *ret)
+{
+        struct table_cache *c = cache_at(s, cache);
+        const struct table_gen *g;
+
+        if (!c)
+                return STORE_E_NO_CACHE;
+        g = cache_gen(s, c);
+        *ret = (struct store_cache_info){
+                .name = c->name,
+                .n_name = c->n_name,
+                .policy = policy_out(&c->policy),
+                .opened = policy_out(&c->opened),
+                .pinned = c->pinned,
+                .entries = g->n_entries,
+                .bytes_raw = g->bytes_raw,
+                .bytes_held = g->bytes_held,
+                .counters = *cache_counters(c),
+        };
+        return 0;
+}
+
+struct store_counters *store_cache_counters(struct store *s, uint32_t cache)
+{
+        struct table_cache *c = cache_at(s, cache);
+
+        return c ? cache_counters(c) : NULL;
+}
+
+void store_cache_set_policy(struct store *s, uint32_t cache, const struct store_policy *opened,
+                            const struct store_policy *policy, bool pinned, uint64_t now)
+{
+        struct table_cache *c = cache_at(s, cache);
+
+        if (!c)
+                return;
+        c->opened = policy_in(opened);
+        c->policy = policy_in(policy);
+        c->pinned = pinned;
+        s->settled = false;
+        for (unsigned i = 0; i < TRIM_AT_ONCE; i++)
+                if (!evict_trim_one(s, cache, now))
+                        return;
+        s->trim = true;
+}
+
+/* ---- clear */
+
+int store_clear(struct store *s, uint32_t cache, uint64_t now, uint64_t *ret_entries)
+{
+        struct table_cache *c = cache_at(s, cache);
+        struct table_header *t = s->a.t;
+        struct table_gen *old;
+        uint32_t gen;
+        int r;
+
+        if (!c)
+                return STORE_E_NO_CACHE;
+        old = cache_gen(s, c);
+        *ret_entries = old->n_entries;
+        if (old->n_entries > 0) {
+                /* Out of generations: so many clears are pending that some must be finished first. */
+                while ((r = gen_alloc(s, cache, &gen)) == STORE_E_LIMIT)
+                        if (!evict_reclaim_one(s, now))
+                                return r;
+                if (r < 0)
+                        return r;
+                old->state = GEN_DYING;
+                old->cleared_at = now;
+                for (uint32_t l = old->lists; l != TABLE_NONE; l = s->a.lists[l].next_in_gen)
+                        lru_forget_list(s, l);
+                expiry_forget_gen(s, c->gen);
+                if (t->dying_tail == TABLE_NONE)
+                        t->dying_head = c->gen;
+                else
+                        s->a.gens[t->dying_tail].next = c->gen;
+                t->dying_tail = c->gen;
+                t->reclaiming += old->bytes_held;
+                t->n_reclaiming += old->n_entries;
+                c->gen = gen;
+                s->settled = false;
+                atomic_store_explicit(&s->a.cache_dir[cache].generation, s->a.gens[gen].id,
+                                      memory_order_release);
+        }
+        cache_counters(c)->clears++;
+        return 0;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef ENTRY_H
+#define ENTRY_H
+
+/*
+ * An entry as plain values, and its packed form in a block (proto/layout.h)
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "proto/layout.h"
+
+struct entry {
+        uint32_t gen;
+        uint64_t version;
+        uint64_t deadline; /* boottime ms; ENTRY_NEVER */
+        uint32_t owner;    /* index */
+        uint32_t n_key;
+        uint32_t n_stored; /* bytes in the block: the value, or a struct arena_large */
+        bool large;
+        uint32_t flags;
+        uint8_t encoding;
+        uint64_t raw_size;
+        uint64_t cost_us;
+        /* into the block */
+        const uint8_t *key;
+        const uint8_t *stored;
+};
+
+#define ENTRY_NEVER ENTRY_40BIT_MAX
+
+/* Size of the extension that these values need: 0 when all are default. */
+uint32_t entry_ext_size(uint32_t flags, uint64_t cost_us, bool encoded);
+
+/* Bytes of the whole block. */
+static inline uint64_t entry_size(uint64_t n_key, uint64_t n_stored, uint32_t n_ext)
+{
+        return ENTRY_HEADER_SIZE + n_ext + n_key + n_stored;
+}
+
+/* Fills the block, which is at least entry_size() long and not reachable yet. */
+void entry_write(struct arena_entry *block, const struct entry *e);
+/* Reads a block that this daemon wrote. */
+void entry_read(const struct arena_entry *block, struct entry *ret);
+
+/* The parts that lookups need, without unpacking the rest. */
+static inline uint64_t entry_deadline(const struct arena_entry *b)
+{
+        return (uint64_t)(b->hi >> 16 & 0xff) << 32 | b->deadline_lo;
+}
+
+static inline uint32_t entry_n_key(const struct arena_entry *b)
+{
+        return (b->sizes >> 4 & 0x3f) + 1;
+}
+
+static inline uint32_t entry_n_ext(const struct arena_entry *b)
+{
+        return b->sizes & ENTRY_EXT ? ((const struct arena_ext *)(b + 1))->n_bytes : 0;
+}
+
+static inline uint32_t entry_n_stored(const struct arena_entry *b)
+{
+        return b->sizes >> 10;
+}
+
+static inline uint32_t entry_owner(const struct arena_entry *b)
+{
+        return b->hi & 0xffff;
+}
+
+static inline const uint8_t *entry_key(const struct arena_entry *b)
+{
+        return (const uint8_t *)(b + 1) + entry_n_ext(b);
+}
+
+static inline uint32_t entry_total(const struct arena_entry *b)
+{
+        return ENTRY_HEADER_SIZE + entry_n_ext(b) + entry_n_key(b) + entry_n_stored(b);
+}
+
+/* Where the value of a large entry lies. */
+static inline struct arena_large entry_large(const struct entry *e)
+{
+        struct arena_large l;
+
+        memcpy(&l, e->stored, sizeof(l));
+        return l;
+}
+
+void entry_set_deadline(struct arena_entry *b, uint64_t deadline);
+
+/* What the entry counts against budgets: PROTOCOL.md, "What an entry is charged". */
+static inline uint64_t entry_charge(uint64_t n_block, uint64_t n_large)
+{
+        return n_block + n_block / 8 + 56 + ((n_large + 4095) & ~UINT64_C(4095));
+}
+
+#endif

@@ -1,0 +1,548 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Store operations: get, put, touch, delete, list, explain
+ *
+ * Every change keeps one order: decide and make room first (nothing that fails later has changed anything
+ * but recency), allocate, fill the block while nobody can reach it, publish it in the index, and only then
+ * take apart what it replaced. A reader therefore finds the old value or the new one at every instant.
+ */
+
+#include "store/store.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/internal.h"
+
+#define LIST_STEPS_MAX 20000u /* records looked at in one page: about half a millisecond */
+
+/* ---- life */
+
+int store_new(const struct store_params *p, struct store **ret)
+{
+        struct arena_params ap = {
+                .size = p->arena_size,
+                .max_caches = p->max_caches,
+                .seed = {p->seed[0], p->seed[1]},
+                .instance = p->instance,
+        };
+        struct store *s = calloc(1, sizeof(*s));
+        int r;
+
+        if (!s)
+                return -ENOMEM;
+        s->p = *p;
+        r = arena_init(&s->a, &ap);
+        if (r == 0) {
+                s->list_heap = lru_heap(s);
+                s->gen_heap = expiry_gen_heap(s);
+                r = index_init(s);
+        }
+        if (r < 0) {
+                store_free(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+struct store *store_free(struct store *s)
+{
+        if (!s)
+                return NULL;
+        for (uint32_t i = 0; i < s->n_large; i++)
+                large_unref(s->large[i]);
+        free(s->large);
+        arena_done(&s->a);
+        free(s);
+        return NULL;
+}
+
+void store_set_budget(struct store *s, uint64_t budget, uint64_t uid_share)
+{
+        s->p.budget = budget;
+        s->p.uid_share = uid_share;
+        s->settled = false;
+}
+
+/* ---- entries as callers see them */
+
+uint64_t store_charge(size_t n_key, uint64_t n_stored, uint32_t flags, uint64_t cost_us, bool encoded, bool large)
+{
+        uint32_t n_ext = entry_ext_size(flags, cost_us, encoded);
+
+        if (large)
+                return entry_charge(entry_size(n_key, sizeof(struct arena_large), n_ext), n_stored);
+        return entry_charge(entry_size(n_key, n_stored, n_ext), 0);
+}
+
+void entry_resolve(const struct store *s, struct entry *e)
+{
+        (void)s;
+        if (e->encoding == 0)
+                e->raw_size = e->large ? entry_large(e).size : e->n_stored;
+}
+
+uint64_t store_block_charge(const struct store *s, uint32_t handle)
+{
+        const struct arena_entry *b = arena_block(&s->a, handle);
+        struct entry e;
+
+        if (!(b->sizes & ENTRY_LARGE))
+                return entry_charge(entry_total(b), 0);
+        entry_read(b, &e);
+        return entry_charge(entry_total(b), entry_large(&e).size);
+}
+
+static uint64_t deadline_out(uint64_t deadline)
+{
+        return deadline == ENTRY_NEVER ? STORE_NEVER : deadline;
+}
+
+void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry *ret)
+{
+        struct entry e;
+
+        entry_read(arena_block(&s->a, handle), &e);
+        entry_resolve(s, &e);
+        *ret = (struct store_entry){
+                .value = e.stored,
+                .n_value = e.n_stored,
+                .key = e.key,
+                .n_key = e.n_key,
+                .version = e.version,
+                .deadline = deadline_out(e.deadline),
+                .flags = e.flags,
+                .encoding = e.encoding,
+                .raw_size = e.raw_size,
+                .cost_us = e.cost_us,
+                .uid = s->a.owner_uids[e.owner],
+                .charge = store_block_charge(s, handle),
+        };
+        if (e.large) {
+                struct arena_large l = entry_large(&e);
+
+                ret->large = s->large[l.id];
+                ret->value = ret->large->map;
+                ret->n_value = l.size;
+        }
+}
+
+/* ---- looking up */
+
+struct found {
+        uint32_t handle; /* ARENA_NONE: no live entry */
+        struct index_key key;
+        struct index_slot slot;
+};
+
+/* Finds a live entry; one that has expired leaves now. */
+static struct found find_live(struct store *s, const struct table_cache *c, const void *key, size_t n_key,
+                              uint64_t now)
+{
+        struct found f;
+
+        index_key_init(s, &f.key, cache_gen(s, c)->id, key, (uint32_t)n_key);
+        f.handle = index_find(s, &f.key, &f.slot);
+        if (f.handle != ARENA_NONE && entry_deadline(arena_block(&s->a, f.handle)) <= now) {
+                entry_drop(s, f.handle, CAUSE_EXPIRED, now);
+                f.handle = ARENA_NONE;
+        }
+        return f;
+}
+
+static void touch_lru(struct store *s, uint32_t handle)
+{
+        const struct arena_entry *b = arena_block(&s->a, handle);
+        uint32_t list;
+
+        if (lru_list_get(s, gen_index(b->gen), entry_owner(b), &list) == 0)
+                lru_touch(s, list, handle);
+}
+
+int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now, bool touch,
+              struct store_entry *ret)
+{
+        struct table_cache *c = cache_at(s, cache);
+        struct found f;
+
+        if (!c)
+                return STORE_E_NO_CACHE;
+        f = find_live(s, c, key, n_key, now);
+        if (f.handle == ARENA_NONE) {
+                cache_counters(c)->misses += touch;
+                return STORE_E_MISS;
+        }
+        if (touch)
+                touch_lru(s, f.handle);
+        store_entry_fill(s, f.handle, ret);
+        if (touch) {
+                cache_counters(c)->hits++;
+                cache_counters(c)->time_saved_us += ret->cost_us;
+        }
+        return 0;
+}
+
+/* ---- storing */
+
+static uint64_t deadline_of(const struct table_cache *c, uint64_t ttl_ms, uint64_t now)
+{
+        uint64_t deadline;
+
+        if (ttl_ms == STORE_TTL_POLICY)
+                ttl_ms = c->policy.ttl_ms;
+        if (ttl_ms == STORE_NEVER)
+                return ENTRY_NEVER;
+        if (__builtin_add_overflow(now, ttl_ms, &deadline) || deadline >= ENTRY_NEVER)
+                deadline = ENTRY_NEVER - 1;
+        return deadline;
+}
+
+static int check_mode(const struct store *s, const struct store_put *p, uint32_t handle)
+{
+        struct entry e;
+
+        if (handle == ARENA_NONE)
+                return p->compare || p->mode == STORE_REPLACE_ONLY ? STORE_E_MISS : 0;
+        if (p->mode == STORE_ADD_ONLY)
+                return STORE_E_EXISTS;
+        if (!p->compare)
+                return 0;
+        entry_read(arena_block(&s->a, handle), &e);
+        return e.version == p->expected_version ? 0 : STORE_E_VERSION;
+}
+
+/* Takes everything that publishing will need, so that it cannot fail. */
+static int prepare(struct store *s, const struct store_put *p, struct entry *e, uint32_t *ret_handle,
+                   struct arena_large *ret_large)
+{
+        uint32_t n_ext = entry_ext_size(e->flags, e->cost_us, e->encoding != 0);
+        int r;
+
+        r = alloc_block(&s->a, (uint32_t)entry_size(e->n_key, e->n_stored, n_ext), ret_handle);
+        if (r < 0)
+                return r;
+        /* From here on the block counts as live: compaction and recovery see a stamp. */
+        if (e->deadline != ENTRY_NEVER) {
+                r = expiry_reserve(s, gen_index(e->gen));
+                if (r < 0)
+                        goto fail;
+        }
+        if (p->large) {
+                r = large_table_add(s, p->large, &ret_large->id);
+                if (r != 0)
+                        goto fail;
+                ret_large->size = p->large->size;
+                e->stored = (const uint8_t *)ret_large;
+        }
+        return 0;
+fail:
+        alloc_free(&s->a, *ret_handle);
+        return r;
+}
+
+/* The index takes a new key, whatever it costs: only keys made to collide cost anything. */
+static void index_add(struct store *s, const struct index_key *k, uint32_t handle, uint64_t now)
+{
+        index_grow(s);
+        while (index_insert(s, k, handle) < 0)
+                entry_drop(s, index_victim(s, k), CAUSE_INDEX, now);
+}
+
+static void count(struct store *s, const struct entry *e, uint64_t charge)
+{
+        struct table_header *t = s->a.t;
+        struct table_gen *g = &s->a.gens[gen_index(e->gen)];
+
+        g->n_entries++;
+        g->bytes_held += charge;
+        g->bytes_raw += e->n_key + e->raw_size;
+        s->a.owners[e->owner].charged += charge;
+        t->charged += charge;
+        t->n_entries++;
+}
+
+static void publish(struct store *s, const struct found *f, const struct entry *e, uint32_t list,
+                    uint32_t handle, uint64_t charge, uint64_t now)
+{
+        entry_write(arena_block(&s->a, handle), e);
+        lru_push(s, list, handle);
+        count(s, e, charge);
+        if (e->deadline != ENTRY_NEVER)
+                expiry_set(s, gen_index(e->gen), handle, e->deadline);
+        if (f->handle == ARENA_NONE) {
+                index_add(s, &f->key, handle, now);
+        } else {
+                index_replace(s, f->slot, handle, INTENT_REPLACE);
+                entry_release(s, f->handle);
+        }
+}
+
+static int put_found(struct store *s, const struct store_put *p, const struct found *f, struct entry *e,
+                     uint64_t charge, uint64_t now, uint32_t *ret_handle, struct store_refusal *refusal)
+{
+        struct arena_large large = {0};
+        struct room room = {
+                .cache = p->cache,
+                .gen = gen_index(e->gen),
+                .owner = e->owner,
+                .charge = charge,
+        };
+        uint32_t list;
+        int r;
+
+        r = lru_list_get(s, room.gen, e->owner, &list);
+        if (r != 0)
+                return r;
+        if (f->handle != ARENA_NONE) {
+                touch_lru(s, f->handle);
+                room.old_charge = store_block_charge(s, f->handle);
+                room.old_owner = entry_owner(arena_block(&s->a, f->handle));
+        }
+        s->keep = f->handle;
+        r = evict_make_room(s, &room, now, refusal);
+        s->keep = ARENA_NONE;
+        if (r == 0)
+                r = prepare(s, p, e, ret_handle, &large);
+        if (r != 0)
+                return r;
+        publish(s, f, e, list, *ret_handle, charge, now);
+        return 0;
+}
+
+int store_put(struct store *s, const struct store_put *p, uint64_t now, struct store_entry *ret,
+              struct store_refusal *refusal)
+{
+        struct table_cache *c = cache_at(s, p->cache);
+        uint64_t charge;
+        struct entry e;
+        struct found f;
+        uint32_t handle;
+        int r;
+
+        if (!c)
+                return STORE_E_NO_CACHE;
+        charge = store_charge(p->n_key, p->large ? p->large->size : p->n_value, p->flags, p->cost_us,
+                              p->encoding != 0, p->large != NULL);
+        r = evict_check_size(s, c, charge, refusal);
+        if (r != 0) {
+                cache_counters(c)->refused++;
+                return r;
+        }
+        e = (struct entry){
+                .gen = cache_gen(s, c)->id,
+                .version = s->a.t->version + 1,
+                .deadline = deadline_of(c, p->ttl_ms, now),
+                .n_key = (uint32_t)p->n_key,
+                .n_stored = p->large ? sizeof(struct arena_large) : (uint32_t)p->n_value,
+                .large = p->large != NULL,
+                .flags = p->flags,
+                .encoding = p->encoding,
+                .raw_size = p->encoding ? p->raw_size : p->large ? p->large->size : p->n_value,
+                .cost_us = p->cost_us,
+                .key = p->key,
+                .stored = p->value,
+        };
+        upkeep_pay(s);
+        f = find_live(s, c, p->key, p->n_key, now);
+        r = check_mode(s, p, f.handle);
+        if (r == 0)
+                r = owner_get(s, p->uid, &e.owner);
+        if (r == 0)
+                r = put_found(s, p, &f, &e, charge, now, &handle, refusal);
+        if (r != 0) {
+                cache_counters(c)->refused += r == STORE_E_NO_SPACE || r < 0;
+                return r;
+        }
+        s->a.t->version++;
+        cache_counters(c)->stores++;
+        store_entry_fill(s, handle, ret);
+        return 0;
+}
+
+int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_value,
+                     struct store_refusal *refusal)
+{
+        bool large = n_value >= s->p.large_threshold;
+
+        return evict_check_size(s, cache_at(s, cache), store_charge(n_key, n_value, 0, 0, false, large),
+                                refusal);
+}
+
+/* ---- changing without storing */
+
+static int set_deadline(struct store *s, const struct found *f, uint64_t deadline)
+{
+        struct arena_entry *b = arena_block(&s->a, f->handle);
+        uint32_t gen = gen_index(b->gen);
+        int r;
+
+        if (deadline == ENTRY_NEVER) {
+                expiry_remove(s, gen, f->handle);
+        } else {
+                r = expiry_reserve(s, gen);
+                if (r < 0)
+                        return r;
+                expiry_set(s, gen, f->handle, deadline);
+        }
+        index_edit_begin(s, f->slot, f->handle);
+        entry_set_deadline(b, deadline);
+        index_edit_end(s, f->slot);
+        return 0;
+}
+
+int store_touch(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms, uint64_t now,
+                struct store_entry *ret)
+{
+        struct table_cache *c = cache_at(s, cache);
+        struct found f;
+        int r;
+
+        if (!c)
+                return STORE_E_NO_CACHE;
+        f = find_live(s, c, key, n_key, now);
+        if (f.handle == ARENA_NONE)
+                return STORE_E_MISS;
+        if (ttl_ms != STORE_TTL_POLICY) {
+                r = set_deadline(s, &f, deadline_of(c, ttl_ms, now));
+                if (r < 0)
+                        return r;
+        }
+        touch_lru(s, f.handle);
+        store_entry_fill(s, f.handle, ret);
+        return 0;
+}
+
+int store_delete(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now)
+{
+        struct table_cache *c = cache_at(s, cache);
+        struct found f;
+
+        if (!c)
+                return STORE_E_NO_CACHE;
+        f = find_live(s, c, key, n_key, now);
+        if (f.handle == ARENA_NONE)
+                return STORE_E_MISS;
+        entry_drop(s, f.handle, CAUSE_DELETED, now);
+        cache_counters(c)->deletes++;
+        return 0;
+}
+
+/* ---- inspection */
+
+/* The cursor is the handle to look at next: entries stay where they are unless they are stored again or
+ * compacted. */
+int store_list(struct store *s, uint32_t cache, uint64_t now, uint32_t max, uint64_t *cursor,
+               bool (*visit)(void *ctx, const struct store_entry *e), void *ctx)
+{
+        const struct table_cache *c = cache_at(s, cache);
+        uint32_t span, chunk, n = 0, steps = 0;
+        uint32_t gen;
+
+        if (!c)
+                return STORE_E_NO_CACHE;
+        gen = cache_gen(s, c)->id;
+        span = *cursor > UINT32_MAX ? s->a.t->span_high : handle_span((uint32_t)*cursor);
+        chunk = handle_chunk((uint32_t)*cursor);
+        for (; span < s->a.t->span_high; span++, chunk = 0) {
+                const struct table_span *sp = &s->a.spans[span];
+
+                if (span == 0 || sp->state == SPAN_UNUSED)
+                        continue;
+                for (; chunk < sp->high; chunk++) {
+                        uint32_t handle = handle_make(span, chunk);
+                        const struct arena_entry *b = arena_block(&s->a, handle);
+                        struct store_entry e;
+
+                        *cursor = handle;
+                        if (steps++ == LIST_STEPS_MAX || n == max)
+                                return 0;
+                        if (!alloc_is_live(&s->a, handle) || b->gen != gen || entry_deadline(b) <= now)
+                                continue;
+                        store_entry_fill(s, handle, &e);
+                        if (!visit(ctx, &e))
+                                return 0;
+                        n++;
+                }
+        }
+        *cursor = 0;
+        return 0;
+}
+
+/* Cleared, but not reclaimed yet? */
+static void in_dying(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
+                     struct store_fate *ret)
+{
+        for (uint32_t i = s->a.t->dying_head; i != TABLE_NONE; i = s->a.gens[i].next) {
+                const struct table_gen *g = &s->a.gens[i];
+                struct index_key k;
+                struct index_slot slot;
+
+                if (g->cache != cache)
+                        continue;
+                index_key_init(s, &k, g->id, key, (uint32_t)n_key);
+                if (index_find(s, &k, &slot) == ARENA_NONE)
+                        continue;
+                *ret = (struct store_fate){
+                        .known = true, .cause = CAUSE_CLEARED, .age_ms = now - g->cleared_at};
+        }
+}
+
+int store_explain(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
+                  struct store_fate *ret)
+{
+        const struct table_cache *c = cache_at(s, cache);
+        struct store_fate departed = {0};
+        struct found f;
+
+        if (!c)
+                return STORE_E_NO_CACHE;
+        *ret = (struct store_fate){0};
+        f = find_live(s, c, key, n_key, now);
+        if (f.handle != ARENA_NONE) {
+                ret->live = ret->known = true;
+                store_entry_fill(s, f.handle, &ret->entry);
+                return 0;
+        }
+        in_dying(s, cache, key, n_key, now, ret);
+        if (departed_find(s, cache, key, (uint32_t)n_key, now, &departed.cause, &departed.age_ms) &&
+            (!ret->known || departed.age_ms <= ret->age_ms)) {
+                *ret = departed;
+                ret->known = true;
+        }
+        return 0;
+}
+
+void store_stats(const struct store *s, struct store_stats *ret)
+{
+        const struct table_header *t = s->a.t;
+
+        *ret = (struct store_stats){
+                .budget = s->p.budget,
+                .uid_share = s->p.uid_share,
+                .charged = t->charged,
+                .reclaiming = t->reclaiming,
+                .caches = t->n_caches,
+                .entries = t->n_entries - t->n_reclaiming,
+                .arena_bytes = t->committed_bytes + t->index_bytes,
+                .table_bytes = t->rec_bytes + (uint64_t)t->n_pages * 4096,
+                .large_bytes = t->large_bytes,
+                .index_buckets = atomic_load_explicit(&s->a.h->n_buckets, memory_order_relaxed),
+        };
+}
+
+uint64_t store_charged(const struct store *s)
+{
+        return s->a.t->charged;
+}
+
+uint64_t store_entries(const struct store *s)
+{
+        return s->a.t->n_entries - s->a.t->n_reclaiming;
+}
+
+int store_arena_fd(const struct store *s)
+{
+        return s->a.mem.fd;
+}

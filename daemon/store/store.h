@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STORE_H
+#define STORE_H
+
+/*
+ * Store: the entries of one realm
+ *
+ * Knows caches, keys, values, recency, expiry and budgets; knows no sockets, no protobuf and no clock
+ * (callers pass `now`, boottime in milliseconds, never going back). Everything that would be needed
+ * after a crash lies in two memory files (the arena and the table); the struct itself holds pointers
+ * into them and what can be derived.
+ *
+ * Returns: 0, a negative errno that is fatal to the request (-ENOMEM, -ENOSPC: nothing was changed),
+ * or a positive STORE_E_* that the direct caller handles.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/large.h"
+
+#define STORE_NEVER      UINT64_MAX /* a deadline or TTL that never comes */
+#define STORE_UNLIMITED  UINT64_MAX
+#define STORE_TTL_POLICY 0 /* in struct store_put: take the TTL of the cache's policy */
+
+#define STORE_KEY_MAX        64
+#define STORE_CACHE_NAME_MAX 128
+
+enum {
+        STORE_OK = 0,
+        STORE_E_MISS,      /* no live entry under this key */
+        STORE_E_NO_CACHE,  /* no cache of this name */
+        STORE_E_EXISTS,    /* add-only and the key is live */
+        STORE_E_VERSION,   /* compare-and-set: another version is live */
+        STORE_E_TOO_LARGE, /* can never fit; struct store_refusal says why */
+        STORE_E_NO_SPACE,  /* does not fit now */
+        STORE_E_LIMIT,     /* too many caches, writers or entries */
+};
+
+/* Why an entry departed. The order is that of cached.proto's Fate, minus its first two. */
+enum store_cause {
+        CAUSE_EXPIRED = 0,
+        CAUSE_MAX_ENTRIES,
+        CAUSE_MAX_BYTES,
+        CAUSE_UID_SHARE,
+        CAUSE_REALM_BUDGET,
+        CAUSE_GLOBAL_BUDGET,
+        CAUSE_INDEX,
+        CAUSE_CLEARED,
+        CAUSE_DELETED,
+        CAUSE_REPLACED, /* never reported: the key is live under a new version */
+        N_CAUSES,
+};
+
+enum store_mode { STORE_ANY = 0, STORE_ADD_ONLY, STORE_REPLACE_ONLY };
+
+struct store;
+
+struct store_params {
+        uint64_t arena_size;      /* virtual bytes of the arena; 0: from the machine's memory */
+        uint64_t budget;          /* charge that the realm may hold */
+        uint64_t uid_share;       /* charge that one writer's uid may hold */
+        uint64_t large_threshold; /* stored values of this size and more get a memory file of their own */
+        uint32_t max_caches;
+        uint64_t max_entries; /* in the whole realm */
+        uint64_t seed[2];     /* of the key hash, random */
+        uint64_t instance;
+        /* Called before the store grows by @delta charge: make room under budgets above the realm
+         * (it may call store_evict_one() on this or any other store). 0 or -ENOSPC. May be NULL. */
+        int (*make_room)(void *ctx, struct store *s, uint64_t delta, uint64_t now);
+        void *ctx;
+};
+
+int store_new(const struct store_params *p, struct store **ret);
+struct store *store_free(struct store *s); /* NULL is fine; returns NULL */
+
+void store_set_budget(struct store *s, uint64_t budget, uint64_t uid_share);
+
+/* The pure charge function of PROTOCOL.md. @n_stored: as stored. @large: in a file of its own. */
+uint64_t store_charge(size_t n_key, uint64_t n_stored, uint32_t flags, uint64_t cost_us, bool encoded,
+                      bool large);
+
+/* ---- caches */
+
+struct store_policy {
+        uint64_t ttl_ms;      /* STORE_NEVER: no expiry */
+        uint64_t max_entries; /* STORE_UNLIMITED */
+        uint64_t max_bytes;   /* STORE_UNLIMITED */
+};
+
+/* Counters of one cache; they survive clear. Lies in the table. */
+struct store_counters {
+        uint64_t hits, misses, stores, deletes, clears;
+        uint64_t departed[N_CAUSES]; /* expirations and evictions, by cause */
+        uint64_t time_saved_us, refused;
+        uint64_t opens, policy_changes; /* kept by the caller, see store_cache_counters() */
+};
+
+struct store_cache_info {
+        const char *name; /* borrowed until the store goes; NUL-terminated */
+        size_t n_name;
+        struct store_policy policy; /* in force */
+        struct store_policy opened; /* what clients last opened it with */
+        bool pinned;                /* `policy` was set by an admin and stays */
+        uint64_t entries, bytes_raw, bytes_held;
+        struct store_counters counters;
+};
+
+/* Cache ids are 1 … store_n_caches() and are never reused while the store lives. */
+int store_cache_find(struct store *s, const char *name, size_t n_name, uint32_t *ret_cache);
+int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_t *ret_cache);
+uint32_t store_n_caches(const struct store *s);
+int store_cache_info(struct store *s, uint32_t cache, struct store_cache_info *ret); /* or E_NO_CACHE */
+struct store_counters *store_cache_counters(struct store *s, uint32_t cache);        /* or NULL */
+
+/* Sets what clients opened, the policy in force and the pin. Limits apply at once: a bounded number of
+ * entries leaves now, the rest in store_maintain(); nothing beyond the limit is added meanwhile. */
+void store_cache_set_policy(struct store *s, uint32_t cache, const struct store_policy *opened,
+                            const struct store_policy *policy, bool pinned, uint64_t now);
+
+/* ---- entries */
+
+struct store_entry {
+        const uint8_t *value; /* borrowed until the next call that changes the store */
+        uint64_t n_value;
+        struct large *large; /* NULL, or the owner of `value`: take a ref to keep it */
+        const uint8_t *key;
+        size_t n_key;
+        uint64_t version;
+        uint64_t deadline; /* boottime ms; STORE_NEVER */
+        uint32_t flags;
+        uint8_t encoding;
+        uint64_t raw_size;
+        uint64_t cost_us;
+        uint32_t uid;
+        uint64_t charge;
+};
+
+/* @touch: count as a hit or miss, and as the entry's latest use. STORE_E_MISS, STORE_E_NO_CACHE. */
+int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now, bool touch,
+              struct store_entry *ret);
+
+struct store_put {
+        uint32_t cache;
+        const void *key;
+        size_t n_key;
+        const void *value; /* ignored with @large */
+        uint64_t n_value;
+        struct large *large;   /* NULL, or a sealed large value: a ref is taken on success */
+        uint64_t ttl_ms;       /* STORE_TTL_POLICY, STORE_NEVER or milliseconds */
+        enum store_mode mode;
+        bool compare;
+        uint64_t expected_version;
+        uint32_t flags;
+        uint8_t encoding;
+        uint64_t raw_size;
+        uint64_t cost_us;
+        uint32_t uid;
+};
+
+/* Filled when a put returns STORE_E_TOO_LARGE or STORE_E_NO_SPACE. */
+struct store_refusal {
+        enum store_cause cause; /* CAUSE_MAX_BYTES, _UID_SHARE, _REALM_BUDGET, _GLOBAL_BUDGET */
+        uint64_t need;          /* charge of the entry */
+        uint64_t limit;
+};
+
+/* Returns 0, STORE_E_MISS (replace-only or compare and nothing there), _EXISTS, _VERSION, _TOO_LARGE,
+ * _NO_SPACE, _LIMIT, _NO_CACHE, or -ENOMEM. Unless 0, nothing changed but that others may have been
+ * evicted. @ret fills version, deadline, charge and the sizes (not value). */
+int store_put(struct store *s, const struct store_put *p, uint64_t now, struct store_entry *ret,
+              struct store_refusal *ret_refusal);
+
+/* Would a value of this size be refused for its size alone? Same returns as store_put(). For deciding
+ * before the bytes arrive. */
+int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_value,
+                     struct store_refusal *ret_refusal);
+
+/* @ttl_ms: STORE_TTL_POLICY means "leave the deadline as it is". */
+int store_touch(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms,
+                uint64_t now, struct store_entry *ret);
+int store_delete(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now);
+
+/* Constant time; memory comes back in store_maintain(). */
+int store_clear(struct store *s, uint32_t cache, uint64_t now, uint64_t *ret_entries);
+
+/* Drops one entry: something cleared, else something expired, else the least recently used of the
+ * realm. Returns the charge that was freed; 0: the store is empty. */
+uint64_t store_evict_one(struct store *s, enum store_cause cause, uint64_t now);
+
+/* Visits live entries of a cache, at most @max and at most a bounded number of steps; the callback
+ * returns false to stop before counting this one. *cursor: in and out, 0 at the start and at the end. */
+int store_list(struct store *s, uint32_t cache, uint64_t now, uint32_t max, uint64_t *cursor,
+               bool (*visit)(void *ctx, const struct store_entry *e), void *ctx);
+
+struct store_fate {
+        bool live;
+        bool known; /* else: never stored, or forgotten */
+        enum store_cause cause;
+        uint64_t age_ms; /* since it departed */
+        struct store_entry entry; /* when live */
+};
+int store_explain(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
+                  struct store_fate *ret);
+
+/* ---- upkeep */
+
+/* Does at most @steps units of pending work (each well under a microsecond or so): expiry, reclaiming
+ * what was cleared, trimming to a lowered limit, compaction, giving pages back. True: more is pending. */
+bool store_maintain(struct store *s, uint64_t now, unsigned steps);
+
+/* The next moment (boottime ms) at which store_maintain() may have something to do: 0 when it may now,
+ * STORE_NEVER when nothing is pending and nothing expires. */
+uint64_t store_next_deadline(const struct store *s);
+
+struct store_stats {
+        uint64_t budget, uid_share, charged, reclaiming, caches, entries;
+        uint64_t arena_bytes, table_bytes, large_bytes, index_buckets;
+};
+void store_stats(const struct store *s, struct store_stats *ret);
+uint64_t store_charged(const struct store *s);
+uint64_t store_entries(const struct store *s);
+int store_arena_fd(const struct store *s); /* borrowed */
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CONN_PRIVATE_H
+#define CONN_PRIVATE_H
+
+/*
+ * What conn.c and hub.c share: the connection itself. Nothing else includes this.
+ */
+
+#include "transport/hub.h"
+#include "transport/inbuf.h"
+#include "transport/outbuf.h"
+
+/* A body that is too long for the input buffer and on its way into its sink. Its header and message
+ * stay at the front of the input buffer until it is complete. */
+struct conn_body {
+        bool active;
+        struct body_sink sink;
+        uint64_t size, got;
+        size_t n_message;
+};
+
+struct conn {
+        struct hub *hub;
+        struct list node;      /* hub->conns or hub->dead */
+        struct list held_node; /* hub->held */
+        struct list kick_node; /* hub->kicked */
+        int fd;
+        struct event read_event, write_event, timer;
+        struct peer peer;
+        struct account *account;
+        void *user;
+
+        struct inbuf in;
+        struct outbuf out;
+        struct conn_body body;
+        size_t need; /* bytes from the start of `in` that are known to be waited for */
+
+        uint64_t turn;   /* the loop turn that `budget` is of */
+        uint64_t budget; /* frames that may still be handled in it */
+
+        uint64_t frame_since_ns; /* when the incomplete frame began; 0: there is none */
+        uint64_t frame_body;     /* length of its body, as far as known */
+        uint64_t
+                stall_since_ns; /* when the peer last took something of the output; 0: none waits */
+        uint64_t timer_due_ns;  /* 0: not armed */
+
+        bool reading, writing; /* which events are added */
+        bool held;             /* `in` may hold complete frames that had no turn yet */
+        bool eof;              /* the peer has ended its side; nothing is left in the socket */
+        bool ending;           /* nothing more is read: the daemon ends */
+        bool deaf;             /* the peer takes no more: output is thrown away */
+        bool closing;          /* no more frames; ends when the output is sent */
+        bool dead;
+
+        uint64_t id, since_ns, last_ns, arrival_ns;
+        uint64_t requests, bytes_in, bytes_out;
+};
+
+/* Consumes @fd and what @peer holds, also on failure. The account counts the connection. 0 or
+ * -errno. */
+int conn_new(struct hub *h, int fd, struct peer *peer, struct account *a, struct conn **ret);
+void conn_free(struct conn *c); /* after it died */
+
+/* Handles frames that are held, within the turn's budget, then settles. */
+void conn_take_turn(struct conn *c);
+/* Sends, and decides what to wait for next. Ends every callback. */
+void conn_settle(struct conn *c);
+void conn_check_deadlines(struct conn *c);
+/* Finishes what was received and closes then. */
+void conn_end(struct conn *c);
+/* Closes without sending or reading anything more. */
+void conn_abort(struct conn *c);
+
+#endif

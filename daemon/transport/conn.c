@@ -1,0 +1,656 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Connection, see conn.h
+ *
+ * A callback reads once into one contiguous buffer, handles every complete frame in it, and sends
+ * all replies with one system call at its end (conn_settle()). What a callback may do is bounded:
+ * so many frames and so many bytes. Frames that are left go to the hub's list of held connections
+ * and have their turn in the next turn of the loop, whether or not the kernel has new bytes.
+ *
+ * Output beyond the limit stops both reading and handling. A peer that has gone (EPIPE) makes the
+ * connection deaf: replies are thrown away, but what it had sent before is still handled, up to its
+ * last byte.
+ *
+ * Timers exist only while a frame is incomplete or output waits: an idle connection causes no
+ * wake-up and holds no buffer.
+ *
+ * Nothing here frees the connection: it dies (conn_die) and the hub frees it at the end of the
+ * turn.
+ */
+
+#include "transport/conn-private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "proto/frame.h"
+#include "transport/peer.h"
+#include "transport/receive.h"
+
+#define BUFFERED_BODY  BLOCK_SIZE /* a longer body goes into a sink, unless it is there already */
+#define SINK_READ_MAX  (1024 * 1024) /* one recvmsg() into a sink */
+#define READS_PER_TURN 4 /* of at most a buffer's size each, while the peer keeps it full */
+#define SEND_MAX       (1024 * 1024) /* bytes in one turn, so that one long reply holds nobody up */
+#define IOV_MAX_PIECES 64
+#define TIMER_MIN_MS   1
+
+#define NEVER UINT64_MAX
+
+static bool is_paused(const struct conn *c)
+{
+        return c->out.queued > c->hub->limits.output_bytes;
+}
+
+/* ---- ending */
+
+static void drop_sink(struct conn *c)
+{
+        if (c->body.active && c->body.sink.dst)
+                c->hub->handler->drop_sink(c, c->body.sink.ctx);
+        c->body = (struct conn_body){0};
+}
+
+static void set_reading(struct conn *c, bool on)
+{
+        if (on == c->reading)
+                return;
+        if ((on ? event_add(&c->read_event, NULL) : event_del(&c->read_event)) == 0)
+                c->reading = on;
+        else
+                conn_abort(c);
+}
+
+static void set_writing(struct conn *c, bool on)
+{
+        if (on == c->writing)
+                return;
+        if ((on ? event_add(&c->write_event, NULL) : event_del(&c->write_event)) == 0)
+                c->writing = on;
+        else
+                conn_abort(c);
+}
+
+static void conn_die(struct conn *c)
+{
+        if (c->dead)
+                return;
+        c->dead = true;
+        c->closing = true;
+        (void)event_del(&c->read_event);
+        (void)event_del(&c->write_event);
+        (void)event_del(&c->timer);
+        c->reading = c->writing = false;
+        list_unlink(&c->held_node);
+        list_unlink(&c->kick_node);
+        list_unlink(&c->node);
+        list_append(&c->hub->dead, &c->node);
+}
+
+void conn_abort(struct conn *c)
+{
+        outbuf_clear(&c->out, &c->hub->pool);
+        conn_die(c);
+}
+
+static void violate(struct conn *c, const char *what)
+{
+        struct hub *h = c->hub;
+
+        if (c->closing)
+                return;
+        h->stats.protocol_errors++;
+        log_peer(h->log, LOG_INFO, LOG_KIND_VIOLATION, h->now_ns, "pid %d (uid %u): %s",
+                 (int)c->peer.pid, (unsigned)c->peer.uid, what);
+        h->handler->on_violation(c, what);
+        c->closing = true;
+}
+
+static void out_of_memory(struct conn *c)
+{
+        log_peer(c->hub->log, LOG_WARNING, LOG_KIND_MEMORY, c->hub->now_ns,
+                 "out of memory: closed the connection of pid %d (uid %u)", (int)c->peer.pid,
+                 (unsigned)c->peer.uid);
+        conn_abort(c);
+}
+
+/* ---- frames */
+
+static void frame_done(struct conn *c, size_t n_input)
+{
+        c->in.start += n_input;
+        c->need = FRAME_HEADER_SIZE;
+        c->frame_since_ns = 0;
+        c->frame_body = 0;
+}
+
+static void handle_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,
+                         uint64_t n_body, void *sink_ctx)
+{
+        c->requests++;
+        c->hub->turn_frames++;
+        if (c->budget > 0) /* a long body ends where there may be none left */
+                c->budget--;
+        c->last_ns = c->hub->now_ns;
+        c->hub->handler->on_frame(c, msg, n_msg, body, n_body, sink_ctx);
+}
+
+/* The body is complete: its message is still at the front of the input. */
+static void body_done(struct conn *c)
+{
+        struct conn_body body = c->body;
+
+        c->body = (struct conn_body){0};
+        if (body.sink.dst)
+                handle_frame(c, inbuf_head(&c->in) + FRAME_HEADER_SIZE, body.n_message,
+                             body.sink.dst, body.size, body.sink.ctx);
+        frame_done(c, FRAME_HEADER_SIZE + body.n_message);
+}
+
+/* The message of a frame with a long body is there, and some of the body, but not all. */
+static void begin_body(struct conn *c, struct frame_header h)
+{
+        size_t n_front = FRAME_HEADER_SIZE + h.n_message;
+        size_t n_here = inbuf_len(&c->in) - n_front;
+        const uint8_t *here = inbuf_head(&c->in) + n_front;
+
+        c->body = (struct conn_body){.active = true, .size = h.n_body, .n_message = h.n_message};
+        c->arrival_ns = c->hub->now_ns;
+        c->hub->handler->on_body(c, inbuf_head(&c->in) + FRAME_HEADER_SIZE, h.n_message, h.n_body,
+                                 &c->body.sink);
+        if (c->body.sink.dst)
+                memcpy(c->body.sink.dst, here, n_here);
+        c->body.got = n_here;
+        c->in.end -= n_here;
+}
+
+/* Handles the next frame of the input if it is complete. False: it is not, `need` says how much it
+ * takes. */
+static bool take_frame(struct conn *c)
+{
+        const struct config_limits *limits = &c->hub->limits;
+        size_t n = inbuf_len(&c->in);
+        const uint8_t *p = inbuf_head(&c->in);
+        struct frame_header h;
+        const char *wrong;
+        size_t n_front, n_frame;
+
+        c->need = FRAME_HEADER_SIZE;
+        if (n < FRAME_HEADER_SIZE)
+                return false;
+        h = frame_header_read(p);
+        wrong = frame_header_check(h, limits->message_bytes, limits->value_bytes);
+        if (wrong) {
+                violate(c, wrong);
+                return false;
+        }
+        n_front = FRAME_HEADER_SIZE + h.n_message;
+        c->frame_body = h.n_body;
+        if (h.n_body <= BUFFERED_BODY || h.n_body <= n - (n < n_front ? n : n_front))
+                n_frame = n_front + (size_t)h.n_body;
+        else
+                n_frame = n_front; /* the message says where the body goes */
+        c->need = n_frame;
+        if (n < n_frame)
+                return false;
+        if (n_frame < n_front + h.n_body) {
+                begin_body(c, h);
+                return false;
+        }
+        handle_frame(c, p + FRAME_HEADER_SIZE, h.n_message, p + n_front, h.n_body, NULL);
+        frame_done(c, n_frame);
+        return true;
+}
+
+static void take_frames(struct conn *c)
+{
+        if (c->turn != c->hub->turn) {
+                c->turn = c->hub->turn;
+                c->budget = c->hub->limits.requests_per_turn;
+        }
+        c->held = false;
+        c->arrival_ns = c->hub->now_ns;
+        while (!c->closing && !c->body.active) {
+                if (inbuf_len(&c->in) == 0)
+                        return;
+                if (c->budget == 0 || is_paused(c)) {
+                        c->held = true;
+                        return;
+                }
+                if (!take_frame(c))
+                        return;
+        }
+}
+
+/* ---- input */
+
+static void take_fds(struct conn *c, const struct received_fds *fds)
+{
+        struct hub *h = c->hub;
+
+        log_peer(h->log, LOG_INFO, LOG_KIND_DESCRIPTORS, h->now_ns,
+                 "pid %d (uid %u) sent %u descriptors", (int)c->peer.pid, (unsigned)c->peer.uid,
+                 fds->n);
+        violate(c, "a descriptor was sent, but no request carries any: send bytes only");
+        hub_close_elsewhere(h, c->account, fds->fds, fds->n);
+}
+
+/* What receive() said besides bytes. False: no bytes are to be handled. */
+static bool check_received(struct conn *c, ssize_t got, const struct received_fds *fds)
+{
+        if (fds->any) {
+                take_fds(c, fds);
+                return false;
+        }
+        if (got > 0) {
+                c->bytes_in += (uint64_t)got;
+                return true;
+        }
+        if (got == 0) {
+                c->eof = true;
+        } else if (got ==
+                   -ECONNRESET) { /* it closed without reading all replies; nothing is left here */
+                c->eof = true;
+                c->deaf = true;
+        } else if (got != -EAGAIN) {
+                log_peer(c->hub->log, LOG_DEBUG, LOG_KIND_STALL, c->hub->now_ns,
+                         "receiving from pid %d: %s", (int)c->peer.pid, strerror((int)-got));
+                conn_abort(c);
+        }
+        return false;
+}
+
+/* One read into the sink of a long body. True: it filled what was asked for, there may be more. */
+static bool read_body(struct conn *c)
+{
+        struct conn_body *b = &c->body;
+        struct received_fds fds;
+        uint8_t *scratch = NULL;
+        uint64_t want = b->size - b->got;
+        ssize_t got;
+
+        if (want > SINK_READ_MAX)
+                want = SINK_READ_MAX;
+        if (b->sink.dst) {
+                got = receive(c->fd, b->sink.dst + b->got, (size_t)want, &fds);
+        } else {
+                scratch = blocks_get(&c->hub->pool);
+                if (!scratch) {
+                        out_of_memory(c);
+                        return false;
+                }
+                if (want > BLOCK_SIZE)
+                        want = BLOCK_SIZE;
+                got = receive(c->fd, scratch, (size_t)want, &fds);
+                blocks_put(&c->hub->pool, scratch);
+        }
+        if (!check_received(c, got, &fds))
+                return false;
+        b->got += (uint64_t)got;
+        if (b->got == b->size) {
+                c->arrival_ns = c->hub->now_ns;
+                body_done(c);
+        }
+        return (uint64_t)got == want;
+}
+
+/* One read into the input buffer, and the frames in it. True: the buffer was filled. */
+static bool read_frames(struct conn *c)
+{
+        struct received_fds fds;
+        size_t room;
+        ssize_t got;
+
+        if (inbuf_make_room(&c->in, &c->hub->pool, c->need) < 0) {
+                out_of_memory(c);
+                return false;
+        }
+        room = c->in.cap - c->in.end;
+        assert(room > 0); /* else the frame would be complete, and handled */
+        got = receive(c->fd, c->in.data + c->in.end, room, &fds);
+        if (!check_received(c, got, &fds))
+                return false;
+        c->in.end += (size_t)got;
+        take_frames(c);
+        return (size_t)got == room;
+}
+
+static void read_some(struct conn *c)
+{
+        for (int i = 0; i < READS_PER_TURN; i++) {
+                bool more = c->body.active ? read_body(c) : read_frames(c);
+                if (!more || c->closing || c->held || is_paused(c) || c->account->overloaded)
+                        return;
+        }
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+        struct conn *c = arg;
+
+        (void)fd;
+        (void)what;
+        if (c->dead || c->held) /* held: what was read before comes first, in the hub's turn */
+                return;
+        hub_tick(c->hub);
+        if (!c->account->overloaded) /* else settling stops the reading */
+                read_some(c);
+        conn_settle(c);
+}
+
+void conn_take_turn(struct conn *c)
+{
+        take_frames(c);
+        conn_settle(c);
+}
+
+/* ---- output */
+
+/* One system call. Bytes sent; 0: the socket is full; -1: the peer takes no more. */
+static ssize_t send_some(struct conn *c, size_t *ret_asked)
+{
+        struct iovec iov[IOV_MAX_PIECES];
+        struct msghdr msg = {.msg_iov = iov};
+        ssize_t n;
+
+        msg.msg_iovlen = outbuf_peek(&c->out, iov, IOV_MAX_PIECES);
+        *ret_asked = 0;
+        for (size_t i = 0; i < msg.msg_iovlen; i++) {
+                if (iov[i].iov_len > SEND_MAX - *ret_asked)
+                        iov[i].iov_len = SEND_MAX - *ret_asked;
+                *ret_asked += iov[i].iov_len;
+        }
+        do {
+                if (msg.msg_iovlen == 1)
+                        n = send(c->fd, iov[0].iov_base, iov[0].iov_len,
+                                 MSG_NOSIGNAL | MSG_DONTWAIT);
+                else
+                        n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+        } while (n < 0 && errno == EINTR);
+        if (n >= 0)
+                return n;
+        /* Out of kernel memory passes; the write event or the stall timer comes back to it. */
+        return errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM ? 0 : -1;
+}
+
+static void flush(struct conn *c)
+{
+        size_t asked, sent = 0;
+
+        while (c->out.queued > 0 && !c->deaf && sent < SEND_MAX) {
+                ssize_t n = send_some(c, &asked);
+                if (n < 0) {
+                        c->deaf = true;
+                        break;
+                }
+                if (n > 0) {
+                        outbuf_consume(&c->out, &c->hub->pool, (uint64_t)n);
+                        c->bytes_out += (uint64_t)n;
+                        c->stall_since_ns = c->hub->now_ns;
+                        sent += (size_t)n;
+                }
+                if ((size_t)n < asked)
+                        break;
+        }
+        if (c->deaf || c->out.queued == 0) {
+                outbuf_clear(&c->out, &c->hub->pool);
+                c->stall_since_ns = 0;
+        } else if (c->stall_since_ns == 0) {
+                c->stall_since_ns = c->hub->now_ns;
+        }
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+        struct conn *c = arg;
+
+        (void)fd;
+        (void)what;
+        if (c->dead)
+                return;
+        hub_tick(c->hub);
+        conn_settle(c);
+}
+
+/* ---- deadlines */
+
+static uint64_t frame_due(const struct conn *c)
+{
+        const struct config_limits *limits = &c->hub->limits;
+
+        if (c->frame_since_ns == 0)
+                return NEVER;
+        return c->frame_since_ns + limits->frame_ms * NSEC_PER_MSEC +
+               (c->frame_body >> 20) * NSEC_PER_SEC;
+}
+
+static uint64_t stall_due(const struct conn *c)
+{
+        return c->stall_since_ns == 0 ? NEVER
+                                      : c->stall_since_ns + c->hub->limits.stall_ms * NSEC_PER_MSEC;
+}
+
+/* The timer is never later than what is due; where it is earlier, it looks again. */
+static void set_timer(struct conn *c)
+{
+        uint64_t a = frame_due(c), b = stall_due(c), now = c->hub->now_ns;
+        uint64_t due = a < b ? a : b, ms;
+        struct timeval tv;
+
+        if (due == NEVER) {
+                if (c->timer_due_ns != 0)
+                        (void)event_del(&c->timer);
+                c->timer_due_ns = 0;
+                return;
+        }
+        if (c->timer_due_ns != 0 && c->timer_due_ns <= due)
+                return;
+        ms = due > now ? (due - now) / NSEC_PER_MSEC + TIMER_MIN_MS : TIMER_MIN_MS;
+        tv = (struct timeval){.tv_sec = (time_t)(ms / 1000),
+                              .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+        if (event_add(&c->timer, &tv) < 0)
+                out_of_memory(c);
+        else
+                c->timer_due_ns = due;
+}
+
+void conn_check_deadlines(struct conn *c)
+{
+        struct hub *h = c->hub;
+
+        if (c->dead)
+                return;
+        if (stall_due(c) <= h->now_ns) {
+                log_peer(h->log, LOG_INFO, LOG_KIND_STALL, h->now_ns,
+                         "pid %d (uid %u) took none of its replies for %llu ms: disconnected",
+                         (int)c->peer.pid, (unsigned)c->peer.uid,
+                         (unsigned long long)h->limits.stall_ms);
+                conn_abort(c);
+                return;
+        }
+        if (frame_due(c) <= h->now_ns) {
+                c->frame_since_ns = 0;
+                violate(c, "the frame was not complete in time (limits.frame_ms): send each frame "
+                           "in one go");
+        }
+        conn_settle(c);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+        struct conn *c = arg;
+
+        (void)fd;
+        (void)what;
+        c->timer_due_ns = 0;
+        hub_tick(c->hub);
+        conn_check_deadlines(c);
+}
+
+/* ---- what to wait for next */
+
+void conn_settle(struct conn *c)
+{
+        bool paused, partial, barred;
+
+        if (c->dead)
+                return;
+        flush(c);
+        paused = is_paused(c);
+        barred = c->account->overloaded;
+        if ((c->eof || c->ending) && !c->held && !paused)
+                c->closing = true; /* a frame that is incomplete now stays so */
+        if (c->closing) {
+                drop_sink(c);
+                inbuf_done(&c->in, &c->hub->pool);
+                c->held = false;
+                if (c->out.queued == 0) {
+                        conn_die(c);
+                        return;
+                }
+        }
+        list_unlink(&c->held_node);
+        if (c->held && !paused)
+                list_append(&c->hub->held, &c->held_node);
+        partial = !c->closing && !c->held && !paused && !barred &&
+                  (c->body.active || inbuf_len(&c->in) > 0);
+        if (!partial)
+                c->frame_since_ns = 0;
+        else if (c->frame_since_ns == 0)
+                c->frame_since_ns = c->hub->now_ns;
+        inbuf_settle(&c->in, &c->hub->pool);
+        set_reading(c, !c->closing && !c->eof && !c->ending && !paused && !barred);
+        if (!c->dead)
+                set_writing(c, c->out.queued > 0);
+        if (!c->dead)
+                set_timer(c);
+}
+
+void conn_end(struct conn *c)
+{
+        if (c->dead || c->ending)
+                return;
+        if (!c->held && !c->closing && !c->eof && !is_paused(c) && !c->account->overloaded)
+                read_some(c);
+        c->ending = true;
+        conn_settle(c);
+}
+
+/* ---- life */
+
+int conn_new(struct hub *h, int fd, struct peer *peer, struct account *a, struct conn **ret)
+{
+        struct conn *c = calloc(1, sizeof(*c));
+
+        if (!c) {
+                peer_done(peer);
+                hub_close_socket(h, a, fd, false);
+                return -ENOMEM;
+        }
+        c->hub = h;
+        c->fd = fd;
+        c->peer = *peer;
+        *peer = (struct peer){0};
+        c->account = a;
+        a->n_conns++;
+        c->need = FRAME_HEADER_SIZE;
+        c->id = ++h->last_id;
+        c->since_ns = c->last_ns = h->now_ns;
+        list_init(&c->node);
+        list_init(&c->held_node);
+        list_init(&c->kick_node);
+        event_assign(&c->read_event, h->base, fd, EV_READ | EV_PERSIST, on_readable, c);
+        event_assign(&c->write_event, h->base, fd, EV_WRITE | EV_PERSIST, on_writable, c);
+        event_assign(&c->timer, h->base, -1, 0, on_timer, c);
+        list_append(&h->conns, &c->node);
+        *ret = c;
+        set_reading(c,
+                    true); /* if that fails the connection is dead, and freed at the turn's end */
+        return 0;
+}
+
+void conn_free(struct conn *c)
+{
+        struct hub *h = c->hub;
+
+        assert(c->dead);
+        drop_sink(c);
+        h->handler->on_close(c);
+        list_unlink(&c->node);
+        outbuf_clear(&c->out, &h->pool);
+        inbuf_done(&c->in, &h->pool);
+        c->account->n_conns--;
+        hub_close_socket(h, c->account, c->fd, c->eof);
+        hub_account_settle(h, c->account);
+        peer_done(&c->peer);
+        free(c);
+}
+
+/* ---- for the handler */
+
+struct server *conn_server(struct conn *c)
+{
+        return c->hub->server;
+}
+
+const struct peer *conn_peer(const struct conn *c)
+{
+        return &c->peer;
+}
+
+void *conn_user(const struct conn *c)
+{
+        return c->user;
+}
+
+void conn_set_user(struct conn *c, void *user)
+{
+        c->user = user;
+}
+
+uint64_t conn_arrival_ns(const struct conn *c)
+{
+        return c->arrival_ns;
+}
+
+uint8_t *conn_reserve(struct conn *c, size_t n)
+{
+        return outbuf_reserve(&c->out, &c->hub->pool, n);
+}
+
+void conn_commit(struct conn *c, size_t n)
+{
+        outbuf_commit(&c->out, n);
+}
+
+int conn_attach(struct conn *c, const uint8_t *data, uint64_t n, void (*release)(void *), void *ctx)
+{
+        return outbuf_attach(&c->out, &c->hub->pool, data, n, release, ctx);
+}
+
+void conn_kick(struct conn *c)
+{
+        if (!c->dead && list_is_empty(&c->kick_node))
+                list_append(&c->hub->kicked, &c->kick_node);
+}
+
+void conn_close(struct conn *c)
+{
+        c->closing = true;
+        conn_kick(c);
+}
+
+void conn_info(const struct conn *c, struct conn_info *ret)
+{
+        *ret = (struct conn_info){.id = c->id,
+                                  .since_ns = c->since_ns,
+                                  .last_ns = c->last_ns,
+                                  .requests = c->requests,
+                                  .bytes_in = c->bytes_in,
+                                  .bytes_out = c->bytes_out,
+                                  .queued = c->out.queued,
+                                  .buffered = c->in.cap};
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CONN_H
+#define CONN_H
+
+/*
+ * Connection: frames in, frames out
+ *
+ * Cuts what a peer sends into frames and hands each to a handler; queues what the handler answers.
+ * Knows nothing of protobuf. Bounds: so many requests and bytes per wake-up, then others get their
+ * turn; no reading while too much output waits; a frame must complete in time; a slow reader is
+ * dropped in time. A connection is never freed inside its own callback: conn_close() marks it, the
+ * server reaps it at the end of the loop turn.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct conn;
+struct server;
+
+/* Who is at the other end, by the kernel's word. */
+struct peer {
+        uid_t uid;
+        gid_t gid;
+        pid_t pid;
+        gid_t *gids; /* supplementary groups; owned by the connection */
+        size_t n_gids;
+};
+
+/* Where a long body goes while it arrives. dst NULL: it is thrown away. */
+struct body_sink {
+        uint8_t *dst;
+        void *ctx; /* handed to on_frame(), or to drop_sink() if the frame never completes */
+};
+
+struct conn_handler {
+        /* A complete frame. @body is borrowed; @sink_ctx is what on_body() gave for a long body,
+         * else NULL. Every frame ends here unless on_body() said to throw its body away. */
+        void (*on_frame)(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,
+                         uint64_t n_body, void *sink_ctx);
+        /* A message whose body is longer than the connection buffers: decide where the body goes.
+         * With dst NULL the handler has answered already and will not see the frame again. */
+        void (*on_body)(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n_body,
+                        struct body_sink *ret);
+        void (*drop_sink)(struct conn *c, void *sink_ctx);
+        /* The bytes cannot be a frame, or the peer sent what it must not. The handler queues the
+         * last reply; the connection closes after it was sent (or could not be). */
+        void (*on_violation)(struct conn *c, const char *what);
+        /* The last call for this connection. */
+        void (*on_close)(struct conn *c);
+};
+
+/* ---- for the handler */
+
+struct server *conn_server(struct conn *c);
+const struct peer *conn_peer(const struct conn *c);
+void *conn_user(const struct conn *c);
+void conn_set_user(struct conn *c, void *user);
+
+/* Boottime in ns at which the frame now being handled was complete. */
+uint64_t conn_arrival_ns(const struct conn *c);
+
+/* Room for @n contiguous output bytes; NULL: no memory (nothing changed). Then commit what was
+ * written. */
+uint8_t *conn_reserve(struct conn *c, size_t n);
+void conn_commit(struct conn *c, size_t n);
+/* Queues @n bytes without copying; @release(@ctx) when sent or dropped. 0 or -ENOMEM (released
+ * then). */
+int conn_attach(struct conn *c, const uint8_t *data, uint64_t n, void (*release)(void *),
+                void *ctx);
+/* Sends what was queued from outside a handler call (events). */
+void conn_kick(struct conn *c);
+
+/* Closes when the queued output is sent, or at once if it cannot be. No more frames are handled. */
+void conn_close(struct conn *c);
+
+struct conn_info {
+        uint64_t id;
+        uint64_t since_ns, last_ns; /* boottime: accepted, last frame */
+        uint64_t requests, bytes_in, bytes_out, queued, buffered;
+};
+void conn_info(const struct conn *c, struct conn_info *ret);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HUB_H
+#define HUB_H
+
+/*
+ * Hub: all connections of a server, and their turns
+ *
+ * A turn: hub_turn_begin(), then the event loop calls connections back, then hub_turn_end() gives
+ * those their next share that still had frames, sends what was queued for others, and frees what
+ * was closed. hub_is_busy() says that the loop must not sleep between turns.
+ */
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "config.h"
+#include "log.h"
+#include "transport/blocks.h"
+#include "transport/closer.h"
+#include "transport/conn.h"
+
+#define HUB_ACCOUNT_BUCKETS 64
+#define HUB_REFUSAL_MAX     1024
+
+/* What one uid uses. Lives while it has connections or closing jobs. */
+struct account {
+        struct account *next;
+        uid_t uid;
+        size_t n_conns;
+        size_t n_jobs;    /* of the closer, not finished */
+        size_t n_job_fds; /* in them */
+        bool overloaded;  /* too many: its connections are not read from */
+        uint64_t overloaded_since_ns;
+};
+
+enum hub_refusal {
+        HUB_REFUSED_LIMIT,
+        HUB_REFUSED_DENIED,
+        HUB_REFUSED_MEMORY,
+        HUB_REFUSED_ENDING,
+};
+
+struct hub_stats {
+        uint64_t connections, connections_total, refused, protocol_errors;
+};
+
+struct hub_params {
+        struct event_base *base;
+        struct clock *clock;
+        struct log *log;
+        const struct conn_handler *handler;
+        struct server *server;              /* for conn_server() only */
+        const struct config_limits *limits; /* copied */
+        /* Writes the frame that tells a refused peer why into @out and returns its size; 0: none.
+         */
+        size_t (*refuse)(enum hub_refusal why, const char *text, uint8_t *out, size_t n_out);
+};
+
+struct hub {
+        struct event_base *base;
+        struct clock *clock;
+        struct log *log;
+        const struct conn_handler *handler;
+        struct server *server;
+        struct config_limits limits;
+        size_t (*refuse)(enum hub_refusal why, const char *text, uint8_t *out, size_t n_out);
+
+        struct list conns;  /* all that are not dead */
+        struct list dead;   /* to be freed at the end of the turn */
+        struct list held;   /* have frames that wait for their next turn */
+        struct list kicked; /* to be settled at the end of this turn */
+        struct blocks pool;
+        struct account *accounts[HUB_ACCOUNT_BUCKETS];
+        struct closer *closer;
+        struct event closer_event;
+        struct event overload_timer; /* only while an account is overloaded */
+        struct hub_stats stats;
+        uid_t overflow_uid;
+        bool refuse_overflow_uid; /* false where this daemon itself runs as it */
+        bool ending;
+        uint64_t now_ns;
+        uint64_t turn;
+        uint64_t turn_start_ns; /* when the turn's first event was there; 0: none yet */
+        uint64_t turn_frames;   /* handled in this turn */
+        uint64_t last_id;
+};
+
+int hub_init(struct hub *h, const struct hub_params *p);
+void hub_done(struct hub *h); /* closes what is still open */
+
+void hub_set_limits(struct hub *h, const struct config_limits *limits);
+
+/* Reads the clock into now_ns. */
+uint64_t hub_tick(struct hub *h);
+
+/* Lets a peer in; @fd is consumed. 0; HUB_E_REFUSED: it was told why; -errno. */
+enum {
+        HUB_E_REFUSED = 1,
+};
+int hub_admit(struct hub *h, int fd);
+
+void hub_turn_begin(struct hub *h);
+void hub_turn_end(struct hub *h);
+bool hub_is_busy(const struct hub *h);
+
+/* No new connections. Each one finishes the frames that it had received, sends its replies and
+ * closes. */
+void hub_end(struct hub *h);
+bool hub_is_empty(const struct hub *h);
+
+void hub_for_each(struct hub *h, bool (*visit)(void *ctx, struct conn *c), void *ctx);
+
+/* Closes what is overdue by the hub's clock: what each connection's timer does, for all of them. */
+void hub_check_deadlines(struct hub *h);
+
+/* ---- for connections */
+
+struct account *hub_account(struct hub *h, uid_t uid);     /* NULL: no memory */
+void hub_account_settle(struct hub *h, struct account *a); /* frees it if nothing is left */
+
+/* Consumes descriptors whose close() may hang. */
+void hub_close_elsewhere(struct hub *h, struct account *a, const int *fds, size_t n_fds);
+/* Consumes a connected socket. */
+void hub_close_socket(struct hub *h, struct account *a, int fd, bool is_drained);
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Output queue, see outbuf.h
+ *
+ * Invariants: `queued` is the sum of the chunks' bytes; the last chunk may be empty (reserved,
+ * nothing committed yet), no other one is; nothing queued and nothing reserved means no chunk.
+ */
+
+#include "transport/outbuf.h"
+
+#include <assert.h>
+#include <errno.h>
+
+struct out_chunk {
+        struct out_chunk *next;
+        const uint8_t *data; /* own: the bytes behind this struct */
+        uint64_t start, end;
+        size_t n_alloc; /* of this struct with what is behind it; BLOCK_SIZE: of the pool */
+        size_t room;    /* of own memory; 0 for attached */
+        void (*release)(void *);
+        void *ctx;
+        uint8_t own[];
+};
+
+static void chunk_free(struct out_chunk *k, struct blocks *pool)
+{
+        if (k->release)
+                k->release(k->ctx);
+        if (k->n_alloc == BLOCK_SIZE)
+                blocks_put(pool, k);
+        else
+                blocks_release(pool, k, k->n_alloc);
+}
+
+static struct out_chunk *chunk_append(struct outbuf *out, struct blocks *pool, size_t room)
+{
+        size_t n;
+        struct out_chunk *k;
+
+        if (__builtin_add_overflow(sizeof(*k), room, &n))
+                return NULL;
+        if (room > 0 && n < BLOCK_SIZE)
+                n = BLOCK_SIZE;
+        k = n == BLOCK_SIZE ? blocks_get(pool) : blocks_alloc(pool, n);
+        if (!k)
+                return NULL;
+        *k = (struct out_chunk){.n_alloc = n, .room = room > 0 ? n - sizeof(*k) : 0};
+        k->data = k->own;
+        if (out->last)
+                out->last->next = k;
+        else
+                out->first = k;
+        out->last = k;
+        return k;
+}
+
+uint8_t *outbuf_reserve(struct outbuf *out, struct blocks *pool, size_t n)
+{
+        struct out_chunk *k = out->last;
+
+        if (n == 0)
+                n = 1;
+        if (!k || k->room < k->end || k->room - k->end < n)
+                k = chunk_append(out, pool, n);
+        return k ? k->own + k->end : NULL;
+}
+
+void outbuf_commit(struct outbuf *out, size_t n)
+{
+        struct out_chunk *k = out->last;
+
+        assert(k && k->room >= k->end && k->room - k->end >= n);
+        k->end += n;
+        out->queued += n;
+}
+
+int outbuf_attach(struct outbuf *out, struct blocks *pool, const uint8_t *data, uint64_t n,
+                  void (*release)(void *), void *ctx)
+{
+        struct out_chunk *k = n > 0 ? chunk_append(out, pool, 0) : NULL;
+
+        if (!k) {
+                if (release)
+                        release(ctx);
+                return n > 0 ? -ENOMEM : 0;
+        }
+        k->data = data;
+        k->end = n;
+        k->release = release;
+        k->ctx = ctx;
+        out->queued += n;
+        return 0;
+}
+
+size_t outbuf_peek(const struct outbuf *out, struct iovec *iov, size_t n_iov)
+{
+        size_t n = 0;
+
+        for (const struct out_chunk *k = out->first; k && n < n_iov; k = k->next) {
+                if (k->end == k->start) /* reserved only */
+                        continue;
+                iov[n].iov_base = (void *)(uintptr_t)(k->data + k->start);
+                iov[n].iov_len = (size_t)(k->end - k->start);
+                n++;
+        }
+        return n;
+}
+
+static void drop_first(struct outbuf *out, struct blocks *pool)
+{
+        struct out_chunk *k = out->first;
+
+        out->first = k->next;
+        if (!out->first)
+                out->last = NULL;
+        chunk_free(k, pool);
+}
+
+void outbuf_consume(struct outbuf *out, struct blocks *pool, uint64_t n)
+{
+        assert(n <= out->queued);
+        out->queued -= n;
+        while (out->first) {
+                struct out_chunk *k = out->first;
+                uint64_t m = k->end - k->start < n ? k->end - k->start : n;
+
+                k->start += m;
+                n -= m;
+                if (k->start < k->end)
+                        return;
+                drop_first(out, pool);
+        }
+}
+
+void outbuf_clear(struct outbuf *out, struct blocks *pool)
+{
+        while (out->first)
+                drop_first(out, pool);
+        out->queued = 0;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SOCKFILE_H
+#define SOCKFILE_H
+
+/*
+ * Socket file: the name under which a daemon is found, and the proof that it is the only one there
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct sockfile {
+        char *path, *lock_path;
+        int lock_fd;
+        dev_t dev; /* of the file that we made */
+        ino_t ino;
+};
+
+struct sockfile_access {
+        mode_t mode;
+        bool has_gid;
+        gid_t gid;
+};
+
+#define SOCKFILE_ERR_MAX 512
+
+/* Takes the name and listens there. 0, or a negative errno and a sentence in @err. */
+int sockfile_init(struct sockfile *s, const char *path, const struct sockfile_access *access,
+                  int *ret_fd, char *err, size_t n_err);
+
+/* Changes who may connect. 0, or a negative errno. */
+int sockfile_set_access(const struct sockfile *s, const struct sockfile_access *access);
+
+/* Removes the file, if it is still the one that we made. The name stays locked. */
+void sockfile_remove(struct sockfile *s);
+
+/* Removes the file and gives the name free. Fine on a zeroed one. */
+void sockfile_done(struct sockfile *s);
+
+#endif

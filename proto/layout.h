@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef LAYOUT_H
+#define LAYOUT_H
+
+/*
+ * The arena as bytes: what the daemon writes and mapped readers read
+ *
+ * One memory file per realm, addressed by offset, never by pointer, of a fixed virtual size (sparse). The
+ * layout is part of the contract between processes: any change of it is another ARENA_LAYOUT_VERSION.
+ *
+ *   header | cache directory | owners | span table | index (buckets) | spans
+ *
+ * A *handle* (u32) names a block: the span's number in the upper 18 bits, the chunk's number within the
+ * span in the lower 14. The span table gives a span's chunk size; so handle → offset needs one small hot
+ * table and no pointer. Handle 0 is "none" (span 0 is never used).
+ *
+ * An entry starts its chunk: 20 bytes of header, the optional extension, the key, the stored bytes.
+ */
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define ARENA_MAGIC          UINT64_C(0x616e657261636163) /* "cacarena" in memory */
+#define ARENA_LAYOUT_VERSION 1
+
+#define ARENA_SPAN_SHIFT   20
+#define ARENA_SPAN_SIZE    (UINT32_C(1) << ARENA_SPAN_SHIFT)
+#define ARENA_CHUNK_SHIFT  14
+#define ARENA_CHUNK_MASK   ((UINT32_C(1) << ARENA_CHUNK_SHIFT) - 1)
+#define ARENA_CHUNK_MIN    64 /* span size / 2^14: a chunk number always fits */
+#define ARENA_SPANS_MAX    (UINT32_C(1) << (32 - ARENA_CHUNK_SHIFT))
+#define ARENA_BUCKET_SLOTS 9
+#define ARENA_OWNERS_MAX   4096
+#define ARENA_NONE         0
+
+struct arena_header {
+        uint64_t magic;
+        uint32_t layout_version;
+        uint32_t feature_bits; /* of the layout; a reader that meets one it does not know leaves */
+        uint64_t size;
+        uint64_t instance;
+        uint64_t seed[2]; /* [0]: of the key hash; [1]: reserved */
+        uint64_t cache_dir_off;
+        uint64_t owners_off;
+        uint64_t span_table_off;
+        uint64_t index_off;
+        uint64_t spans_off;
+        uint32_t cache_dir_max; /* entries */
+        uint32_t n_spans;
+        uint64_t index_max_buckets;
+        _Atomic uint32_t retired; /* set before the arena is dropped: leave it */
+        uint32_t spare;
+        /* What changes while readers look, away from what does not. */
+        _Alignas(64) _Atomic uint64_t n_buckets; /* in use; linear hashing, see ARENA.md */
+        _Atomic int64_t clock_offset_ms;         /* of a test clock; 0 in the product */
+};
+
+/* Cache directory, indexed by cache id. A cleared cache has a new generation. */
+struct arena_cache {
+        _Atomic uint32_t generation; /* entries of other generations are not this cache's; 0: no such cache */
+        uint32_t flags;
+        uint64_t name_hash; /* a reader checks that the id still means the name it opened */
+};
+
+/* One cache line. `seq` is odd while the bucket is being written and never goes back. Tag and handle
+ * of a slot belong together; a handle of 0 is an empty slot. */
+struct arena_bucket {
+        _Atomic uint64_t seq;
+        _Atomic uint16_t tag[ARENA_BUCKET_SLOTS];
+        uint16_t spare;
+        _Atomic uint32_t handle[ARENA_BUCKET_SLOTS];
+};
+
+/*
+ * Entry header. 160 bits:
+ *   gen                32  generation of the cache that it was stored in
+ *   version            40  unique in the realm, grows with each store
+ *   deadline           40  boottime in ms; all ones: never
+ *   owner              16  index into the owners table: the writer's uid
+ *   size               22  of the stored bytes in this chunk
+ *   key length - 1      6
+ *   kind                4  ENTRY_* bits
+ */
+struct arena_entry {
+        uint32_t gen;
+        uint32_t version_lo;
+        uint32_t deadline_lo;
+        uint32_t hi; /* version_hi : 8, deadline_hi : 8, owner : 16 */
+        uint32_t sizes; /* size : 22, key length - 1 : 6, kind : 4 */
+};
+
+#define ENTRY_HEADER_SIZE 20
+#define ENTRY_EXT         1u /* an extension block follows the header */
+#define ENTRY_LARGE       2u /* the stored bytes are a struct arena_large */
+#define ENTRY_ENCODED     4u /* the extension says how */
+#define ENTRY_SIZE_MAX    ((UINT32_C(1) << 22) - 1)
+#define ENTRY_40BIT_MAX   ((UINT64_C(1) << 40) - 1)
+
+/* Extension: this word, then the chosen fields in the order of their bits, 4-byte aligned. */
+struct arena_ext {
+        uint16_t n_bytes; /* of the whole block, this word included */
+        uint16_t fields;  /* EXT_* bits; a reader skips what it does not know by n_bytes */
+};
+
+#define EXT_FLAGS    1u /* u32 */
+#define EXT_COST     2u /* u64, microseconds */
+#define EXT_ENCODING 4u /* u64 raw size, u32 encoding */
+
+/* The stored bytes of an entry whose value lies in a memory file of its own. */
+struct arena_large {
+        uint64_t size;
+        uint32_t id;
+        uint32_t spare;
+};
+
+static_assert(sizeof(struct arena_bucket) == 64, "a bucket is a cache line");
+static_assert(sizeof(struct arena_entry) == ENTRY_HEADER_SIZE, "entry header");
+static_assert(sizeof(struct arena_cache) == 16, "cache directory entry");
+static_assert(sizeof(struct arena_large) == 16, "large value reference");
+static_assert(sizeof(struct arena_ext) == 4, "extension word");
+static_assert(sizeof(struct arena_header) <= 4096, "header page");
+static_assert(_Alignof(struct arena_header) == 64, "header alignment");
+
+/* Linear hashing: the bucket of hash @h when @n are in use (n >= 1). */
+static inline uint64_t arena_bucket_of(uint64_t h, uint64_t n)
+{
+        unsigned level = 63 - (unsigned)__builtin_clzll(n);
+        uint64_t b = h & ((UINT64_C(2) << level) - 1);
+
+        return b < n ? b : b & ((UINT64_C(1) << level) - 1);
+}
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Ranges of names, keys and times
+ *
+ * Text is UTF-8 in its shortest form, without surrogates, up to U+10FFFF, and without control
+ * characters (C0, DEL, C1): names end up on terminals and in logs. It is not normalised: two names
+ * that look alike are two names.
+ */
+#include "proto/wire.h"
+
+#include <stdbool.h>
+
+enum text_fault { TEXT_OK, TEXT_NOT_UTF8, TEXT_CONTROL };
+
+/* Reads one character; its length, or 0: not UTF-8. */
+static size_t utf8_next(const uint8_t *s, size_t n, uint32_t *ret)
+{
+        if (s[0] < 0x80) {
+                *ret = s[0];
+                return 1;
+        }
+        size_t len;
+        uint32_t c, least;
+        if ((s[0] & 0xe0) == 0xc0) {
+                len = 2, c = s[0] & 0x1f, least = 0x80;
+        } else if ((s[0] & 0xf0) == 0xe0) {
+                len = 3, c = s[0] & 0x0f, least = 0x800;
+        } else if ((s[0] & 0xf8) == 0xf0) {
+                len = 4, c = s[0] & 0x07, least = 0x10000;
+        } else {
+                return 0;
+        }
+        if (len > n)
+                return 0;
+        for (size_t i = 1; i < len; i++) {
+                if ((s[i] & 0xc0) != 0x80)
+                        return 0;
+                c = c << 6 | (s[i] & 0x3f);
+        }
+        if (c < least || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
+                return 0;
+        *ret = c;
+        return len;
+}
+
+static enum text_fault text_check(const char *text, size_t n)
+{
+        const uint8_t *s = (const uint8_t *)text;
+        while (n > 0) {
+                uint32_t c;
+                size_t len = utf8_next(s, n, &c);
+                if (len == 0)
+                        return TEXT_NOT_UTF8;
+                if (c < 0x20 || (c >= 0x7f && c < 0xa0))
+                        return TEXT_CONTROL;
+                s += len;
+                n -= len;
+        }
+        return TEXT_OK;
+}
+
+const char *wire_cache_name_fault(const char *name, size_t n)
+{
+        if (n == 0)
+                return "the request names no cache: set cache to a name of 1 to 128 bytes, or "
+                       "cache_id to the id that OpenCache returned";
+        if (n > WIRE_CACHE_NAME_MAX)
+                return "the cache name is longer than 128 bytes: use a shorter name; what varies "
+                       "belongs into the key";
+        switch (text_check(name, n)) {
+        case TEXT_NOT_UTF8:
+                return "the cache name is not UTF-8: encode it as UTF-8";
+        case TEXT_CONTROL:
+                return "the cache name contains a control character: use printable characters only";
+        case TEXT_OK:
+                break;
+        }
+        return NULL;
+}
+
+const char *wire_client_name_fault(const char *name, size_t n)
+{
+        if (n > WIRE_CLIENT_MAX)
+                return "the client name is longer than 64 bytes: use the program's name";
+        switch (text_check(name, n)) {
+        case TEXT_NOT_UTF8:
+                return "the client name is not UTF-8: encode it as UTF-8";
+        case TEXT_CONTROL:
+                return "the client name contains a control character: use printable characters "
+                       "only";
+        case TEXT_OK:
+                break;
+        }
+        return NULL;
+}
+
+const char *wire_realm_name_fault(const char *name, size_t n)
+{
+        if (n > WIRE_REALM_MAX)
+                return "the realm name is longer than 128 bytes: name a realm of the configuration";
+        if (text_check(name, n) != TEXT_OK)
+                return "the realm name is not UTF-8 or contains a control character: name a realm "
+                       "of the configuration";
+        return NULL;
+}
+
+const char *wire_key_fault(size_t n)
+{
+        if (n == 0)
+                return "the key is empty: a key is 1 to 64 bytes";
+        if (n > WIRE_KEY_MAX)
+                return "the key is longer than 64 bytes: a key is 1 to 64 bytes; hash longer ones";
+        return NULL;
+}
+
+const char *wire_ttl_fault(uint64_t ttl_ms)
+{
+        if (ttl_ms == 0)
+                return "ttl_ms is 0: a TTL is 1 ms to 10 years; \"never\" is a field of its own, "
+                       "and Delete removes an entry at once";
+        if (ttl_ms > INT64_MAX)
+                return "ttl_ms is negative (or overflowed): a TTL is 1 ms to 10 years";
+        if (ttl_ms > WIRE_TTL_MS_MAX)
+                return "ttl_ms is longer than 10 years (315360000000 ms): a TTL is 1 ms to 10 "
+                       "years; set never_expires, or leave the policy's ttl out, for no limit";
+        return NULL;
+}

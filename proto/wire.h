@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WIRE_H
+#define WIRE_H
+
+/*
+ * The ranges that PROTOCOL.md gives for names, keys and times. Pure.
+ *
+ * Each check returns NULL, or a sentence that says what is wrong and what to do.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define WIRE_KEY_MAX        64
+#define WIRE_CACHE_NAME_MAX 128
+#define WIRE_CLIENT_MAX     64
+#define WIRE_REALM_MAX      128
+#define WIRE_TTL_MS_MAX     (UINT64_C(10) * 365 * 24 * 3600 * 1000) /* 10 years of 365 days */
+
+/* @n: what the peer sent, also where it has zero bytes inside. */
+const char *wire_cache_name_fault(const char *name, size_t n);
+const char *wire_client_name_fault(const char *name, size_t n);
+const char *wire_realm_name_fault(const char *name, size_t n);
+const char *wire_key_fault(size_t n);
+const char *wire_ttl_fault(uint64_t ttl_ms);
+
+#endif

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef FAKE_CONN_H
+#define FAKE_CONN_H
+
+/*
+ * What dispatch needs of transport and server, without sockets and without a loop: connections
+ * whose output is a growing buffer, a server whose clock stands still until a test moves it. For
+ * programs of one source file: the functions are defined here.
+ */
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+#include "dispatch/dispatch.h"
+#include "log.h"
+#include "proto/cached.pb-c.h"
+#include "proto/frame.h"
+#include "server.h"
+#include "transport/conn.h"
+
+struct conn {
+        struct server *server;
+        struct peer peer;
+        void *user;
+        uint8_t *out;
+        size_t n_out, n_cap, n_room; /* n_room: reserved and not committed */
+        uint64_t arrival_ns;
+        uint64_t queued_for_long; /* what conn_info() reports besides n_out */
+        unsigned kicks;
+        bool closed;
+};
+
+struct server {
+        struct dispatcher *dispatcher;
+        struct config *cfg;
+        struct log *log;
+        uint64_t now_ns;
+        bool stopping;
+        const char *reload_error; /* NULL: a reload succeeds */
+        unsigned reloads;
+};
+
+/* ---- server.h */
+
+struct dispatcher *server_dispatcher(const struct server *s)
+{
+        return s->dispatcher;
+}
+
+struct log *server_log(const struct server *s)
+{
+        return s->log;
+}
+
+uint64_t server_now_ns(const struct server *s)
+{
+        return s->now_ns;
+}
+
+uint64_t server_now_ms(const struct server *s)
+{
+        return s->now_ns / 1000000;
+}
+
+uint64_t server_instance(const struct server *s)
+{
+        return 4711;
+}
+
+bool server_stopping(const struct server *s)
+{
+        return s->stopping;
+}
+
+uint64_t server_tick(struct server *s)
+{
+        return s->now_ns += 100; /* each frame takes 100 ns */
+}
+
+void server_stats(const struct server *s, struct server_stats *ret)
+{
+        *ret = (struct server_stats){.connections = 3, .started_ns = 1};
+}
+
+int server_reload(struct server *s, char *err, size_t n_err)
+{
+        s->reloads++;
+        if (!s->reload_error)
+                return 0;
+        snprintf(err, n_err, "%s", s->reload_error);
+        return -EINVAL;
+}
+
+void log_peer(struct log *l, int priority, enum log_kind kind, uint64_t now_ns, const char *format,
+              ...)
+{
+        char line[2048];
+        va_list args;
+        va_start(args, format);
+        int n = vsnprintf(line, sizeof(line), format, args);
+        va_end(args);
+        assert(n > 0);
+}
+
+/* ---- conn.h */
+
+struct server *conn_server(struct conn *c)
+{
+        return c->server;
+}
+
+const struct peer *conn_peer(const struct conn *c)
+{
+        return &c->peer;
+}
+
+void *conn_user(const struct conn *c)
+{
+        return c->user;
+}
+
+void conn_set_user(struct conn *c, void *user)
+{
+        c->user = user;
+}
+
+uint64_t conn_arrival_ns(const struct conn *c)
+{
+        return c->arrival_ns;
+}
+
+uint8_t *conn_reserve(struct conn *c, size_t n)
+{
+        assert(n > 0);
+        /* A new block each time, so that a write beyond the room is seen by a sanitizer. */
+        uint8_t *out = malloc(c->n_out + n);
+        if (!out)
+                return NULL;
+        if (c->n_out > 0)
+                memcpy(out, c->out, c->n_out);
+        free(c->out);
+        c->out = out;
+        c->n_room = n;
+        return c->out + c->n_out;
+}
+
+void conn_commit(struct conn *c, size_t n)
+{
+        assert(n <= c->n_room);
+        c->n_out += n;
+        c->n_room = 0;
+}
+
+int conn_attach(struct conn *c, const uint8_t *data, uint64_t n, void (*release)(void *), void *ctx)
+{
+        uint8_t *to = conn_reserve(c, n);
+        if (to) {
+                memcpy(to, data, n);
+                conn_commit(c, n);
+        }
+        release(ctx);
+        return to ? 0 : -ENOMEM;
+}
+
+void conn_kick(struct conn *c)
+{
+        c->kicks++;
+}
+
+void conn_close(struct conn *c)
+{
+        c->closed = true;
+}
+
+void conn_info(const struct conn *c, struct conn_info *ret)
+{
+        *ret = (struct conn_info){
+                .id = 1,
+                .since_ns = 1,
+                .last_ns = c->arrival_ns,
+                .queued = c->n_out + c->queued_for_long,
+        };
+}
+
+/* ---- for tests */
+
+static inline struct conn *fake_conn_new(struct server *s, uid_t uid)
+{
+        struct conn *c = calloc(1, sizeof(*c));
+        assert(c);
+        c->server = s;
+        c->peer = (struct peer){.uid = uid, .gid = (gid_t)uid, .pid = 1234};
+        return c;
+}
+
+static inline struct conn *fake_conn_free(struct conn *c)
+{
+        dispatch_handler.on_close(c);
+        assert(!c->user);
+        free(c->out);
+        free(c);
+        return NULL;
+}
+
+/* Gives the frame to the handler as transport would: a body longer than @inline_max through a sink.
+ */
+static inline void fake_conn_frame(struct conn *c, const uint8_t *msg, size_t n_msg,
+                                   const uint8_t *body, uint64_t n_body, uint64_t inline_max)
+{
+        c->arrival_ns = c->server->now_ns;
+        if (n_body <= inline_max) {
+                dispatch_handler.on_frame(c, msg, n_msg, body, n_body, NULL);
+                return;
+        }
+        struct body_sink sink;
+        dispatch_handler.on_body(c, msg, n_msg, n_body, &sink);
+        if (!sink.dst)
+                return;
+        memcpy(sink.dst, body, n_body);
+        dispatch_handler.on_frame(c, msg, n_msg, sink.dst, n_body, sink.ctx);
+}
+
+/* The configuration that the text describes. */
+static inline struct config *fake_config(const char *text)
+{
+        char path[] = "/tmp/test-config-XXXXXX", err[CONFIG_ERR_MAX] = "";
+        int fd = mkstemp(path);
+        assert(fd >= 0);
+        FILE *f = fdopen(fd, "w");
+        assert(f);
+        fputs(text, f);
+        fclose(f);
+        struct config *cfg = NULL;
+        int r = config_load(path, &cfg, err, sizeof(err));
+        if (r < 0)
+                fprintf(stderr, "%s\n", err);
+        assert(r == 0);
+        remove(path);
+        return cfg;
+}
+
+#endif
