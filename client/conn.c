@@ -222,7 +222,7 @@ static int conn_recv(struct conn *c, uint8_t *to, size_t n, struct deadline d, b
 static int conn_fill(struct conn *c, size_t need, struct deadline d, bool *block, struct failure *f)
 {
         while (buffer_n(&c->in) < need) {
-                size_t n;
+                size_t n = 0;
                 int code;
 
                 if (!buffer_reserve(&c->in, RECV_SIZE))
@@ -322,7 +322,7 @@ int conn_recv_body(struct conn *c, struct cached_reply *r, uint64_t n_body, stru
                 conn_in_taken(c, have);
         }
         for (left = (size_t)n_body - have; left > 0;) {
-                size_t n;
+                size_t n = 0;
 
                 code = conn_recv(c, to + (n_body - left), left, d, &block, f, &n);
                 if (code != CACHED_OK)

@@ -249,7 +249,7 @@ static int pipeline_receive(cached_pipeline *p, struct deadline d, struct cached
 
 static int pipeline_receive_to_queue(cached_pipeline *p, struct deadline d)
 {
-        struct cached_reply *r;
+        struct cached_reply *r = NULL;
         int code = pipeline_receive(p, d, &r);
 
         if (code == CACHED_OK && r)

@@ -81,10 +81,10 @@ const char *const fields_fates[] = {
         NULL,
 };
 
-const char *fields_path(char path[FIELDS_PATH_SIZE], const char *prefix, const char *name)
+const char *fields_path(char buf[FIELDS_PATH_SIZE], const char *prefix, const char *name)
 {
-        snprintf(path, FIELDS_PATH_SIZE, "%s%s", prefix, name);
-        return path;
+        snprintf(buf, FIELDS_PATH_SIZE, "%s%s", prefix, name);
+        return buf;
 }
 
 const char *fields_item(char buf[FIELDS_PATH_SIZE], const char *list, size_t i)

@@ -14,15 +14,12 @@
 
 #include <string.h>
 
-static int hex_digit(char c)
+/* Of a character that is known to be one. */
+static unsigned hex_digit(char c)
 {
         if (c >= '0' && c <= '9')
-                return c - '0';
-        if (c >= 'a' && c <= 'f')
-                return c - 'a' + 10;
-        if (c >= 'A' && c <= 'F')
-                return c - 'A' + 10;
-        return -1;
+                return (unsigned)(c - '0');
+        return (unsigned)((c | 0x20) - 'a' + 10);
 }
 
 static const char *parse_hex(const char *digits, struct key *ret)

@@ -15,6 +15,8 @@
 #include <errno.h>
 #include <libsmartcols.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 struct libscols_table *output_table_new(const struct output_column *columns)
 {
@@ -39,6 +41,15 @@ struct libscols_table *output_table_new(const struct output_column *columns)
         /* No padding after the last column. */
         scols_table_enable_minout(t, 1);
         return t;
+}
+
+size_t output_width(void)
+{
+        struct winsize size;
+
+        if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
+                return SIZE_MAX;
+        return size.ws_col;
 }
 
 void output_table_free(struct libscols_table *t)

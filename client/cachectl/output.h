@@ -24,6 +24,9 @@ struct output_column {
 struct libscols_table *output_table_new(const struct output_column *columns);
 void output_table_free(struct libscols_table *t);
 
+/* Columns of the terminal that stdout is; SIZE_MAX where it is none. */
+size_t output_width(void);
+
 /* Copies the cells, as many as the table has columns. Returns 0 or -ENOMEM. */
 int output_table_add(struct libscols_table *t, const char *const *cells);
 

@@ -25,6 +25,9 @@
 #define FIRST_BUFFER   (64 * 1024)
 #define LZ4_MAX_EXPAND 255
 
+/* Names to try for a temporary file: taken ones are what killed processes of our id left. */
+#define MAX_NAMES 100
+
 void value_done(struct value *v)
 {
         free(v->bytes);
@@ -130,35 +133,38 @@ static int write_and_close(int fd, const void *bytes, size_t n)
         return r;
 }
 
-/* A new file beside @path, so that the rename stays on one file system. */
-static int open_beside(const char *path, char **ret_name)
+/* A new file beside @path, so that the rename stays on one file system. Returns its name; or NULL,
+ * with a negative errno in *ret_fd. */
+static char *open_beside(const char *path, int *ret_fd)
 {
         const char *slash = strrchr(path, '/');
         int n_dir = slash ? (int)(slash - path) + 1 : 0;
         char *name;
-        int fd = -EEXIST;
 
-        for (unsigned i = 0; fd == -EEXIST && i < 1000; i++) {
-                if (asprintf(&name, "%.*s.cachectl-%ld-%u.tmp", n_dir, path, (long)getpid(), i) < 0)
-                        return -ENOMEM;
+        *ret_fd = -EEXIST;
+        for (unsigned i = 0; *ret_fd == -EEXIST && i < MAX_NAMES; i++) {
+                if (asprintf(&name, "%.*s.cachectl-%ld-%u.tmp", n_dir, path, (long)getpid(), i) <
+                    0) {
+                        *ret_fd = -ENOMEM;
+                        return NULL;
+                }
                 /* Not mkstemp(): that would make it 0600 whatever the umask says. */
-                fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-                if (fd < 0) {
-                        fd = -errno;
-                        free(name);
-                } else
-                        *ret_name = name;
+                *ret_fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+                if (*ret_fd >= 0)
+                        return name;
+                *ret_fd = -errno;
+                free(name);
         }
-        return fd;
+        return NULL;
 }
 
 static int replace_file(const char *path, const void *bytes, size_t n)
 {
-        char *name = NULL;
+        char *name;
         int fd, r;
 
-        fd = open_beside(path, &name);
-        if (fd < 0)
+        name = open_beside(path, &fd);
+        if (!name)
                 return fd;
         r = write_and_close(fd, bytes, n);
         if (r == 0 && rename(name, path) < 0)

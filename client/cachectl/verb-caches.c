@@ -8,15 +8,25 @@
 #include "verb.h"
 
 static const struct output_column columns[] = {
+        {"CACHE", .cut = true},   {"ENTRIES", .right = true}, {"BYTES", .right = true},
+        {"HITS", .right = true},  {"MISSES", .right = true},  {"RATIO", .right = true},
+        {"SAVED", .right = true}, {"EVICTED", .right = true}, {NULL},
+};
+
+/* For where there is room: on a narrow terminal the name, which says which cache it is, needs it
+ * more. */
+#define WIDE 110
+
+static const struct output_column wide_columns[] = {
         {"CACHE", .cut = true},
         {"ENTRIES", .right = true},
         {"BYTES", .right = true},
         {"HITS", .right = true},
         {"MISSES", .right = true},
         {"RATIO", .right = true},
+        {"SAVED", .right = true},
         {"EVICTED", .right = true},
         {"EXPIRED", .right = true},
-        {"SAVED", .right = true},
         {"POLICY", .cut = true},
         {NULL},
 };
@@ -24,20 +34,23 @@ static const struct output_column columns[] = {
 /* "ttl 10m, 1000 entries, 64M, pinned"; "-" where nothing is limited. */
 static void format_policy(const cached_reply *r, const char *prefix, char *buf, size_t n_buf)
 {
-        static const char *const after[] = {"", " entries", ""};
+        static const struct {
+                const char *before, *after;
+        } words[] = {{"ttl ", ""}, {"", " entries"}, {"", ""}}; /* as the rows of fields_policy */
         char policy[FIELDS_PATH_SIZE], path[FIELDS_PATH_SIZE], text[FIELDS_TEXT_SIZE];
         size_t at = 0;
         uint64_t n;
 
         snprintf(buf, n_buf, "-");
         fields_path(policy, prefix, "policy.");
-        for (size_t i = 0; fields_policy[i].name; i++) {
+        for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
                 if (cached_reply_u64(r, fields_path(path, policy, fields_policy[i].name), &n) !=
                     CACHED_OK)
                         continue;
                 at += (size_t)snprintf(buf + at, n_buf - at, "%s%s%s%s", at ? ", " : "",
-                                       i == 0 ? "ttl " : "",
-                                       fields_format(r, policy, &fields_policy[i], text), after[i]);
+                                       words[i].before,
+                                       fields_format(r, policy, &fields_policy[i], text),
+                                       words[i].after);
         }
         if (fields_u64(r, prefix, "pinned"))
                 snprintf(buf + at, n_buf - at, "%spinned", at ? ", " : "");
@@ -66,9 +79,9 @@ static int add_line(struct libscols_table *t, const cached_reply *r, const char 
                 units_format_count(hits, n_hits),
                 units_format_count(misses, n_misses),
                 units_format_percent(ratio, n_hits, n_misses),
+                units_format_us(saved, fields_u64(r, prefix, "time_saved_us")),
                 units_format_count(evicted, sum_evicted(r, prefix)),
                 units_format_count(expired, fields_u64(r, prefix, "expirations")),
-                units_format_us(saved, fields_u64(r, prefix, "time_saved_us")),
                 policy,
         };
 
@@ -125,7 +138,7 @@ static int run(struct ctl *ctl, const struct args *a)
         root = json_object();
         array = json_array();
         if (!ctl->json)
-                t = output_table_new(columns);
+                t = output_table_new(output_width() < WIDE ? columns : wide_columns);
         if (json_object_set_new(root, "caches", array) < 0 || (!ctl->json && !t))
                 status = ctl_no_memory(ctl);
         else
@@ -145,7 +158,9 @@ const struct verb verb_caches = {
         .summary = "List the caches of the realm",
         .about = "BYTES is the memory that is charged, RATIO that of hits to look-ups, SAVED the "
                  "computing\n"
-                 "time that hits saved, as the writers gave it.",
+                 "time that hits saved, as the writers gave it. EXPIRED and POLICY are left out on "
+                 "a\n"
+                 "terminal of less than 110 columns.",
         .json = "caches: a list of objects of name, policy (ttl_ms, max_entries, max_bytes; null: "
                 "no\n"
                 "limit), pinned, entries, bytes_raw, bytes_held, hits, misses, stores, deletes,\n"

@@ -8,17 +8,43 @@
  * Everything here is plain C functions on opaque types; no macro or inline is needed, so that any
  * language's foreign function interface can use it.
  *
- * Results: every call that talks to the daemon returns a code: CACHED_OK (0), a status of the daemon
- * (1 to 63, the numbers of proto/status.def) or a failure of the client side (64 and more).
+ * Results: every call that talks to the daemon returns a code: CACHED_OK (0), a status of the
+ * daemon (1 to 63, the numbers of proto/status.def) or a failure of the client side (64 and more).
  * cached_strerror() gives the words for any of them. CACHED_NOT_FOUND is an answer, not a failure.
  *
- * Replies: calls take `cached_reply **ret`. NULL: not interested. Else *ret is set on *every* return,
- * also on failure (then it carries the error text), unless memory for it could not be had: then it is
- * NULL and the code is CACHED_ERR_NOMEM. The caller owns it and frees it with cached_reply_free(). A
- * reply refers to nothing but itself: it outlives the handle and may be read from any thread.
+ * Replies: calls take `cached_reply **ret`. NULL: not interested. Else *ret is set on *every*
+ * return, also on failure (then it carries the error text), unless memory for it could not be had:
+ * then it is NULL and the code is CACHED_ERR_NOMEM. The caller owns it and frees it with
+ * cached_reply_free(). A reply refers to nothing but itself: it outlives the handle and may be read
+ * from any thread.
  *
- * Threads: a handle may be used from many threads at once. Options, policies, replies and pipelines are
- * used by one thread at a time.
+ * Threads: a handle may be used from many threads at once; its calls take turns on one connection.
+ * Options, policies, replies and pipelines are used by one thread at a time.
+ *
+ * Fork: a handle works on in the child, also if other threads of the parent were using it: the
+ * child's first call makes a connection of its own and leaves the parent's alone. Replies and
+ * options are plain memory. A pipeline does not survive: in the child it may only be freed.
+ *
+ * Deadlines: a call that talks to the daemon returns within the handle's timeout, connecting
+ * included (cached_options_set_timeout_ms()). While it waits, signals are handled as usual and do
+ * not end it.
+ *
+ * Reconnecting: when the connection has broken, the call makes another one by itself. If the
+ * connection breaks under a call, it is repeated once where that cannot do harm: calls that change
+ * nothing, and any call that the daemon cannot have read in full. Otherwise the code is
+ * CACHED_ERR_DISCONNECTED.
+ *
+ * Arguments: memory that is passed in is borrowed for the call and never kept, unless said
+ * otherwise. Strings end in a zero byte. A cache's name is 1 to 128 bytes of UTF-8, a key 1 to 64
+ * bytes, any bytes; what is outside is answered with CACHED_INVALID. A key may be NULL only if its
+ * length is 0.
+ *
+ * Every call that takes `cached_reply **ret` may return, beside what its own comment names:
+ * CACHED_INVALID, CACHED_LIMIT, CACHED_DENIED, CACHED_UNSUPPORTED, CACHED_DEADLINE,
+ * CACHED_NO_MEMORY, CACHED_SHUTTING_DOWN, CACHED_PROTOCOL, CACHED_VERSION, CACHED_INTERNAL from the
+ * daemon, and CACHED_ERR_UNREACHABLE, _TIMEOUT, _DISCONNECTED, _NOMEM, _BAD_REPLY, _UNTRUSTED,
+ * _USAGE, _FORBIDDEN from this library: "the common codes" below. cached_reply_error() says what
+ * happened and what to do.
  *
  * The library never exits, prints, raises or handles signals, or changes global state.
  */
@@ -41,37 +67,39 @@ typedef struct cached_reply cached_reply;
 typedef struct cached_pipeline cached_pipeline;
 
 /* Codes. 0 to 63 are the daemon's statuses; 64 and more come from this library. */
-#define CACHED_OK 0
-#define CACHED_NOT_FOUND 1
-#define CACHED_EXISTS 2
+#define CACHED_OK               0
+#define CACHED_NOT_FOUND        1
+#define CACHED_EXISTS           2
 #define CACHED_VERSION_MISMATCH 3
-#define CACHED_INVALID 4
-#define CACHED_TOO_LARGE 5
-#define CACHED_NO_SPACE 6
-#define CACHED_LIMIT 7
-#define CACHED_DENIED 8
-#define CACHED_UNSUPPORTED 9
-#define CACHED_DEADLINE 10
-#define CACHED_NO_MEMORY 11
-#define CACHED_SHUTTING_DOWN 12
-#define CACHED_PROTOCOL 13
-#define CACHED_VERSION 14
-#define CACHED_CONFIG 15
-#define CACHED_INTERNAL 16
-#define CACHED_ERR_UNREACHABLE 64  /* no daemon answers on the socket */
-#define CACHED_ERR_TIMEOUT 65      /* the call's deadline passed; a change may or may not have happened */
+#define CACHED_INVALID          4
+#define CACHED_TOO_LARGE        5
+#define CACHED_NO_SPACE         6
+#define CACHED_LIMIT            7
+#define CACHED_DENIED           8
+#define CACHED_UNSUPPORTED      9
+#define CACHED_DEADLINE         10
+#define CACHED_NO_MEMORY        11
+#define CACHED_SHUTTING_DOWN    12
+#define CACHED_PROTOCOL         13
+#define CACHED_VERSION          14
+#define CACHED_CONFIG           15
+#define CACHED_INTERNAL         16
+#define CACHED_ERR_UNREACHABLE  64 /* no daemon answers on the socket */
+#define CACHED_ERR_TIMEOUT                                                                         \
+        65 /* the call's deadline passed; a change may or may not have happened */
 #define CACHED_ERR_DISCONNECTED 66 /* the connection broke before the reply; likewise */
-#define CACHED_ERR_NOMEM 67        /* out of memory in this process */
-#define CACHED_ERR_BAD_REPLY 68    /* the daemon's bytes make no sense; the connection was dropped */
-#define CACHED_ERR_UNTRUSTED 69    /* the socket's daemon runs as a uid that is not trusted */
-#define CACHED_ERR_USAGE 70        /* an argument is wrong; nothing was sent */
-#define CACHED_ERR_FORBIDDEN 71    /* the system's socket is there but may not be opened by this user */
+#define CACHED_ERR_NOMEM        67 /* out of memory in this process */
+#define CACHED_ERR_BAD_REPLY    68 /* the daemon's bytes make no sense; the connection was dropped */
+#define CACHED_ERR_UNTRUSTED    69 /* the socket's daemon runs as a uid that is not trusted */
+#define CACHED_ERR_USAGE        70 /* an argument is wrong; nothing was sent */
+#define CACHED_ERR_FORBIDDEN                                                                       \
+        71 /* the system's socket is there but may not be opened by this user */
 
 #define CACHED_NEVER UINT64_MAX /* a ttl that never ends */
 
 /* Modes of a set. */
-#define CACHED_SET_ANY 0
-#define CACHED_SET_ADD_ONLY 1
+#define CACHED_SET_ANY          0
+#define CACHED_SET_ADD_ONLY     1
 #define CACHED_SET_REPLACE_ONLY 2
 
 /* Encodings of a value. */
@@ -79,115 +107,755 @@ typedef struct cached_pipeline cached_pipeline;
 #define CACHED_ENCODING_LZ4 1
 
 /* Fields of a policy, for cached_set_policy(): bits of reset_fields. */
-#define CACHED_POLICY_TTL 1u
+#define CACHED_POLICY_TTL         1u
 #define CACHED_POLICY_MAX_ENTRIES 2u
-#define CACHED_POLICY_MAX_BYTES 4u
+#define CACHED_POLICY_MAX_BYTES   4u
 
 /* ---- handle */
 
+/*
+ * cached_version() - the version of this library, for people: "0.1.0"
+ *
+ * Return: static text. Any thread; fork-safe.
+ */
 const char *cached_version(void);
+
+/*
+ * cached_strerror() - what a code means, in a few words
+ * @code:  any number, also one that is no code
+ *
+ * Return: static text, never NULL. Any thread; fork-safe.
+ */
 const char *cached_strerror(int code);
 
+/*
+ * cached_options_new() - the options of a handle, all at their defaults
+ *
+ * Return: owned by the caller, freed with cached_options_free(); NULL: out of memory.
+ */
 cached_options *cached_options_new(void);
+
+/*
+ * cached_options_free() - frees options; handles that were made with them keep copies
+ * @o:  may be NULL
+ */
 void cached_options_free(cached_options *o);
+
+/*
+ * cached_options_set_socket() - the daemon's socket, and no other
+ * @o:     by one thread at a time
+ * @path:  copied; NULL or "": find it out. Then $CACHED_SOCKET is the only one, if it is set; else
+ * the first that answers of /run/cached/cached.sock, $XDG_RUNTIME_DIR/cached/cached.sock,
+ *         /run/user/UID/cached/cached.sock and /tmp/cached-UID/cached.sock. The environment is read
+ * by cached_new(), and not in a set-uid program.
+ *
+ * Return: CACHED_OK; CACHED_ERR_NOMEM or CACHED_ERR_USAGE (@o is NULL), and nothing changed.
+ */
 int cached_options_set_socket(cached_options *o, const char *path);
+
+/*
+ * cached_options_set_realm() - the realm to work in
+ * @o:      by one thread at a time
+ * @realm:  copied; NULL or "": the user's own. A name of the daemon's configuration, or "uid:N"
+ *
+ * Return: CACHED_OK; CACHED_ERR_NOMEM or CACHED_ERR_USAGE (@o is NULL), and nothing changed.
+ * Whether the realm may be entered turns out when connecting.
+ */
 int cached_options_set_realm(cached_options *o, const char *realm);
+
+/*
+ * cached_options_set_client_name() - what `cachectl clients` shows for this handle
+ * @o:     by one thread at a time
+ * @name:  copied; NULL or "": the program's name. UTF-8; cut after 64 bytes
+ *
+ * Return: CACHED_OK; CACHED_ERR_NOMEM or CACHED_ERR_USAGE (@o is NULL), and nothing changed.
+ */
 int cached_options_set_client_name(cached_options *o, const char *name);
+
+/*
+ * cached_options_set_timeout_ms() - how long a call may take, in milliseconds
+ * @o:   by one thread at a time
+ * @ms:  default 5000; 0: as long as it takes
+ *
+ * Waiting for another thread's turn on the handle does not count.
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
 int cached_options_set_timeout_ms(cached_options *o, uint32_t ms);
+
+/*
+ * cached_options_set_service_uid() - the uid that the daemon may run as
+ * @o:    by one thread at a time
+ * @uid:  trusted beside 0 and the caller's own effective uid, which always are. On the system's
+ * socket the owner of the directory /run/cached, which only root can make, is trusted too.
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
 int cached_options_set_service_uid(cached_options *o, uint32_t uid);
 
+/*
+ * cached_new() - a handle; connects to nothing yet
+ * @o:    copied; NULL: the defaults
+ * @ret:  owned by the caller, freed with cached_free(); untouched on failure
+ *
+ * Return: CACHED_OK; CACHED_ERR_NOMEM; CACHED_ERR_USAGE: @ret is NULL, or the socket's path is too
+ * long (107 bytes at most).
+ */
 int cached_new(const cached_options *o, cached **ret);
+
+/*
+ * cached_free() - frees a handle and closes its connection
+ * @c:  may be NULL; no other thread may be using it, and its pipelines are freed first. Also in a
+ * child after fork, where it leaves the parent's connection alone.
+ */
 void cached_free(cached *c);
+
+/*
+ * cached_connect() - makes the connection now, or looks whether it still stands
+ * @c:    any thread
+ * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ...
+ *
+ * Never needed: every call connects by itself.
+ *
+ * Return: CACHED_OK or one of the common codes.
+ */
 int cached_connect(cached *c, cached_reply **ret);
+
+/*
+ * cached_socket_path() - the socket that answered last; before that, the first that is tried
+ * @c:  any thread
+ *
+ * Return: owned by the handle, valid until cached_free(); NULL if @c is NULL.
+ */
 const char *cached_socket_path(const cached *c);
 
 /* ---- caches and policies */
 
+/*
+ * cached_policy_new() - a policy that sets nothing
+ *
+ * Return: owned by the caller, freed with cached_policy_free(); NULL: out of memory.
+ */
 cached_policy *cached_policy_new(void);
+
+/*
+ * cached_policy_free() - frees a policy
+ * @p:  may be NULL
+ */
 void cached_policy_free(cached_policy *p);
+
+/*
+ * cached_policy_set_ttl_ms() - how long entries live that are stored from then on
+ * @p:   by one thread at a time
+ * @ms:  milliseconds from the store, 1 to 10 years; CACHED_NEVER: no ttl, as if this was never
+ * called
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @p is NULL. The range is checked by the daemon.
+ */
 int cached_policy_set_ttl_ms(cached_policy *p, uint64_t ms);
+
+/*
+ * cached_policy_set_max_entries() - how many entries the cache keeps; applies at once
+ * @p:  by one thread at a time
+ * @n:  entries, at least 1
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @p is NULL. The range is checked by the daemon.
+ */
 int cached_policy_set_max_entries(cached_policy *p, uint64_t n);
+
+/*
+ * cached_policy_set_max_bytes() - how much memory the cache's entries are charged at most
+ * @p:  by one thread at a time
+ * @n:  bytes of charge (PROTOCOL.md says what an entry is charged); applies at once
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @p is NULL. The range is checked by the daemon.
+ */
 int cached_policy_set_max_bytes(cached_policy *p, uint64_t n);
 
+/*
+ * cached_open_cache() - makes sure that a cache exists, and learns its id for shorter requests
+ * @c:      any thread
+ * @cache:  created if it is unknown
+ * @p:      NULL: an existing policy stays. Else the cache's whole policy: what it does not set
+ * becomes unlimited. The newest open wins, unless the policy was pinned by cached_set_policy()
+ * @ret:    fields of CacheInfo: "policy.ttl_ms", "pinned", "created" ... with the effective policy
+ *
+ * Return: CACHED_OK or one of the common codes.
+ */
 int cached_open_cache(cached *c, const char *cache, const cached_policy *p, cached_reply **ret);
-int cached_set_policy(cached *c, const char *cache, const cached_policy *p, uint32_t reset_fields, int unpin,
-                      cached_reply **ret);
+
+/*
+ * cached_set_policy() - sets a cache's policy and pins it against later opens; for admins of the
+ * realm
+ * @c:             any thread
+ * @cache:         created if it is unknown
+ * @p:             what it sets is changed, the rest stays; NULL: nothing
+ * @reset_fields:  CACHED_POLICY_* bits: these become unlimited
+ * @unpin:         not 0: from now on opens change the policy again
+ * @ret:           fields of CacheInfo, with the effective policy
+ *
+ * Return: CACHED_OK or one of the common codes; CACHED_DENIED: not an admin.
+ */
+int cached_set_policy(cached *c, const char *cache, const cached_policy *p, uint32_t reset_fields,
+                      int unpin, cached_reply **ret);
 
 /* ---- entries */
 
+/*
+ * cached_set_options_new() - how to store: as the cache's policy says, over whatever is there
+ *
+ * Return: owned by the caller, freed with cached_set_options_free(); NULL: out of memory.
+ */
 cached_set_options *cached_set_options_new(void);
+
+/*
+ * cached_set_options_free() - frees set options
+ * @o:  may be NULL
+ */
 void cached_set_options_free(cached_set_options *o);
+
+/*
+ * cached_set_options_set_ttl_ms() - how long the entry lives, instead of what the policy says
+ * @o:   by one thread at a time
+ * @ms:  milliseconds from the store, 1 to 10 years, or CACHED_NEVER
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL. The range is checked by the daemon.
+ */
 int cached_set_options_set_ttl_ms(cached_set_options *o, uint64_t ms);
+
+/*
+ * cached_set_options_set_mode() - whether the key may, must or must not be stored already
+ * @o:     by one thread at a time
+ * @mode:  CACHED_SET_ANY (default), CACHED_SET_ADD_ONLY, CACHED_SET_REPLACE_ONLY
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL or there is no such mode, and nothing changed.
+ */
 int cached_set_options_set_mode(cached_set_options *o, int mode);
+
+/*
+ * cached_set_options_set_expected_version() - store only over exactly this version (compare and
+ * set)
+ * @o:        by one thread at a time
+ * @version:  what cached_reply_version() told
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
 int cached_set_options_set_expected_version(cached_set_options *o, uint64_t version);
+
+/*
+ * cached_set_options_set_flags() - 32 bits that are kept with the entry and mean what the writer
+ * wants
+ * @o:      by one thread at a time
+ * @flags:  default 0
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
 int cached_set_options_set_flags(cached_set_options *o, uint32_t flags);
+
+/*
+ * cached_set_options_set_encoding() - says how the value is encoded; encodes nothing
+ * @o:         by one thread at a time
+ * @encoding:  CACHED_ENCODING_RAW (default), CACHED_ENCODING_LZ4 (the value is one LZ4 block)
+ * @raw_size:  bytes after decoding; ignored with CACHED_ENCODING_RAW
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL or there is no such encoding, and nothing
+ * changed.
+ */
 int cached_set_options_set_encoding(cached_set_options *o, int encoding, uint64_t raw_size);
+
+/*
+ * cached_set_options_set_cost_us() - what computing the value took, for the statistics of time
+ * saved
+ * @o:   by one thread at a time
+ * @us:  microseconds; default 0: unknown
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
 int cached_set_options_set_cost_us(cached_set_options *o, uint64_t us);
 
+/*
+ * cached_get() - looks up one entry; counts as a use of it
+ * @c:      any thread
+ * @cache:  an unknown one is a miss
+ * @key:    @n_key bytes
+ * @ret:    on a hit: cached_reply_value(), cached_reply_version(), ...; valid until
+ * cached_reply_free(), whatever becomes of the entry
+ *
+ * The value is as it was stored: an encoded one is not decoded.
+ *
+ * Return: CACHED_OK: hit; CACHED_NOT_FOUND: miss; or one of the common codes.
+ */
 int cached_get(cached *c, const char *cache, const void *key, size_t n_key, cached_reply **ret);
+
+/*
+ * cached_peek() - as cached_get(), but counts neither as a use nor as a hit or miss
+ * @c:      any thread
+ * @cache:  an unknown one is a miss
+ * @key:    @n_key bytes
+ * @ret:    as of cached_get()
+ *
+ * Return: as cached_get().
+ */
 int cached_peek(cached *c, const char *cache, const void *key, size_t n_key, cached_reply **ret);
-int cached_get_many(cached *c, const char *cache, size_t n, const void *const *keys, const size_t *n_keys,
-                    cached_reply **ret);
-int cached_set(cached *c, const char *cache, const void *key, size_t n_key, const void *value, size_t n_value,
-               const cached_set_options *o, cached_reply **ret);
-int cached_set_many(cached *c, const char *cache, size_t n, const void *const *keys, const size_t *n_keys,
-                    const void *const *values, const size_t *n_values, const cached_set_options *o,
-                    cached_reply **ret);
-int cached_touch(cached *c, const char *cache, const void *key, size_t n_key, uint64_t ttl_ms, int keep_ttl,
-                 cached_reply **ret);
+
+/*
+ * cached_get_many() - looks up several entries of one cache in one request
+ * @c:       any thread
+ * @cache:   an unknown one is a miss for every key
+ * @n:       how many; the daemon's limit is HelloResult's max_keys_per_request
+ * @keys:    @n pointers; may be NULL if @n is 0
+ * @n_keys:  @n lengths in bytes; may be NULL if @n is 0
+ * @ret:     @n items, in order: cached_reply_item_code() is CACHED_OK, CACHED_NOT_FOUND, or
+ *           CACHED_TOO_LARGE for a value that did not fit into this reply (get it alone)
+ *
+ * Return: CACHED_OK: the items tell; CACHED_TOO_LARGE: the request is; or one of the common codes.
+ */
+int cached_get_many(cached *c, const char *cache, size_t n, const void *const *keys,
+                    const size_t *n_keys, cached_reply **ret);
+
+/*
+ * cached_set() - stores one entry
+ * @c:      any thread
+ * @cache:  created with an empty policy if it is unknown
+ * @key:    @n_key bytes
+ * @value:  @n_value bytes, sent from where they lie; may be NULL if @n_value is 0
+ * @o:      NULL: the defaults
+ * @ret:    cached_reply_version() is the new entry's
+ *
+ * Return: CACHED_OK; CACHED_EXISTS (add only), CACHED_NOT_FOUND (replace only, or an expected
+ * version where nothing is), CACHED_VERSION_MISMATCH; CACHED_TOO_LARGE, CACHED_NO_SPACE; or one of
+ * the common codes. After anything but CACHED_OK, _TIMEOUT, _DISCONNECTED, _NOMEM and _BAD_REPLY
+ * nothing changed; after these four it may have.
+ */
+int cached_set(cached *c, const char *cache, const void *key, size_t n_key, const void *value,
+               size_t n_value, const cached_set_options *o, cached_reply **ret);
+
+/*
+ * cached_set_many() - stores several entries of one cache in one request; not a transaction
+ * @c:         any thread
+ * @cache:     created with an empty policy if it is unknown
+ * @n:         how many; the daemon's limit is HelloResult's max_keys_per_request
+ * @keys:      @n pointers; may be NULL if @n is 0, as the other three
+ * @n_keys:    @n lengths in bytes
+ * @values:    @n pointers; each may be NULL if its length is 0
+ * @n_values:  @n lengths in bytes; together at most HelloResult's max_value_bytes
+ * @o:         for all of them; NULL: the defaults
+ * @ret:       @n items, in order: cached_reply_item_code() is what cached_set() would have returned
+ *
+ * Return: CACHED_OK: the items tell; CACHED_TOO_LARGE: the request is; or one of the common codes.
+ */
+int cached_set_many(cached *c, const char *cache, size_t n, const void *const *keys,
+                    const size_t *n_keys, const void *const *values, const size_t *n_values,
+                    const cached_set_options *o, cached_reply **ret);
+
+/*
+ * cached_touch() - uses an entry without reading it, and may give it a new time to live
+ * @c:         any thread
+ * @cache:     an unknown one is a miss
+ * @key:       @n_key bytes
+ * @ttl_ms:    milliseconds from now, 1 to 10 years, or CACHED_NEVER
+ * @keep_ttl:  not 0: @ttl_ms is ignored, the time to live stays
+ * @ret:       cached_reply_version(), cached_reply_ttl_ms(), ...; no value
+ *
+ * Return: CACHED_OK; CACHED_NOT_FOUND: no such entry; or one of the common codes.
+ */
+int cached_touch(cached *c, const char *cache, const void *key, size_t n_key, uint64_t ttl_ms,
+                 int keep_ttl, cached_reply **ret);
+
+/*
+ * cached_delete() - removes one entry
+ * @c:      any thread
+ * @cache:  an unknown one is a miss
+ * @key:    @n_key bytes
+ * @ret:    says nothing beyond the code
+ *
+ * Return: CACHED_OK; CACHED_NOT_FOUND: no such entry; or one of the common codes.
+ */
 int cached_delete(cached *c, const char *cache, const void *key, size_t n_key, cached_reply **ret);
+
+/*
+ * cached_clear() - removes all entries of a cache; the cache and its policy stay
+ * @c:      any thread
+ * @cache:  its name
+ * @ret:    field of ClearResult: "entries", how many there were
+ *
+ * Return: CACHED_OK; CACHED_NOT_FOUND: no such cache; or one of the common codes.
+ */
 int cached_clear(cached *c, const char *cache, cached_reply **ret);
+
+/*
+ * cached_clear_all() - removes all entries of all caches of the realm; for its admins
+ * @c:    any thread
+ * @ret:  fields of ClearResult: "entries", "caches"
+ *
+ * Return: CACHED_OK or one of the common codes; CACHED_DENIED: not an admin.
+ */
 int cached_clear_all(cached *c, cached_reply **ret);
 
 /* ---- inspection */
 
+/*
+ * cached_ping() - asks whether the daemon is there
+ * @c:    any thread
+ * @ret:  fields of PingResult: "uptime_ms", "instance"
+ *
+ * Return: CACHED_OK or one of the common codes.
+ */
 int cached_ping(cached *c, cached_reply **ret);
+
+/*
+ * cached_list_caches() - one page of the realm's caches with their statistics
+ * @c:          any thread
+ * @page_size:  caches; 0: as many as the daemon allows
+ * @cursor:     0: from the start; else "next" of the page before, which is 0 on the last one
+ * @ret:        fields of ListCachesResult: "caches[0].name", "caches[0].hits" ... "next"
+ *
+ * Return: CACHED_OK or one of the common codes.
+ */
 int cached_list_caches(cached *c, uint32_t page_size, uint64_t cursor, cached_reply **ret);
-int cached_list_entries(cached *c, const char *cache, uint32_t page_size, uint64_t cursor, cached_reply **ret);
+
+/*
+ * cached_list_entries() - one page of a cache's entries, without their values
+ * @c:          any thread
+ * @cache:      its name
+ * @page_size:  entries; 0: as many as the daemon allows
+ * @cursor:     0: from the start; else "next" of the page before, which is 0 on the last one
+ * @ret:        fields of ListEntriesResult: "entries[0].key", "entries[0].entry.size" ... "next". A
+ * page may be short or empty though others follow
+ *
+ * Return: CACHED_OK; CACHED_NOT_FOUND: no such cache; or one of the common codes.
+ */
+int cached_list_entries(cached *c, const char *cache, uint32_t page_size, uint64_t cursor,
+                        cached_reply **ret);
+
+/*
+ * cached_explain() - why a key is a hit or a miss
+ * @c:      any thread
+ * @cache:  its name, also an unknown one
+ * @key:    @n_key bytes
+ * @ret:    fields of ExplainResult: "fate" (as text: FATE_EXPIRED ...), "age_ms", "text"
+ *
+ * Return: CACHED_OK or one of the common codes.
+ */
 int cached_explain(cached *c, const char *cache, const void *key, size_t n_key, cached_reply **ret);
+
+/*
+ * cached_stats() - statistics of a cache, the realm and the daemon
+ * @c:      any thread
+ * @cache:  NULL: no cache in particular
+ * @ret:    fields of StatsResult: "cache.hits", "total.entries", "realm.bytes_charged",
+ *          "daemon.uptime_ms" ...
+ *
+ * Return: CACHED_OK; CACHED_NOT_FOUND: no such cache; or one of the common codes.
+ */
 int cached_stats(cached *c, const char *cache, cached_reply **ret);
+
+/*
+ * cached_list_clients() - who is connected to the realm; for root and the daemon's own uid: to all
+ * @c:    any thread
+ * @ret:  fields of ListClientsResult: "clients[0].pid", "clients[0].name" ...
+ *
+ * Return: CACHED_OK or one of the common codes.
+ */
 int cached_list_clients(cached *c, cached_reply **ret);
+
+/*
+ * cached_get_config() - every setting of the daemon and where it comes from
+ * @c:    any thread
+ * @ret:  fields of ConfigResult: "settings[0].name", "settings[0].value", "files[0]" ...
+ *
+ * Return: CACHED_OK or one of the common codes.
+ */
 int cached_get_config(cached *c, cached_reply **ret);
+
+/*
+ * cached_reload_config() - lets the daemon read its configuration again; for root and the daemon's
+ * own uid
+ * @c:    any thread
+ * @ret:  as of cached_get_config()
+ *
+ * Return: CACHED_OK; CACHED_CONFIG: a file is wrong (the error says which line), the old
+ * configuration stays; CACHED_DENIED; or one of the common codes.
+ */
 int cached_reload_config(cached *c, cached_reply **ret);
 
-/* ---- replies */
+/* ---- replies: read by any one thread at a time, also after their handle is gone; plain memory
+ * over fork */
 
+/*
+ * cached_reply_free() - frees a reply and all that was read from it
+ * @r:  may be NULL
+ */
 void cached_reply_free(cached_reply *r);
+
+/*
+ * cached_reply_code() - the code that the call returned
+ * @r:  NULL: there was no memory for it
+ *
+ * Return: a code; CACHED_ERR_NOMEM if @r is NULL.
+ */
 int cached_reply_code(const cached_reply *r);
+
+/*
+ * cached_reply_error() - one sentence for people: what is wrong and what to do
+ * @r:  may be NULL
+ *
+ * Return: never NULL, valid until cached_reply_free(); "" after CACHED_OK, and mostly after
+ * CACHED_NOT_FOUND.
+ */
 const char *cached_reply_error(const cached_reply *r);
+
+/*
+ * cached_reply_value() - the value that a get found
+ * @r:         may be NULL
+ * @ret_size:  bytes; untouched if there is no value; may be NULL
+ *
+ * Return: owned by the reply, valid until cached_reply_free(); not NULL for an empty value. NULL:
+ * not a get, or no hit.
+ */
 const void *cached_reply_value(const cached_reply *r, size_t *ret_size);
+
+/*
+ * cached_reply_version() - the version of the entry that was found, stored or touched
+ * @r:  may be NULL
+ *
+ * Return: a number that grows with each store of the realm; 0: the reply has no entry.
+ */
 uint64_t cached_reply_version(const cached_reply *r);
+
+/*
+ * cached_reply_ttl_ms() - how long the entry still lives
+ * @r:  may be NULL
+ *
+ * Return: milliseconds from when the daemon answered; CACHED_NEVER; 0: the reply has no entry.
+ */
 uint64_t cached_reply_ttl_ms(const cached_reply *r);
+
+/*
+ * cached_reply_flags() - the flags that the entry was stored with
+ * @r:  may be NULL
+ *
+ * Return: 0 also if the reply has no entry.
+ */
 uint32_t cached_reply_flags(const cached_reply *r);
+
+/*
+ * cached_reply_encoding() - how the value is encoded
+ * @r:  may be NULL
+ *
+ * Return: CACHED_ENCODING_RAW (also if the reply has no entry), CACHED_ENCODING_LZ4, or one that
+ * this library does not know yet.
+ */
 int cached_reply_encoding(const cached_reply *r);
+
+/*
+ * cached_reply_raw_size() - the size of the value after decoding, as its writer said
+ * @r:  may be NULL
+ *
+ * Return: bytes; the stored size if it is not encoded; 0: the reply has no entry. Not to be trusted
+ * with memory: a writer may have lied.
+ */
 uint64_t cached_reply_raw_size(const cached_reply *r);
+
+/*
+ * cached_reply_cost_us() - what computing the value took, as its writer said
+ * @r:  may be NULL
+ *
+ * Return: microseconds; 0: unknown, or the reply has no entry.
+ */
 uint64_t cached_reply_cost_us(const cached_reply *r);
+
+/*
+ * cached_reply_uid() - who stored the entry
+ * @r:  may be NULL
+ *
+ * Return: a uid; UINT32_MAX: the reply has no entry.
+ */
 uint32_t cached_reply_uid(const cached_reply *r);
 
+/*
+ * cached_reply_n_items() - how many items a get_many or set_many was answered with
+ * @r:  may be NULL
+ *
+ * Return: as many as keys were sent; 0: another reply, or a failure.
+ */
 size_t cached_reply_n_items(const cached_reply *r);
+
+/*
+ * cached_reply_item_code() - the code of one item
+ * @r:  may be NULL
+ * @i:  from 0
+ *
+ * Return: a status of the daemon, CACHED_OK or another; CACHED_ERR_USAGE: there is no item @i.
+ */
 int cached_reply_item_code(const cached_reply *r, size_t i);
+
+/*
+ * cached_reply_item_value() - the value of one item of a get_many
+ * @r:         may be NULL
+ * @i:         from 0
+ * @ret_size:  bytes; untouched if there is no value; may be NULL
+ *
+ * Its other fields: cached_reply_u64() with "items[I].entry.version" and so on.
+ *
+ * Return: owned by the reply, valid until cached_reply_free(); not NULL for an empty value. NULL:
+ * no such item, or no hit.
+ */
 const void *cached_reply_item_value(const cached_reply *r, size_t i, size_t *ret_size);
 
 /*
- * Any field of the reply's result by its path in proto/cached.proto, for example "daemon.uptime_ms",
- * "caches[3].name", "entries[0].entry.version". CACHED_NOT_FOUND: absent, out of range or unset (a
- * oneof member that is not chosen); CACHED_ERR_USAGE: no such path or another type.
+ * Any field of the reply's result by its path in proto/cached.proto, for example
+ * "daemon.uptime_ms", "caches[3].name", "entries[0].entry.version". CACHED_NOT_FOUND: absent, out
+ * of range or unset (a oneof member that is not chosen, a message that is not there), or the reply
+ * has no result at all; CACHED_ERR_USAGE: no such path or another type. A plain field that is not
+ * on the wire is 0 or "".
+ */
+
+/*
+ * cached_reply_u64() - a number, an enum or a bool
+ * @r:     may be NULL
+ * @path:  any string
+ * @ret:   untouched on failure
+ *
+ * Return: CACHED_OK, CACHED_NOT_FOUND, CACHED_ERR_USAGE; see above.
  */
 int cached_reply_u64(const cached_reply *r, const char *path, uint64_t *ret);
+
+/*
+ * cached_reply_text() - a string, or the name of an enum's value
+ * @r:     may be NULL
+ * @path:  any string
+ * @ret:   UTF-8 as far as its writer kept to it; valid until cached_reply_free(); untouched on
+ * failure
+ *
+ * Return: CACHED_OK, CACHED_NOT_FOUND (also an enum's value without a name), CACHED_ERR_USAGE; see
+ * above.
+ */
 int cached_reply_text(const cached_reply *r, const char *path, const char **ret);
+
+/*
+ * cached_reply_bytes() - a field of bytes
+ * @r:         may be NULL
+ * @path:      any string
+ * @ret:       never NULL on success, valid until cached_reply_free(); untouched on failure
+ * @ret_size:  bytes; untouched on failure
+ *
+ * Return: CACHED_OK, CACHED_NOT_FOUND, CACHED_ERR_USAGE; see above.
+ */
 int cached_reply_bytes(const cached_reply *r, const char *path, const void **ret, size_t *ret_size);
+
+/*
+ * cached_reply_count() - how many elements a repeated field has
+ * @r:     may be NULL
+ * @path:  any string; without an index at its end
+ *
+ * Return: the number; for a field that is not repeated 1 if it is there; 0: none, or no such path.
+ */
 size_t cached_reply_count(const cached_reply *r, const char *path);
 
 /* ---- pipelines: many requests in flight, from one thread */
 
+/*
+ * cached_pipeline_new() - a pipeline with a connection of its own, which the first request makes
+ * @c:  its options are used; it must outlive the pipeline
+ *
+ * Each request that a pipeline accepts comes out of cached_pipeline_next() exactly once. A pipeline
+ * is used by one thread at a time, independent of the handle; several pipelines of a handle do not
+ * disturb each other. It repeats nothing by itself, and does not survive a fork.
+ *
+ * Caches that the handle has opened with cached_open_cache() travel as numbers: shorter and faster.
+ *
+ * Return: owned by the caller, freed with cached_pipeline_free(); NULL: out of memory, or @c is
+ * NULL.
+ */
 cached_pipeline *cached_pipeline_new(cached *c);
+
+/*
+ * cached_pipeline_free() - closes the connection and frees what was not collected
+ * @p:  may be NULL. What was not answered yet may or may not happen; what was not sent does not
+ */
 void cached_pipeline_free(cached_pipeline *p);
-int cached_pipeline_get(cached_pipeline *p, const char *cache, const void *key, size_t n_key, uint64_t tag);
-int cached_pipeline_set(cached_pipeline *p, const char *cache, const void *key, size_t n_key, const void *value,
-                        size_t n_value, const cached_set_options *o, uint64_t tag);
-int cached_pipeline_delete(cached_pipeline *p, const char *cache, const void *key, size_t n_key, uint64_t tag);
+
+/*
+ * cached_pipeline_get() - asks for an entry
+ * @p:      by one thread at a time
+ * @cache:  borrowed for the call
+ * @key:    @n_key bytes, borrowed for the call
+ * @tag:    comes back with the reply; any number
+ *
+ * It is sent when enough has gathered, or when the pipeline waits. Where as many are in flight as
+ * the daemon takes, replies are awaited and kept for cached_pipeline_next(); whoever never calls
+ * that gathers them.
+ *
+ * Return: CACHED_OK: accepted. Else it was not, and its tag does not come back: CACHED_ERR_USAGE,
+ * CACHED_ERR_NOMEM; CACHED_TOO_LARGE; CACHED_LIMIT: 65536 losses are not collected yet; or, while
+ * connecting or waiting, one of the common codes.
+ */
+int cached_pipeline_get(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
+                        uint64_t tag);
+
+/*
+ * cached_pipeline_set() - stores an entry
+ * @p:      by one thread at a time
+ * @cache:  borrowed for the call, as all pointers
+ * @key:    @n_key bytes
+ * @value:  @n_value bytes; a small one is copied, a large one sent before the call returns
+ * @o:      NULL: the defaults
+ * @tag:    comes back with the reply; any number
+ *
+ * Return: as cached_pipeline_get().
+ */
+int cached_pipeline_set(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
+                        const void *value, size_t n_value, const cached_set_options *o,
+                        uint64_t tag);
+
+/*
+ * cached_pipeline_delete() - removes an entry
+ * @p:      by one thread at a time
+ * @cache:  borrowed for the call
+ * @key:    @n_key bytes, borrowed for the call
+ * @tag:    comes back with the reply; any number
+ *
+ * Return: as cached_pipeline_get().
+ */
+int cached_pipeline_delete(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
+                           uint64_t tag);
+
+/*
+ * cached_pipeline_flush() - sends what has gathered
+ * @p:  by one thread at a time
+ *
+ * Only needed to have requests on their way while doing something else: cached_pipeline_next() does
+ * it when it would have to wait.
+ *
+ * Return: CACHED_OK; or why the connection broke, which each request will tell again as it is
+ * collected; CACHED_ERR_USAGE: @p is NULL.
+ */
 int cached_pipeline_flush(cached_pipeline *p);
+
+/*
+ * cached_pipeline_in_flight() - requests that were accepted and not collected yet
+ * @p:  by one thread at a time; may be NULL
+ *
+ * Return: how often cached_pipeline_next() can be called until nothing is left.
+ */
 size_t cached_pipeline_in_flight(const cached_pipeline *p);
+
+/*
+ * cached_pipeline_next() - collects one request: whichever reply comes next
+ * @p:        by one thread at a time
+ * @ret_tag:  whose it is; may be NULL
+ * @ret:      its reply, owned by the caller; NULL: not interested
+ *
+ * When the connection breaks or nothing comes within the handle's timeout, every request in flight
+ * is lost, and comes out of this call one by one with that code. Requests that follow make a new
+ * connection.
+ *
+ * Return: the request's code: what cached_get(), cached_set() or cached_delete() would have
+ * returned, CACHED_ERR_NOMEM if there was no memory for its reply. CACHED_ERR_USAGE: nothing is in
+ * flight; then
+ * @ret_tag is untouched, and *ret is a reply that says so.
+ */
 int cached_pipeline_next(cached_pipeline *p, uint64_t *ret_tag, cached_reply **ret);
 
 #ifdef __GNUC__

@@ -5,6 +5,7 @@
 #include "config.h"
 #include "dispatch/decode.h"
 #include "dispatch/reply.h"
+#include "realm/realm.h"
 
 static enum status decode(struct request *r, uint64_t n_body, struct cache_ref *ref,
                           struct store_put *put)
@@ -12,6 +13,27 @@ static enum status decode(struct request *r, uint64_t n_body, struct cache_ref *
         const Cached__V1__Set *msg = r->msg->set;
         enum status status = decode_cache(r, msg->cache_id, msg->cache, ref);
         return status == STATUS_OK ? decode_set(r, msg, n_body, put) : status;
+}
+
+/* Room first, memory then: the budget holds while the value arrives, too. */
+static enum status accept_large(struct request *r, uint64_t n_body, const struct store_put *put,
+                                struct upload **ret)
+{
+        uint64_t charge = store_charge(put->n_key, n_body, put->flags, put->cost_us,
+                                       put->encoding != 0, true);
+        enum status status = data_reserve(&r->who, charge, &r->verdict);
+        if (status != STATUS_OK)
+                return status;
+        struct upload *u = NULL;
+        status = upload_begin(r, n_body, true, &u);
+        if (status != STATUS_OK) {
+                store_unreserve(r->client->realm->store, (uint32_t)r->who.uid, charge);
+                return status;
+        }
+        u->reserved_in = r->client->realm->store;
+        u->reserved = charge;
+        *ret = u;
+        return STATUS_OK;
 }
 
 enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **ret)
@@ -23,7 +45,9 @@ enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **re
                 status = data_check_set(&r->who, &ref, &put, &r->verdict);
         if (status != STATUS_OK)
                 return status;
-        return upload_begin(r, n_body, n_body >= r->d->cfg->large_threshold, ret);
+        if (n_body < r->d->cfg->large_threshold)
+                return upload_begin(r, n_body, false, ret);
+        return accept_large(r, n_body, &put, ret);
 }
 
 enum status op_set(struct request *r)
@@ -42,6 +66,7 @@ enum status op_set(struct request *r)
                 if (k < 0)
                         return verdict_errno(&r->verdict, k, "sealing the value");
                 put.large = r->upload->large;
+                upload_unreserve(r->upload);
         }
         struct store_entry entry;
         status = data_set(&r->who, &ref, &put, &entry, &r->verdict);

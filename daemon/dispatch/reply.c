@@ -124,10 +124,8 @@ void reply_entry(Cached__V1__EntryInfo *info, const struct store_entry *e, uint6
         info->version = e->version;
         info->size = e->n_value;
         info->flags = e->flags;
-        if (e->encoding != 0) { /* else it is `size`, which says it already */
-                info->encoding = (Cached__V1__Encoding)e->encoding;
-                info->raw_size = e->raw_size;
-        }
+        info->encoding = (Cached__V1__Encoding)e->encoding;
+        info->raw_size = e->encoding != 0 ? e->raw_size : e->n_value;
         info->cost_us = e->cost_us;
         info->uid = e->uid;
         if (e->deadline != STORE_NEVER) {

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 struct large;
+struct store;
 
 struct upload_account {
         uid_t uid;
@@ -29,6 +30,8 @@ struct upload {
         uint64_t n;
         struct large *large;
         uint8_t *heap;
+        struct store *reserved_in; /* where room for it is taken; NULL: nowhere */
+        uint64_t reserved;         /* charge */
 };
 
 enum {
@@ -39,6 +42,8 @@ enum {
 /* Room for @n bytes. 0, UPLOAD_E_LIMIT, -ENOMEM, -ENOSPC, -EMFILE. */
 int upload_new(struct upload_accounts *accounts, uid_t uid, uint64_t n, uint64_t max, bool as_large,
                struct upload **ret);
+/* Gives the room back that was reserved for it, before it is stored or dropped. */
+void upload_unreserve(struct upload *u);
 struct upload *upload_free(struct upload *u); /* NULL is fine; returns NULL */
 uint8_t *upload_dst(struct upload *u);
 

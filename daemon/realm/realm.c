@@ -53,27 +53,15 @@ static struct realm *realm_free(struct realm *r)
         return NULL;
 }
 
-static void realm_unlink(struct realm *r)
-{
-        struct realms *rs = r->realms;
-        if (rs->turn == r)
-                rs->turn = r->next;
-        if (r->prev)
-                r->prev->next = r->next;
-        else
-                rs->first = r->next;
-        if (r->next)
-                r->next->prev = r->prev;
-        rs->n--;
-}
-
 void realms_done(struct realms *rs)
 {
-        while (rs->first) {
-                struct realm *r = rs->first;
-                realm_unlink(r);
+        struct realm *next;
+        for (struct realm *r = rs->first; r; r = next) {
+                next = r->next;
                 realm_free(r);
         }
+        rs->first = rs->turn = NULL;
+        rs->n = 0;
 }
 
 void realms_reconfigure(struct realms *rs, const struct config *cfg)
@@ -130,8 +118,6 @@ static int realm_new(struct realms *rs, const char *name, struct realm **ret)
         charge_join(&r->charge, &rs->pool, r->store);
 
         r->next = rs->first;
-        if (rs->first)
-                rs->first->prev = r;
         rs->first = r;
         rs->n++;
         *ret = r;
@@ -193,6 +179,22 @@ static uint64_t realm_next_deadline(const struct realm *r)
         return next;
 }
 
+static void free_unused(struct realms *rs, uint64_t now_ms)
+{
+        for (struct realm **at = &rs->first; *at;) {
+                struct realm *r = *at;
+                if (!is_unused(r) || now_ms - r->idle_since_ms < REALM_IDLE_MS) {
+                        at = &r->next;
+                        continue;
+                }
+                *at = r->next;
+                if (rs->turn == r)
+                        rs->turn = r->next;
+                rs->n--;
+                realm_free(r);
+        }
+}
+
 bool realms_maintain(struct realms *rs, uint64_t now_ms, unsigned steps)
 {
         /* One turn over all realms; each gets an equal slice, and who was not reached is next. */
@@ -208,15 +210,11 @@ bool realms_maintain(struct realms *rs, uint64_t now_ms, unsigned steps)
                         if (store_maintain(r->store, now_ms, slice))
                                 more = true;
                         realm_settle(r);
-                        if (is_unused(r) && now_ms - r->idle_since_ms >= REALM_IDLE_MS) {
-                                realm_unlink(r);
-                                realm_free(r);
-                                next = rs->first ? next : NULL;
-                        }
                 }
                 r = next;
         }
         rs->turn = r;
+        free_unused(rs, now_ms);
         return more || realms_next_deadline(rs) <= now_ms;
 }
 

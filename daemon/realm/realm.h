@@ -26,7 +26,7 @@ struct realm {
         size_t n_clients;
         uint64_t idle_since_ms; /* when the last client left */
         bool keeps_policy;      /* has pinned policies; valid without clients */
-        struct realm *prev, *next;
+        struct realm *next;
         char name[];
 };
 

@@ -158,9 +158,10 @@ static enum status check_uncreated(const struct caller *who, const struct store_
                 return STATUS_NOT_FOUND;
         struct store_stats stats;
         store_stats(who->realm->store, &stats);
+        bool shared = stats.uid_share < stats.budget; /* else the share is no bound of its own */
         struct store_refusal refusal = {
-                .cause = stats.budget < stats.uid_share ? CAUSE_REALM_BUDGET : CAUSE_UID_SHARE,
-                .limit = stats.budget < stats.uid_share ? stats.budget : stats.uid_share,
+                .cause = shared ? CAUSE_UID_SHARE : CAUSE_REALM_BUDGET,
+                .limit = shared ? stats.uid_share : stats.budget,
                 .need = store_charge(put->n_key, put->n_value, put->flags, put->cost_us,
                                      put->encoding != 0, put->n_value >= who->cfg->large_threshold),
         };
@@ -182,6 +183,14 @@ enum status data_check_set(const struct caller *who, const struct cache_ref *ref
         struct store_refusal refusal = {0};
         int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, &refusal);
         return put_verdict(who, put, r, &refusal, v);
+}
+
+enum status data_reserve(const struct caller *who, uint64_t charge, struct verdict *v)
+{
+        static const struct store_put none = {0};
+        struct store_refusal refusal = {0};
+        int r = store_reserve(who->realm->store, (uint32_t)who->uid, charge, who->now_ms, &refusal);
+        return put_verdict(who, &none, r, &refusal, v);
 }
 
 /* Copies the value into a memory file of its own. */

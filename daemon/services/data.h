@@ -60,6 +60,9 @@ enum status data_set(const struct caller *who, const struct cache_ref *ref, stru
 enum status data_check_set(const struct caller *who, const struct cache_ref *ref,
                            const struct store_put *put, struct verdict *v);
 
+/* Makes room for a value of @charge that is still arriving: see store_reserve(). */
+enum status data_reserve(const struct caller *who, uint64_t charge, struct verdict *v);
+
 enum status data_touch(const struct caller *who, const struct cache_ref *ref, struct key_ref key,
                        uint64_t ttl_ms, struct store_entry *ret, struct verdict *v);
 enum status data_delete(const struct caller *who, const struct cache_ref *ref, struct key_ref key,

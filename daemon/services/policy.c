@@ -4,7 +4,8 @@
  *
  * Each cache has two policies: what clients opened it with last (the newest open wins), and the one
  * in force. They are the same unless an admin pinned the latter: then opens are remembered and
- * counted but change nothing until it is unpinned.
+ * counted but change nothing. Unpinning changes nothing by itself, either: the next open wins
+ * again.
  *
  * Telling other clients is not done here: who asked learns whether the policy in force changed.
  */
@@ -69,11 +70,11 @@ enum status policy_pin(const struct caller *who, const struct cache_ref *ref,
         if (status != STATUS_OK)
                 return status;
         const struct store_policy opened = ret->info.opened;
+        struct store_policy force = ret->info.policy;
         if (change->unpin) {
                 apply(who, &opened, &opened, false, ret);
                 return STATUS_OK;
         }
-        struct store_policy force = ret->info.policy;
         if (change->set.ttl)
                 force.ttl_ms = change->value.ttl_ms;
         if (change->set.max_entries)

@@ -240,7 +240,7 @@ static int room_in_realm(struct store *s, const struct room *r, uint64_t now, st
         bool over = t->charged > s->p.budget;
 
         for (unsigned i = 0; without_old(t->charged, r) + r->charge > s->p.budget ||
-                             (s->keep == ARENA_NONE && t->n_entries >= s->p.max_entries);
+                             (r->cache && s->keep == ARENA_NONE && t->n_entries >= s->p.max_entries);
              i++) {
                 if (over && i == CATCH_UP_MAX)
                         break;
@@ -252,7 +252,7 @@ static int room_in_realm(struct store *s, const struct room *r, uint64_t now, st
 
 int evict_make_room(struct store *s, const struct room *r, uint64_t now, struct store_refusal *ret)
 {
-        int e = room_in_cache(s, r, now, ret);
+        int e = r->cache ? room_in_cache(s, r, now, ret) : 0;
 
         if (e == 0)
                 e = room_of_owner(s, r, now, ret);

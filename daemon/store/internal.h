@@ -27,6 +27,8 @@ struct store {
         uint32_t n_large;        /* allocated length */
         bool trim;               /* some cache is over a lowered limit */
         bool settled;            /* nothing changed since store_maintain() found nothing to do */
+        uint64_t reserved;       /* part of the realm's charge: values that are still arriving */
+        uint64_t listing_until;  /* a listing is under way: nothing moves; 0: none */
         uint32_t keep;           /* handle that must not be evicted now: it is being replaced */
 };
 
@@ -127,7 +129,8 @@ void entry_release(struct store *s, uint32_t handle);
 /* One entry of the oldest dying generation, or a piece of its bookkeeping; false: nothing is dying. */
 bool evict_reclaim_one(struct store *s, uint64_t now);
 struct room {
-        uint32_t cache, gen, owner;
+        uint32_t cache; /* 0: not known yet, its limits are not looked at */
+        uint32_t gen, owner;
         uint64_t charge;     /* of the new entry */
         uint64_t old_charge; /* of s->keep, the entry that it replaces, or 0 */
         uint32_t old_owner;
@@ -142,7 +145,7 @@ bool evict_trim_one(struct store *s, uint32_t cache, uint64_t now);
 
 /* ---- upkeep.c */
 /* A store's share of compaction. */
-void upkeep_pay(struct store *s);
+void upkeep_pay(struct store *s, uint64_t now);
 
 /* ---- store.c */
 /* Completes what the block alone does not say: raw size without encoding, size of a large value. */

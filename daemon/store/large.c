@@ -26,7 +26,7 @@ int large_new(uint64_t size, struct large **ret)
                 return -ENOMEM;
         r = memfile_init(&m, "cached:large", size ? size : 1);
         if (r == 0) {
-                r = memfile_commit(&m, 0, size);
+                r = memfile_commit(&m, 0, size < LARGE_COMMIT ? size : LARGE_COMMIT);
                 if (r < 0)
                         memfile_done(&m);
         }

@@ -19,8 +19,10 @@ struct large {
         uint64_t size;
 };
 
-/* Takes the memory at once, so that running out is an error here and not a SIGBUS later.
+/* The first LARGE_COMMIT bytes are resident at once, so that copying them in cannot run out of memory. More
+ * would take long: it is to be received by the kernel (recv() answers EFAULT where there is no memory).
  * 0, -ENOMEM, -ENOSPC, -EMFILE. */
+#define LARGE_COMMIT (UINT64_C(1) << 20)
 int large_new(uint64_t size, struct large **ret);
 int large_seal(struct large *l);
 struct large *large_ref(struct large *l);

@@ -15,6 +15,7 @@
 
 #include "store/internal.h"
 
+#define LISTING_MS     1000u  /* the next page is expected within this time */
 #define LIST_STEPS_MAX 20000u /* records looked at in one page: about half a millisecond */
 
 /* ---- life */
@@ -344,7 +345,7 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
                 .key = p->key,
                 .stored = p->value,
         };
-        upkeep_pay(s);
+        upkeep_pay(s, now);
         f = find_live(s, c, p->key, p->n_key, now);
         r = check_mode(s, p, f.handle);
         if (r == 0)
@@ -368,6 +369,34 @@ int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_v
 
         return evict_check_size(s, cache_at(s, cache), store_charge(n_key, n_value, 0, 0, false, large),
                                 refusal);
+}
+
+int store_reserve(struct store *s, uint32_t uid, uint64_t charge, uint64_t now, struct store_refusal *refusal)
+{
+        struct room room = {.charge = charge};
+        int r = evict_check_size(s, NULL, charge, refusal);
+
+        if (r == 0)
+                r = owner_get(s, uid, &room.owner);
+        if (r == 0)
+                r = evict_make_room(s, &room, now, refusal);
+        if (r != 0)
+                return r;
+        s->a.owners[room.owner].charged += charge;
+        s->a.t->charged += charge;
+        s->reserved += charge;
+        return 0;
+}
+
+void store_unreserve(struct store *s, uint32_t uid, uint64_t charge)
+{
+        uint32_t owner;
+
+        if (owner_get(s, uid, &owner) != 0)
+                return; /* it is there: store_reserve() made it */
+        s->a.owners[owner].charged -= charge;
+        s->a.t->charged -= charge;
+        s->reserved -= charge;
 }
 
 /* ---- changing without storing */
@@ -431,8 +460,8 @@ int store_delete(struct store *s, uint32_t cache, const void *key, size_t n_key,
 
 /* ---- inspection */
 
-/* The cursor is the handle to look at next: entries stay where they are unless they are stored again or
- * compacted. */
+/* The cursor is the handle to look at next: entries stay where they are unless they are stored again, or
+ * moved by compaction, which waits for listings (upkeep.c). */
 int store_list(struct store *s, uint32_t cache, uint64_t now, uint32_t max, uint64_t *cursor,
                bool (*visit)(void *ctx, const struct store_entry *e), void *ctx)
 {
@@ -443,6 +472,7 @@ int store_list(struct store *s, uint32_t cache, uint64_t now, uint32_t max, uint
         if (!c)
                 return STORE_E_NO_CACHE;
         gen = cache_gen(s, c)->id;
+        s->listing_until = now + LISTING_MS;
         span = *cursor > UINT32_MAX ? s->a.t->span_high : handle_span((uint32_t)*cursor);
         chunk = handle_chunk((uint32_t)*cursor);
         for (; span < s->a.t->span_high; span++, chunk = 0) {

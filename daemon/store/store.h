@@ -177,6 +177,16 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
 int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_value,
                      struct store_refusal *ret_refusal);
 
+/*
+ * Room for a value that is still arriving: evicts as store_put() would (but for the limits of its cache) and
+ * charges @charge to the realm and to the uid until store_unreserve(), which comes right before the put or
+ * when the value will not come. So memory is taken only after room was made for it.
+ * 0, STORE_E_TOO_LARGE, STORE_E_NO_SPACE, STORE_E_LIMIT (writers), -ENOMEM.
+ */
+int store_reserve(struct store *s, uint32_t uid, uint64_t charge, uint64_t now,
+                  struct store_refusal *ret_refusal);
+void store_unreserve(struct store *s, uint32_t uid, uint64_t charge);
+
 /* @ttl_ms: STORE_TTL_POLICY means "leave the deadline as it is". */
 int store_touch(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms,
                 uint64_t now, struct store_entry *ret);

@@ -73,15 +73,29 @@ static bool drop_one(struct store *s, uint64_t now)
         return s->a.t->charged > s->p.budget && store_evict_one(s, CAUSE_REALM_BUDGET, now) > 0;
 }
 
+static bool over_budget(const struct store *s)
+{
+        const struct table_header *t = s->a.t;
+
+        return t->committed_bytes + t->rec_bytes + t->index_bytes > s->p.budget;
+}
+
+/* A listing goes by place: nothing may move from ahead of its cursor to behind it. So compaction waits
+ * for it, as long as the realm's memory is within its budget. */
+static bool listing(const struct store *s, uint64_t now)
+{
+        return now < s->listing_until && !over_budget(s);
+}
+
 /* Returns what it cost; 0: all is as it should be. */
-static unsigned give_back(struct store *s)
+static unsigned give_back(struct store *s, uint64_t now)
 {
         if (alloc_wasteful(&s->a)) {
                 unsigned cost;
 
                 if (alloc_release_unused(&s->a))
                         return RELEASE_STEPS;
-                cost = compact_one(s);
+                cost = listing(s, now) ? 0 : compact_one(s);
                 if (cost > 0)
                         return cost;
         }
@@ -95,10 +109,10 @@ static unsigned give_back(struct store *s)
  */
 #define STEPS_PER_STORE 32u
 
-void upkeep_pay(struct store *s)
+void upkeep_pay(struct store *s, uint64_t now)
 {
         for (unsigned done = 0, cost; done < STEPS_PER_STORE && alloc_wasteful(&s->a); done += cost) {
-                cost = give_back(s);
+                cost = give_back(s, now);
                 if (cost == 0)
                         return;
         }
@@ -108,8 +122,10 @@ bool store_maintain(struct store *s, uint64_t now, unsigned steps)
 {
         unsigned done = 0;
 
+        if (now >= s->listing_until)
+                s->listing_until = 0;
         while (done < steps) {
-                unsigned cost = drop_one(s, now) ? 1 : give_back(s);
+                unsigned cost = drop_one(s, now) ? 1 : give_back(s, now);
 
                 if (cost == 0) {
                         s->settled = true;
@@ -122,7 +138,10 @@ bool store_maintain(struct store *s, uint64_t now, unsigned steps)
 
 uint64_t store_next_deadline(const struct store *s)
 {
+        uint64_t next = s->a.t->n_gen_heap ? s->a.gen_heap[0].key : STORE_NEVER;
+
         if (!s->settled)
                 return 0;
-        return s->a.t->n_gen_heap ? s->a.gen_heap[0].key : STORE_NEVER;
+        /* Compaction may be waiting for a listing. */
+        return s->listing_until != 0 && s->listing_until < next ? s->listing_until : next;
 }

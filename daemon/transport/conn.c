@@ -212,7 +212,6 @@ static void take_frames(struct conn *c)
                 c->budget = c->hub->limits.requests_per_turn;
         }
         c->held = false;
-        c->arrival_ns = c->hub->now_ns;
         while (!c->closing && !c->body.active) {
                 if (inbuf_len(&c->in) == 0)
                         return;
@@ -255,6 +254,8 @@ static bool check_received(struct conn *c, ssize_t got, const struct received_fd
                    -ECONNRESET) { /* it closed without reading all replies; nothing is left here */
                 c->eof = true;
                 c->deaf = true;
+        } else if (got == -EFAULT) { /* no page could be had for the place where the bytes go */
+                out_of_memory(c);
         } else if (got != -EAGAIN) {
                 log_peer(c->hub->log, LOG_DEBUG, LOG_KIND_STALL, c->hub->now_ns,
                          "receiving from pid %d: %s", (int)c->peer.pid, strerror((int)-got));
@@ -314,6 +315,8 @@ static bool read_frames(struct conn *c)
         if (!check_received(c, got, &fds))
                 return false;
         c->in.end += (size_t)got;
+        /* Frames that are held for a later turn keep this moment: they were complete with these bytes. */
+        c->arrival_ns = c->hub->now_ns;
         take_frames(c);
         return (size_t)got == room;
 }

@@ -233,7 +233,7 @@ void sockfile_done(struct sockfile *s)
 {
         if (s->path)
                 sockfile_remove(s);
-        if (s->path && s->lock_fd >= 0) {
+        if (s->lock_path && s->lock_fd >= 0) {
                 (void)unlink(s->lock_path);
                 close(s->lock_fd);
         }

@@ -152,10 +152,10 @@ static int check_evictions(struct replay *r)
                 snprintf(path, sizeof(path), "cache.evicted_%s", causes[i]);
                 if (cached_reply_u64(reply, path, &n) == CACHED_OK && n > 0) {
                         fprintf(stderr,
-                                "replay: %llu entries were evicted by %s and not by max_entries: "
-                                "give "
-                                "the daemon a larger budget\n",
-                                (unsigned long long)n, causes[i]);
+                                "replay: %llu entries were evicted by %s, not by max_entries: "
+                                "the hits (%llu of %llu) mean something else\n",
+                                (unsigned long long)n, causes[i], (unsigned long long)r->hits,
+                                (unsigned long long)r->requests);
                         cached_reply_free(reply);
                         return -1;
                 }

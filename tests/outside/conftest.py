@@ -7,6 +7,7 @@
 """
 
 import resource
+import signal
 
 import pytest
 
@@ -30,6 +31,19 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     if call.when == "call":
         item.failed = outcome.get_result().failed
+
+
+@pytest.fixture(autouse=True)
+def time_limit(request):
+    """No test hangs for ever: after two minutes (twenty in the long run), or the PATIENCE of its file if that is
+    more, it fails where it stands."""
+    def give_up(*_):
+        pytest.fail("the test took too long")
+    old = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(max(1200 if harness.LONG else 120, int(getattr(request.module, "PATIENCE", 0))))
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, old)
 
 
 @pytest.fixture

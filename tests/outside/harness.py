@@ -201,10 +201,21 @@ class Daemon:
             out[kind] += 1
         return out
 
+    def probe(self):
+        """A client to look with. Waits for a place: those of clients that just left may still be taken."""
+        def enter():
+            c = wire.Client(self.socket, timeout=PATIENCE)
+            try:
+                c.hello()
+                return c
+            except (wire.Refused, wire.Closed, BrokenPipeError, ConnectionResetError):
+                c.close()
+                return None
+        return wait_until(enter, "a place for one more client")
+
     def settled(self):
         """The descriptors once no client is connected but the one that looks."""
-        with wire.Client(self.socket, timeout=PATIENCE) as c:
-            c.hello()
+        with self.probe() as c:
             wait_until(lambda: c.stats().daemon.connections == 1, "all other connections are gone")
             fds = self.fds()
             fds["realms"] = c.stats().daemon.realms
@@ -237,10 +248,9 @@ class Daemon:
             c.close()
         self.clients.clear()
         # Large values keep a descriptor each while they are stored; clear them away first.
-        with wire.Client(self.socket, timeout=PATIENCE) as c:
-            if c.hello().role == wire.pb.ROLE_ADMIN:
-                c.clear()
-                wait_until(lambda: c.stats().realm.bytes_charged == 0, "all memory comes back after a clear")
+        with self.probe() as c:
+            c.clear()
+            wait_until(lambda: c.stats().realm.bytes_charged == 0, "all memory comes back after a clear")
 
         def no_more():
             now = self.settled()

@@ -65,10 +65,11 @@ def test_b44_set_policy_pins(c):
 
 
 def test_b45_unpin_goes_back_to_what_clients_open_with(c):
-    """After unpin the policy stays until the next open, which wins again."""
+    """After unpin the policy that clients last opened with is in force, and the next open wins."""
+    c.open("t", max_entries=7)
     c.set_policy("t", max_entries=3)
     u = c.set_policy("t", unpin=True)
-    assert not u.pinned and policy_tuple(u.policy) == (None, 3, None)
+    assert not u.pinned and policy_tuple(u.policy) == (None, 7, None)
     o = c.open("t", max_entries=50)
     assert not o.pinned and policy_tuple(o.policy) == (None, 50, None)
 

@@ -265,10 +265,10 @@ static inline void fake_listen(struct fake *d, int backlog)
         d->max_in_flight = 1024;
         d->max_message = 1 << 20;
         d->max_value = 1 << 30;
-        strcpy(d->dir, "/tmp/test-client-XXXXXX");
+        (void)snprintf(d->dir, sizeof(d->dir), "%s", "/tmp/test-client-XXXXXX");
         assert(mkdtemp(d->dir));
         snprintf(d->path, sizeof(d->path), "%s/s", d->dir);
-        strcpy(a.sun_path, d->path);
+        (void)snprintf(a.sun_path, sizeof(a.sun_path), "%s", d->path);
         d->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         assert(d->listener >= 0);
         assert(bind(d->listener, (struct sockaddr *)&a, sizeof(a)) == 0);

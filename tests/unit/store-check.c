@@ -90,7 +90,7 @@ static void check_gens(struct store *s, uint64_t *ret_heap)
                 CHECK(g->state != GEN_LIVE || (g->n_heap > 0) == (g->heap_pos != IDHEAP_NONE));
         }
         CHECK(entries == s->a.t->n_entries);
-        CHECK(charged == s->a.t->charged);
+        CHECK(charged + s->reserved == s->a.t->charged);
         CHECK(reclaiming == s->a.t->reclaiming);
 }
 
@@ -136,7 +136,7 @@ void store_check(struct store *s)
         }
         CHECK(used == s->a.t->used_bytes);
         CHECK(committed == s->a.t->committed_bytes);
-        CHECK(charge == s->a.t->charged);
+        CHECK(charge + s->reserved == s->a.t->charged);
         CHECK(live == s->a.t->n_entries);
         CHECK(n_heap == in_heaps);
 }

@@ -279,13 +279,16 @@ static void check_random_paths(const cached_reply *r)
         uint32_t seed = 12345;
 
         for (int i = 0; i < 20000; i++) {
-                char path[128] = "";
+                char path[128];
+                size_t n = 0;
                 uint64_t v;
                 const char *t;
 
                 for (int k = 0; k < 7; k++) {
                         seed = seed * 1664525u + 1013904223u;
-                        strcat(path, pieces[(seed >> 16) % (sizeof(pieces) / sizeof(*pieces))]);
+                        n += (size_t)
+                                snprintf(path + n, sizeof(path) - n, "%s",
+                                         pieces[(seed >> 16) % (sizeof(pieces) / sizeof(*pieces))]);
                 }
                 (void)cached_reply_u64(r, path, &v);
                 (void)cached_reply_text(r, path, &t);
