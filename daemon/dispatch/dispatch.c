@@ -26,6 +26,7 @@
 #include "config.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/events.h"
+#include "dispatch/peek.h"
 #include "dispatch/reply.h"
 #include "log.h"
 #include "server.h"
@@ -322,6 +323,32 @@ static void on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uin
                 histogram_add(&d->latencies[op - ops], end_ns > start_ns ? end_ns - start_ns : 0);
 }
 
+/* The keys of the frames that come next, as hints to the store. */
+static void on_ahead(struct conn *c, const uint8_t *const *msgs, const size_t *n_msgs, unsigned n)
+{
+        const struct client *client = conn_user(c);
+        struct store_ahead ahead[STORE_AHEAD_MAX];
+        unsigned n_ahead = 0;
+
+        if (!client || !client->realm)
+                return;
+        for (unsigned i = 0; i < n && n_ahead < STORE_AHEAD_MAX; i++) {
+                struct peek p;
+                struct store_ahead *a = &ahead[n_ahead];
+
+                if (!peek_key(msgs[i], n_msgs[i], &p))
+                        continue;
+                *a = (struct store_ahead){.cache = p.cache_id,
+                                          .key = p.key,
+                                          .n_key = (uint32_t)p.n_key};
+                if (a->cache != 0 ||
+                    store_cache_find(client->realm->store, p.cache, p.n_cache, &a->cache) == 0)
+                        n_ahead++;
+        }
+        if (n_ahead > 1)
+                store_ahead(client->realm->store, ahead, n_ahead);
+}
+
 static enum status accept_body(struct request *r, const uint8_t *msg, size_t n_msg,
                                struct upload **ret)
 {
@@ -391,6 +418,7 @@ static void on_close(struct conn *c)
 }
 
 const struct conn_handler dispatch_handler = {
+        .on_ahead = on_ahead,
         .on_frame = on_frame,
         .on_body = on_body,
         .drop_sink = drop_sink,

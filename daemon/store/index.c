@@ -168,6 +168,26 @@ uint32_t index_find(const struct store *s, const struct index_key *k, struct ind
         return handle != ARENA_NONE ? handle : find_in(s, k, b2, ret);
 }
 
+void index_prefetch(const struct store *s, const struct index_key *k)
+{
+        uint64_t n = n_buckets(s);
+
+        __builtin_prefetch(bucket_at(s, arena_bucket_of(k->h1, n)));
+        __builtin_prefetch(bucket_at(s, arena_bucket_of(k->h2, n)));
+}
+
+uint32_t index_guess(const struct store *s, const struct index_key *k)
+{
+        uint64_t n = n_buckets(s);
+        uint64_t at[2] = {arena_bucket_of(k->h1, n), arena_bucket_of(k->h2, n)};
+
+        for (unsigned j = 0; j < 2; j++)
+                for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++)
+                        if (slot_tag(bucket_at(s, at[j]), i) == k->tag)
+                                return slot_handle(bucket_at(s, at[j]), i);
+        return ARENA_NONE;
+}
+
 struct index_slot index_locate(const struct store *s, const struct index_key *k, uint32_t handle)
 {
         uint64_t n = n_buckets(s);

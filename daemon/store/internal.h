@@ -53,6 +53,9 @@ void index_key_init(const struct store *s, struct index_key *k, uint32_t gen, co
 void index_key_of(const struct store *s, struct index_key *k, uint32_t handle);
 /* The handle, or ARENA_NONE. */
 uint32_t index_find(const struct store *s, const struct index_key *k, struct index_slot *ret_slot);
+/* Asks for the key's buckets; names the likely handle by tag alone. See store_ahead(). */
+void index_prefetch(const struct store *s, const struct index_key *k);
+uint32_t index_guess(const struct store *s, const struct index_key *k);
 /* Finds by handle what is known to be there. */
 struct index_slot index_locate(const struct store *s, const struct index_key *k, uint32_t handle);
 /* A new key. 0; -ENOSPC: both buckets are full of keys that cannot move and no memory for more. */

@@ -185,6 +185,44 @@ int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, ui
         return 0;
 }
 
+/*
+ * A look-up in a large store waits for memory half a dozen times, each time for an address that the access
+ * before yielded. Doing the same step for many keys before the next step lets the waits overlap: at
+ * ten million entries a pipelined get costs little more than at ten thousand.
+ */
+void store_ahead(const struct store *s, const struct store_ahead *a, unsigned n)
+{
+        struct index_key keys[STORE_AHEAD_MAX];
+        uint32_t handles[STORE_AHEAD_MAX];
+        unsigned n_keys = 0;
+
+        for (unsigned i = 0; i < n && i < STORE_AHEAD_MAX; i++) {
+                const struct table_cache *c = cache_at(s, a[i].cache);
+
+                if (!c)
+                        continue;
+                index_key_init(s, &keys[n_keys], cache_gen(s, c)->id, a[i].key, a[i].n_key);
+                index_prefetch(s, &keys[n_keys++]);
+        }
+        for (unsigned i = 0; i < n_keys; i++) {
+                handles[i] = index_guess(s, &keys[i]);
+                if (handles[i] == ARENA_NONE)
+                        continue;
+                __builtin_prefetch(arena_block(&s->a, handles[i]));
+                __builtin_prefetch((const uint8_t *)arena_block(&s->a, handles[i]) + 64);
+                __builtin_prefetch(arena_rec(&s->a, handles[i]));
+        }
+        for (unsigned i = 0; i < n_keys; i++) {
+                const struct table_rec *rec;
+
+                if (handles[i] == ARENA_NONE)
+                        continue;
+                rec = arena_rec(&s->a, handles[i]);
+                __builtin_prefetch(arena_rec(&s->a, rec->prev), 1);
+                __builtin_prefetch(arena_rec(&s->a, rec->next), 1);
+        }
+}
+
 /* ---- storing */
 
 static uint64_t deadline_of(const struct table_cache *c, uint64_t ttl_ms, uint64_t now)

@@ -141,6 +141,16 @@ struct store_entry {
 int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now, bool touch,
               struct store_entry *ret);
 
+/* What will be looked up soon: brings the lines of index, entries and recency lists into the processor's
+ * caches, all at once. Only a hint; any cache id, any key. @n is at most STORE_AHEAD_MAX. */
+#define STORE_AHEAD_MAX 32
+struct store_ahead {
+        uint32_t cache;
+        uint32_t n_key;
+        const void *key;
+};
+void store_ahead(const struct store *s, const struct store_ahead *a, unsigned n);
+
 struct store_put {
         uint32_t cache;
         const void *key;
