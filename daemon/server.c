@@ -307,8 +307,8 @@ static void end_turn(struct server *s)
         measure_turn(s);
 }
 
-/* One round of the event loop. Sleeping takes no processor time, so what is used from here on to the end of
- * the turn is the turn's. */
+/* One round of the event loop. Sleeping takes no processor time, so what is used from here on to
+ * the end of the turn is the turn's. */
 static int loop_once(struct server *s, int flags)
 {
         s->cpu_mark_ns = clock_cpu_ns();

@@ -19,8 +19,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SPIN_NS       UINT64_C(50000)
-#define SPIN_SKIP_MAX 4096u /* turns; a futile poll every 4096th costs nothing that can be measured */
+#define SPIN_NS UINT64_C(50000)
+#define SPIN_SKIP_MAX                                                                              \
+        4096u /* turns; a futile poll every 4096th costs nothing that can be measured */
 
 struct spin {
         uint32_t skip; /* turns to go without polling */

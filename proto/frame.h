@@ -17,7 +17,8 @@ struct frame_header {
         uint64_t n_body;
 };
 
-static inline void frame_header_write(uint8_t out[FRAME_HEADER_SIZE], uint32_t n_message, uint64_t n_body)
+static inline void frame_header_write(uint8_t out[FRAME_HEADER_SIZE], uint32_t n_message,
+                                      uint64_t n_body)
 {
         for (int i = 0; i < 4; i++)
                 out[i] = (uint8_t)(n_message >> (8 * i));
@@ -36,12 +37,14 @@ static inline struct frame_header frame_header_read(const uint8_t in[FRAME_HEADE
 }
 
 /* NULL: fine. Else a sentence that says what is wrong. */
-static inline const char *frame_header_check(struct frame_header h, uint64_t max_message, uint64_t max_body)
+static inline const char *frame_header_check(struct frame_header h, uint64_t max_message,
+                                             uint64_t max_body)
 {
         if (h.n_message == 0)
                 return "a frame without a message: its first 4 bytes, the message length, are 0";
         if (h.n_message > max_message)
-                return "the frame's message is longer than max_message_bytes: is this peer speaking "
+                return "the frame's message is longer than max_message_bytes: is this peer "
+                       "speaking "
                        "another protocol? A value belongs into the frame's body";
         if (h.n_body > max_body)
                 return "the frame's body is longer than max_value_bytes";

@@ -5,14 +5,15 @@
 /*
  * The arena as bytes: what the daemon writes and mapped readers read
  *
- * One memory file per realm, addressed by offset, never by pointer, of a fixed virtual size (sparse). The
- * layout is part of the contract between processes: any change of it is another ARENA_LAYOUT_VERSION.
+ * One memory file per realm, addressed by offset, never by pointer, of a fixed virtual size
+ * (sparse). The layout is part of the contract between processes: any change of it is another
+ * ARENA_LAYOUT_VERSION.
  *
  *   header | cache directory | owners | span table | index (buckets) | spans
  *
- * A *handle* (u32) names a block: the span's number in the upper 18 bits, the chunk's number within the
- * span in the lower 14. The span table gives a span's chunk size; so handle → offset needs one small hot
- * table and no pointer. Handle 0 is "none" (span 0 is never used).
+ * A *handle* (u32) names a block: the span's number in the upper 18 bits, the chunk's number within
+ * the span in the lower 14. The span table gives a span's chunk size; so handle → offset needs one
+ * small hot table and no pointer. Handle 0 is "none" (span 0 is never used).
  *
  * An entry starts its chunk: 20 bytes of header, the optional extension, the key, the stored bytes.
  */
@@ -58,13 +59,14 @@ struct arena_header {
 
 /* Cache directory, indexed by cache id. A cleared cache has a new generation. */
 struct arena_cache {
-        _Atomic uint32_t generation; /* entries of other generations are not this cache's; 0: no such cache */
+        _Atomic uint32_t generation; /* entries of other generations are not this cache's; 0: no
+                                        such cache */
         uint32_t flags;
         uint64_t name_hash; /* a reader checks that the id still means the name it opened */
 };
 
-/* One cache line. `seq` is odd while the bucket is being written and never goes back. Tag and handle
- * of a slot belong together; a handle of 0 is an empty slot. */
+/* One cache line. `seq` is odd while the bucket is being written and never goes back. Tag and
+ * handle of a slot belong together; a handle of 0 is an empty slot. */
 struct arena_bucket {
         _Atomic uint64_t seq;
         _Atomic uint16_t tag[ARENA_BUCKET_SLOTS];
@@ -86,7 +88,7 @@ struct arena_entry {
         uint32_t gen;
         uint32_t version_lo;
         uint32_t deadline_lo;
-        uint32_t hi; /* version_hi : 8, deadline_hi : 8, owner : 16 */
+        uint32_t hi;    /* version_hi : 8, deadline_hi : 8, owner : 16 */
         uint32_t sizes; /* size : 22, key length - 1 : 6, kind : 4 */
 };
 

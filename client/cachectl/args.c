@@ -21,7 +21,7 @@
 #define CODE_GLOBAL 256
 #define CODE_VERB   (CODE_GLOBAL + ARGS_MAX_OPTIONS)
 
-char args_no_memory[] = "out of memory";
+const char args_no_memory[] = "out of memory";
 
 struct table {
         struct option longs[2 * ARGS_MAX_OPTIONS + 1];
@@ -53,7 +53,7 @@ static int code_of_letter(const struct args_option *rows, int code, int letter)
         return -1;
 }
 
-static char *complain(const char *before, const char *name, const char *after)
+static const char *complain(const char *before, const char *name, const char *after)
 {
         char *text;
 
@@ -71,7 +71,7 @@ static const char *name_of_code(const struct table *t, int code)
 }
 
 /* @found is what getopt_long() returned: ':' a value is missing, '?' anything else. */
-static char *explain(const struct table *t, int found, char **argv)
+static const char *explain(const struct table *t, int found, char **argv)
 {
         char letter[2] = {(char)optopt, '\0'};
 
@@ -86,8 +86,8 @@ static char *explain(const struct table *t, int found, char **argv)
         return complain("there is no option ", argv[optind - 1], "");
 }
 
-char *args_parse(int argc, char **argv, const struct args_option *globals,
-                 const struct args_option *options, struct args *a)
+const char *args_parse(int argc, char **argv, const struct args_option *globals,
+                       const struct args_option *options, struct args *a)
 {
         struct table t = {.n_shorts = 2};
         int code;

@@ -37,9 +37,9 @@ struct args {
  * Returns NULL, or what is wrong, which the caller frees (or a constant when memory is out: compare
  * with args_no_memory).
  */
-char *args_parse(int argc, char **argv, const struct args_option *globals,
-                 const struct args_option *options, struct args *a);
+const char *args_parse(int argc, char **argv, const struct args_option *globals,
+                       const struct args_option *options, struct args *a);
 
-extern char args_no_memory[];
+extern const char args_no_memory[];
 
 #endif

@@ -127,18 +127,18 @@ static int set_globals(struct ctl *ctl, const struct args *a)
         return EXIT_DONE;
 }
 
-static int wrong_args(struct ctl *ctl, char *wrong)
+static int wrong_args(struct ctl *ctl, const char *wrong)
 {
         int status = ctl_usage(ctl, "%s", wrong);
 
         if (wrong != args_no_memory)
-                free(wrong);
+                free((char *)wrong);
         return status;
 }
 
 static int run_verb(struct ctl *ctl, const struct verb *verb, struct args *a)
 {
-        char *wrong;
+        const char *wrong;
         int status;
 
         ctl->verb = verb->name;
@@ -162,7 +162,7 @@ static int run(struct ctl *ctl, int argc, char **argv)
 {
         struct args a = {.n_words = 0};
         const struct verb *verb;
-        char *wrong;
+        const char *wrong;
 
         wrong = args_parse(argc, argv, globals, NULL, &a);
         if (wrong)

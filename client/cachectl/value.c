@@ -161,7 +161,7 @@ static char *open_beside(const char *path, int *ret_fd)
 static int replace_file(const char *path, const void *bytes, size_t n)
 {
         char *name;
-        int fd, r;
+        int fd = -1, r;
 
         name = open_beside(path, &fd);
         if (!name)

@@ -2,19 +2,21 @@
 /*
  * Block allocator: spans of equal chunks
  *
- * The arena is cut into spans of 1 MiB. A span in use belongs to one size class and holds chunks of that
- * size side by side: no headers, O(1), and a block's place gives its record. Classes step by 8 bytes up to
- * 512, then by a sixteenth of a power of two, so a chunk wastes at most 1/16 (4 bytes on average for small
- * ones). A span's memory becomes resident as its high-water mark moves, in steps that grow with it.
+ * The arena is cut into spans of 1 MiB. A span in use belongs to one size class and holds chunks of
+ * that size side by side: no headers, O(1), and a block's place gives its record. Classes step by 8
+ * bytes up to 512, then by a sixteenth of a power of two, so a chunk wastes at most 1/16 (4 bytes
+ * on average for small ones). A span's memory becomes resident as its high-water mark moves, in
+ * steps that grow with it.
  *
  * Against fragmentation:
- *  - spans of a class that have free chunks are kept in four lists by how full they are; new blocks go
- *    to the fullest, so that sparse ones empty by themselves;
- *  - when more than WASTE of the live bytes is resident but unused, unused spans go back to the kernel,
- *    then the sparsest span is drained: its blocks are moved elsewhere, one per step, and the span is freed.
+ *  - spans of a class that have free chunks are kept in four lists by how full they are; new blocks
+ * go to the fullest, so that sparse ones empty by themselves;
+ *  - when more than WASTE of the live bytes is resident but unused, unused spans go back to the
+ * kernel, then the sparsest span is drained: its blocks are moved elsewhere, one per step, and the
+ * span is freed.
  *
- * Freeing touches only the table: the bytes of a freed chunk stay until it is used again. Whoever frees a
- * block has made it unreachable first.
+ * Freeing touches only the table: the bytes of a freed chunk stay until it is used again. Whoever
+ * frees a block has made it unreachable first.
  */
 
 #include "arena/alloc.h"
@@ -22,22 +24,23 @@
 #include <errno.h>
 #include <string.h>
 
-#define SMALL_MAX   512u
-#define SMALL_STEP  8u
-#define N_SMALL     57u /* 64, 72, … 512 */
-#define COMMIT_MIN  8192u
-#define COMMIT_MAX  65536u
-#define REC_COMMIT  8192u
+#define SMALL_MAX     512u
+#define SMALL_STEP    8u
+#define N_SMALL       57u /* 64, 72, … 512 */
+#define COMMIT_MIN    8192u
+#define COMMIT_MAX    65536u
+#define REC_COMMIT    8192u
 #define QUARTILE_FULL N_QUARTILES
 
-/* Compaction starts above live/32 + 512 KiB of waste, and drains even spans that are more than three
- * quarters full above live/16 + 1 MiB: the charge of an entry covers an eighth. Chosen with bench churn. */
+/* Compaction starts above live/32 + 512 KiB of waste, and drains even spans that are more than
+ * three quarters full above live/16 + 1 MiB: the charge of an entry covers an eighth. Chosen with
+ * bench churn. */
 #define WASTE_SHIFT      5
 #define WASTE_FLOOR      (UINT64_C(512) << 10)
 #define WASTE_HARD_SHIFT 4
 #define WASTE_HARD_FLOOR (UINT64_C(1) << 20)
 
-#define DRAIN_RETRY      (UINT64_C(128) << 10)
+#define DRAIN_RETRY (UINT64_C(128) << 10)
 
 static unsigned class_of(uint32_t n)
 {
@@ -147,7 +150,7 @@ static int span_take(struct arena *a, unsigned class, uint32_t *ret)
         }
         s = &a->spans[span];
         s->state = SPAN_ACTIVE;
-        s->class = (uint8_t)class;
+        s->class = (uint8_t) class;
         s->quartile = 0;
         s->n_used = 0;
         s->high = 0;
@@ -182,7 +185,8 @@ bool alloc_release_unused(struct arena *a)
                 return false;
         s = &a->spans[span];
         list_remove(a, &t->span_free, span);
-        memfile_release(&a->mem, a->h->spans_off + (uint64_t)span * ARENA_SPAN_SIZE, ARENA_SPAN_SIZE);
+        memfile_release(&a->mem, a->h->spans_off + (uint64_t)span * ARENA_SPAN_SIZE,
+                        ARENA_SPAN_SIZE);
         memfile_release(&a->table, t->recs_off + span * RECS_PER_SPAN_BYTES, RECS_PER_SPAN_BYTES);
         t->committed_bytes -= s->committed;
         t->rec_bytes -= s->rec_committed;
@@ -211,7 +215,9 @@ static int span_commit(struct arena *a, uint32_t span)
                         to = (need + 4095) & ~UINT32_C(4095);
                 if (to > ARENA_SPAN_SIZE)
                         to = ARENA_SPAN_SIZE;
-                r = memfile_commit(&a->mem, a->h->spans_off + (uint64_t)span * ARENA_SPAN_SIZE + s->committed,
+                r = memfile_commit(&a->mem,
+                                   a->h->spans_off + (uint64_t)span * ARENA_SPAN_SIZE +
+                                           s->committed,
                                    to - s->committed);
                 if (r < 0)
                         return r;
@@ -318,8 +324,8 @@ static uint32_t drain_choose(struct arena *a)
                 for (unsigned c = 0; c < N_CLASSES; c++) {
                         uint32_t span = a->t->quartiles[c][q];
 
-                        /* A young span looks sparse, but nothing behind its high-water mark is resident;
-                         * what a span wastes is what lies below it. */
+                        /* A young span looks sparse, but nothing behind its high-water mark is
+                         * resident; what a span wastes is what lies below it. */
                         for (unsigned tries = 0; span != TABLE_NONE && tries < 4; tries++) {
                                 const struct table_span *s = &a->spans[span];
                                 uint64_t live = (uint64_t)s->n_used * class_size(c);

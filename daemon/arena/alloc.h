@@ -32,9 +32,9 @@ bool alloc_wasteful(const struct arena *a);
 bool alloc_release_unused(struct arena *a);
 
 /*
- * Compaction empties one span at a time. alloc_drain_next() names the next live block to be moved away
- * (the caller allocates, moves and frees), choosing a span to drain when none is being drained.
- * ARENA_NONE: nothing worth it. The caller calls again after the move.
+ * Compaction empties one span at a time. alloc_drain_next() names the next live block to be moved
+ * away (the caller allocates, moves and frees), choosing a span to drain when none is being
+ * drained. ARENA_NONE: nothing worth it. The caller calls again after the move.
  */
 uint32_t alloc_drain_next(struct arena *a);
 

@@ -2,9 +2,9 @@
 /*
  * Arena set-up: sizes and offsets of the two memory files
  *
- * Both are created once at their full virtual size, so nothing is ever remapped. Sizes follow from the
- * virtual size of the spans and the number of caches; what is not used is not resident. The small fixed
- * parts are committed at once, everything else as it grows.
+ * Both are created once at their full virtual size, so nothing is ever remapped. Sizes follow from
+ * the virtual size of the spans and the number of caches; what is not used is not resident. The
+ * small fixed parts are committed at once, everything else as it grows.
  */
 
 #include "arena/arena.h"
@@ -15,11 +15,11 @@
 
 #include "base/idheap.h"
 
-#define PAGE          4096u
-#define SPAN_BYTES    ((uint64_t)ARENA_SPAN_SIZE)
-#define LISTS_MAX     65536u
-#define LARGE_MAX     1048576u
-#define PAGES_KEPT    16
+#define PAGE                 4096u
+#define SPAN_BYTES           ((uint64_t)ARENA_SPAN_SIZE)
+#define LISTS_MAX            65536u
+#define LARGE_MAX            1048576u
+#define PAGES_KEPT           16
 #define PAGES_PER_HEAP_ENTRY 448 /* see expiry.c */
 
 static uint64_t page_up(uint64_t n)
@@ -111,7 +111,8 @@ static int create_table(struct arena *a, const struct arena_params *p, uint32_t 
                         t.quartiles[i][q] = TABLE_NONE;
         for (t.n_names = 64; t.n_names < 2 * p->max_caches;)
                 t.n_names *= 2;
-        t.max_pages = (uint32_t)((uint64_t)n_spans * (SPAN_BYTES / ARENA_CHUNK_MIN) / PAGES_PER_HEAP_ENTRY +
+        t.max_pages = (uint32_t)((uint64_t)n_spans * (SPAN_BYTES / ARENA_CHUNK_MIN) /
+                                         PAGES_PER_HEAP_ENTRY +
                                  2 * t.max_gens);
         t.owners_off = lay(&end, sizeof(struct table_owner) * ARENA_OWNERS_MAX);
         t.names_off = lay(&end, sizeof(uint32_t) * t.n_names);
@@ -134,7 +135,8 @@ static int create_table(struct arena *a, const struct arena_params *p, uint32_t 
         if (r == 0)
                 r = memfile_commit(&a->table, t.names_off, sizeof(uint32_t) * t.n_names);
         if (r == 0)
-                r = memfile_commit(&a->table, t.departed_off, sizeof(struct table_departed) * N_DEPARTED);
+                r = memfile_commit(&a->table, t.departed_off,
+                                   sizeof(struct table_departed) * N_DEPARTED);
         if (r < 0)
                 return r;
         memcpy(a->table.base, &t, sizeof(t));

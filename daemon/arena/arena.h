@@ -5,8 +5,9 @@
 /*
  * Arena: the two memory files of a realm, and where things lie in them
  *
- * Typed access by index. Handles and indices that come from the files were written by this daemon (or
- * validated at takeover), so access checks are assertions; readers in other processes have their own.
+ * Typed access by index. Handles and indices that come from the files were written by this daemon
+ * (or validated at takeover), so access checks are assertions; readers in other processes have
+ * their own.
  */
 
 #include <assert.h>
@@ -78,8 +79,10 @@ static inline struct arena_entry *arena_block(const struct arena *a, uint32_t ha
 
 static inline struct table_rec *arena_rec(const struct arena *a, uint32_t handle)
 {
-        return (struct table_rec *)(void *)(a->recs + (uint64_t)handle_span(handle) * RECS_PER_SPAN_BYTES +
-                                            (uint64_t)handle_chunk(handle) * sizeof(struct table_rec));
+        return (struct table_rec *)(void *)(a->recs +
+                                            (uint64_t)handle_span(handle) * RECS_PER_SPAN_BYTES +
+                                            (uint64_t)handle_chunk(handle) *
+                                                    sizeof(struct table_rec));
 }
 
 static inline uint64_t rec_stamp(const struct table_rec *r)

@@ -2,9 +2,9 @@
 /*
  * Memory files
  *
- * The file is sealed against shrinking and growing at birth: whoever maps it can never meet SIGBUS by a
- * truncation. Punching holes still works under these seals. The mode is 0600, because a memfd is born
- * 0777 and anybody who holds a read-only descriptor could reopen it writable through /proc.
+ * The file is sealed against shrinking and growing at birth: whoever maps it can never meet SIGBUS
+ * by a truncation. Punching holes still works under these seals. The mode is 0600, because a memfd
+ * is born 0777 and anybody who holds a read-only descriptor could reopen it writable through /proc.
  *
  * Not done here: knowing which pages are resident. Callers count what they committed.
  */
@@ -83,7 +83,8 @@ int memfile_commit(struct memfile *m, uint64_t off, uint64_t n)
                 return 0;
         if (errno != EINVAL)
                 return -ENOMEM;
-        /* Before Linux 5.14: allocate without mapping; the page faults come later, but cannot fail. */
+        /* Before Linux 5.14: allocate without mapping; the page faults come later, but cannot fail.
+         */
         while (fallocate(m->fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) < 0)
                 if (errno != EINTR)
                         return -ENOMEM;
@@ -97,6 +98,7 @@ void memfile_release(struct memfile *m, uint64_t off, uint64_t n)
 
         if (from < to)
                 while (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
-                                 (off_t)(to - from)) < 0 && errno == EINTR)
+                                 (off_t)(to - from)) < 0 &&
+                       errno == EINTR)
                         ;
 }

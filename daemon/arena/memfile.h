@@ -5,8 +5,8 @@
 /*
  * A sparse memory file, mapped once at its full size
  *
- * Pages are taken explicitly (memfile_commit) so that running out of memory is a value and not a SIGBUS,
- * and given back explicitly (memfile_release).
+ * Pages are taken explicitly (memfile_commit) so that running out of memory is a value and not a
+ * SIGBUS, and given back explicitly (memfile_release).
  */
 
 #include <stdint.h>

@@ -8,8 +8,8 @@
  * The second memory file of a realm, never sent to clients: recency links, expiry heaps, caches and
  * policies, generations, counters, span descriptors. Everything is addressed by index; no pointers.
  *
- * There is one record per chunk of the arena, found by its handle: a block's identity is its place, so
- * neither the entry nor the record spends bytes on naming the other.
+ * There is one record per chunk of the arena, found by its handle: a block's identity is its place,
+ * so neither the entry nor the record spends bytes on naming the other.
  */
 
 #include <stdint.h>
@@ -24,8 +24,8 @@
 
 /* One per chunk. stamp 0: the chunk is free, and `next` is the next free chunk of its span. */
 struct table_rec {
-        uint32_t prev, next; /* handles in the recency list; towards newer, towards older */
-        uint32_t heap_pos;   /* in the generation's expiry heap, or TABLE_NONE */
+        uint32_t prev, next;         /* handles in the recency list; towards newer, towards older */
+        uint32_t heap_pos;           /* in the generation's expiry heap, or TABLE_NONE */
         uint32_t stamp_lo, stamp_hi; /* of the latest use; unique in the daemon's realm */
 };
 static_assert(sizeof(struct table_rec) == 20, "record");
@@ -37,18 +37,18 @@ struct table_span {
         uint8_t class;
         uint8_t quartile; /* list it is on; N_QUARTILES: full, on none */
         uint8_t spare;
-        uint32_t n_used;      /* live chunks */
-        uint32_t high;        /* chunks that were ever handed out since it became active */
-        uint32_t free_head;   /* chunk number or TABLE_NONE */
-        uint32_t prev, next;  /* spans, in a quartile list or the list of unused ones */
-        uint32_t committed;   /* bytes of the arena that are resident */
+        uint32_t n_used;        /* live chunks */
+        uint32_t high;          /* chunks that were ever handed out since it became active */
+        uint32_t free_head;     /* chunk number or TABLE_NONE */
+        uint32_t prev, next;    /* spans, in a quartile list or the list of unused ones */
+        uint32_t committed;     /* bytes of the arena that are resident */
         uint32_t rec_committed; /* bytes of records that are resident */
 };
 
 /* Entries of one cache generation that one uid wrote, in order of use. */
 struct table_list {
-        uint32_t gen;   /* index of the generation */
-        uint32_t owner; /* index of the owner */
+        uint32_t gen;        /* index of the generation */
+        uint32_t owner;      /* index of the owner */
         uint32_t head, tail; /* most, least recently used */
         uint64_t n_entries;
         uint32_t next_in_gen, next_of_owner;
@@ -138,8 +138,8 @@ struct table_header {
         uint32_t spare;
         uint64_t size;
         /* where things lie */
-        uint64_t gens_off, caches_off, names_off, lists_off, owners_off, spans_off, departed_off, large_off,
-                list_heap_off, gen_heap_off, pages_off, page_links_off, recs_off;
+        uint64_t gens_off, caches_off, names_off, lists_off, owners_off, spans_off, departed_off,
+                large_off, list_heap_off, gen_heap_off, pages_off, page_links_off, recs_off;
         uint32_t max_gens, max_caches, max_lists, n_names, max_pages, max_large;
 
         struct table_intent intent;
@@ -167,9 +167,9 @@ struct table_header {
 
         /* spans */
         uint32_t span_high;
-        uint32_t span_free;       /* unused ones whose memory is kept */
-        uint32_t span_empty;      /* unused ones without memory */
-        uint32_t draining;        /* the span that is being emptied, or TABLE_NONE */
+        uint32_t span_free;  /* unused ones whose memory is kept */
+        uint32_t span_empty; /* unused ones without memory */
+        uint32_t draining;   /* the span that is being emptied, or TABLE_NONE */
         uint32_t drain_cursor;
         uint64_t drain_not_below; /* waste at which looking for a span to drain is worth it again */
         uint64_t used_bytes;      /* live chunks */

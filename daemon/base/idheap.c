@@ -2,8 +2,8 @@
 /*
  * Binary min-heap with stored positions, see the header
  *
- * For the few hundred caches and lists of a realm; the entries themselves are in expiry.c's heap, which is
- * made for millions.
+ * For the few hundred caches and lists of a realm; the entries themselves are in expiry.c's heap,
+ * which is made for millions.
  */
 
 #include "base/idheap.h"

@@ -5,8 +5,9 @@
 /*
  * A binary min-heap of (key, id) over an array of the caller's
  *
- * Each id's position is kept where the caller says (by a function from id to the place of its position),
- * so that any id can be moved or dropped in O(log n). Allocates nothing; lives well in a memory file.
+ * Each id's position is kept where the caller says (by a function from id to the place of its
+ * position), so that any id can be moved or dropped in O(log n). Allocates nothing; lives well in a
+ * memory file.
  */
 
 #include <stdint.h>

@@ -2,10 +2,10 @@
 /*
  * Caches and their generations
  *
- * A cache has a name, a policy, counters and one live generation: what was stored since the last clear.
- * Clear gives it a new generation, which takes constant time: entries carry the generation's id, and it is
- * part of their hash, so the old ones are out of reach at once. The old generation is dying: upkeep.c
- * frees its entries bit by bit.
+ * A cache has a name, a policy, counters and one live generation: what was stored since the last
+ * clear. Clear gives it a new generation, which takes constant time: entries carry the generation's
+ * id, and it is part of their hash, so the old ones are out of reach at once. The old generation is
+ * dying: upkeep.c frees its entries bit by bit.
  *
  * Ids of caches count from 1 and are never reused while the store lives.
  */
@@ -38,7 +38,8 @@ int gen_alloc(struct store *s, uint32_t cache, uint32_t *ret_gen)
                         return STORE_E_LIMIT;
                 r = memfile_commit(&s->a.table, t->gens_off + i * sizeof(*g), sizeof(*g));
                 if (r == 0)
-                        r = memfile_commit(&s->a.table, t->gen_heap_off + i * sizeof(struct idheap_item),
+                        r = memfile_commit(&s->a.table,
+                                           t->gen_heap_off + i * sizeof(struct idheap_item),
                                            sizeof(struct idheap_item));
                 if (r < 0)
                         return r;
@@ -139,13 +140,17 @@ int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_
         if (r != 0)
                 return r;
         c = &s->a.caches[id];
-        *c = (struct table_cache){
-                .gen = gen, .n_name = (uint16_t)n_name, .in_use = 1, .policy = none, .opened = none};
+        *c = (struct table_cache){.gen = gen,
+                                  .n_name = (uint16_t)n_name,
+                                  .in_use = 1,
+                                  .policy = none,
+                                  .opened = none};
         memcpy(c->name, name, n_name);
         t->n_caches = id;
         *slot = id;
         s->a.cache_dir[id].name_hash = XXH3_64bits(name, n_name);
-        atomic_store_explicit(&s->a.cache_dir[id].generation, s->a.gens[gen].id, memory_order_release);
+        atomic_store_explicit(&s->a.cache_dir[id].generation, s->a.gens[gen].id,
+                              memory_order_release);
         *ret_cache = id;
         return 0;
 }
@@ -221,7 +226,8 @@ int store_clear(struct store *s, uint32_t cache, uint64_t now, uint64_t *ret_ent
         old = cache_gen(s, c);
         *ret_entries = old->n_entries;
         if (old->n_entries > 0) {
-                /* Out of generations: so many clears are pending that some must be finished first. */
+                /* Out of generations: so many clears are pending that some must be finished first.
+                 */
                 while ((r = gen_alloc(s, cache, &gen)) == STORE_E_LIMIT)
                         if (!evict_reclaim_one(s, now))
                                 return r;

@@ -2,11 +2,11 @@
 /*
  * Making room
  *
- * Budgets, from narrow to wide: the cache's max_entries and max_bytes, the writer's share, the realm, and
- * whatever stands above the realm (asked through store_params.make_room). For each that the new entry would
- * break, entries leave one at a time until it fits: first what was cleared and is only waiting to be
- * reclaimed, then what has expired, then the least recently used of the scope. All of this is decided by
- * the pure charge of entries; memory is allocated afterwards.
+ * Budgets, from narrow to wide: the cache's max_entries and max_bytes, the writer's share, the
+ * realm, and whatever stands above the realm (asked through store_params.make_room). For each that
+ * the new entry would break, entries leave one at a time until it fits: first what was cleared and
+ * is only waiting to be reclaimed, then what has expired, then the least recently used of the
+ * scope. All of this is decided by the pure charge of entries; memory is allocated afterwards.
  *
  * An entry that is being replaced (s->keep) counts as gone and is never chosen.
  */
@@ -15,8 +15,8 @@
 
 #include "store/internal.h"
 
-/* A limit that was lowered below what is stored is reached in steps of this many entries a store, and by
- * upkeep: one request must not pay for all. */
+/* A limit that was lowered below what is stored is reached in steps of this many entries a store,
+ * and by upkeep: one request must not pay for all. */
 #define CATCH_UP_MAX 256u
 
 /* ---- dropping one entry */
@@ -169,7 +169,8 @@ bool evict_trim_one(struct store *s, uint32_t cache, uint64_t now)
 
 /* ---- budgets */
 
-static int refuse(struct store_refusal *ret, int code, enum store_cause cause, uint64_t need, uint64_t limit)
+static int refuse(struct store_refusal *ret, int code, enum store_cause cause, uint64_t need,
+                  uint64_t limit)
 {
         *ret = (struct store_refusal){.cause = cause, .need = need, .limit = limit};
         return code;
@@ -193,7 +194,8 @@ static uint64_t without_old(uint64_t used, const struct room *r)
         return used - r->old_charge;
 }
 
-static int room_in_cache(struct store *s, const struct room *r, uint64_t now, struct store_refusal *ret)
+static int room_in_cache(struct store *s, const struct room *r, uint64_t now,
+                         struct store_refusal *ret)
 {
         const struct table_cache *c = &s->a.caches[r->cache];
         const struct table_gen *g = &s->a.gens[r->gen];
@@ -204,7 +206,8 @@ static int room_in_cache(struct store *s, const struct room *r, uint64_t now, st
                 if (over && i == CATCH_UP_MAX)
                         break;
                 if (!cache_evict_one(s, r->gen, CAUSE_MAX_ENTRIES, now))
-                        return refuse(ret, STORE_E_NO_SPACE, CAUSE_MAX_ENTRIES, 1, c->policy.max_entries);
+                        return refuse(ret, STORE_E_NO_SPACE, CAUSE_MAX_ENTRIES, 1,
+                                      c->policy.max_entries);
         }
         for (unsigned i = 0; without_old(g->bytes_held, r) + r->charge > c->policy.max_bytes; i++) {
                 if (over && i == CATCH_UP_MAX)
@@ -216,36 +219,42 @@ static int room_in_cache(struct store *s, const struct room *r, uint64_t now, st
         return 0;
 }
 
-static int room_of_owner(struct store *s, const struct room *r, uint64_t now, struct store_refusal *ret)
+static int room_of_owner(struct store *s, const struct room *r, uint64_t now,
+                         struct store_refusal *ret)
 {
         const struct table_owner *o = &s->a.owners[r->owner];
         uint64_t old = r->old_owner == r->owner ? r->old_charge : 0;
         bool over = o->charged > s->p.uid_share;
 
-        /* A share of everything is no limit of its own: the realm's budget is what bites, and is named. */
+        /* A share of everything is no limit of its own: the realm's budget is what bites, and is
+         * named. */
         if (s->p.uid_share >= s->p.budget)
                 return 0;
         for (unsigned i = 0; o->charged - old + r->charge > s->p.uid_share; i++) {
                 if (over && i == CATCH_UP_MAX)
                         break;
                 if (!owner_evict_one(s, r->owner, now))
-                        return refuse(ret, STORE_E_NO_SPACE, CAUSE_UID_SHARE, r->charge, s->p.uid_share);
+                        return refuse(ret, STORE_E_NO_SPACE, CAUSE_UID_SHARE, r->charge,
+                                      s->p.uid_share);
         }
         return 0;
 }
 
-static int room_in_realm(struct store *s, const struct room *r, uint64_t now, struct store_refusal *ret)
+static int room_in_realm(struct store *s, const struct room *r, uint64_t now,
+                         struct store_refusal *ret)
 {
         const struct table_header *t = s->a.t;
         bool over = t->charged > s->p.budget;
 
-        for (unsigned i = 0; without_old(t->charged, r) + r->charge > s->p.budget ||
-                             (r->cache && s->keep == ARENA_NONE && t->n_entries >= s->p.max_entries);
+        for (unsigned i = 0;
+             without_old(t->charged, r) + r->charge > s->p.budget ||
+             (r->cache && s->keep == ARENA_NONE && t->n_entries >= s->p.max_entries);
              i++) {
                 if (over && i == CATCH_UP_MAX)
                         break;
                 if (realm_evict_one(s, CAUSE_REALM_BUDGET, now) == 0)
-                        return refuse(ret, STORE_E_NO_SPACE, CAUSE_REALM_BUDGET, r->charge, s->p.budget);
+                        return refuse(ret, STORE_E_NO_SPACE, CAUSE_REALM_BUDGET, r->charge,
+                                      s->p.budget);
         }
         return 0;
 }

@@ -2,27 +2,30 @@
 /*
  * Expiry heaps
  *
- * One heap per cache generation, so that "is anything of this cache expired?" is one look at its top: what
- * is expired leaves before anything live, exactly, whatever else is due in other caches. An 8-ary heap with
- * the keys inline: ten million entries are eight levels deep, and the eight children of a node are side by
- * side. Each entry's record knows its position, so any entry is dropped in O(log n).
+ * One heap per cache generation, so that "is anything of this cache expired?" is one look at its
+ * top: what is expired leaves before anything live, exactly, whatever else is due in other caches.
+ * An 8-ary heap with the keys inline: ten million entries are eight levels deep, and the eight
+ * children of a node are side by side. Each entry's record knows its position, so any entry is
+ * dropped in O(log n).
  *
- * The heap is an array in pages of the pool: a page holds 448 items as three columns (handle, low 32 bits,
- * high 8 bits of the deadline): nine bytes an item. The generation has a directory of directories of pages.
- * Physical slot of item i is i + 7, so that groups of children (8i+1 … 8i+8) do not straddle pages.
+ * The heap is an array in pages of the pool: a page holds 448 items as three columns (handle, low
+ * 32 bits, high 8 bits of the deadline): nine bytes an item. The generation has a directory of
+ * directories of pages. Physical slot of item i is i + 7, so that groups of children (8i+1 … 8i+8)
+ * do not straddle pages.
  *
- * The generations themselves lie in a small heap by their next deadline, for the timer and the sweep.
- * This file does not read a clock and does not decide what a miss means: reads check the deadline too.
+ * The generations themselves lie in a small heap by their next deadline, for the timer and the
+ * sweep. This file does not read a clock and does not decide what a miss means: reads check the
+ * deadline too.
  */
 
 #include <errno.h>
 
 #include "store/internal.h"
 
-#define ARITY      8u
-#define PER_PAGE   448u
-#define SHIFT      (ARITY - 1)
-#define PER_DIR    1024u
+#define ARITY    8u
+#define PER_PAGE 448u
+#define SHIFT    (ARITY - 1)
+#define PER_DIR  1024u
 
 struct heap_page {
         uint32_t handle[PER_PAGE];
@@ -42,7 +45,8 @@ static uint32_t *page_entry(const struct store *s, const struct table_gen *g, ui
         return &((uint32_t *)arena_page(&s->a, g->dir[page / PER_DIR]))[page % PER_DIR];
 }
 
-static struct heap_page *page_of(const struct store *s, const struct table_gen *g, uint64_t i, uint32_t *ret_at)
+static struct heap_page *page_of(const struct store *s, const struct table_gen *g, uint64_t i,
+                                 uint32_t *ret_at)
 {
         uint64_t slot = i + SHIFT;
 
@@ -129,7 +133,10 @@ static uint32_t *gen_pos(void *ctx, uint32_t id)
 
 struct idheap expiry_gen_heap(struct store *s)
 {
-        return (struct idheap){.items = s->a.gen_heap, .n = &s->a.t->n_gen_heap, .pos = gen_pos, .ctx = s};
+        return (struct idheap){.items = s->a.gen_heap,
+                               .n = &s->a.t->n_gen_heap,
+                               .pos = gen_pos,
+                               .ctx = s};
 }
 
 static void top_changed(struct store *s, uint32_t gen)
@@ -216,8 +223,8 @@ static void drop_page(struct store *s, struct table_gen *g, uint64_t page)
         }
 }
 
-/* Frees the page behind the last item, but one: a size that moves about a boundary stays calm. Called
- * after each removal, so there is never more than one to free, but at the very end. */
+/* Frees the page behind the last item, but one: a size that moves about a boundary stays calm.
+ * Called after each removal, so there is never more than one to free, but at the very end. */
 static void shrink(struct store *s, struct table_gen *g)
 {
         drop_page(s, g, pages_for(g->n_heap) + 1);

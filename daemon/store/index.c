@@ -2,23 +2,25 @@
 /*
  * Index: key → handle
  *
- * Buckets of one cache line with nine slots. A key lives in one of two buckets (two independent hashes), so
- * a look-up probes two lines at most, whatever happens. A new key goes to its first bucket unless that is
- * nearly full and the other is not; when both are full, a resident is moved to its own other bucket.
+ * Buckets of one cache line with nine slots. A key lives in one of two buckets (two independent
+ * hashes), so a look-up probes two lines at most, whatever happens. A new key goes to its first
+ * bucket unless that is nearly full and the other is not; when both are full, a resident is moved
+ * to its own other bucket.
  *
- * Growth is linear hashing: one bucket is split for every seven new entries, so the load stays at about
- * 80 % and there is no pause, ever. Shrinking merges the last bucket back, likewise one at a time.
+ * Growth is linear hashing: one bucket is split for every seven new entries, so the load stays at
+ * about 80 % and there is no pause, ever. Shrinking merges the last bucket back, likewise one at a
+ * time.
  *
- * Mapped readers look on. Each change of a bucket is bracketed by its sequence counter (odd while it is
- * written); a key that moves is put into its new place before it leaves the old one; a change of the number
- * of buckets is published after the new bucket is filled and before the old one is cleaned. A reader
- * certifies a miss by checking that neither counter nor the number has changed.
+ * Mapped readers look on. Each change of a bucket is bracketed by its sequence counter (odd while
+ * it is written); a key that moves is put into its new place before it leaves the old one; a change
+ * of the number of buckets is published after the new bucket is filled and before the old one is
+ * cleaned. A reader certifies a miss by checking that neither counter nor the number has changed.
  *
- * A change that takes several steps is announced in the table's intent record first, so that after a SIGKILL
- * exactly one thing has to be repaired.
+ * A change that takes several steps is announced in the table's intent record first, so that after
+ * a SIGKILL exactly one thing has to be repaired.
  *
- * Only keys chosen to collide (a client of the realm can read the seed) can fill both buckets with entries
- * that cannot move: then the caller evicts index_victim().
+ * Only keys chosen to collide (a client of the realm can read the seed) can fill both buckets with
+ * entries that cannot move: then the caller evicts index_victim().
  */
 
 #include <errno.h>
@@ -29,15 +31,15 @@
 
 #define INITIAL_BUCKETS 64u
 /* Nine slots, 7.2 used on average when full: more makes moves frequent, fewer wastes memory. */
-#define LOAD_NUM    72u
-#define LOAD_DEN    10u
-#define SHRINK_NUM  35u /* below 3.5 entries a bucket two of them fit into one nearly always */
-#define SPREAD_FROM 7u  /* slots used in the first bucket before the second is considered */
-#define GROW_MAX    4u  /* splits in one call: growth keeps ahead, yet is bounded */
-#define FORCED_SPLITS 16u
+#define LOAD_NUM       72u
+#define LOAD_DEN       10u
+#define SHRINK_NUM     35u /* below 3.5 entries a bucket two of them fit into one nearly always */
+#define SPREAD_FROM    7u  /* slots used in the first bucket before the second is considered */
+#define GROW_MAX       4u  /* splits in one call: growth keeps ahead, yet is bounded */
+#define FORCED_SPLITS  16u
 #define DISPLACE_DEPTH 3u
-#define NOWHERE UINT64_MAX
-#define COMMIT_STEP 65536u
+#define NOWHERE        UINT64_MAX
+#define COMMIT_STEP    65536u
 
 typedef struct arena_bucket bucket_t;
 
@@ -86,8 +88,8 @@ static void slot_write(bucket_t *b, unsigned i, uint16_t tag, uint32_t handle)
         write_end(b);
 }
 
-static void intent_begin(struct store *s, uint32_t op, uint64_t bucket, uint64_t bucket2, uint32_t slot,
-                         uint32_t old_handle, uint32_t new_handle)
+static void intent_begin(struct store *s, uint32_t op, uint64_t bucket, uint64_t bucket2,
+                         uint32_t slot, uint32_t old_handle, uint32_t new_handle)
 {
         struct table_intent *t = &s->a.t->intent;
 
@@ -109,9 +111,11 @@ static void intent_end(struct store *s)
 
 /* ---- keys */
 
-void index_key_init(const struct store *s, struct index_key *k, uint32_t gen, const void *key, uint32_t n_key)
+void index_key_init(const struct store *s, struct index_key *k, uint32_t gen, const void *key,
+                    uint32_t n_key)
 {
-        /* The generation is part of the hash: after a clear the old entries are out of reach at once. */
+        /* The generation is part of the hash: after a clear the old entries are out of reach at
+         * once. */
         XXH128_hash_t h = XXH3_128bits_withSeed(key, n_key, s->a.h->seed[0] + gen);
 
         *k = (struct index_key){
@@ -135,7 +139,8 @@ static bool matches(const struct store *s, const struct index_key *k, uint32_t h
 {
         const struct arena_entry *b = arena_block(&s->a, handle);
 
-        return b->gen == k->gen && entry_n_key(b) == k->n_key && memcmp(entry_key(b), k->key, k->n_key) == 0;
+        return b->gen == k->gen && entry_n_key(b) == k->n_key &&
+               memcmp(entry_key(b), k->key, k->n_key) == 0;
 }
 
 static uint32_t find_in(const struct store *s, const struct index_key *k, uint64_t bucket,
@@ -258,7 +263,8 @@ static bool displace(struct store *s, uint64_t bucket, uint64_t avoid, unsigned 
                 if (slot_handle(bucket_at(s, bucket), i) == ARENA_NONE)
                         continue;
                 other[i] = other_bucket(s, bucket, i, n);
-                if (other[i] != bucket && other[i] != avoid && free_slot(bucket_at(s, other[i])) >= 0) {
+                if (other[i] != bucket && other[i] != avoid &&
+                    free_slot(bucket_at(s, other[i])) >= 0) {
                         shift(s, bucket, i, other[i]);
                         return true;
                 }
@@ -344,9 +350,9 @@ void index_grow(struct store *s)
                         return;
 }
 
-/* Gives the last pages of the index back. A counter must never start again: a reader that sleeps over a
- * release and a new growth would take the new bucket for the one it knew. So buckets that come back
- * start above every counter that was ever released. */
+/* Gives the last pages of the index back. A counter must never start again: a reader that sleeps
+ * over a release and a new growth would take the new bucket for the one it knew. So buckets that
+ * come back start above every counter that was ever released. */
 static void release_step(struct store *s)
 {
         struct table_header *t = s->a.t;
@@ -380,7 +386,8 @@ bool index_shrink(struct store *s)
         intent_begin(s, INTENT_MERGE, into, last, 0, 0, 0);
         for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++)
                 if (slot_handle(from, i) != ARENA_NONE)
-                        slot_write(to, (unsigned)free_slot(to), slot_tag(from, i), slot_handle(from, i));
+                        slot_write(to, (unsigned)free_slot(to), slot_tag(from, i),
+                                   slot_handle(from, i));
         atomic_store_explicit(&s->a.h->n_buckets, last, memory_order_release);
         for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++)
                 if (slot_handle(from, i) != ARENA_NONE)
@@ -438,8 +445,9 @@ uint32_t index_victim(const struct store *s, const struct index_key *k)
         for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++) {
                 uint32_t h = slot_handle(b, i);
 
-                if (h != ARENA_NONE && (victim == ARENA_NONE || rec_stamp(arena_rec(&s->a, h)) <
-                                                                        rec_stamp(arena_rec(&s->a, victim))))
+                if (h != ARENA_NONE &&
+                    (victim == ARENA_NONE ||
+                     rec_stamp(arena_rec(&s->a, h)) < rec_stamp(arena_rec(&s->a, victim))))
                         victim = h;
         }
         return victim;

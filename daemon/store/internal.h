@@ -21,7 +21,8 @@
 struct store {
         struct arena a;
         struct store_params p;
-        struct idheap list_heap; /* lists by the stamp of their least recently used entry (a lower bound) */
+        struct idheap list_heap; /* lists by the stamp of their least recently used entry (a lower
+                                    bound) */
         struct idheap gen_heap;  /* generations by their next deadline */
         struct large **large;    /* by id; NULL: free */
         uint32_t n_large;        /* allocated length */
@@ -48,7 +49,8 @@ struct index_slot {
 
 /* ---- index.c */
 int index_init(struct store *s);
-void index_key_init(const struct store *s, struct index_key *k, uint32_t gen, const void *key, uint32_t n_key);
+void index_key_init(const struct store *s, struct index_key *k, uint32_t gen, const void *key,
+                    uint32_t n_key);
 /* The key of a live block. */
 void index_key_of(const struct store *s, struct index_key *k, uint32_t handle);
 /* The handle, or ARENA_NONE. */
@@ -93,7 +95,7 @@ void expiry_remove(struct store *s, uint32_t gen, uint32_t handle);
 void expiry_moved(struct store *s, uint32_t gen, uint32_t handle);
 uint32_t expiry_due(const struct store *s, uint32_t gen, uint64_t now); /* handle or ARENA_NONE */
 uint32_t expiry_due_any(const struct store *s, uint64_t now);           /* of any live generation */
-bool expiry_free_page(struct store *s, uint32_t gen);    /* of a dying generation; false: none left */
+bool expiry_free_page(struct store *s, uint32_t gen); /* of a dying generation; false: none left */
 void expiry_forget_gen(struct store *s, uint32_t gen);
 struct idheap expiry_gen_heap(struct store *s);
 
@@ -101,10 +103,10 @@ struct idheap expiry_gen_heap(struct store *s);
 int owner_get(struct store *s, uint32_t uid, uint32_t *ret_owner); /* 0, STORE_E_LIMIT, -ENOMEM */
 
 /* ---- departed.c */
-void departed_add(struct store *s, uint32_t cache, const void *key, uint32_t n_key, enum store_cause cause,
-                  uint64_t now);
-bool departed_find(const struct store *s, uint32_t cache, const void *key, uint32_t n_key, uint64_t now,
-                   enum store_cause *ret_cause, uint64_t *ret_age_ms);
+void departed_add(struct store *s, uint32_t cache, const void *key, uint32_t n_key,
+                  enum store_cause cause, uint64_t now);
+bool departed_find(const struct store *s, uint32_t cache, const void *key, uint32_t n_key,
+                   uint64_t now, enum store_cause *ret_cause, uint64_t *ret_age_ms);
 
 /* ---- cache.c */
 struct table_cache *cache_at(const struct store *s, uint32_t cache); /* or NULL */
@@ -129,7 +131,8 @@ void gen_free(struct store *s, uint32_t gen);
 void entry_drop(struct store *s, uint32_t handle, enum store_cause cause, uint64_t now);
 /* The same for an entry that is out of the index already. */
 void entry_release(struct store *s, uint32_t handle);
-/* One entry of the oldest dying generation, or a piece of its bookkeeping; false: nothing is dying. */
+/* One entry of the oldest dying generation, or a piece of its bookkeeping; false: nothing is dying.
+ */
 bool evict_reclaim_one(struct store *s, uint64_t now);
 struct room {
         uint32_t cache; /* 0: not known yet, its limits are not looked at */

@@ -39,7 +39,8 @@ int large_new(uint64_t size, struct large **ret)
         return 0;
 }
 
-/* F_SEAL_WRITE is refused while a shared writable mapping exists: a private one takes its place first. */
+/* F_SEAL_WRITE is refused while a shared writable mapping exists: a private one takes its place
+ * first. */
 int large_seal(struct large *l)
 {
         size_t n = l->size ? l->size : 1;

@@ -19,9 +19,9 @@ struct large {
         uint64_t size;
 };
 
-/* The first LARGE_COMMIT bytes are resident at once, so that copying them in cannot run out of memory. More
- * would take long: it is to be received by the kernel (recv() answers EFAULT where there is no memory).
- * 0, -ENOMEM, -ENOSPC, -EMFILE. */
+/* The first LARGE_COMMIT bytes are resident at once, so that copying them in cannot run out of
+ * memory. More would take long: it is to be received by the kernel (recv() answers EFAULT where
+ * there is no memory). 0, -ENOMEM, -ENOSPC, -EMFILE. */
 #define LARGE_COMMIT (UINT64_C(1) << 20)
 int large_new(uint64_t size, struct large **ret);
 int large_seal(struct large *l);

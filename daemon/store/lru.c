@@ -2,14 +2,14 @@
 /*
  * Recency
  *
- * One doubly linked list per (cache generation, writing uid): most recently used first. A touch moves one
- * record; nothing else changes. Every use also gets a stamp, a count that only grows, so the least
- * recently used entry of a cache, of an owner or of the realm is the one with the smallest stamp among
- * the tails of the lists concerned: exact, whatever the scope.
+ * One doubly linked list per (cache generation, writing uid): most recently used first. A touch
+ * moves one record; nothing else changes. Every use also gets a stamp, a count that only grows, so
+ * the least recently used entry of a cache, of an owner or of the realm is the one with the
+ * smallest stamp among the tails of the lists concerned: exact, whatever the scope.
  *
- * For the realm, the lists lie in a heap keyed by the stamp of their tail *as last seen*. A tail's stamp
- * only grows, so the key is a lower bound; lru_oldest() corrects the top until it is exact. A cache has few
- * lists (one per writing uid) and an owner few caches: those are scanned.
+ * For the realm, the lists lie in a heap keyed by the stamp of their tail *as last seen*. A tail's
+ * stamp only grows, so the key is a lower bound; lru_oldest() corrects the top until it is exact. A
+ * cache has few lists (one per writing uid) and an owner few caches: those are scanned.
  *
  * The lists link handles; they own nothing. A list lives as long as its generation.
  */
@@ -27,8 +27,10 @@ static uint32_t *list_pos(void *ctx, uint32_t id)
 
 struct idheap lru_heap(struct store *s)
 {
-        return (struct idheap){
-                .items = s->a.list_heap, .n = &s->a.t->n_list_heap, .pos = list_pos, .ctx = s};
+        return (struct idheap){.items = s->a.list_heap,
+                               .n = &s->a.t->n_list_heap,
+                               .pos = list_pos,
+                               .ctx = s};
 }
 
 static int list_alloc(struct store *s, uint32_t *ret)
@@ -45,7 +47,8 @@ static int list_alloc(struct store *s, uint32_t *ret)
         i = t->list_high;
         if (i == t->max_lists)
                 return STORE_E_LIMIT;
-        r = memfile_commit(&s->a.table, t->lists_off + i * sizeof(struct table_list), sizeof(struct table_list));
+        r = memfile_commit(&s->a.table, t->lists_off + i * sizeof(struct table_list),
+                           sizeof(struct table_list));
         if (r == 0)
                 r = memfile_commit(&s->a.table, t->list_heap_off + i * sizeof(struct idheap_item),
                                    sizeof(struct idheap_item));
@@ -201,7 +204,8 @@ uint32_t lru_oldest_of_owner(const struct store *s, uint32_t owner)
         uint32_t best = ARENA_NONE;
         uint64_t best_stamp = UINT64_MAX;
 
-        for (uint32_t i = s->a.owners[owner].lists; i != TABLE_NONE; i = s->a.lists[i].next_of_owner) {
+        for (uint32_t i = s->a.owners[owner].lists; i != TABLE_NONE;
+             i = s->a.lists[i].next_of_owner) {
                 const struct table_list *l = &s->a.lists[i];
 
                 if (s->a.gens[l->gen].state == GEN_LIVE && tail_stamp(s, l) < best_stamp) {

@@ -2,9 +2,9 @@
 /*
  * Owners: the uids that have written into the realm
  *
- * An entry names its writer by a small index; the uids themselves stand in the arena, where readers see
- * them. Indices are never given up while the store lives: a realm is written by few uids (one, unless it
- * is a named realm), and the number is bounded.
+ * An entry names its writer by a small index; the uids themselves stand in the arena, where readers
+ * see them. Indices are never given up while the store lives: a realm is written by few uids (one,
+ * unless it is a named realm), and the number is bounded.
  */
 
 #include <errno.h>

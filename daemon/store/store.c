@@ -2,9 +2,10 @@
 /*
  * Store operations: get, put, touch, delete, list, explain
  *
- * Every change keeps one order: decide and make room first (nothing that fails later has changed anything
- * but recency), allocate, fill the block while nobody can reach it, publish it in the index, and only then
- * take apart what it replaced. A reader therefore finds the old value or the new one at every instant.
+ * Every change keeps one order: decide and make room first (nothing that fails later has changed
+ * anything but recency), allocate, fill the block while nobody can reach it, publish it in the
+ * index, and only then take apart what it replaced. A reader therefore finds the old value or the
+ * new one at every instant.
  */
 
 #include "store/store.h"
@@ -69,7 +70,8 @@ void store_set_budget(struct store *s, uint64_t budget, uint64_t uid_share)
 
 /* ---- entries as callers see them */
 
-uint64_t store_charge(size_t n_key, uint64_t n_stored, uint32_t flags, uint64_t cost_us, bool encoded, bool large)
+uint64_t store_charge(size_t n_key, uint64_t n_stored, uint32_t flags, uint64_t cost_us,
+                      bool encoded, bool large)
 {
         uint32_t n_ext = entry_ext_size(flags, cost_us, encoded);
 
@@ -139,8 +141,8 @@ struct found {
 };
 
 /* Finds a live entry; one that has expired leaves now. */
-static struct found find_live(struct store *s, const struct table_cache *c, const void *key, size_t n_key,
-                              uint64_t now)
+static struct found find_live(struct store *s, const struct table_cache *c, const void *key,
+                              size_t n_key, uint64_t now)
 {
         struct found f;
 
@@ -162,8 +164,8 @@ static void touch_lru(struct store *s, uint32_t handle)
                 lru_touch(s, list, handle);
 }
 
-int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now, bool touch,
-              struct store_entry *ret)
+int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
+              bool touch, struct store_entry *ret)
 {
         struct table_cache *c = cache_at(s, cache);
         struct found f;
@@ -186,9 +188,9 @@ int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, ui
 }
 
 /*
- * A look-up in a large store waits for memory half a dozen times, each time for an address that the access
- * before yielded. Doing the same step for many keys before the next step lets the waits overlap: at
- * ten million entries a pipelined get costs little more than at ten thousand.
+ * A look-up in a large store waits for memory half a dozen times, each time for an address that the
+ * access before yielded. Doing the same step for many keys before the next step lets the waits
+ * overlap: at ten million entries a pipelined get costs little more than at ten thousand.
  */
 void store_ahead(const struct store *s, const struct store_ahead *a, unsigned n)
 {
@@ -253,8 +255,8 @@ static int check_mode(const struct store *s, const struct store_put *p, uint32_t
 }
 
 /* Takes everything that publishing will need, so that it cannot fail. */
-static int prepare(struct store *s, const struct store_put *p, struct entry *e, uint32_t *ret_handle,
-                   struct arena_large *ret_large)
+static int prepare(struct store *s, const struct store_put *p, struct entry *e,
+                   uint32_t *ret_handle, struct arena_large *ret_large)
 {
         uint32_t n_ext = entry_ext_size(e->flags, e->cost_us, e->encoding != 0);
         int r;
@@ -318,8 +320,9 @@ static void publish(struct store *s, const struct found *f, const struct entry *
         }
 }
 
-static int put_found(struct store *s, const struct store_put *p, const struct found *f, struct entry *e,
-                     uint64_t charge, uint64_t now, uint32_t *ret_handle, struct store_refusal *refusal)
+static int put_found(struct store *s, const struct store_put *p, const struct found *f,
+                     struct entry *e, uint64_t charge, uint64_t now, uint32_t *ret_handle,
+                     struct store_refusal *refusal)
 {
         struct arena_large large = {0};
         struct room room = {
@@ -347,6 +350,7 @@ static int put_found(struct store *s, const struct store_put *p, const struct fo
         if (r != 0)
                 return r;
         publish(s, f, e, list, *ret_handle, charge, now);
+        e->stored = NULL; /* it was `large`, here */
         return 0;
 }
 
@@ -362,8 +366,8 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
 
         if (!c)
                 return STORE_E_NO_CACHE;
-        charge = store_charge(p->n_key, p->large ? p->large->size : p->n_value, p->flags, p->cost_us,
-                              p->encoding != 0, p->large != NULL);
+        charge = store_charge(p->n_key, p->large ? p->large->size : p->n_value, p->flags,
+                              p->cost_us, p->encoding != 0, p->large != NULL);
         r = evict_check_size(s, c, charge, refusal);
         if (r != 0) {
                 cache_counters(c)->refused++;
@@ -378,7 +382,9 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
                 .large = p->large != NULL,
                 .flags = p->flags,
                 .encoding = p->encoding,
-                .raw_size = p->encoding ? p->raw_size : p->large ? p->large->size : p->n_value,
+                .raw_size = p->encoding ? p->raw_size
+                            : p->large  ? p->large->size
+                                        : p->n_value,
                 .cost_us = p->cost_us,
                 .key = p->key,
                 .stored = p->value,
@@ -405,11 +411,12 @@ int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_v
 {
         bool large = n_value >= s->p.large_threshold;
 
-        return evict_check_size(s, cache_at(s, cache), store_charge(n_key, n_value, 0, 0, false, large),
-                                refusal);
+        return evict_check_size(s, cache_at(s, cache),
+                                store_charge(n_key, n_value, 0, 0, false, large), refusal);
 }
 
-int store_reserve(struct store *s, uint32_t uid, uint64_t charge, uint64_t now, struct store_refusal *refusal)
+int store_reserve(struct store *s, uint32_t uid, uint64_t charge, uint64_t now,
+                  struct store_refusal *refusal)
 {
         struct room room = {.charge = charge};
         int r = evict_check_size(s, NULL, charge, refusal);
@@ -459,8 +466,8 @@ static int set_deadline(struct store *s, const struct found *f, uint64_t deadlin
         return 0;
 }
 
-int store_touch(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms, uint64_t now,
-                struct store_entry *ret)
+int store_touch(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms,
+                uint64_t now, struct store_entry *ret)
 {
         struct table_cache *c = cache_at(s, cache);
         struct found f;
@@ -498,8 +505,8 @@ int store_delete(struct store *s, uint32_t cache, const void *key, size_t n_key,
 
 /* ---- inspection */
 
-/* The cursor is the handle to look at next: entries stay where they are unless they are stored again, or
- * moved by compaction, which waits for listings (upkeep.c). */
+/* The cursor is the handle to look at next: entries stay where they are unless they are stored
+ * again, or moved by compaction, which waits for listings (upkeep.c). */
 int store_list(struct store *s, uint32_t cache, uint64_t now, uint32_t max, uint64_t *cursor,
                bool (*visit)(void *ctx, const struct store_entry *e), void *ctx)
 {
@@ -526,7 +533,8 @@ int store_list(struct store *s, uint32_t cache, uint64_t now, uint32_t max, uint
                         *cursor = handle;
                         if (steps++ == LIST_STEPS_MAX || n == max)
                                 return 0;
-                        if (!alloc_is_live(&s->a, handle) || b->gen != gen || entry_deadline(b) <= now)
+                        if (!alloc_is_live(&s->a, handle) || b->gen != gen ||
+                            entry_deadline(b) <= now)
                                 continue;
                         store_entry_fill(s, handle, &e);
                         if (!visit(ctx, &e))
@@ -552,8 +560,9 @@ static void in_dying(struct store *s, uint32_t cache, const void *key, size_t n_
                 index_key_init(s, &k, g->id, key, (uint32_t)n_key);
                 if (index_find(s, &k, &slot) == ARENA_NONE)
                         continue;
-                *ret = (struct store_fate){
-                        .known = true, .cause = CAUSE_CLEARED, .age_ms = now - g->cleared_at};
+                *ret = (struct store_fate){.known = true,
+                                           .cause = CAUSE_CLEARED,
+                                           .age_ms = now - g->cleared_at};
         }
 }
 

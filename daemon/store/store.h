@@ -5,13 +5,13 @@
 /*
  * Store: the entries of one realm
  *
- * Knows caches, keys, values, recency, expiry and budgets; knows no sockets, no protobuf and no clock
- * (callers pass `now`, boottime in milliseconds, never going back). Everything that would be needed
- * after a crash lies in two memory files (the arena and the table); the struct itself holds pointers
- * into them and what can be derived.
+ * Knows caches, keys, values, recency, expiry and budgets; knows no sockets, no protobuf and no
+ * clock (callers pass `now`, boottime in milliseconds, never going back). Everything that would be
+ * needed after a crash lies in two memory files (the arena and the table); the struct itself holds
+ * pointers into them and what can be derived.
  *
- * Returns: 0, a negative errno that is fatal to the request (-ENOMEM, -ENOSPC: nothing was changed),
- * or a positive STORE_E_* that the direct caller handles.
+ * Returns: 0, a negative errno that is fatal to the request (-ENOMEM, -ENOSPC: nothing was
+ * changed), or a positive STORE_E_* that the direct caller handles.
  */
 
 #include <stdbool.h>
@@ -61,7 +61,8 @@ struct store_params {
         uint64_t arena_size;      /* virtual bytes of the arena; 0: from the machine's memory */
         uint64_t budget;          /* charge that the realm may hold */
         uint64_t uid_share;       /* charge that one writer's uid may hold */
-        uint64_t large_threshold; /* stored values of this size and more get a memory file of their own */
+        uint64_t large_threshold; /* stored values of this size and more get a memory file of their
+                                     own */
         uint32_t max_caches;
         uint64_t max_entries; /* in the whole realm */
         uint64_t seed[2];     /* of the key hash, random */
@@ -78,8 +79,8 @@ struct store *store_free(struct store *s); /* NULL is fine; returns NULL */
 void store_set_budget(struct store *s, uint64_t budget, uint64_t uid_share);
 
 /* The pure charge function of PROTOCOL.md. @n_stored: as stored. @large: in a file of its own. */
-uint64_t store_charge(size_t n_key, uint64_t n_stored, uint32_t flags, uint64_t cost_us, bool encoded,
-                      bool large);
+uint64_t store_charge(size_t n_key, uint64_t n_stored, uint32_t flags, uint64_t cost_us,
+                      bool encoded, bool large);
 
 /* ---- caches */
 
@@ -111,11 +112,13 @@ struct store_cache_info {
 int store_cache_find(struct store *s, const char *name, size_t n_name, uint32_t *ret_cache);
 int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_t *ret_cache);
 uint32_t store_n_caches(const struct store *s);
-int store_cache_info(struct store *s, uint32_t cache, struct store_cache_info *ret); /* or E_NO_CACHE */
-struct store_counters *store_cache_counters(struct store *s, uint32_t cache);        /* or NULL */
+int store_cache_info(struct store *s, uint32_t cache,
+                     struct store_cache_info *ret);                           /* or E_NO_CACHE */
+struct store_counters *store_cache_counters(struct store *s, uint32_t cache); /* or NULL */
 
-/* Sets what clients opened, the policy in force and the pin. Limits apply at once: a bounded number of
- * entries leaves now, the rest in store_maintain(); nothing beyond the limit is added meanwhile. */
+/* Sets what clients opened, the policy in force and the pin. Limits apply at once: a bounded number
+ * of entries leaves now, the rest in store_maintain(); nothing beyond the limit is added meanwhile.
+ */
 void store_cache_set_policy(struct store *s, uint32_t cache, const struct store_policy *opened,
                             const struct store_policy *policy, bool pinned, uint64_t now);
 
@@ -138,11 +141,12 @@ struct store_entry {
 };
 
 /* @touch: count as a hit or miss, and as the entry's latest use. STORE_E_MISS, STORE_E_NO_CACHE. */
-int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now, bool touch,
-              struct store_entry *ret);
+int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
+              bool touch, struct store_entry *ret);
 
-/* What will be looked up soon: brings the lines of index, entries and recency lists into the processor's
- * caches, all at once. Only a hint; any cache id, any key. @n is at most STORE_AHEAD_MAX. */
+/* What will be looked up soon: brings the lines of index, entries and recency lists into the
+ * processor's caches, all at once. Only a hint; any cache id, any key. @n is at most
+ * STORE_AHEAD_MAX. */
 #define STORE_AHEAD_MAX 32
 struct store_ahead {
         uint32_t cache;
@@ -157,8 +161,8 @@ struct store_put {
         size_t n_key;
         const void *value; /* ignored with @large */
         uint64_t n_value;
-        struct large *large;   /* NULL, or a sealed large value: a ref is taken on success */
-        uint64_t ttl_ms;       /* STORE_TTL_POLICY, STORE_NEVER or milliseconds */
+        struct large *large; /* NULL, or a sealed large value: a ref is taken on success */
+        uint64_t ttl_ms;     /* STORE_TTL_POLICY, STORE_NEVER or milliseconds */
         enum store_mode mode;
         bool compare;
         uint64_t expected_version;
@@ -176,22 +180,22 @@ struct store_refusal {
         uint64_t limit;
 };
 
-/* Returns 0, STORE_E_MISS (replace-only or compare and nothing there), _EXISTS, _VERSION, _TOO_LARGE,
- * _NO_SPACE, _LIMIT, _NO_CACHE, or -ENOMEM. Unless 0, nothing changed but that others may have been
- * evicted. @ret fills version, deadline, charge and the sizes (not value). */
+/* Returns 0, STORE_E_MISS (replace-only or compare and nothing there), _EXISTS, _VERSION,
+ * _TOO_LARGE, _NO_SPACE, _LIMIT, _NO_CACHE, or -ENOMEM. Unless 0, nothing changed but that others
+ * may have been evicted. @ret fills version, deadline, charge and the sizes (not value). */
 int store_put(struct store *s, const struct store_put *p, uint64_t now, struct store_entry *ret,
               struct store_refusal *ret_refusal);
 
-/* Would a value of this size be refused for its size alone? Same returns as store_put(). For deciding
- * before the bytes arrive. */
+/* Would a value of this size be refused for its size alone? Same returns as store_put(). For
+ * deciding before the bytes arrive. */
 int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_value,
                      struct store_refusal *ret_refusal);
 
 /*
- * Room for a value that is still arriving: evicts as store_put() would (but for the limits of its cache) and
- * charges @charge to the realm and to the uid until store_unreserve(), which comes right before the put or
- * when the value will not come. So memory is taken only after room was made for it.
- * 0, STORE_E_TOO_LARGE, STORE_E_NO_SPACE, STORE_E_LIMIT (writers), -ENOMEM.
+ * Room for a value that is still arriving: evicts as store_put() would (but for the limits of its
+ * cache) and charges @charge to the realm and to the uid until store_unreserve(), which comes right
+ * before the put or when the value will not come. So memory is taken only after room was made for
+ * it. 0, STORE_E_TOO_LARGE, STORE_E_NO_SPACE, STORE_E_LIMIT (writers), -ENOMEM.
  */
 int store_reserve(struct store *s, uint32_t uid, uint64_t charge, uint64_t now,
                   struct store_refusal *ret_refusal);
@@ -210,7 +214,8 @@ int store_clear(struct store *s, uint32_t cache, uint64_t now, uint64_t *ret_ent
 uint64_t store_evict_one(struct store *s, enum store_cause cause, uint64_t now);
 
 /* Visits live entries of a cache, at most @max and at most a bounded number of steps; the callback
- * returns false to stop before counting this one. *cursor: in and out, 0 at the start and at the end. */
+ * returns false to stop before counting this one. *cursor: in and out, 0 at the start and at the
+ * end. */
 int store_list(struct store *s, uint32_t cache, uint64_t now, uint32_t max, uint64_t *cursor,
                bool (*visit)(void *ctx, const struct store_entry *e), void *ctx);
 
@@ -218,7 +223,7 @@ struct store_fate {
         bool live;
         bool known; /* else: never stored, or forgotten */
         enum store_cause cause;
-        uint64_t age_ms; /* since it departed */
+        uint64_t age_ms;          /* since it departed */
         struct store_entry entry; /* when live */
 };
 int store_explain(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
@@ -226,12 +231,13 @@ int store_explain(struct store *s, uint32_t cache, const void *key, size_t n_key
 
 /* ---- upkeep */
 
-/* Does at most @steps units of pending work (each well under a microsecond or so): expiry, reclaiming
- * what was cleared, trimming to a lowered limit, compaction, giving pages back. True: more is pending. */
+/* Does at most @steps units of pending work (each well under a microsecond or so): expiry,
+ * reclaiming what was cleared, trimming to a lowered limit, compaction, giving pages back. True:
+ * more is pending. */
 bool store_maintain(struct store *s, uint64_t now, unsigned steps);
 
-/* The next moment (boottime ms) at which store_maintain() may have something to do: 0 when it may now,
- * STORE_NEVER when nothing is pending and nothing expires. */
+/* The next moment (boottime ms) at which store_maintain() may have something to do: 0 when it may
+ * now, STORE_NEVER when nothing is pending and nothing expires. */
 uint64_t store_next_deadline(const struct store *s);
 
 struct store_stats {

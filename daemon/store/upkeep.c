@@ -2,8 +2,9 @@
 /*
  * Upkeep: work that no request waits for, in bounded steps
  *
- * In order of what hurts most when left undone: reclaiming what was cleared, dropping what has expired,
- * reaching limits that were lowered, giving memory back (unused spans, then compaction), shrinking the index.
+ * In order of what hurts most when left undone: reclaiming what was cleared, dropping what has
+ * expired, reaching limits that were lowered, giving memory back (unused spans, then compaction),
+ * shrinking the index.
  */
 
 #include <string.h>
@@ -15,7 +16,8 @@
 /* Punching a hole of a megabyte costs as much as dropping some hundred entries. */
 #define RELEASE_STEPS 100u
 
-/* Moves one block of the span that is being emptied; returns its cost in steps, 0: nothing to do. */
+/* Moves one block of the span that is being emptied; returns its cost in steps, 0: nothing to do.
+ */
 static unsigned compact_one(struct store *s)
 {
         uint32_t from = alloc_drain_next(&s->a), to, gen, list;
@@ -80,8 +82,8 @@ static bool over_budget(const struct store *s)
         return t->committed_bytes + t->rec_bytes + t->index_bytes > s->p.budget;
 }
 
-/* A listing goes by place: nothing may move from ahead of its cursor to behind it. So compaction waits
- * for it, as long as the realm's memory is within its budget. */
+/* A listing goes by place: nothing may move from ahead of its cursor to behind it. So compaction
+ * waits for it, as long as the realm's memory is within its budget. */
 static bool listing(const struct store *s, uint64_t now)
 {
         return now < s->listing_until && !over_budget(s);
@@ -103,15 +105,17 @@ static unsigned give_back(struct store *s, uint64_t now)
 }
 
 /*
- * A store pays for the memory that it leaves behind: while more is wasted than compaction tolerates, each one
- * does a little of the work, so that memory stays bounded however fast stores come. 32 steps keep the
- * arena within 3 % of its budget while all value sizes change (test-store.c); they cost some 20 µs.
+ * A store pays for the memory that it leaves behind: while more is wasted than compaction
+ * tolerates, each one does a little of the work, so that memory stays bounded however fast stores
+ * come. 32 steps keep the arena within 3 % of its budget while all value sizes change
+ * (test-store.c); they cost some 20 µs.
  */
 #define STEPS_PER_STORE 32u
 
 void upkeep_pay(struct store *s, uint64_t now)
 {
-        for (unsigned done = 0, cost; done < STEPS_PER_STORE && alloc_wasteful(&s->a); done += cost) {
+        for (unsigned done = 0, cost; done < STEPS_PER_STORE && alloc_wasteful(&s->a);
+             done += cost) {
                 cost = give_back(s, now);
                 if (cost == 0)
                         return;

@@ -36,9 +36,11 @@ struct body_sink {
 };
 
 struct conn_handler {
-        /* Optional. These messages are complete and come to on_frame() next, in this order: a chance to
-         * bring into the processor's caches what they will need, all at once instead of one by one. */
-        void (*on_ahead)(struct conn *c, const uint8_t *const *msgs, const size_t *n_msgs, unsigned n);
+        /* Optional. These messages are complete and come to on_frame() next, in this order: a
+         * chance to bring into the processor's caches what they will need, all at once instead of
+         * one by one. */
+        void (*on_ahead)(struct conn *c, const uint8_t *const *msgs, const size_t *n_msgs,
+                         unsigned n);
         /* A complete frame. @body is borrowed; @sink_ctx is what on_body() gave for a long body,
          * else NULL. Every frame ends here unless on_body() said to throw its body away. */
         void (*on_frame)(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The public header alone is C99, and comes twice without harm. Compiled with -std=c99 and -pedantic;
- * run, it links one function of each kind.
+ * The public header alone is C99, and comes twice without harm. Compiled with -std=c99 and
+ * -pedantic; run, it links one function of each kind.
  */
-#include <cached.h>
 #include <cached.h>
 
 int main(void)

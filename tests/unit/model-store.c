@@ -50,7 +50,8 @@ void model_settle(struct model *m, uint64_t now)
 static struct model_entry *find(struct model *m, uint32_t cache, const void *key, size_t n_key)
 {
         for (unsigned i = 0; i < m->n; i++)
-                if (m->e[i].cache == cache && m->e[i].n_key == n_key && memcmp(m->e[i].key, key, n_key) == 0)
+                if (m->e[i].cache == cache && m->e[i].n_key == n_key &&
+                    memcmp(m->e[i].key, key, n_key) == 0)
                         return &m->e[i];
         return NULL;
 }
@@ -59,7 +60,8 @@ struct sums {
         uint64_t entries, bytes, owner, realm;
 };
 
-static struct sums sum(const struct model *m, uint32_t cache, uint32_t uid, const struct model_entry *without)
+static struct sums sum(const struct model *m, uint32_t cache, uint32_t uid,
+                       const struct model_entry *without)
 {
         struct sums s = {0};
 
@@ -103,8 +105,8 @@ static uint64_t deadline_of(const struct model *m, uint32_t cache, uint64_t ttl,
         return ttl == STORE_NEVER ? STORE_NEVER : now + ttl;
 }
 
-int model_get(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t now, bool touch,
-              struct model_entry *ret)
+int model_get(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t now,
+              bool touch, struct model_entry *ret)
 {
         struct model_entry *e;
 
@@ -125,11 +127,13 @@ int model_get(struct model *m, uint32_t cache, const void *key, size_t n_key, ui
 
 static int too_large(const struct model *m, const struct store_put *p, uint64_t charge)
 {
-        return charge > m->policy[p->cache].max_bytes || charge > m->uid_share || charge > m->budget;
+        return charge > m->policy[p->cache].max_bytes || charge > m->uid_share ||
+               charge > m->budget;
 }
 
 /* Copies of the kept entry keep its identity while others are dropped around it. */
-static int make_room(struct model *m, const struct store_put *p, uint64_t charge, const uint8_t *keep_key)
+static int make_room(struct model *m, const struct store_put *p, uint64_t charge,
+                     const uint8_t *keep_key)
 {
         const struct store_policy *pol = &m->policy[p->cache];
 
@@ -155,8 +159,8 @@ static int make_room(struct model *m, const struct store_put *p, uint64_t charge
         }
 }
 
-int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_t now, struct model_entry *ret,
-              struct store_refusal *refusal)
+int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_t now,
+              struct model_entry *ret, struct store_refusal *refusal)
 {
         uint64_t charge = charge_of(m, p);
         struct model_entry *e, *at;
@@ -196,7 +200,9 @@ int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_
                 .charge = charge,
                 .used = ++m->clock,
                 .n_value = p->large ? p->large->size : p->n_value,
-                .raw_size = p->encoding ? p->raw_size : p->large ? p->large->size : p->n_value,
+                .raw_size = p->encoding ? p->raw_size
+                            : p->large  ? p->large->size
+                                        : p->n_value,
                 .cost_us = p->cost_us,
                 .flags = p->flags,
                 .encoding = p->encoding,
@@ -208,8 +214,8 @@ int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_
         return 0;
 }
 
-int model_touch(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms, uint64_t now,
-                struct model_entry *ret)
+int model_touch(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms,
+                uint64_t now, struct model_entry *ret)
 {
         struct model_entry *e;
 

@@ -5,8 +5,8 @@
 /*
  * The reference: what the store promises, in the most obvious code
  *
- * One array of entries, linear searches, no index, no lists. It drops everything that has expired before
- * each operation; the store may do so later, but must answer as if it had.
+ * One array of entries, linear searches, no index, no lists. It drops everything that has expired
+ * before each operation; the store may do so later, but must answer as if it had.
  */
 
 #include "store/store.h"
@@ -34,12 +34,12 @@ struct model {
 
 void model_init(struct model *m, uint64_t budget, uint64_t uid_share, uint64_t global,
                 uint64_t large_threshold);
-int model_get(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t now, bool touch,
-              struct model_entry *ret);
-int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_t now, struct model_entry *ret,
-              struct store_refusal *refusal);
-int model_touch(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms, uint64_t now,
-                struct model_entry *ret);
+int model_get(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t now,
+              bool touch, struct model_entry *ret);
+int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_t now,
+              struct model_entry *ret, struct store_refusal *refusal);
+int model_touch(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms,
+                uint64_t now, struct model_entry *ret);
 int model_delete(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t now);
 uint64_t model_clear(struct model *m, uint32_t cache, uint64_t now);
 void model_set_policy(struct model *m, uint32_t cache, const struct store_policy *p, uint64_t now);

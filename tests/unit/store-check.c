@@ -3,8 +3,8 @@
  * The store's invariants, checked the slow way
  *
  * Every live chunk is in exactly one recency list and exactly once in the index, in one of its two
- * buckets; lists are ordered by stamp; heaps are heaps and records know their place in them; counts and sums
- * in headers are what a walk finds.
+ * buckets; lists are ordered by stamp; heaps are heaps and records know their place in them; counts
+ * and sums in headers are what a walk finds.
  */
 
 #include "store-check.h"
@@ -14,12 +14,13 @@
 
 #include "store/internal.h"
 
-#define CHECK(x)                                                                                           \
-        do {                                                                                               \
-                if (!(x)) {                                                                                \
-                        fprintf(stderr, "%s:%d: the store is inconsistent: %s\n", __FILE__, __LINE__, #x); \
-                        abort();                                                                           \
-                }                                                                                          \
+#define CHECK(x)                                                                                   \
+        do {                                                                                       \
+                if (!(x)) {                                                                        \
+                        fprintf(stderr, "%s:%d: the store is inconsistent: %s\n", __FILE__,        \
+                                __LINE__, #x);                                                     \
+                        abort();                                                                   \
+                }                                                                                  \
         } while (0)
 
 static uint64_t check_list(struct store *s, uint32_t list)
@@ -62,7 +63,8 @@ static void check_entry(struct store *s, uint32_t handle, uint64_t *n_heap)
         index_key_of(s, &k, handle);
         CHECK(index_find(s, &k, &slot) == handle);
         if (g->state == GEN_LIVE) {
-                CHECK((arena_rec(&s->a, handle)->heap_pos != TABLE_NONE) == (entry_deadline(b) != ENTRY_NEVER));
+                CHECK((arena_rec(&s->a, handle)->heap_pos != TABLE_NONE) ==
+                      (entry_deadline(b) != ENTRY_NEVER));
                 *n_heap += entry_deadline(b) != ENTRY_NEVER;
         }
 }

@@ -2,11 +2,12 @@
 /*
  * The store against the reference model: random operations, every reply compared
  *
- * Exercises put in all modes, TTLs, large values, several writers, get, peek, touch, delete, clear, policy
- * and budget changes, the passing of time and upkeep in random portions. Every few thousand operations
- * both settle: then counts and counters must agree, and the store's own invariants hold.
+ * Exercises put in all modes, TTLs, large values, several writers, get, peek, touch, delete, clear,
+ * policy and budget changes, the passing of time and upkeep in random portions. Every few thousand
+ * operations both settle: then counts and counters must agree, and the store's own invariants hold.
  *
- * CACHED_LONG=1: 1,000,000 operations of each of several mixes; else a tenth. CACHED_SEED=n repeats a run.
+ * CACHED_LONG=1: 1,000,000 operations of each of several mixes; else a tenth. CACHED_SEED=n repeats
+ * a run.
  */
 
 #include <setjmp.h>
@@ -264,7 +265,8 @@ static void step(struct world *w)
                 do_budget(w);
 }
 
-static void run(unsigned n_keys, unsigned value_max, uint64_t budget, uint64_t uid_share, uint64_t global)
+static void run(unsigned n_keys, unsigned value_max, uint64_t budget, uint64_t uid_share,
+                uint64_t global)
 {
         const char *seed = getenv("CACHED_SEED");
         uint64_t n_ops = getenv("CACHED_LONG") ? 1000000 : 100000;

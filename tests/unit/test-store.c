@@ -2,8 +2,9 @@
 /*
  * The store at size: what the model test is too small for
  *
- * Growth and shrinking of the index, compaction under moving value sizes, memory that comes back after
- * expiry and clear, listings, lowered limits, exhausted tables, keys that were made to collide.
+ * Growth and shrinking of the index, compaction under moving value sizes, memory that comes back
+ * after expiry and clear, listings, lowered limits, exhausted tables, keys that were made to
+ * collide.
  */
 
 #include <setjmp.h>
@@ -41,9 +42,11 @@ static struct store *make(uint64_t budget)
         return s;
 }
 
-static int put(struct store *s, uint64_t k, const void *value, uint64_t n, uint64_t ttl, uint64_t now)
+static int put(struct store *s, uint64_t k, const void *value, uint64_t n, uint64_t ttl,
+               uint64_t now)
 {
-        struct store_put p = {.cache = 1, .key = &k, .n_key = 8, .value = value, .n_value = n, .ttl_ms = ttl};
+        struct store_put p = {
+                .cache = 1, .key = &k, .n_key = 8, .value = value, .n_value = n, .ttl_ms = ttl};
         struct store_refusal why;
         struct store_entry e;
 
@@ -100,7 +103,8 @@ static void test_index_grows_and_shrinks(void **state)
         store_free(s);
 }
 
-/* Sizes move from tiny to 64 KiB and back at a full budget: nothing is refused, memory stays bounded. */
+/* Sizes move from tiny to 64 KiB and back at a full budget: nothing is refused, memory stays
+ * bounded. */
 static void test_moving_sizes_stay_within_budget(void **state)
 {
         const uint64_t budget = 64 * MIB;
@@ -110,7 +114,8 @@ static void test_moving_sizes_stay_within_budget(void **state)
 
         (void)state;
         for (unsigned round = 0; round < 24; round++) {
-                uint64_t size = UINT64_C(100) << (round % 12 < 6 ? round % 12 * 2 : (12 - round % 12) * 2);
+                uint64_t size = UINT64_C(100)
+                                << (round % 12 < 6 ? round % 12 * 2 : (12 - round % 12) * 2);
                 uint64_t total = 0;
 
                 if (size > sizeof(value))
@@ -122,7 +127,9 @@ static void test_moving_sizes_stay_within_budget(void **state)
                         n = size / 2 + (rng >> 33) % (size / 2 + 1);
                         /* Three quarters new keys, the rest overwrites of random recent ones. */
                         memset(value, (int)n, n);
-                        assert_int_equal(put(s, rng >> 60 < 12 ? k++ : k - 1 - (rng >> 40) % (k + 1) % 1000,
+                        assert_int_equal(put(s,
+                                             rng >> 60 < 12 ? k++
+                                                            : k - 1 - (rng >> 40) % (k + 1) % 1000,
                                              value, n, STORE_NEVER, 1),
                                          0);
                         total += n + 100;
@@ -190,7 +197,8 @@ static void test_clear_is_immediate_and_reclaims_in_steps(void **state)
         store_free(s);
 }
 
-/* Clears faster than they are reclaimed: generations run out, and the oldest are finished on the spot. */
+/* Clears faster than they are reclaimed: generations run out, and the oldest are finished on the
+ * spot. */
 static void test_many_clears_at_once(void **state)
 {
         struct store *s = make(64 * MIB);
@@ -278,7 +286,8 @@ static void test_refusals_name_the_budget(void **state)
         struct store_refusal why;
         static uint8_t value[900000];
         uint64_t k = 1;
-        struct store_put q = {.cache = 1, .key = &k, .n_key = 8, .value = value, .ttl_ms = STORE_NEVER};
+        struct store_put q = {
+                .cache = 1, .key = &k, .n_key = 8, .value = value, .ttl_ms = STORE_NEVER};
         struct store_entry e;
 
         (void)state;
@@ -318,7 +327,8 @@ static void test_caches_are_limited(void **state)
         store_free(s);
 }
 
-/* Who reads the seed can make keys that all want the same two buckets. Some leave, by cause; nothing breaks. */
+/* Who reads the seed can make keys that all want the same two buckets. Some leave, by cause;
+ * nothing breaks. */
 static void test_colliding_keys_evict_by_index(void **state)
 {
         struct store *s = make(64 * MIB);
