@@ -441,7 +441,7 @@ static void test_the_newest_open_wins_unless_pinned(void **state)
         assert_int_equal(r.m->cache->policy->max_entries, 30);
         assert_int_equal(r.m->cache->cache_id, id);
         assert_int_equal(r.m->cache->opens, 5);
-        assert_int_equal(r.m->cache->policy_changes, 4);
+        assert_int_equal(r.m->cache->policy_changes, 5);
         reply_done(&r);
         assert_opened(w, w->c, 40, 40, false);
 
