@@ -73,10 +73,9 @@ static void sweep(struct world *w, struct reply (*step)(struct world *w, struct 
                 fail_in = 0;
                 bool done = status_is(r.m, STATUS_OK);
                 if (!done && !c->closed) {
-                        assert_non_null(r.m);
-                        assert_int_equal(r.m->status, STATUS_NO_MEMORY);
-                        assert_true(r.m->error[0] != '\0');
-                        assert_int_equal(r.m->id, w->id);
+                        assert_true(status_is(r.m, STATUS_NO_MEMORY));
+                        assert_true(r.m && r.m->error[0] != '\0');
+                        assert_true(r.m && r.m->id == w->id);
                 }
                 reply_done(&r);
                 c->n_out = 0; /* the start of a reply that could not be completed */
@@ -239,7 +238,7 @@ static void test_every_allocation_of_a_hello_may_fail(void **state)
                 fail_in = 0;
                 bool done = status_is(r.m, STATUS_OK);
                 if (!done && !c->closed)
-                        assert_int_equal(r.m->status, STATUS_NO_MEMORY);
+                        assert_true(status_is(r.m, STATUS_NO_MEMORY));
                 if (done && failed) /* it did without: also fine, but the realm must work */
                         assert_int_equal(set_text(w, c, "c", "k", "v"), STATUS_OK);
                 reply_done(&r);
