@@ -7,9 +7,8 @@
  * wait. Otherwise one timer is armed for the dispatcher's next deadline, and none if it has none:
  * an idle daemon sleeps.
  *
- * CPU time of turns is measured without a system call in each: a turn that took little time took
- * little CPU, so the CPU clock is read only once so much time of turns has gone by. A long turn's
- * figure may so be up to CPU_SAMPLE_NS too high, never too low.
+ * The longest turn is kept in CPU time; the CPU clock is read at a turn's start, and at its end
+ * only if more time has passed than the longest turn took.
  *
  * The first SIGTERM or SIGINT ends the daemon in order: the socket goes, what was received is
  * answered, output is sent, for at most END_SEC. The second ends it at once.
@@ -253,6 +252,7 @@ static void on_upkeep_timer(evutil_socket_t fd, short what, void *arg)
 
         (void)fd;
         (void)what;
+        hub_tick(&s->hub);        /* this turn has something to do */
         s->upkeep_due_ms = NEVER; /* the end of the turn does the work */
 }
 

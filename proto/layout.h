@@ -77,9 +77,9 @@ struct arena_bucket {
 /*
  * Entry header. 160 bits:
  *   gen                32  generation of the cache that it was stored in
- *   version            40  unique in the realm, grows with each store
+ *   version            44  unique in the realm, grows with each store
  *   deadline           40  boottime in ms; all ones: never
- *   owner              16  index into the owners table: the writer's uid
+ *   owner              12  index into the owners table: the writer's uid
  *   size               22  of the stored bytes in this chunk
  *   key length - 1      6
  *   kind                4  ENTRY_* bits
@@ -88,7 +88,7 @@ struct arena_entry {
         uint32_t gen;
         uint32_t version_lo;
         uint32_t deadline_lo;
-        uint32_t hi;    /* version_hi : 8, deadline_hi : 8, owner : 16 */
+        uint32_t hi;    /* version_hi : 12, deadline_hi : 8, owner : 12 */
         uint32_t sizes; /* size : 22, key length - 1 : 6, kind : 4 */
 };
 

@@ -226,10 +226,13 @@ static int span_commit(struct arena *a, uint32_t span)
         }
         if (rec_need > s->rec_committed) {
                 uint32_t to = s->rec_committed == 0 ? 4096 : s->rec_committed + REC_COMMIT;
-                int r = memfile_commit(&a->table,
-                                       t->recs_off + span * RECS_PER_SPAN_BYTES + s->rec_committed,
-                                       to - s->rec_committed);
+                int r;
 
+                if (to > RECS_PER_SPAN_BYTES)
+                        to = RECS_PER_SPAN_BYTES;
+                r = memfile_commit(&a->table,
+                                   t->recs_off + span * RECS_PER_SPAN_BYTES + s->rec_committed,
+                                   to - s->rec_committed);
                 if (r < 0)
                         return r;
                 t->rec_bytes += to - s->rec_committed;

@@ -381,6 +381,8 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
         else
                 client->d->requests++;
         finish(&r, status);
+        if (client->realm)
+                realm_settle(client->realm); /* room may have been reserved */
         bump_reset(&client->d->bump);
 }
 
@@ -400,8 +402,10 @@ enum status upload_begin(struct request *r, uint64_t n, bool as_large, struct up
 
 static void drop_sink(struct conn *c, void *sink_ctx)
 {
-        (void)c;
+        struct client *client = conn_user(c);
         upload_free(sink_ctx);
+        if (client && client->realm)
+                realm_settle(client->realm);
 }
 
 static void on_violation(struct conn *c, const char *what)

@@ -16,8 +16,7 @@ static enum status clear_all(struct request *r, Cached__V1__ClearResult *result)
                         &r->verdict, STATUS_DENIED,
                         "clearing the whole realm needs the role admin: clear the caches "
                         "one by one, or ask an admin of the realm");
-        data_clear_all(&r->who, &result->entries, &result->caches);
-        return STATUS_OK;
+        return data_clear_all(&r->who, &result->entries, &result->caches, &r->verdict);
 }
 
 static enum status clear_one(struct request *r, Cached__V1__ClearResult *result)

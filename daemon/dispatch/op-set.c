@@ -16,21 +16,21 @@ static enum status decode(struct request *r, uint64_t n_body, struct cache_ref *
 }
 
 /* Room first, memory then: the budget holds while the value arrives, too. */
-static enum status accept_large(struct request *r, uint64_t n_body, const struct store_put *put,
-                                struct upload **ret)
+static enum status accept_large(struct request *r, uint64_t n_body, const struct cache_ref *ref,
+                                struct store_put *put, struct upload **ret)
 {
-        uint64_t charge = store_charge(put->n_key, n_body, put->flags, put->cost_us,
-                                       put->encoding != 0, true);
-        enum status status = data_reserve(&r->who, charge, &r->verdict);
+        struct store *store = r->client->realm->store;
+        uint64_t charge;
+        enum status status = data_reserve(&r->who, ref, put, &charge, &r->verdict);
         if (status != STATUS_OK)
                 return status;
         struct upload *u = NULL;
         status = upload_begin(r, n_body, true, &u);
         if (status != STATUS_OK) {
-                store_unreserve(r->client->realm->store, (uint32_t)r->who.uid, charge);
+                store_unreserve(store, (uint32_t)r->who.uid, charge);
                 return status;
         }
-        u->reserved_in = r->client->realm->store;
+        u->reserved_in = store;
         u->reserved = charge;
         *ret = u;
         return STATUS_OK;
@@ -47,7 +47,7 @@ enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **re
                 return status;
         if (n_body < r->d->cfg->large_threshold)
                 return upload_begin(r, n_body, false, ret);
-        return accept_large(r, n_body, &put, ret);
+        return accept_large(r, n_body, &ref, &put, ret);
 }
 
 enum status op_set(struct request *r)

@@ -76,7 +76,11 @@ int charge_make_room(struct charge *asking, uint64_t delta, uint64_t now_ms)
 {
         struct charge_pool *pool = asking->pool;
         charge_settle(asking); /* it is in the middle of a change */
-        if (delta > pool->budget)
+        /* What is on its way in cannot be evicted: do not evict the rest in vain. */
+        uint64_t fixed = 0;
+        for (const struct charge *c = pool->members; c; c = c->next)
+                fixed += store_reserved(c->store);
+        if (delta > pool->budget || fixed > pool->budget - delta)
                 return -ENOSPC;
         pool->round++;
         while (pool->total > pool->budget - delta)

@@ -185,12 +185,19 @@ enum status data_check_set(const struct caller *who, const struct cache_ref *ref
         return put_verdict(who, put, r, &refusal, v);
 }
 
-enum status data_reserve(const struct caller *who, uint64_t charge, struct verdict *v)
+enum status data_reserve(const struct caller *who, const struct cache_ref *ref,
+                         struct store_put *put, uint64_t *ret_charge, struct verdict *v)
 {
-        static const struct store_put none = {0};
         struct store_refusal refusal = {0};
-        int r = store_reserve(who->realm->store, (uint32_t)who->uid, charge, who->now_ms, &refusal);
-        return put_verdict(who, &none, r, &refusal, v);
+        enum status status = data_find_cache(who, ref, &put->cache, v);
+        if (status == STATUS_NOT_FOUND)
+                put->cache = 0;
+        else if (status != STATUS_OK)
+                return status;
+        put->uid = (uint32_t)who->uid;
+        int r = store_reserve(who->realm->store, put, put->n_value, who->now_ms, ret_charge,
+                              &refusal);
+        return put_verdict(who, put, r, &refusal, v);
 }
 
 /* Copies the value into a memory file of its own. */
@@ -199,8 +206,11 @@ static enum status make_large(const struct store_put *put, struct large **ret, s
         struct large *large;
         int r = large_new(put->n_value, &large);
         if (r == 0) {
-                memcpy(large->map, put->value, put->n_value);
-                r = large_seal(large);
+                r = large_commit(large);
+                if (r == 0) {
+                        memcpy(large->map, put->value, put->n_value);
+                        r = large_seal(large);
+                }
                 if (r < 0)
                         large_unref(large);
         }
@@ -282,6 +292,17 @@ enum status data_delete(const struct caller *who, const struct cache_ref *ref, s
         return r == 0 ? STATUS_OK : STATUS_NOT_FOUND;
 }
 
+static enum status clear_verdict(int r, struct verdict *v)
+{
+        if (r == STORE_E_LIMIT)
+                return verdict_set(v, STATUS_LIMIT,
+                                   "too many cleared caches wait to be reclaimed: try again in a "
+                                   "moment");
+        if (r < 0)
+                return verdict_errno(v, r, "clearing the cache");
+        return r == 0 ? STATUS_OK : STATUS_NOT_FOUND;
+}
+
 enum status data_clear(const struct caller *who, const struct cache_ref *ref, uint64_t *ret_entries,
                        struct verdict *v)
 {
@@ -289,25 +310,23 @@ enum status data_clear(const struct caller *who, const struct cache_ref *ref, ui
         enum status status = data_find_cache(who, ref, &cache, v);
         if (status != STATUS_OK)
                 return status;
-        int r = store_clear(who->realm->store, cache, who->now_ms, ret_entries);
-        if (r < 0)
-                return verdict_errno(v, r, "clearing the cache");
-        return r == 0 ? STATUS_OK : STATUS_NOT_FOUND;
+        return clear_verdict(store_clear(who->realm->store, cache, who->now_ms, ret_entries), v);
 }
 
-void data_clear_all(const struct caller *who, uint64_t *ret_entries, uint64_t *ret_caches)
+enum status data_clear_all(const struct caller *who, uint64_t *ret_entries, uint64_t *ret_caches,
+                           struct verdict *v)
 {
         struct store *s = who->realm->store;
         uint32_t n = store_n_caches(s);
-        uint64_t entries = 0, caches = 0;
+        uint64_t entries = 0;
         for (uint32_t cache = 1; cache <= n; cache++) {
                 uint64_t had = 0;
-                /* Constant time each, and a cache that exists can always be cleared. */
-                if (store_clear(s, cache, who->now_ms, &had) == 0) {
-                        entries += had;
-                        caches++;
-                }
+                enum status status = clear_verdict(store_clear(s, cache, who->now_ms, &had), v);
+                if (status != STATUS_OK)
+                        return status; /* those before it are cleared: asking again goes on */
+                entries += had;
         }
         *ret_entries = entries;
-        *ret_caches = caches;
+        *ret_caches = n;
+        return STATUS_OK;
 }

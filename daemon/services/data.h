@@ -60,8 +60,9 @@ enum status data_set(const struct caller *who, const struct cache_ref *ref, stru
 enum status data_check_set(const struct caller *who, const struct cache_ref *ref,
                            const struct store_put *put, struct verdict *v);
 
-/* Makes room for a value of @charge that is still arriving: see store_reserve(). */
-enum status data_reserve(const struct caller *who, uint64_t charge, struct verdict *v);
+/* Makes room for a large value that is still arriving: see store_reserve(). */
+enum status data_reserve(const struct caller *who, const struct cache_ref *ref,
+                         struct store_put *put, uint64_t *ret_charge, struct verdict *v);
 
 enum status data_touch(const struct caller *who, const struct cache_ref *ref, struct key_ref key,
                        uint64_t ttl_ms, struct store_entry *ret, struct verdict *v);
@@ -69,6 +70,8 @@ enum status data_delete(const struct caller *who, const struct cache_ref *ref, s
                         struct verdict *v);
 enum status data_clear(const struct caller *who, const struct cache_ref *ref, uint64_t *ret_entries,
                        struct verdict *v);
-void data_clear_all(const struct caller *who, uint64_t *ret_entries, uint64_t *ret_caches);
+/* Stops at the first cache that cannot be cleared. */
+enum status data_clear_all(const struct caller *who, uint64_t *ret_entries, uint64_t *ret_caches,
+                           struct verdict *v);
 
 #endif

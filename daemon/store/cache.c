@@ -19,6 +19,10 @@
 #define GEN_INDEX_BITS 20
 /* Entries that leave at once when a limit is lowered; the others follow in store_maintain(). */
 #define TRIM_AT_ONCE 2048u
+/* A cache of so few entries is cleared by dropping them: no generation has to die for it. */
+#define CLEAR_AT_ONCE 64u
+/* Steps of reclaiming that one request does to get a generation back: about a millisecond. */
+#define RECLAIM_AT_ONCE 4096u
 
 /* ---- generations */
 
@@ -75,6 +79,19 @@ void gen_free(struct store *s, uint32_t gen)
         g->state = GEN_FREE;
         g->next = s->a.t->gen_free;
         s->a.t->gen_free = gen;
+}
+
+/* Out of generations: so many clears are pending that some must be finished first. */
+static int gen_get(struct store *s, uint32_t cache, uint64_t now, uint32_t *ret_gen)
+{
+        int r = gen_alloc(s, cache, ret_gen);
+
+        for (unsigned i = 0; r == STORE_E_LIMIT && i < RECLAIM_AT_ONCE; i++) {
+                if (!evict_reclaim_one(s, now))
+                        return r;
+                r = gen_alloc(s, cache, ret_gen);
+        }
+        return r;
 }
 
 /* ---- caches */
@@ -136,7 +153,7 @@ int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_
                 return STORE_E_LIMIT;
         r = memfile_commit(&s->a.table, t->caches_off + id * sizeof(*c), sizeof(*c));
         if (r == 0)
-                r = gen_alloc(s, id, &gen);
+                r = gen_get(s, id, 0, &gen);
         if (r != 0)
                 return r;
         c = &s->a.caches[id];
@@ -208,7 +225,7 @@ void store_cache_set_policy(struct store *s, uint32_t cache, const struct store_
         for (unsigned i = 0; i < TRIM_AT_ONCE; i++)
                 if (!evict_trim_one(s, cache, now))
                         return;
-        s->trim = true;
+        s->trim = 1;
 }
 
 /* ---- clear */
@@ -225,13 +242,12 @@ int store_clear(struct store *s, uint32_t cache, uint64_t now, uint64_t *ret_ent
                 return STORE_E_NO_CACHE;
         old = cache_gen(s, c);
         *ret_entries = old->n_entries;
-        if (old->n_entries > 0) {
-                /* Out of generations: so many clears are pending that some must be finished first.
-                 */
-                while ((r = gen_alloc(s, cache, &gen)) == STORE_E_LIMIT)
-                        if (!evict_reclaim_one(s, now))
-                                return r;
-                if (r < 0)
+        if (old->n_entries <= CLEAR_AT_ONCE) {
+                while (old->n_entries > 0)
+                        entry_drop(s, lru_oldest_of_gen(s, c->gen), CAUSE_CLEARED, now);
+        } else {
+                r = gen_get(s, cache, now, &gen);
+                if (r != 0)
                         return r;
                 old->state = GEN_DYING;
                 old->cleared_at = now;

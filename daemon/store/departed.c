@@ -24,6 +24,11 @@ void departed_add(struct store *s, uint32_t cache, const void *key, uint32_t n_k
 {
         uint64_t h = hash_of(s, cache, key, n_key);
 
+        const struct table_departed *d = &s->a.departed[h % N_DEPARTED];
+
+        /* What was cleared long ago is reclaimed late: no news about a key that left since. */
+        if (d->hash == h && d->when_cause >> 8 > now)
+                return;
         s->a.departed[h % N_DEPARTED] =
                 (struct table_departed){.hash = h, .when_cause = now << 8 | cause};
 }

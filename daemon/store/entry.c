@@ -68,7 +68,7 @@ void entry_write(struct arena_entry *b, const struct entry *e)
         b->gen = e->gen;
         b->version_lo = (uint32_t)e->version;
         b->deadline_lo = (uint32_t)e->deadline;
-        b->hi = (uint32_t)(e->version >> 32) << 24 | (uint32_t)(e->deadline >> 32) << 16 | e->owner;
+        b->hi = (uint32_t)(e->version >> 32) << 20 | (uint32_t)(e->deadline >> 32) << 12 | e->owner;
         b->sizes = e->n_stored << 10 | (e->n_key - 1) << 4 | kind;
         memcpy(p, e->key, e->n_key);
         if (e->n_stored)
@@ -81,7 +81,7 @@ void entry_read(const struct arena_entry *b, struct entry *ret)
 
         *ret = (struct entry){
                 .gen = b->gen,
-                .version = (uint64_t)(b->hi >> 24) << 32 | b->version_lo,
+                .version = (uint64_t)(b->hi >> 20) << 32 | b->version_lo,
                 .deadline = entry_deadline(b),
                 .owner = entry_owner(b),
                 .n_key = entry_n_key(b),
@@ -110,5 +110,5 @@ void entry_read(const struct arena_entry *b, struct entry *ret)
 void entry_set_deadline(struct arena_entry *b, uint64_t deadline)
 {
         b->deadline_lo = (uint32_t)deadline;
-        b->hi = (b->hi & 0xff00ffff) | (uint32_t)(deadline >> 32) << 16;
+        b->hi = (b->hi & 0xfff00fff) | (uint32_t)(deadline >> 32) << 12;
 }

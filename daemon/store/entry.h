@@ -48,7 +48,7 @@ void entry_read(const struct arena_entry *block, struct entry *ret);
 /* The parts that lookups need, without unpacking the rest. */
 static inline uint64_t entry_deadline(const struct arena_entry *b)
 {
-        return (uint64_t)(b->hi >> 16 & 0xff) << 32 | b->deadline_lo;
+        return (uint64_t)(b->hi >> 12 & 0xff) << 32 | b->deadline_lo;
 }
 
 static inline uint32_t entry_n_key(const struct arena_entry *b)
@@ -68,7 +68,7 @@ static inline uint32_t entry_n_stored(const struct arena_entry *b)
 
 static inline uint32_t entry_owner(const struct arena_entry *b)
 {
-        return b->hi & 0xffff;
+        return b->hi & 0xfff;
 }
 
 static inline const uint8_t *entry_key(const struct arena_entry *b)

@@ -18,6 +18,8 @@
 /* A limit that was lowered below what is stored is reached in steps of this many entries a store,
  * and by upkeep: one request must not pay for all. */
 #define CATCH_UP_MAX 256u
+/* Entries of others, or pieces of bookkeeping, that one store clears away: some 300 µs. */
+#define FOREIGN_MAX 1024u
 
 /* ---- dropping one entry */
 
@@ -104,7 +106,8 @@ static uint64_t realm_evict_one(struct store *s, enum store_cause cause, uint64_
         uint64_t before = s->a.t->charged;
         uint32_t handle;
 
-        while (evict_reclaim_one(s, now))
+        /* Bookkeeping of what was cleared frees no charge: some of it at a time. */
+        for (unsigned i = 0; i < FOREIGN_MAX && evict_reclaim_one(s, now); i++)
                 if (s->a.t->charged < before)
                         return before - s->a.t->charged;
         handle = expiry_due_any(s, now);
@@ -137,14 +140,16 @@ static bool cache_evict_one(struct store *s, uint32_t gen, enum store_cause caus
         return true;
 }
 
-static bool owner_evict_one(struct store *s, uint32_t owner, uint64_t now)
+/* What is cleared or expired goes first, whoever wrote it; but one writer does not clean up after
+ * all others in one request: @foreign bounds that. */
+static bool owner_evict_one(struct store *s, uint32_t owner, uint64_t now, bool foreign)
 {
         enum store_cause cause = CAUSE_UID_SHARE;
         uint32_t handle;
 
-        if (evict_reclaim_one(s, now))
+        if (foreign && evict_reclaim_one(s, now))
                 return true;
-        handle = expiry_due_any(s, now);
+        handle = foreign ? expiry_due_any(s, now) : ARENA_NONE;
         if (handle != ARENA_NONE && handle != s->keep)
                 cause = CAUSE_EXPIRED;
         else
@@ -233,7 +238,7 @@ static int room_of_owner(struct store *s, const struct room *r, uint64_t now,
         for (unsigned i = 0; o->charged - old + r->charge > s->p.uid_share; i++) {
                 if (over && i == CATCH_UP_MAX)
                         break;
-                if (!owner_evict_one(s, r->owner, now))
+                if (!owner_evict_one(s, r->owner, now, i < FOREIGN_MAX))
                         return refuse(ret, STORE_E_NO_SPACE, CAUSE_UID_SHARE, r->charge,
                                       s->p.uid_share);
         }
@@ -261,8 +266,13 @@ static int room_in_realm(struct store *s, const struct room *r, uint64_t now,
 
 int evict_make_room(struct store *s, const struct room *r, uint64_t now, struct store_refusal *ret)
 {
-        int e = r->cache ? room_in_cache(s, r, now, ret) : 0;
+        int e = 0;
 
+        /* What is on its way in cannot be evicted: do not empty the realm in vain. */
+        if (s->reserved + r->charge > s->p.budget)
+                return refuse(ret, STORE_E_NO_SPACE, CAUSE_REALM_BUDGET, r->charge, s->p.budget);
+        if (r->cache)
+                e = room_in_cache(s, r, now, ret);
         if (e == 0)
                 e = room_of_owner(s, r, now, ret);
         if (e == 0)

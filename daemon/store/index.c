@@ -431,7 +431,9 @@ int index_insert(struct store *s, const struct index_key *k, uint32_t handle)
                         intent_end(s);
                         return 0;
                 }
-                if (!split(s))
+                /* Not after the last try: the caller's victim must come from the buckets that are
+                 * full now. */
+                if (tries == FORCED_SPLITS || !split(s))
                         break;
         }
         return -ENOSPC;

@@ -26,7 +26,7 @@ struct store {
         struct idheap gen_heap;  /* generations by their next deadline */
         struct large **large;    /* by id; NULL: free */
         uint32_t n_large;        /* allocated length */
-        bool trim;               /* some cache is over a lowered limit */
+        uint32_t trim;           /* from this cache on, one may be over a lowered limit; 0: none */
         bool settled;            /* nothing changed since store_maintain() found nothing to do */
         uint64_t reserved;       /* part of the realm's charge: values that are still arriving */
         uint64_t listing_until;  /* a listing is under way: nothing moves; 0: none */

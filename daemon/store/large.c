@@ -39,6 +39,13 @@ int large_new(uint64_t size, struct large **ret)
         return 0;
 }
 
+int large_commit(struct large *l)
+{
+        struct memfile m = {.fd = l->fd, .base = l->map, .size = l->size ? l->size : 1};
+
+        return memfile_commit(&m, 0, l->size);
+}
+
 /* F_SEAL_WRITE is refused while a shared writable mapping exists: a private one takes its place
  * first. */
 int large_seal(struct large *l)

@@ -24,6 +24,8 @@ struct large {
  * there is no memory). 0, -ENOMEM, -ENOSPC, -EMFILE. */
 #define LARGE_COMMIT (UINT64_C(1) << 20)
 int large_new(uint64_t size, struct large **ret);
+/* Makes all of it resident, for bytes that are copied in. 0, -ENOMEM. */
+int large_commit(struct large *l);
 int large_seal(struct large *l);
 struct large *large_ref(struct large *l);
 struct large *large_unref(struct large *l); /* NULL is fine; returns NULL */

@@ -33,6 +33,29 @@ struct idheap lru_heap(struct store *s)
                                .ctx = s};
 }
 
+static void unlink_from_gen(struct store *s, uint32_t list)
+{
+        uint32_t *at = &s->a.gens[s->a.lists[list].gen].lists;
+
+        while (*at != list)
+                at = &s->a.lists[*at].next_in_gen;
+        *at = s->a.lists[list].next_in_gen;
+}
+
+/* All lists are in use: one of a writer that has nothing left in its cache will do. */
+static int reuse_list(struct store *s, uint32_t *ret)
+{
+        for (uint32_t i = 0; i < s->a.t->list_high; i++)
+                if (s->a.lists[i].in_use && s->a.lists[i].n_entries == 0) {
+                        unlink_from_gen(s, i);
+                        lru_list_free(s, i);
+                        s->a.t->list_free = s->a.lists[i].next_in_gen;
+                        *ret = i;
+                        return 0;
+                }
+        return STORE_E_LIMIT;
+}
+
 static int list_alloc(struct store *s, uint32_t *ret)
 {
         struct table_header *t = s->a.t;
@@ -46,7 +69,7 @@ static int list_alloc(struct store *s, uint32_t *ret)
         }
         i = t->list_high;
         if (i == t->max_lists)
-                return STORE_E_LIMIT;
+                return reuse_list(s, ret);
         r = memfile_commit(&s->a.table, t->lists_off + i * sizeof(struct table_list),
                            sizeof(struct table_list));
         if (r == 0)

@@ -264,7 +264,6 @@ static int prepare(struct store *s, const struct store_put *p, struct entry *e,
         r = alloc_block(&s->a, (uint32_t)entry_size(e->n_key, e->n_stored, n_ext), ret_handle);
         if (r < 0)
                 return r;
-        /* From here on the block counts as live: compaction and recovery see a stamp. */
         if (e->deadline != ENTRY_NEVER) {
                 r = expiry_reserve(s, gen_index(e->gen));
                 if (r < 0)
@@ -320,6 +319,17 @@ static void publish(struct store *s, const struct found *f, const struct entry *
         }
 }
 
+/* The entry that is being replaced stays while room is made, and counts as gone. */
+static void room_credit(struct store *s, struct room *room, uint32_t old)
+{
+        s->keep = old;
+        if (old == ARENA_NONE)
+                return;
+        touch_lru(s, old);
+        room->old_charge = store_block_charge(s, old);
+        room->old_owner = entry_owner(arena_block(&s->a, old));
+}
+
 static int put_found(struct store *s, const struct store_put *p, const struct found *f,
                      struct entry *e, uint64_t charge, uint64_t now, uint32_t *ret_handle,
                      struct store_refusal *refusal)
@@ -337,12 +347,7 @@ static int put_found(struct store *s, const struct store_put *p, const struct fo
         r = lru_list_get(s, room.gen, e->owner, &list);
         if (r != 0)
                 return r;
-        if (f->handle != ARENA_NONE) {
-                touch_lru(s, f->handle);
-                room.old_charge = store_block_charge(s, f->handle);
-                room.old_owner = entry_owner(arena_block(&s->a, f->handle));
-        }
-        s->keep = f->handle;
+        room_credit(s, &room, f->handle);
         r = evict_make_room(s, &room, now, refusal);
         s->keep = ARENA_NONE;
         if (r == 0)
@@ -415,21 +420,36 @@ int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_v
                                 store_charge(n_key, n_value, 0, 0, false, large), refusal);
 }
 
-int store_reserve(struct store *s, uint32_t uid, uint64_t charge, uint64_t now,
-                  struct store_refusal *refusal)
+int store_reserve(struct store *s, const struct store_put *p, uint64_t size, uint64_t now,
+                  uint64_t *ret_charge, struct store_refusal *refusal)
 {
-        struct room room = {.charge = charge};
-        int r = evict_check_size(s, NULL, charge, refusal);
+        const struct table_cache *c = cache_at(s, p->cache);
+        struct found f = {.handle = ARENA_NONE};
+        struct room room = {
+                .charge =
+                        store_charge(p->n_key, size, p->flags, p->cost_us, p->encoding != 0, true),
+        };
+        uint64_t grows;
+        int r = evict_check_size(s, c, room.charge, refusal);
 
+        if (r == 0 && c) {
+                f = find_live(s, c, p->key, p->n_key, now);
+                r = check_mode(s, p, f.handle);
+        }
         if (r == 0)
-                r = owner_get(s, uid, &room.owner);
-        if (r == 0)
-                r = evict_make_room(s, &room, now, refusal);
+                r = owner_get(s, p->uid, &room.owner);
         if (r != 0)
                 return r;
-        s->a.owners[room.owner].charged += charge;
-        s->a.t->charged += charge;
-        s->reserved += charge;
+        room_credit(s, &room, f.handle);
+        r = evict_make_room(s, &room, now, refusal);
+        s->keep = ARENA_NONE;
+        if (r != 0)
+                return r;
+        grows = room.charge > room.old_charge ? room.charge - room.old_charge : 0;
+        s->a.owners[room.owner].charged += grows;
+        s->a.t->charged += grows;
+        s->reserved += grows;
+        *ret_charge = grows;
         return 0;
 }
 
@@ -612,6 +632,11 @@ void store_stats(const struct store *s, struct store_stats *ret)
 uint64_t store_charged(const struct store *s)
 {
         return s->a.t->charged;
+}
+
+uint64_t store_reserved(const struct store *s)
+{
+        return s->reserved;
 }
 
 uint64_t store_entries(const struct store *s)

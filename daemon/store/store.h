@@ -192,13 +192,15 @@ int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_v
                      struct store_refusal *ret_refusal);
 
 /*
- * Room for a value that is still arriving: evicts as store_put() would (but for the limits of its
- * cache) and charges @charge to the realm and to the uid until store_unreserve(), which comes right
- * before the put or when the value will not come. So memory is taken only after room was made for
- * it. 0, STORE_E_TOO_LARGE, STORE_E_NO_SPACE, STORE_E_LIMIT (writers), -ENOMEM.
+ * Room for a large value that is still arriving: decides and evicts as store_put() will, with @size
+ * for the value's length, but for the limits of the cache, and charges what the realm grows by to
+ * realm and uid until store_unreserve(), which comes right before the put or when the value will
+ * not come. So memory is taken only after room was made for it, and what it replaces stays until
+ * then.
+ * @p->cache 0: the cache does not exist yet. Returns as store_put().
  */
-int store_reserve(struct store *s, uint32_t uid, uint64_t charge, uint64_t now,
-                  struct store_refusal *ret_refusal);
+int store_reserve(struct store *s, const struct store_put *p, uint64_t size, uint64_t now,
+                  uint64_t *ret_charge, struct store_refusal *ret_refusal);
 void store_unreserve(struct store *s, uint32_t uid, uint64_t charge);
 
 /* @ttl_ms: STORE_TTL_POLICY means "leave the deadline as it is". */
@@ -246,6 +248,7 @@ struct store_stats {
 };
 void store_stats(const struct store *s, struct store_stats *ret);
 uint64_t store_charged(const struct store *s);
+uint64_t store_reserved(const struct store *s); /* the part of it that no eviction can free */
 uint64_t store_entries(const struct store *s);
 int store_arena_fd(const struct store *s); /* borrowed */
 

@@ -46,16 +46,14 @@ static unsigned compact_one(struct store *s)
         return 1 + n / COPY_BYTES_PER_STEP;
 }
 
-/* One entry of a cache that is over a lowered limit. */
+/* One entry of a cache that is over a lowered limit, or a look at the next cache. */
 static bool trim_one(struct store *s, uint64_t now)
 {
-        if (!s->trim)
+        if (s->trim == 0)
                 return false;
-        for (uint32_t id = 1; id <= s->a.t->n_caches; id++)
-                if (evict_trim_one(s, id, now))
-                        return true;
-        s->trim = false;
-        return false;
+        if (!evict_trim_one(s, s->trim, now))
+                s->trim = s->trim < s->a.t->n_caches ? s->trim + 1 : 0;
+        return true;
 }
 
 /* Drops one entry that should not be there; false: there is none. */

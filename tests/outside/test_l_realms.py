@@ -255,3 +255,40 @@ def test_l55_socket_permissions_keep_others_out(daemon):
     """With the default mode another uid cannot even connect."""
     with pytest.raises(PermissionError):
         daemon.connect(uid=ALICE)
+
+
+def test_l60_arriving_values_count_towards_every_budget(make_daemon):
+    """Room is made before a large value arrives, in the realm and in the daemon, and given back if it never does."""
+    d = make_daemon(daemon=OPEN, memory={"realm_budget": "64M", "global_budget": "64M"})
+    a, b, watcher = d.client(uid=ALICE), d.client(uid=BOB), d.client()
+    small = b"y" * 900000
+    a2 = d.client(uid=ALICE)
+    for i in range(5):
+        a2.set("t", b"s%d" % i, small)
+    before = watcher.stats().daemon.bytes_charged
+    size = 40 << 20
+    a.send_raw(wire.frame(wire.request(a.next_id(), "set", cache="t", key=b"A"), b"x" * 200000, n_body=size))
+    harness.wait_until(lambda: watcher.stats().daemon.bytes_charged > before + size)
+    # No room for another one of that size while the first is on its way.
+    assert b.status("set", b"x" * size, cache="t", key=b"B") == pb.NO_SPACE
+    a.close()
+    harness.wait_until(lambda: watcher.stats().daemon.bytes_charged == before)
+    b.set("t", b"B", b"x" * size)
+    b.clear("t")
+    assert a2.stats().realm.entries == 5
+
+
+def test_l61_a_large_value_is_replaced_within_the_budget(make_daemon):
+    """What a large value replaces makes room for it, and stays until it is complete."""
+    d = make_daemon(daemon=OPEN, memory={"realm_budget": "64M"})
+    c = d.client()
+    c.set("t", b"k", b"a" * (40 << 20))
+    half = d.client()
+    half.send_raw(wire.frame(wire.request(half.next_id(), "set", cache="t", key=b"k"), b"x" * 200000, n_body=40 << 20))
+    c.ping()
+    assert len(c.get("t", b"k")) == 40 << 20
+    half.close()
+    c.set("t", b"k", b"b" * (40 << 20), mode=pb.SET_REPLACE_ONLY)
+    assert c.get("t", b"k") == b"b" * (40 << 20)
+    assert c.status("set", b"c" * (40 << 20), cache="t", key=b"k", mode=pb.SET_ADD_ONLY) == pb.EXISTS
+    assert c.stats().realm.entries == 1
