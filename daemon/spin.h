@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SPIN_NS UINT64_C(50000)
+#define SPIN_NS UINT64_C(100000)
 #define SPIN_SKIP_MAX                                                                              \
         4096u /* turns; a futile poll every 4096th costs nothing that can be measured */
 
