@@ -12,16 +12,16 @@
  * long each time: a client that thinks longer, or one that needs this very processor, soon has the
  * daemon asleep. An idle daemon never polls.
  *
- * Measured with bench get-16 and get-1, client and daemon pinned to the two processors of a small
- * virtual machine: see tests/bench/README.md.
+ * Measured on a small virtual machine, client and daemon pinned to its two processors: with one
+ * request in flight the median round trip falls from 95 to 31 us. With 16 in flight 50 us was too
+ * short (median 128,000 gets a second, against 185,000 with 100 us and no more with 200).
  */
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SPIN_NS UINT64_C(100000)
-#define SPIN_SKIP_MAX                                                                              \
-        4096u /* turns; a futile poll every 4096th costs nothing that can be measured */
+#define SPIN_NS       UINT64_C(100000)
+#define SPIN_SKIP_MAX 4096u /* turns: a futile poll in so many cannot be measured */
 
 struct spin {
         uint32_t skip; /* turns to go without polling */

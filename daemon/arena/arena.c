@@ -15,12 +15,12 @@
 
 #include "base/idheap.h"
 
-#define PAGE                 4096u
-#define SPAN_BYTES           ((uint64_t)ARENA_SPAN_SIZE)
-#define LISTS_MAX            65536u
-#define LARGE_MAX            1048576u
-#define PAGES_KEPT           16
-#define PAGES_PER_HEAP_ENTRY 448 /* see expiry.c */
+#define PAGE                4096u
+#define SPAN_BYTES          ((uint64_t)ARENA_SPAN_SIZE)
+#define LISTS_MAX           65536u
+#define LARGE_MAX           1048576u
+#define PAGES_KEPT          16
+#define HEAP_ITEMS_PER_PAGE 448 /* see expiry.c */
 
 static uint64_t page_up(uint64_t n)
 {
@@ -112,7 +112,7 @@ static int create_table(struct arena *a, const struct arena_params *p, uint32_t 
         for (t.n_names = 64; t.n_names < 2 * p->max_caches;)
                 t.n_names *= 2;
         t.max_pages = (uint32_t)((uint64_t)n_spans * (SPAN_BYTES / ARENA_CHUNK_MIN) /
-                                         PAGES_PER_HEAP_ENTRY +
+                                         HEAP_ITEMS_PER_PAGE +
                                  2 * t.max_gens);
         t.owners_off = lay(&end, sizeof(struct table_owner) * ARENA_OWNERS_MAX);
         t.names_off = lay(&end, sizeof(uint32_t) * t.n_names);

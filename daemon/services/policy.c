@@ -4,8 +4,7 @@
  *
  * Each cache has two policies: what clients opened it with last (the newest open wins), and the one
  * in force. They are the same unless an admin pinned the latter: then opens are remembered and
- * counted but change nothing. Unpinning changes nothing by itself, either: the next open wins
- * again.
+ * counted but change nothing until it is unpinned: then what was opened last is in force.
  *
  * Telling other clients is not done here: who asked learns whether the policy in force changed.
  */

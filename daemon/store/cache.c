@@ -5,7 +5,7 @@
  * A cache has a name, a policy, counters and one live generation: what was stored since the last
  * clear. Clear gives it a new generation, which takes constant time: entries carry the generation's
  * id, and it is part of their hash, so the old ones are out of reach at once. The old generation is
- * dying: upkeep.c frees its entries bit by bit.
+ * dying: upkeep.c frees its entries bit by bit. (A cache of a few entries drops them instead.)
  *
  * Ids of caches count from 1 and are never reused while the store lives.
  */
@@ -82,12 +82,12 @@ void gen_free(struct store *s, uint32_t gen)
 }
 
 /* Out of generations: so many clears are pending that some must be finished first. */
-static int gen_get(struct store *s, uint32_t cache, uint64_t now, uint32_t *ret_gen)
+static int gen_get(struct store *s, uint32_t cache, uint32_t *ret_gen)
 {
         int r = gen_alloc(s, cache, ret_gen);
 
         for (unsigned i = 0; r == STORE_E_LIMIT && i < RECLAIM_AT_ONCE; i++) {
-                if (!evict_reclaim_one(s, now))
+                if (!evict_reclaim_one(s))
                         return r;
                 r = gen_alloc(s, cache, ret_gen);
         }
@@ -153,7 +153,7 @@ int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_
                 return STORE_E_LIMIT;
         r = memfile_commit(&s->a.table, t->caches_off + id * sizeof(*c), sizeof(*c));
         if (r == 0)
-                r = gen_get(s, id, 0, &gen);
+                r = gen_get(s, id, &gen);
         if (r != 0)
                 return r;
         c = &s->a.caches[id];
@@ -246,7 +246,7 @@ int store_clear(struct store *s, uint32_t cache, uint64_t now, uint64_t *ret_ent
                 while (old->n_entries > 0)
                         entry_drop(s, lru_oldest_of_gen(s, c->gen), CAUSE_CLEARED, now);
         } else {
-                r = gen_get(s, cache, now, &gen);
+                r = gen_get(s, cache, &gen);
                 if (r != 0)
                         return r;
                 old->state = GEN_DYING;

@@ -73,7 +73,7 @@ void entry_drop(struct store *s, uint32_t handle, enum store_cause cause, uint64
 
 /* ---- what is dying */
 
-bool evict_reclaim_one(struct store *s, uint64_t now)
+bool evict_reclaim_one(struct store *s)
 {
         struct table_header *t = s->a.t;
         uint32_t gen = t->dying_head;
@@ -88,7 +88,6 @@ bool evict_reclaim_one(struct store *s, uint64_t now)
                 entry_drop(s, handle, CAUSE_CLEARED, g->cleared_at);
                 return true;
         }
-        (void)now;
         if (expiry_free_page(s, gen))
                 return true;
         t->dying_head = g->next;
@@ -107,7 +106,7 @@ static uint64_t realm_evict_one(struct store *s, enum store_cause cause, uint64_
         uint32_t handle;
 
         /* Bookkeeping of what was cleared frees no charge: some of it at a time. */
-        for (unsigned i = 0; i < FOREIGN_MAX && evict_reclaim_one(s, now); i++)
+        for (unsigned i = 0; i < FOREIGN_MAX && evict_reclaim_one(s); i++)
                 if (s->a.t->charged < before)
                         return before - s->a.t->charged;
         handle = expiry_due_any(s, now);
@@ -147,7 +146,7 @@ static bool owner_evict_one(struct store *s, uint32_t owner, uint64_t now, bool 
         enum store_cause cause = CAUSE_UID_SHARE;
         uint32_t handle;
 
-        if (foreign && evict_reclaim_one(s, now))
+        if (foreign && evict_reclaim_one(s))
                 return true;
         handle = foreign ? expiry_due_any(s, now) : ARENA_NONE;
         if (handle != ARENA_NONE && handle != s->keep)

@@ -133,7 +133,7 @@ void entry_drop(struct store *s, uint32_t handle, enum store_cause cause, uint64
 void entry_release(struct store *s, uint32_t handle);
 /* One entry of the oldest dying generation, or a piece of its bookkeeping; false: nothing is dying.
  */
-bool evict_reclaim_one(struct store *s, uint64_t now);
+bool evict_reclaim_one(struct store *s);
 struct room {
         uint32_t cache; /* 0: not known yet, its limits are not looked at */
         uint32_t gen, owner;

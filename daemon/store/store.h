@@ -208,7 +208,8 @@ int store_touch(struct store *s, uint32_t cache, const void *key, size_t n_key, 
                 uint64_t now, struct store_entry *ret);
 int store_delete(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now);
 
-/* Constant time; memory comes back in store_maintain(). */
+/* Constant time but for a few dozen entries, which are dropped at once; memory comes back in
+ * store_maintain(). STORE_E_LIMIT: too many cleared generations wait to be reclaimed, try later. */
 int store_clear(struct store *s, uint32_t cache, uint64_t now, uint64_t *ret_entries);
 
 /* Drops one entry: something cleared, else something expired, else the least recently used of the

@@ -61,7 +61,7 @@ static bool drop_one(struct store *s, uint64_t now)
 {
         uint32_t due;
 
-        if (evict_reclaim_one(s, now))
+        if (evict_reclaim_one(s))
                 return true;
         due = expiry_due_any(s, now);
         if (due != ARENA_NONE) {
