@@ -147,6 +147,7 @@ static unsigned give_back(struct store *s, uint64_t now)
 #define STEPS_PER_STORE      8u
 #define STORE_BYTES_PER_STEP 512u
 #define STEPS_PER_STORE_MAX  256u
+#define URGENT               4u /* times as much while much is wasted */
 
 void upkeep_pay(struct store *s, uint64_t n, uint64_t now)
 {
@@ -156,6 +157,8 @@ void upkeep_pay(struct store *s, uint64_t n, uint64_t now)
                 s->upkeep_paid = 0;
                 return;
         }
+        if (is_very_wasteful(s))
+                steps *= URGENT;
         s->upkeep_paid += (int)(steps < STEPS_PER_STORE_MAX ? steps : STEPS_PER_STORE_MAX);
         while (s->upkeep_paid > 0 && is_wasteful(s)) {
                 unsigned cost = give_back(s, now);
