@@ -62,7 +62,7 @@ struct arena_cache {
         _Atomic uint32_t generation; /* entries of other generations are not this cache's; 0: no
                                         such cache */
         uint32_t flags;
-        uint64_t name_hash; /* a reader checks that the id still means the name it opened */
+        _Atomic uint64_t name_hash; /* a reader checks that the id still means the name it opened */
 };
 
 /* One cache line. `seq` is odd while the bucket is being written and never goes back. Tag and
