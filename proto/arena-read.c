@@ -359,7 +359,8 @@ static uint32_t generation_of(const struct arena_map *m, const struct arena_quer
 
 static void look_for(struct look *l, uint32_t gen)
 {
-        XXH128_hash_t h = XXH3_128bits_withSeed(l->q->key, l->q->n_key, l->m->seed + gen);
+        XXH128_hash_t h =
+                XXH3_128bits_withSeed(l->q->key, l->q->n_key, arena_hash_seed(l->m->seed, gen));
 
         l->gen = gen;
         l->h1 = h.low64;
