@@ -123,7 +123,9 @@ static json_t *verb_json(const struct verb *verb)
         int failed = json_object_set_new(o, "name", json_string(verb->name)) < 0;
 
         failed |= json_object_set_new(o, "summary", json_string(verb->summary)) < 0;
+        failed |= json_object_set_new(o, "about", text_or_null(verb->about)) < 0;
         failed |= json_object_set_new(o, "synopsis", json_string(verb->synopsis)) < 0;
+        failed |= json_object_set_new(o, "example", json_string(verb->example)) < 0;
         failed |= json_object_set_new(o, "words", words) < 0;
         for (size_t i = 0; verb->words[i] && !failed; i++)
                 failed |= json_array_append_new(words, json_string(verb->words[i])) < 0;
