@@ -21,8 +21,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
 static const size_t sizes[] = {100, 1024, BENCH_LARGEST};
 
 #define N_SIZES (sizeof(sizes) / sizeof(sizes[0]))

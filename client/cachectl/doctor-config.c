@@ -29,8 +29,6 @@
 
 #define CHECK_TIMEOUT_MS 5000
 
-extern char **environ;
-
 static bool is_executable(const char *path)
 {
         struct stat st;

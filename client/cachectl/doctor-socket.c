@@ -65,14 +65,16 @@ static void look_at(struct doctor_socket *s)
                 return;
         }
         memcpy(a.sun_path, s->at.path, sizeof(a.sun_path));
-        if (connect(fd, (const struct sockaddr *)&a, sizeof(a)) < 0)
-                s->error = errno;
-        else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &s->peer, &n) < 0)
+        if (connect(fd, (const struct sockaddr *)&a, sizeof(a)) < 0 ||
+            getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &s->peer, &n) < 0)
                 s->error = errno;
         close(fd);
 }
 
-static int make_client(struct doctor *d, const char *path, const uint32_t *service_uid,
+/* @other: of a daemon that is only looked at; our realm may be unknown there, and any uid may run
+ * it.
+ */
+static int make_client(struct doctor *d, const char *path, const struct doctor_socket *other,
                        cached **ret)
 {
         cached_options *o = cached_options_new();
@@ -82,14 +84,14 @@ static int make_client(struct doctor *d, const char *path, const uint32_t *servi
 
         if (r == CACHED_OK)
                 r = cached_options_set_socket(o, path);
-        if (r == CACHED_OK)
+        if (r == CACHED_OK && !other)
                 r = cached_options_set_realm(o, d->ctl->realm);
         if (r == CACHED_OK)
                 r = cached_options_set_client_name(o, "cachectl doctor");
         if (r == CACHED_OK)
                 r = cached_options_set_timeout_ms(o, ms);
-        if (r == CACHED_OK && service_uid)
-                r = cached_options_set_service_uid(o, *service_uid);
+        if (r == CACHED_OK && other)
+                r = cached_options_set_service_uid(o, other->peer.uid);
         if (r == CACHED_OK)
                 r = cached_new(o, ret);
         cached_options_free(o);
@@ -101,7 +103,7 @@ int doctor_connect(struct doctor *d, const struct doctor_socket *s, cached **ret
 {
         cached_reply *hello = NULL;
         cached *c;
-        int r = make_client(d, s->at.path, &s->peer.uid, &c);
+        int r = make_client(d, s->at.path, s, &c);
 
         if (r != CACHED_OK)
                 return r;
