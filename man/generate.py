@@ -29,7 +29,11 @@ def argument(text):
 
 
 def prose(text):
-    """A paragraph; what stands between backquotes is literal."""
+    """Paragraphs; what stands between backquotes is literal."""
+    return ".Pp\n".join(paragraph(p) for p in re.split(r"\n\s*\n", text))
+
+
+def paragraph(text):
     out = []
     parts = " ".join(text.split()).split("`")
     for i, part in enumerate(parts):
