@@ -168,7 +168,8 @@ static void apply(struct server *s, struct config *cfg)
         r = sockfile_set_access(&s->sockfile, &access);
         if (r < 0)
                 log_write(s->log, LOG_WARNING, "cannot set mode and group of %s: %s",
-                          s->sockfile.path, strerror(-r));
+                          s->sockfile.path,
+                          r == -ESTALE ? "another file stands in its place" : strerror(-r));
         config_free(old);
         s->stats.config_reloads++;
 }
@@ -463,6 +464,8 @@ static int start_listening(struct server *s, const struct server_params *p)
                         log_write(s->log, LOG_ERR, "%s", err);
                         return r;
                 }
+                if (sockfile_is_exposed(&s->sockfile, err, sizeof(err)))
+                        log_write(s->log, LOG_WARNING, "%s", err);
         }
         r = listener_init(&s->listener, &s->hub, fd);
         if (r < 0)

@@ -486,6 +486,41 @@ def test_x32_socket_mode_by_reload(make_daemon):
                "applied, or said that it was not")
 
 
+def test_x32b_the_mode_of_what_stands_in_its_place_stays(make_daemon):
+    """Who owns the directory can put a link, or a socket, in place of ours: a reload touches neither."""
+    harness.needs_root()
+    d = make_daemon(daemon={"socket_mode": "0666"}, start=False)
+    os.chown(d.dir, 12345, 12345)
+    d.start()
+    assert "belongs to uid 12345" in d.log()
+    c = d.client()
+    precious = d.dir / "precious"
+    precious.write_text("root only")
+    precious.chmod(0o600)
+    d.socket.unlink()
+    d.socket.symlink_to(precious)
+    c.must("reload_config")
+    assert stat.S_IMODE(precious.stat().st_mode) == 0o600
+    assert "another file" in d.log() or "cannot set mode" in d.log()
+    d.socket.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(d.socket))
+        d.socket.chmod(0o600)
+        c.must("reload_config")
+        assert stat.S_IMODE(d.socket.stat().st_mode) == 0o600
+    assert d.log().count("cannot set mode") == 2
+    d.signal(signal.SIGTERM)
+    assert d.process.wait(harness.PATIENCE) == 0
+    d.process = None
+
+
+def test_x32c_a_directory_that_everybody_can_write_is_told(make_daemon):
+    d = make_daemon(start=False)
+    d.dir.chmod(0o777)
+    d.start()
+    assert "not sticky" in d.log()
+
+
 # ---- resources
 
 def test_x33_no_descriptor_is_inherited(daemon):
