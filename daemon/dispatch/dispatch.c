@@ -72,8 +72,8 @@ static uint64_t read_varint(const uint8_t **at, const uint8_t *end)
         return value;
 }
 
-/* The id of a message that cannot be unpacked for want of memory; 0: it has none where clients
- * write it, at the start. */
+/* The id of a message that cannot be unpacked for want of memory; 0: it has none where all known
+ * encoders write it, at the start. */
 static uint64_t peek_id(const uint8_t *msg, size_t n)
 {
         if (n < 2 || msg[0] != 0x08)
@@ -102,6 +102,8 @@ static enum status unpack(struct request *r, const uint8_t *msg, size_t n)
         r->id = peek_id(msg, n);
         if (r->id > r->client->last_id)
                 r->client->last_id = r->id;
+        else
+                r->close = true; /* a reply that belongs to no request is the last one */
         if (b->over_limit)
                 return verdict_set(&r->verdict, STATUS_LIMIT,
                                    "the message has too many fields for limits.keys_per_request, "
