@@ -119,7 +119,7 @@ void server_stats(const struct server *s, struct server_stats *ret)
         ret->connections_total = s->hub.stats.connections_total;
         ret->refused = s->hub.stats.refused;
         ret->protocol_errors = s->hub.stats.protocol_errors;
-        ret->buffer_bytes = s->hub.pool.bytes;
+        ret->buffer_bytes = s->hub.pool.bytes + s->hub.holds.bytes[HOLD_BODY];
 }
 
 void server_for_each_conn(struct server *s, bool (*visit)(void *ctx, struct conn *c), void *ctx)
@@ -200,7 +200,7 @@ static void stop(struct server *s)
 
         s->stopping = true;
         notify("STOPPING=1");
-        log_write(s->log, LOG_INFO, "stopping: finishing what was received");
+        log_write(s->log, LOG_INFO, "stopping: finishing what was sent");
         hub_tick(&s->hub);
         sockfile_remove(&s->sockfile);
         listener_done(&s->listener);
@@ -239,7 +239,8 @@ static void on_end_timer(evutil_socket_t fd, short what, void *arg)
         (void)fd;
         (void)what;
         log_write(s->log, LOG_WARNING,
-                  "%llu connections did not take their replies in %d s: closed",
+                  "%llu connections went on sending, or did not take their replies, for %d s: "
+                  "closed",
                   (unsigned long long)s->hub.stats.connections, END_SEC);
         s->done = true;
 }

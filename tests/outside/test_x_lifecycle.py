@@ -574,10 +574,10 @@ def test_x35_idle_means_asleep(daemon):
     def ticks():
         text = pathlib.Path(f"/proc/{daemon.pid}/status").read_text()
         return sum(int(x) for x in re.findall(r"ctxt_switches:\s*(\d+)", text))
-    # Settle first: what the store tidies up after a change is work.
+    # Settle first: what the store tidies up after a change is work, and spare buffers are given back after a second.
     def quiet():
         before = ticks()
-        time.sleep(0.2)
+        time.sleep(1.3)
         return ticks() == before
     wait_until(quiet, "it comes to rest")
     before = ticks()

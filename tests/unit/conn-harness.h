@@ -101,7 +101,7 @@ static inline void on_release(void *ctx)
         f->n_released++;
 }
 
-static inline void on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,
+static inline bool on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,
                             uint64_t n_body, void *sink_ctx)
 {
         struct fixture *f = fixture_of(c);
@@ -121,6 +121,7 @@ static inline void on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, co
                 reply(c, msg, n_msg, body, n_body);
         }
         free(sink_ctx);
+        return true;
 }
 
 static inline void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n_body,
