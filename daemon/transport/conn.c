@@ -427,6 +427,12 @@ static void read_some(struct conn *c)
         }
 }
 
+static void begin_slice(struct conn *c)
+{
+        c->slice_ns = c->hub->now_ns;
+        c->hub->turn_served = true;
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
         struct conn *c = arg;
@@ -441,7 +447,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
                 queue_turn(c);
                 return;
         }
-        c->slice_ns = c->hub->now_ns;
+        begin_slice(c);
         read_some(c);
         conn_settle(c);
 }
@@ -451,7 +457,7 @@ void conn_take_turn(struct conn *c)
         bool ready = c->ready;
 
         c->ready = false;
-        c->slice_ns = c->hub->now_ns;
+        begin_slice(c);
         if (c->held)
                 take_frames(c);
         if (ready)

@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <linux/sockios.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -321,6 +322,7 @@ void hub_turn_begin(struct hub *h)
         h->turn++;
         h->turn_start_ns = 0;
         h->turn_frames = 0;
+        h->turn_served = false;
 }
 
 static void settle_kicked(struct hub *h)
@@ -359,8 +361,12 @@ static void on_trim_timer(evutil_socket_t fd, short what, void *arg)
         (void)what;
         hub_tick(h);
         h->trim_armed = false;
-        if (!h->pool.used)
+        if (!h->pool.used) {
                 blocks_trim(&h->pool);
+#ifdef __GLIBC__
+                (void)malloc_trim(0); /* what many connections left behind */
+#endif
+        }
         h->pool.used = false;
 }
 
@@ -374,18 +380,16 @@ static void wake_holders(struct hub *h)
                 conn_wake(LIST_ENTRY(hold, struct conn, hold));
 }
 
-/* Each of those that wait now has its turn once, as far as the time goes; one at least has, so that
- * there is no standing still. */
+/* Each of those that wait now has its turn once, as far as the time goes. Every turn somebody has,
+ * however late it is: there is no standing still. */
 static void give_turns(struct hub *h)
 {
-        for (size_t n = h->turns.n; n > 0; n--) {
+        for (size_t n = h->turns.n; n > 0 && !(h->turn_served && hub_is_late(h)); n--) {
                 struct list *node = turns_next(&h->turns);
 
                 if (!node) /* others ended meanwhile */
                         return;
                 conn_take_turn(LIST_ENTRY(node, struct conn, turn_node));
-                if (hub_is_late(h))
-                        return;
         }
 }
 

@@ -99,6 +99,7 @@ struct hub {
         uint64_t turn;
         uint64_t turn_start_ns; /* when the turn's first event was there; 0: none yet */
         uint64_t turn_frames;   /* handled in this turn */
+        bool turn_served;       /* somebody had his share of it */
         uint64_t last_id;
 };
 
