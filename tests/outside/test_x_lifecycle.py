@@ -333,6 +333,37 @@ def test_x23_requests_in_flight_are_answered(make_daemon):
     d.process = None
 
 
+def test_x23b_what_was_sent_is_carried_out(make_daemon):
+    """As much as a socket holds, unread when SIGTERM comes: all of it is carried out and answered."""
+    d = make_daemon()
+    c = d.client()
+    c.open("t")
+    first = c.last_id + 1
+    with d.stopped():
+        frames = [wire.frame(wire.request(c.next_id(), "set", cache="t", key=b"%d" % (i % 100)), b"v" * 400)
+                  for i in range(2000)]
+        data = b"".join(frames)
+        c.sock.setblocking(False)
+        sent = 0
+        with pytest.raises(BlockingIOError):
+            while True:
+                sent += c.sock.send(memoryview(data)[sent:])
+        c.sock.settimeout(harness.PATIENCE)
+        d.signal(signal.SIGTERM)
+    complete = at = n = 0
+    while at + len(frames[complete]) <= sent:
+        at += len(frames[complete])
+        complete += 1
+    with pytest.raises(wire.Closed):
+        while True:
+            reply, _ = c.recv()
+            assert (reply.id, reply.status) == (first + n, wire.OK)
+            n += 1
+    assert n == complete > 100
+    assert d.process.wait(harness.PATIENCE) == 0
+    d.process = None
+
+
 def test_x24_a_large_answer_in_flight_is_finished(make_daemon):
     """A value on its way to a reader that takes it arrives whole although SIGTERM came in between."""
     d = make_daemon()
