@@ -97,13 +97,16 @@ bool blocks_have_spare(const struct blocks *b)
         return found;
 }
 
-void blocks_trim(struct blocks *b)
+static void free_blocks(struct blocks *b)
 {
-        b->used = false;
         while (b->n_spare > 0) {
                 unmap(b->spare[--b->n_spare], BLOCK_SIZE);
                 b->bytes -= BLOCK_SIZE;
         }
+}
+
+static void free_large(struct blocks *b)
+{
         for (unsigned k = 0; k < BLOCKS_CLASSES; k++) {
                 if (!b->large[k])
                         continue;
@@ -113,9 +116,22 @@ void blocks_trim(struct blocks *b)
         }
 }
 
+bool blocks_trim(struct blocks *b)
+{
+        bool idle = !b->used && !b->used_large;
+
+        if (!b->used)
+                free_blocks(b);
+        if (!b->used_large)
+                free_large(b);
+        b->used = b->used_large = false;
+        return idle;
+}
+
 void blocks_done(struct blocks *b)
 {
-        blocks_trim(b);
+        free_blocks(b);
+        free_large(b);
         assert(b->bytes == 0);
 }
 
@@ -143,7 +159,7 @@ void *blocks_alloc(struct blocks *b, size_t n)
         if (n_real >= LARGE_MIN && n_real <= LARGE_MAX) {
                 void **spare = &b->large[class_of(n_real)];
 
-                b->used = true;
+                b->used_large = true;
                 p = *spare;
                 *spare = NULL;
                 if (p)

@@ -21,7 +21,7 @@ struct blocks {
         void *spare[BLOCKS_SPARE_MAX];
         unsigned n_spare;
         void *large[BLOCKS_CLASSES]; /* NULL: none */
-        bool used;                   /* since the last trim: something was taken */
+        bool used, used_large;       /* since they were last looked at: something was taken */
         uint64_t bytes;              /* all buffer memory, spare included */
 };
 
@@ -38,7 +38,7 @@ void blocks_release(struct blocks *b, void *p, size_t n);
 
 /* Whether anything is kept that nobody uses. */
 bool blocks_have_spare(const struct blocks *b);
-/* Frees it: called when nothing was under way for a while. */
-void blocks_trim(struct blocks *b);
+/* Frees what is kept of the sizes that nobody took since the last call. True: nobody took any. */
+bool blocks_trim(struct blocks *b);
 
 #endif

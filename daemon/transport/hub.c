@@ -361,13 +361,12 @@ static void on_trim_timer(evutil_socket_t fd, short what, void *arg)
         (void)what;
         hub_tick(h);
         h->trim_armed = false;
-        if (!h->pool.used) {
-                blocks_trim(&h->pool);
 #ifdef __GLIBC__
+        if (blocks_trim(&h->pool))
                 (void)malloc_trim(0); /* what many connections left behind */
+#else
+        (void)blocks_trim(&h->pool);
 #endif
-        }
-        h->pool.used = false;
 }
 
 /* ---- turns' ends */
