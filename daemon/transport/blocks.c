@@ -3,8 +3,8 @@
  * Buffer blocks
  *
  * Most memory is taken in blocks of one size. A few returned ones are kept, the last returned is
- * the next given (its lines are still in the cache). Of each larger size, powers of two, one is
- * kept, too: new pages cost about as much as filling them.
+ * the next given (its lines are still in the cache). Of each larger size one is kept, too: new
+ * pages cost about as much as filling them.
  *
  * From a block's size on, memory is mapped and not malloc's: the heap would keep what was taken in
  * a rush for as long as any small thing lies above it. Owns the spare ones only; who got memory
@@ -17,8 +17,13 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define LARGE_MIN ((size_t)2 * BLOCK_SIZE)
-#define LARGE_MAX (LARGE_MIN << (BLOCKS_CLASSES - 1))
+#define LARGE_MAX large_size(BLOCKS_CLASSES - 1)
+
+/* Powers of two, and a little more: values and messages of 1 MiB come with a header. */
+static size_t large_size(unsigned k)
+{
+        return ((size_t)2 * BLOCK_SIZE << k) + BLOCK_SIZE;
+}
 
 #if defined(__SANITIZE_ADDRESS__)
 #define HEAP_ONLY 1
@@ -70,7 +75,7 @@ static unsigned class_of(size_t n)
 {
         unsigned k = 0;
 
-        while (LARGE_MIN << k < n)
+        while (large_size(k) < n)
                 k++;
         return k;
 }
@@ -80,7 +85,7 @@ static size_t real_size(size_t n)
 {
         if (n <= BLOCK_SIZE || n > LARGE_MAX)
                 return n;
-        return LARGE_MIN << class_of(n);
+        return large_size(class_of(n));
 }
 
 void blocks_init(struct blocks *b)
@@ -110,8 +115,8 @@ static void free_large(struct blocks *b)
         for (unsigned k = 0; k < BLOCKS_CLASSES; k++) {
                 if (!b->large[k])
                         continue;
-                unmap(b->large[k], LARGE_MIN << k);
-                b->bytes -= LARGE_MIN << k;
+                unmap(b->large[k], large_size(k));
+                b->bytes -= large_size(k);
                 b->large[k] = NULL;
         }
 }
@@ -156,7 +161,7 @@ void *blocks_alloc(struct blocks *b, size_t n)
         size_t n_real = real_size(n);
         void *p;
 
-        if (n_real >= LARGE_MIN && n_real <= LARGE_MAX) {
+        if (n_real >= large_size(0) && n_real <= LARGE_MAX) {
                 void **spare = &b->large[class_of(n_real)];
 
                 b->used_large = true;
@@ -190,7 +195,7 @@ void blocks_release(struct blocks *b, void *p, size_t n)
 {
         size_t n_real = real_size(n);
 
-        if (n_real >= LARGE_MIN && n_real <= LARGE_MAX && !b->large[class_of(n_real)]) {
+        if (n_real >= large_size(0) && n_real <= LARGE_MAX && !b->large[class_of(n_real)]) {
                 b->large[class_of(n_real)] = p;
                 return;
         }
