@@ -527,8 +527,9 @@ const struct conn_handler dispatch_handler = {
 
 static size_t bump_limit(const struct config *cfg)
 {
-        return (size_t)(cfg->limits.keys_per_request * BUMP_PER_KEY +
-                        4 * cfg->limits.message_bytes);
+        /* For a full request, and its bytes once more. It also bounds the time that unpacking takes:
+         * most of it goes into pages that are touched for the first time. */
+        return (size_t)(cfg->limits.keys_per_request * BUMP_PER_KEY + cfg->limits.message_bytes);
 }
 
 int dispatcher_new(struct server *server, const struct config *cfg, struct dispatcher **ret)
