@@ -19,10 +19,17 @@
 
 #define HEAD_CAPACITY_FIRST 4096 /* a guess: most that is fed in pieces is a file */
 
+void key_tree_init(struct key_tree *t)
+{
+        t->n = 0;
+        t->head = NULL;
+        t->head_capacity = 0;
+}
+
 void key_tree_done(struct key_tree *t)
 {
         free(t->head);
-        *t = (struct key_tree){0};
+        key_tree_init(t);
 }
 
 static int head_add(struct key_tree *t, const uint8_t *bytes, size_t n)

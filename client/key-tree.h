@@ -19,7 +19,8 @@ struct key_tree {
         struct key_hash root, leaf; /* once n > KEY_LEAF_SIZE */
 };
 
-/* One that is all zero is empty. */
+void key_tree_init(struct key_tree *t);
+/* Frees what it holds; it is then as after key_tree_init(). */
 void key_tree_done(struct key_tree *t);
 
 /* 0; -ENOMEM; -EOVERFLOW: over INT64_MAX bytes. On failure the tree can only be done with. */

@@ -42,7 +42,6 @@ struct cached_key {
         int code; /* the error that sticks */
         char error[256];
         uint64_t n_items;    /* begun on the top level */
-        size_t n_members;    /* of all levels */
         size_t depth;        /* levels in use */
         bool feeding;        /* a buffer is open */
         uint64_t n_elements; /* of that buffer: its length is a multiple of this */
@@ -89,10 +88,9 @@ static void begin(struct cached_key *k)
         k->code = CACHED_OK;
         k->error[0] = '\0';
         k->n_items = 0;
-        k->n_members = 0;
         k->depth = 0;
         k->feeding = false;
-        k->buffer = (struct key_tree){0};
+        key_tree_init(&k->buffer);
 }
 
 static void release(struct cached_key *k)
@@ -227,12 +225,11 @@ int key_item_begin(struct cached_key *k, enum key_tag tag, struct key_hash **ret
         struct key_hash *out = l ? l->out : &k->hash;
 
         if (has_members(l)) {
-                if (k->n_members == CACHED_KEY_MEMBERS_MAX)
-                        return key_fail(
-                                k, CACHED_ERR_USAGE,
-                                "the open maps and sets have too many members, %d is the "
-                                "most: add the data as an array, bytes, or sorted in a list",
-                                CACHED_KEY_MEMBERS_MAX);
+                if (l->n_members == CACHED_KEY_MEMBERS_MAX)
+                        return key_fail(k, CACHED_ERR_USAGE,
+                                        "a map or set has too many members, %d is the most (a pair "
+                                        "counts twice): add the data as a list, an array or bytes",
+                                        CACHED_KEY_MEMBERS_MAX);
                 key_hash_init(out, KEY_PURPOSE_MEMBER);
         }
         key_bytes_u8(out, tag);
@@ -263,7 +260,6 @@ int key_item_end(struct cached_key *k)
                 l->members_capacity = capacity;
         }
         key_hash_end(&l->member, l->members[l->n_members++]);
-        k->n_members++;
         return CACHED_OK;
 }
 
@@ -461,7 +457,6 @@ int cached_key_end(cached_key *k)
         } else {
                 key_bytes_u8(out, KEY_TAG_END);
         }
-        k->n_members -= l->n_members;
         free(l->members);
         k->depth--;
         return key_item_end(k);

@@ -32,7 +32,7 @@
  * either.
  *
  * Memory: constant, but for 32 bytes for each member of the sets and 64 bytes for each pair of the
- * maps that are open, up to CACHED_KEY_MEMBERS_MAX, and up to 1 MiB for a buffer that is fed.
+ * maps that are open (and as much again while they grow), and up to 1 MiB for a buffer that is fed.
  *
  * Threads: a builder is used by one thread at a time. Fork: a builder is plain memory; in the child
  * it goes on from where it was.
@@ -53,9 +53,10 @@ extern "C" {
 
 typedef struct cached_key cached_key;
 
-#define CACHED_KEY_SIZE        32      /* bytes of a finished key */
-#define CACHED_KEY_DEPTH_MAX   64      /* lists in lists in maps ... */
-#define CACHED_KEY_MEMBERS_MAX 4194304 /* members of all open sets and maps; a pair counts twice   \
+#define CACHED_KEY_SIZE      32 /* bytes of a finished key */
+#define CACHED_KEY_DEPTH_MAX 64 /* lists in lists in maps ... */
+#define CACHED_KEY_MEMBERS_MAX                                                                     \
+        4194304                        /* members of all open sets and maps; a pair counts twice   \
                                         */
 #define CACHED_KEY_NAME_MAX    255     /* bytes of a type's, dtype's or zone's name */
 #define CACHED_KEY_DIGITS_MAX  1048576 /* bytes of an integer's magnitude or of a decimal's text */

@@ -16,6 +16,7 @@ DEPTH_MAX = 64
 NAME_MAX = 255
 DIGITS_MAX = 1 << 20
 DIMS_MAX = 64
+MEMBERS_MAX = 4194304
 
 
 class KeyFault(ValueError):
@@ -200,6 +201,8 @@ def member(item):
 
 def map_(pairs):
     """@pairs: (encoded key, encoded value)."""
+    if 2 * len(pairs) > MEMBERS_MAX:
+        raise KeyFault("that many pairs")
     digests = sorted((member(k), member(v)) for k, v in pairs)
     if len({k for k, _ in digests}) != len(digests):
         raise KeyFault("a key twice")
@@ -207,6 +210,8 @@ def map_(pairs):
 
 
 def set_(items):
+    if len(items) > MEMBERS_MAX:
+        raise KeyFault("that many members")
     digests = sorted(map(member, items))
     if len(set(digests)) != len(digests):
         raise KeyFault("a member twice")
