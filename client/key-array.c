@@ -37,8 +37,8 @@ static int count_elements(struct cached_key *k, size_t n_dims, const uint64_t *d
 int cached_key_begin_array(cached_key *k, const char *dtype, size_t n_dtype, size_t n_dims,
                            const uint64_t *dims)
 {
-        struct key_hash *out;
-        uint64_t n_elements;
+        struct key_hash *out = NULL;
+        uint64_t n_elements = 0;
         int e = key_check_ready(k);
 
         if (e == CACHED_OK)

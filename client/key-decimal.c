@@ -117,8 +117,8 @@ static bool parse(struct digits *text, struct decimal *ret)
 int cached_key_add_decimal(cached_key *k, const char *text, size_t n)
 {
         struct digits rest = {text, n};
-        struct key_hash *out;
-        struct decimal d;
+        struct key_hash *out = NULL;
+        struct decimal d = {0};
         int e = key_check_ready(k);
 
         if (e == CACHED_OK)

@@ -76,7 +76,7 @@ static int check_zone(struct cached_key *k, const struct zone *z)
 static int add_point(struct cached_key *k, enum key_tag tag, const struct date *d,
                      const struct time *t, const struct zone *z)
 {
-        struct key_hash *out;
+        struct key_hash *out = NULL;
         int e = key_check_ready(k);
 
         if (e == CACHED_OK && d)
@@ -144,7 +144,7 @@ int cached_key_add_datetime_zone(cached_key *k, int32_t year, int month, int day
 
 int cached_key_add_duration(cached_key *k, int64_t seconds, int32_t nanosecond)
 {
-        struct key_hash *out;
+        struct key_hash *out = NULL;
         int e = key_check_ready(k);
 
         if (e == CACHED_OK)

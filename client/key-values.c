@@ -19,7 +19,7 @@ static_assert(sizeof(double) == 8 && DBL_MANT_DIG == 53, "binary64 of IEEE 754")
 /* An item that is its tag alone. */
 static int add_tag(struct cached_key *k, enum key_tag tag)
 {
-        struct key_hash *out;
+        struct key_hash *out = NULL;
         int e = key_item_start(k, tag, &out);
 
         return e == CACHED_OK ? key_item_end(k) : e;
@@ -38,7 +38,7 @@ int cached_key_add_bool(cached_key *k, int value)
 /* Sign, length, and the magnitude without zero bytes in front. */
 static int add_magnitude(struct cached_key *k, bool negative, const uint8_t *magnitude, size_t n)
 {
-        struct key_hash *out;
+        struct key_hash *out = NULL;
         int e;
 
         while (n > 0 && *magnitude == 0) {
@@ -92,7 +92,7 @@ int cached_key_add_integer(cached_key *k, int negative, const void *magnitude, s
 
 int cached_key_add_double(cached_key *k, double value)
 {
-        struct key_hash *out;
+        struct key_hash *out = NULL;
         uint64_t bits;
         int e = key_item_start(k, KEY_TAG_DOUBLE, &out);
 
@@ -107,7 +107,7 @@ int cached_key_add_double(cached_key *k, double value)
 
 int cached_key_add_text(cached_key *k, const char *text, size_t n)
 {
-        struct key_hash *out;
+        struct key_hash *out = NULL;
         int e = key_check_ready(k);
 
         if (e == CACHED_OK)
@@ -122,7 +122,7 @@ int cached_key_add_text(cached_key *k, const char *text, size_t n)
 
 int cached_key_add_uuid(cached_key *k, const void *uuid)
 {
-        struct key_hash *out;
+        struct key_hash *out = NULL;
         int e = key_check_ready(k);
 
         if (e == CACHED_OK)

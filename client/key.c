@@ -272,7 +272,7 @@ void key_write_bytes(const struct cached_key *k, struct key_hash *out, const voi
 
 int cached_key_add_bytes(cached_key *k, const void *bytes, size_t n)
 {
-        struct key_hash *out;
+        struct key_hash *out = NULL;
         int e = key_check_ready(k);
 
         if (e == CACHED_OK)
@@ -295,7 +295,7 @@ int key_buffer_begin(struct cached_key *k, struct key_hash *out, uint64_t n_elem
 
 int cached_key_begin_bytes(cached_key *k)
 {
-        struct key_hash *out;
+        struct key_hash *out = NULL;
         int e = key_item_start(k, KEY_TAG_BYTES, &out);
 
         return e == CACHED_OK ? key_buffer_begin(k, out, 1) : e;
@@ -343,7 +343,7 @@ static int end_buffer(struct cached_key *k)
 static int push(struct cached_key *k, enum key_tag tag)
 {
         struct level *l;
-        struct key_hash *out;
+        struct key_hash *out = NULL;
         int e;
 
         if (k->depth == CACHED_KEY_DEPTH_MAX)
@@ -435,7 +435,7 @@ static int write_members(struct cached_key *k, struct level *l, struct key_hash 
 int cached_key_end(cached_key *k)
 {
         struct level *l, *below;
-        struct key_hash *out;
+        struct key_hash *out = NULL;
 
         if (!k)
                 return CACHED_ERR_USAGE;

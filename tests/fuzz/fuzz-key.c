@@ -44,10 +44,9 @@ static uint64_t take(struct program *p, size_t n_bytes)
 /* Up to 255 of the bytes that follow; a length of 255 is made one that no memory has. */
 static const char *take_bytes(struct program *p, size_t *ret_n)
 {
-        const char *bytes = (const char *)p->at;
         size_t n = (size_t)take(p, 1);
+        const char *bytes = (const char *)p->at;
 
-        bytes = (const char *)p->at;
         *ret_n = n;
         if (n == 255) {
                 *ret_n = SIZE_MAX - (size_t)take(p, 1);
@@ -275,7 +274,7 @@ static int finish(cached_key *k, uint8_t ret[CACHED_KEY_SIZE])
         for (size_t i = 0; i < CACHED_KEY_SIZE; i++)
                 assert(ret[i] == 0);
         assert(strlen(cached_key_error(k)) > 10 && strlen(cached_key_error(k)) < 255);
-        strcpy(text, cached_key_error(k));
+        memcpy(text, cached_key_error(k), strlen(cached_key_error(k)) + 1);
         assert(cached_key_add_null(k) == code && cached_key_begin_list(k) == code &&
                cached_key_end(k) == code && cached_key_feed(k, "", 0) == code);
         assert(strcmp(text, cached_key_error(k)) == 0);
