@@ -71,6 +71,7 @@ def test_a_vectors_have_what_they_should():
         ["decimal -nan", "decimal NaN"],
         ["decimal 1.0", "decimal 10E-1"],
         ["double NaN", "double a negative NaN with a payload: the key of NaN", "double a signalling NaN: the key of NaN"],
+        ["integer -0: the key of 0", "integer 0"],
         ["map a: 1, b: 2", "map b: 2, a: 1: the same"],
         ["set 1, 2, 3", "set 3, 1, 2: the same"],
     ]
