@@ -2,9 +2,9 @@
 /*
  * key-digest [THREADS]: the keys of items in the notation of proto/key-vectors.json
  *
- * Reads lines: a number, which chooses among calls that must come to the same (0: the plain ones), a
- * space, an array of items. For each it writes the key in hexadecimal digits, or "error: " and the
- * builder's text. Linked with libcached.so, so it makes what applications make.
+ * Reads lines: a number, which chooses among calls that must come to the same (0: the plain ones),
+ * a space, an array of items. For each it writes the key in hexadecimal digits, or "error: " and
+ * the builder's text. Linked with libcached.so, so it makes what applications make.
  */
 #include <stdio.h>
 #include <stdlib.h>
