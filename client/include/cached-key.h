@@ -53,15 +53,16 @@ extern "C" {
 
 typedef struct cached_key cached_key;
 
-#define CACHED_KEY_SIZE      32 /* bytes of a finished key */
-#define CACHED_KEY_DEPTH_MAX 64 /* lists in lists in maps ... */
-#define CACHED_KEY_MEMBERS_MAX                                                                     \
-        4194304                        /* members of all open sets and maps; a pair counts twice   \
-                                        */
+#define CACHED_KEY_SIZE 32 /* bytes of a finished key */
+
+/* Limits; KEYS.md has the same ones, so that a value has a key in all languages or in none. */
+#define CACHED_KEY_DEPTH_MAX   64      /* lists in lists in maps ... */
+#define CACHED_KEY_MEMBERS_MAX 4194304 /* of one set; keys and values of one map together */
 #define CACHED_KEY_NAME_MAX    255     /* bytes of a type's, dtype's or zone's name */
-#define CACHED_KEY_DIGITS_MAX  1048576 /* bytes of an integer's magnitude or of a decimal's text */
+#define CACHED_KEY_DIGITS_MAX  1048576 /* bytes of an integer's magnitude, of a decimal's text */
 #define CACHED_KEY_DIMS_MAX    64      /* dimensions of an array */
-#define CACHED_KEY_THREADS_MAX 16
+
+#define CACHED_KEY_THREADS_MAX 16 /* of cached_key_set_threads() */
 
 /* ---- the builder */
 
