@@ -24,87 +24,9 @@
 #include "client/codec.h"
 #include "proto/frame.h"
 
-/* --------------------------------------------------------------------------------------- handle */
-
-int cached_new(const cached_options *o, cached **ret)
-{
-        cached *c;
-
-        if (!ret)
-                return CACHED_ERR_USAGE;
-        c = calloc(1, sizeof(*c));
-        if (!c)
-                return CACHED_ERR_NOMEM;
-        if (!options_copy(o, &c->options)) {
-                free(c);
-                return CACHED_ERR_NOMEM;
-        }
-        if (sockpaths_resolve(c->options.socket, &c->paths) < 0) {
-                cached_free(c);
-                return CACHED_ERR_USAGE;
-        }
-        *ret = c;
-        return CACHED_OK;
-}
-
-void cached_free(cached *c)
-{
-        if (!c)
-                return;
-        (void)conn_free(c->conn);
-        options_done(&c->options);
-        free(c);
-}
-
-const char *cached_socket_path(const cached *c)
-{
-        return c ? c->paths.at[atomic_load(&c->which)].path : NULL;
-}
-
-/* The pointer goes first: a child that is forked meanwhile must not find a freed connection. */
-static void handle_drop(cached *c)
-{
-        struct conn *conn = c->conn;
-
-        c->conn = NULL;
-        atomic_signal_fence(memory_order_seq_cst);
-        (void)conn_free(conn);
-}
-
-static void handle_lock(cached *c)
-{
-        switch (guard_lock(&c->guard)) {
-        case GUARD_MINE:
-                break;
-        case GUARD_FORKED:
-                handle_drop(c);
-                break;
-        case GUARD_TORN:
-                /* Its memory is lost: some KiB, once for each fork in the middle of a call. */
-                if (c->conn)
-                        conn_abandon(c->conn);
-                c->conn = NULL;
-                break;
-        }
-}
-
-static int handle_connect(cached *c, struct deadline d, struct failure *f)
-{
-        size_t which;
-        int code;
-
-        if (c->conn)
-                return CACHED_OK;
-        code = conn_open(&c->options, &c->paths, d, f, &c->conn, &which);
-        if (code == CACHED_OK)
-                atomic_store(&c->which, which);
-        return code;
-}
-
 /* -------------------------------------------------------------------------------------- replies */
 
-/* Hands out what came, or makes a reply of the failure. */
-static int hand_out(int code, struct cached_reply *r, const struct failure *f, cached_reply **ret)
+int call_hand_out(int code, struct cached_reply *r, const struct failure *f, cached_reply **ret)
 {
         if (!ret) {
                 cached_reply_free(r);
@@ -118,7 +40,7 @@ static int hand_out(int code, struct cached_reply *r, const struct failure *f, c
 
 int call_fail(int code, const struct failure *f, cached_reply **ret)
 {
-        return hand_out(code, NULL, f, ret);
+        return call_hand_out(code, NULL, f, ret);
 }
 
 int call_refuse(const char *text, cached_reply **ret)
@@ -126,7 +48,7 @@ int call_refuse(const char *text, cached_reply **ret)
         struct failure f;
         int code = failure_set(&f, CACHED_ERR_USAGE, "%s", text);
 
-        return hand_out(code, NULL, &f, ret);
+        return call_hand_out(code, NULL, &f, ret);
 }
 
 /* ------------------------------------------------------------------------------------- one call */
@@ -343,35 +265,6 @@ int call_run(cached *c, struct call *call, cached_reply **ret)
                         &f, code,
                         "the connection broke before the daemon's reply: whether the change "
                         "happened is unknown");
-        return hand_out(code, r, &f, ret);
+        return call_hand_out(code, r, &f, ret);
 }
 
-/* ----------------------------------------------------------------------------------- connecting */
-
-int cached_connect(cached *c, cached_reply **ret)
-{
-        struct cached_reply *r = NULL;
-        struct failure f = {0};
-        int code;
-
-        if (!c)
-                return call_refuse("no handle", ret);
-        handle_lock(c);
-        if (c->conn && conn_is_stale(c->conn))
-                handle_drop(c);
-        code = handle_connect(c, deadline_in_ms(c->options.timeout_ms), &f);
-        if (code == CACHED_OK && ret)
-                code = reply_new_unpack(c->conn->hello, c->conn->n_hello, 0, &f, &r);
-        guard_unlock(&c->guard);
-        return hand_out(code, r, &f, ret);
-}
-
-bool call_cache_is_open(cached *c, const char *cache)
-{
-        bool is;
-
-        handle_lock(c);
-        is = c->conn && names_id(&c->conn->names, cache) != 0;
-        guard_unlock(&c->guard);
-        return is;
-}
