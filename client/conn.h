@@ -16,6 +16,8 @@
 #include "client/reply.h"
 #include "client/sockpath.h"
 
+#define CONN_CLIENT_ID_SIZE 16
+
 /*
  * One connection. Owned by a handle or by a pipeline, and used by one thread at a time.
  *
@@ -32,7 +34,14 @@ struct conn {
         struct buffer in, out;
         struct names names;
 
+        /* For Hello. */
+        bool has_client_id;
+        uint8_t client_id[CONN_CLIENT_ID_SIZE];
+        uint64_t hello_id;
+
         /* From Hello. */
+        uint64_t instance;
+        bool can_repeat; /* FEATURE_REPEAT */
         uint64_t max_message, max_value;
         uint32_t max_in_flight;
         uint8_t *hello; /* the message of its reply, for cached_connect() */

@@ -225,7 +225,9 @@ int conn_hello_send(struct conn *c, const struct cached_options *o, struct deadl
         hello.features = CACHED__V1__FEATURE__FEATURE_LZ4; /* values come as they were stored */
         if (o->realm)
                 hello.realm = o->realm;
-        request.id = c->next_id++;
+        if (c->has_client_id)
+                hello.client_id = (ProtobufCBinaryData){sizeof(c->client_id), c->client_id};
+        request.id = c->hello_id = c->next_id++;
         request.op_case = CACHED__V1__REQUEST__OP_HELLO;
         request.hello = &hello;
         n = cached__v1__request__get_packed_size(&request);
@@ -250,6 +252,8 @@ static int hello_keep(struct conn *c, const struct cached_reply *r, struct failu
         if (!c->hello)
                 return failure_nomem(f);
         (void)cached__v1__reply__pack(r->message, c->hello);
+        c->instance = h->instance;
+        c->can_repeat = c->has_client_id && (h->features & CACHED__V1__FEATURE__FEATURE_REPEAT);
         c->max_message = h->max_message_bytes;
         c->max_value = h->max_value_bytes;
         c->max_in_flight = h->max_requests_in_flight;
@@ -262,7 +266,7 @@ static int hello_check(struct conn *c, struct cached_reply *r, uint64_t n_body, 
 
         if (conn_classify(r, n_body, f) != CONN_ASKED)
                 return f->code;
-        if (r->message->id != 1)
+        if (r->message->id != c->hello_id)
                 return failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered Hello with another id");
         code = reply_check(r, CACHED__V1__REQUEST__OP_HELLO, n_body, f);
@@ -289,8 +293,7 @@ int conn_hello_receive(struct conn *c, struct deadline d, struct failure *f)
         return code;
 }
 
-int conn_hello(struct conn *c, const struct cached_options *o, struct deadline d,
-               struct failure *f)
+int conn_hello(struct conn *c, const struct cached_options *o, struct deadline d, struct failure *f)
 {
         struct failure refused;
         int code, sent = conn_hello_send(c, o, d, &refused);

@@ -12,12 +12,12 @@
  * which costs no switch of threads; but a call that has waited for a millisecond is handed it. So
  * nobody starves.
  *
- * Fork: a child that meets the pool takes it over empty, at the first lock. What a slot points at is
- * a whole connection at every instant (the pointer is set after it was made and cleared before it is
- * freed), so the child can close its copies of the descriptors even if the fork came while another
- * thread held the guard. The connections of free slots are freed; of those that were in use then,
- * only the descriptors go, and their memory is lost. A descriptor that a thread of the parent was
- * about to put into a slot stays open in the child until it ends or calls exec.
+ * Fork: a child that meets the pool takes it over empty, at the first lock. What a slot points at
+ * is a whole connection at every instant (the pointer is set after it was made and cleared before
+ * it is freed), so the child can close its copies of the descriptors even if the fork came while
+ * another thread held the guard. The connections of free slots are freed; of those that were in use
+ * then, only the descriptors go, and their memory is lost. A descriptor that a thread of the parent
+ * was about to put into a slot stays open in the child until it ends or calls exec.
  *
  * Closing shuts the sockets of busy slots down, which ends whatever waits on them.
  *
@@ -31,6 +31,8 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -77,6 +79,7 @@ static void pool_inherit(struct pool *p, bool is_whole)
                 struct conn *conn = s->conn;
 
                 s->conn = NULL;
+                s->next_id = 0;
                 if (conn && is_whole && s->state == POOL_FREE)
                         (void)conn_free(conn);
                 else if (conn)
@@ -86,6 +89,7 @@ static void pool_inherit(struct pool *p, bool is_whole)
         p->generation++;
         p->waiters = NULL;
         p->is_left_awaited = false;
+        p->has_client_id = false;
         p->backoff = (struct backoff){0};
         if (is_whole)
                 names_done(&p->opened);
@@ -109,6 +113,18 @@ static void pool_lock(struct pool *p)
 static void pool_unlock(struct pool *p)
 {
         guard_unlock(&p->guard);
+}
+
+/* The pointer goes first: a child that is forked meanwhile must not find a freed connection. */
+static struct conn *slot_empty(struct pool_slot *s)
+{
+        struct conn *conn = s->conn;
+
+        if (conn)
+                s->next_id = conn->next_id;
+        s->conn = NULL;
+        atomic_signal_fence(memory_order_seq_cst);
+        return conn;
 }
 
 /* ------------------------------------------------------------------------------------- lifetime */
@@ -196,8 +212,7 @@ void pool_close(struct pool *p)
                 if (s->conn && s->state == POOL_BUSY) {
                         (void)shutdown(s->conn->fd, SHUT_RDWR);
                 } else if (s->conn) {
-                        idle[n++] = s->conn;
-                        s->conn = NULL;
+                        idle[n++] = slot_empty(s);
                 }
         }
         for (struct pool_waiter *w = p->waiters; w; w = w->next)
@@ -209,15 +224,28 @@ void pool_close(struct pool *p)
 
 /* --------------------------------------------------------------------------------------- taking */
 
+/* The daemon takes no more connections, for now, but some stand: calls make do with those. */
+static bool pool_must_share(const struct pool *p)
+{
+        if (!backoff_is_away(&p->backoff) || p->backoff.why.code != CACHED_LIMIT ||
+            !backoff_is_pause(&p->backoff, deadline_now_ns()))
+                return false;
+        for (unsigned i = 0; i < p->n_slots; i++)
+                if (p->slots[i].conn && p->slots[i].greeted)
+                        return true;
+        return false;
+}
+
 /* NULL: all are busy. */
 static struct pool_slot *pool_find(struct pool *p)
 {
+        bool only_connected = pool_must_share(p);
         struct pool_slot *best = NULL;
 
         for (unsigned i = 0; i < p->n_slots; i++) {
                 struct pool_slot *s = &p->slots[i];
 
-                if (s->state != POOL_FREE)
+                if (s->state != POOL_FREE || (only_connected && !s->conn))
                         continue;
                 if (!best || (s->conn && !best->conn) ||
                     (!s->conn == !best->conn && s->used > best->used))
@@ -277,18 +305,36 @@ static int pool_await(struct pool *p, struct pool_waiter *w, struct deadline d, 
                         return failure_set(f, CACHED_ERR_CLOSED, "%s",
                                            cached_strerror(CACHED_ERR_CLOSED));
                 now = deadline_now_ns();
-                if (backoff_is_pause(&p->backoff, now))
+                if (backoff_is_pause(&p->backoff, now) && !pool_must_share(p))
                         return backoff_refuse(&p->backoff, now, f);
                 if (!deadline_is_never(d) && now >= d.at_ns)
                         return pool_is_full(p, f);
         }
 }
 
+/* Under the guard. */
+static int pool_take_slot(struct pool *p, struct deadline d, struct failure *f,
+                          struct pool_slot **ret)
+{
+        struct pool_slot *s = pool_find(p);
+        struct pool_waiter w = {0};
+        int code;
+
+        if (s) {
+                s->state = POOL_BUSY;
+                *ret = s;
+                return CACHED_OK;
+        }
+        waiter_add(p, &w);
+        code = pool_await(p, &w, d, f, ret);
+        waiter_remove(p, &w);
+        return code;
+}
+
 int pool_take(struct pool *p, struct pool_user *u, struct deadline d, struct failure *f,
               struct pool_slot **ret)
 {
-        struct pool_slot *s;
-        int code = CACHED_OK;
+        int code;
 
         pool_lock(p);
         if (atomic_load(&p->closed)) {
@@ -297,21 +343,29 @@ int pool_take(struct pool *p, struct pool_user *u, struct deadline d, struct fai
         }
         user_refresh(p, u);
         u->n_inside++;
-        s = pool_find(p);
-        if (s) {
-                s->state = POOL_BUSY;
-                *ret = s;
-        } else {
-                struct pool_waiter w = {0};
+        code = pool_take_slot(p, d, f, ret);
+        if (code != CACHED_OK)
+                user_left(p, u);
+        pool_unlock(p);
+        return code;
+}
 
-                waiter_add(p, &w);
-                code = pool_await(p, &w, d, f, ret);
-                waiter_remove(p, &w);
-                if (code != CACHED_OK)
+bool pool_exchange(struct pool *p, struct pool_user *u, struct deadline d, struct failure *f,
+                   struct pool_slot **s)
+{
+        struct pool_slot *old = *s;
+        bool must_share;
+
+        pool_lock(p);
+        must_share = pool_must_share(p);
+        if (must_share) {
+                old->state = POOL_FREE;
+                *s = NULL;
+                if (pool_take_slot(p, d, f, s) != CACHED_OK)
                         user_left(p, u);
         }
         pool_unlock(p);
-        return code;
+        return must_share;
 }
 
 /* --------------------------------------------------------------------------------------- giving */
@@ -344,10 +398,8 @@ void pool_give(struct pool *p, struct pool_user *u, struct pool_slot *s, uint64_
         s->used = ++p->n_given;
         if (answered_ns > p->answered_ns)
                 p->answered_ns = answered_ns;
-        if (atomic_load(&p->closed)) {
-                closed = s->conn;
-                s->conn = NULL;
-        }
+        if (atomic_load(&p->closed))
+                closed = slot_empty(s);
         w = pool_pass_on(p, s);
         if (w)
                 waiter_wake(w);
@@ -358,6 +410,20 @@ void pool_give(struct pool *p, struct pool_user *u, struct pool_slot *s, uint64_
 
 /* ---------------------------------------------------------------------------------- connections */
 
+/* Without randomness there is none, and nothing is repeated. */
+static void slot_identify(struct pool *p, const struct pool_slot *s, struct conn *conn)
+{
+        size_t n = sizeof(p->client_id);
+
+        if (!p->has_client_id)
+                p->has_client_id = getrandom(p->client_id, n, GRND_NONBLOCK) == (ssize_t)n;
+        conn->has_client_id = p->has_client_id;
+        memcpy(conn->client_id, p->client_id, n);
+        conn->client_id[n - 1] ^= (uint8_t)(s - p->slots);
+        if (s->next_id > conn->next_id)
+                conn->next_id = s->next_id;
+}
+
 int pool_put_conn(struct pool *p, struct pool_slot *s, struct conn *conn, struct failure *f)
 {
         bool is_closed;
@@ -366,6 +432,8 @@ int pool_put_conn(struct pool *p, struct pool_slot *s, struct conn *conn, struct
         is_closed = atomic_load(&p->closed);
         if (!is_closed) {
                 s->greeted = false;
+                slot_identify(p, s, conn);
+                atomic_signal_fence(memory_order_seq_cst);
                 s->conn = conn;
         }
         pool_unlock(p);
@@ -380,8 +448,7 @@ void pool_drop_conn(struct pool *p, struct pool_slot *s)
         struct conn *conn;
 
         pool_lock(p);
-        conn = s->conn;
-        s->conn = NULL;
+        conn = slot_empty(s);
         pool_unlock(p);
         (void)conn_free(conn);
 }
@@ -400,8 +467,7 @@ static void pool_drop_idle(struct pool *p, bool only_stale)
                         continue;
                 if (only_stale && !conn_is_stale(s->conn))
                         continue;
-                gone[n++] = s->conn;
-                s->conn = NULL;
+                gone[n++] = slot_empty(s);
         }
         pool_unlock(p);
         while (n > 0)

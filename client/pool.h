@@ -26,8 +26,11 @@ enum pool_slot_state {
 struct pool_slot {
         struct conn *conn; /* changed under the guard; see pool.c */
         enum pool_slot_state state;
-        bool greeted;  /* the reply to Hello has come; only ever false while the daemon is away */
+        /* The reply to Hello has come: nearly always, unless the daemon is away. */
+        atomic_bool greeted;
         uint64_t used; /* when it was given back: counts gives */
+        /* Each slot is a client of its own to the daemon, whose ids go on over its connections. */
+        uint64_t next_id;
 };
 
 /* What handles on the same connections share. */
@@ -46,6 +49,8 @@ struct pool {
         _Atomic uint32_t left;       /* futex: changes when a call left that somebody waits for */
         bool is_left_awaited;
         uint64_t answered_ns; /* the latest start of a call that was answered */
+        bool has_client_id;
+        uint8_t client_id[CONN_CLIENT_ID_SIZE]; /* of slot 0; others differ in the last byte */
         struct backoff backoff;
         struct names opened; /* caches that were opened, ids unused */
         struct pool_slot slots[];
@@ -81,10 +86,23 @@ void pool_close(struct pool *p);
 int pool_take(struct pool *p, struct pool_user *u, struct deadline d, struct failure *f,
               struct pool_slot **ret);
 
+/*
+ * pool_exchange() - where the daemon takes no more connections but others of the pool stand, one of
+ * those instead of this slot, which has none
+ *
+ * Return: false: that is not so, and nothing happened. Else *s is another slot; or NULL, when none
+ * came free: then the pool was left, and *f says why.
+ */
+bool pool_exchange(struct pool *p, struct pool_user *u, struct deadline d, struct failure *f,
+                   struct pool_slot **s);
+
 /* @answered_ns: when the call began, if the daemon answered it; else 0. */
 void pool_give(struct pool *p, struct pool_user *u, struct pool_slot *s, uint64_t answered_ns);
 
-/* Puts a connection into a busy slot that has none, consumed also if the pool is closed already. */
+/*
+ * Puts a connection that has not said Hello into a busy slot that has none, with the slot's
+ * client_id. Consumed also if the pool is closed already.
+ */
 int pool_put_conn(struct pool *p, struct pool_slot *s, struct conn *conn, struct failure *f);
 /* Frees the connection of a busy slot. */
 void pool_drop_conn(struct pool *p, struct pool_slot *s);

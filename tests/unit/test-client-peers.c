@@ -293,11 +293,12 @@ static void *call_many(void *data)
 static void test_j_threads(void **state)
 {
         struct caller k[4] = {0};
+        struct parallel p = {0};
         pthread_t threads[4];
         struct fake d;
         cached *c;
 
-        fake_start(&d, serve_good, NULL);
+        fake_start(&d, serve_parallel, &p);
         c = client_new(d.path, PATIENCE_MS);
         for (int i = 0; i < 4; i++) {
                 k[i].c = c;
@@ -307,9 +308,9 @@ static void test_j_threads(void **state)
                 pthread_join(threads[i], NULL);
                 assert_int_equal(k[i].bad, 0);
         }
-        assert_int_equal(atomic_load(&d.n_connections), 1);
+        assert_in_range(atomic_load(&d.n_connections), 1, 4);
         cached_free(c);
-        fake_unlisten(&d);
+        parallel_stop(&d, &p);
 }
 
 int main(void)
