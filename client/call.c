@@ -232,7 +232,7 @@ static enum attempt attempt(cached *c, struct call *call, struct pool_slot *s, s
             code != CACHED_ERR_TIMEOUT)
                 return ATTEMPT_DONE; /* nothing left: the stream is whole */
         if (code == CACHED_OK || is_break(code)) {
-                struct failure why = {0};
+                struct failure why;
 
                 /* Perhaps the daemon said why it closed, while we were sending. */
                 code = call_receive(s->conn, call, d, may_block(s->conn, d), &why, ret);
@@ -281,7 +281,7 @@ static int call_ask_again(struct call *call, const struct conn *conn, uint64_t i
 static int call_tries(cached *c, struct call *call, struct pool_slot *s, struct deadline d,
                       struct failure *f, struct cached_reply **ret)
 {
-        struct failure broke = {0};
+        struct failure broke; /* set when there is a second try */
         uint64_t instance = 0;
         bool is_unknown = false, can_repeat = false;
 

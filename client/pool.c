@@ -98,7 +98,7 @@ static void pool_inherit(struct pool *p, bool is_whole)
 
 static void pool_lock(struct pool *p)
 {
-        switch (guard_lock(&p->guard)) {
+        switch (guard_lock(&p->guard, &p->self)) {
         case GUARD_MINE:
                 break;
         case GUARD_FORKED:
@@ -137,6 +137,7 @@ struct pool *pool_new(unsigned n_slots)
                 return NULL;
         p->n_slots = n_slots;
         p->n_refs = 1;
+        guard_self_init(&p->self);
         return p;
 }
 
@@ -152,6 +153,7 @@ static void pool_free(struct pool *p)
         for (unsigned i = 0; i < p->n_slots; i++)
                 (void)conn_free(p->slots[i].conn);
         names_done(&p->opened);
+        guard_self_done(&p->self);
         free(p);
 }
 

@@ -41,6 +41,7 @@ struct pool {
         atomic_bool closed;
 
         struct guard guard;
+        struct guard_self self;
         /* The rest under the guard. */
         unsigned n_refs;
         unsigned generation; /* goes up in a child, after fork */
