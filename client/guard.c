@@ -86,24 +86,21 @@ enum guard_found guard_lock(struct guard *g, const struct guard_self *self)
         unsigned spins = SPINS;
 
         for (;;) {
-                uint32_t owner, state;
+                uint32_t owner = (uint32_t)(seen >> 32), state = (uint32_t)seen;
 
-                if (atomic_compare_exchange_weak_explicit(&g->word, &seen, word_of(pid, want),
-                                                          memory_order_acquire,
-                                                          memory_order_relaxed)) {
-                        owner = (uint32_t)(seen >> 32);
-                        state = (uint32_t)seen;
+                if (owner != pid || state == FREE) {
+                        if (!atomic_compare_exchange_weak_explicit(&g->word, &seen,
+                                                                   word_of(pid, want),
+                                                                   memory_order_acquire,
+                                                                   memory_order_relaxed))
+                                continue;
                         if (owner == 0 || owner == pid)
                                 return GUARD_MINE;
                         return state == FREE ? GUARD_FORKED : GUARD_TORN;
                 }
-                owner = (uint32_t)(seen >> 32);
-                state = (uint32_t)seen;
-                if (owner != pid || state == FREE)
-                        continue;
                 if (spins > 0) {
                         spins--;
-                        seen = word_of(pid, FREE);
+                        seen = atomic_load_explicit(&g->word, memory_order_relaxed);
                         continue;
                 }
                 if (state == HELD &&
@@ -114,7 +111,7 @@ enum guard_found guard_lock(struct guard *g, const struct guard_self *self)
                 (void)syscall(SYS_futex, futex_of(g), FUTEX_WAIT_PRIVATE, CONTENDED, NULL, NULL, 0);
                 /* Whoever slept cannot know whether others still do. */
                 want = CONTENDED;
-                seen = word_of(pid, FREE);
+                seen = atomic_load_explicit(&g->word, memory_order_relaxed);
         }
 }
 

@@ -172,6 +172,8 @@ int handle_connect(cached *c, struct pool_slot *s, struct deadline d, struct fai
 
         if (s->conn && s->greeted)
                 return CACHED_OK;
+        if (atomic_load(&c->pool->closed))
+                return failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
         now = deadline_now_ns();
         code = pool_may_connect(c->pool, now, &pause, &is_probe);
         if (code != CACHED_OK) {

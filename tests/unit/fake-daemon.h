@@ -40,6 +40,7 @@ struct fake {
         uint64_t max_message, max_value;
         uint64_t instance, features;
         /* What the last Hello said. */
+        pthread_mutex_t lock;
         uint64_t hello_id;
         size_t n_client_id;
         uint8_t client_id[16];
@@ -234,19 +235,23 @@ static inline bool fake_hello(struct fake *d, int fd)
 {
         struct fake_request r;
         uint8_t *frame;
+        uint64_t id;
         size_t n;
         bool ok;
 
         if (!fake_read_request(d, fd, &r))
                 return false;
         assert(r.m->op_case == CACHED__V1__REQUEST__OP_HELLO);
-        d->hello_id = r.m->id;
+        id = r.m->id;
+        pthread_mutex_lock(&d->lock);
+        d->hello_id = id;
         d->n_client_id = r.m->hello->client_id.len;
         assert(d->n_client_id <= sizeof(d->client_id));
         if (d->n_client_id > 0)
                 memcpy(d->client_id, r.m->hello->client_id.data, d->n_client_id);
+        pthread_mutex_unlock(&d->lock);
         fake_request_done(&r);
-        frame = fake_hello_frame(d, d->hello_id, &n);
+        frame = fake_hello_frame(d, id, &n);
         ok = fake_write(d, fd, frame, n);
         free(frame);
         return ok;
