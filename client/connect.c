@@ -339,7 +339,7 @@ int conn_dial(const struct cached_options *o, const struct sockpaths *paths, str
 int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
               struct failure *f, struct conn **ret, size_t *ret_which)
 {
-        struct conn *c;
+        struct conn *c = NULL;
         size_t which = 0;
         int code = conn_dial(o, paths, d, NULL, f, &c, &which);
 
