@@ -54,6 +54,9 @@ int call_fail(int code, const struct failure *f, cached_reply **ret);
 /* Whether this handle has opened the cache on its present connection. */
 bool call_cache_is_open(cached *c, const char *cache);
 
+/* Does the daemon take a request of these sizes? CACHED_TOO_LARGE: no. */
+int call_check_sizes(const struct conn *c, size_t n_message, uint64_t n_body, struct failure *f);
+
 /* Frame header and message, appended to `out`; the limits are those of the connection. */
 int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_body,
               struct buffer *out, struct failure *f);

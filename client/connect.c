@@ -6,11 +6,15 @@
  * must be 0, our own, or the service uid of the options. On the system's own socket the owner of
  * its directory counts as the service uid too, since only root can make that directory; so an
  * installation whose daemon runs as a user of its own needs no option in every client.
+ *
+ * Each step either waits until its deadline or, with DEADLINE_NOW, not at all: conn_open() takes
+ * them all in one go, a pipeline in somebody's event loop takes one after the other.
  */
 
 #include <cached.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -34,31 +38,40 @@ static int socket_set_timeout(int fd, int which, uint64_t ns)
         return setsockopt(fd, SOL_SOCKET, which, &t, sizeof(t)) < 0 ? -errno : 0;
 }
 
+/* One attempt. Negative errno. */
+static int dial_once(int fd, const struct sockaddr_un *a, struct deadline d)
+{
+        uint64_t left = 0;
+        int r = 0;
+
+        if (!deadline_is_never(d) && !deadline_is_now(d)) {
+                left = deadline_left_ns(d);
+                /* 0 would mean for ever, and less than a tick is none. */
+                left = left < 1000000u ? 1000000u : left;
+        }
+        if (!deadline_is_now(d))
+                r = socket_set_timeout(fd, SO_SNDTIMEO, left);
+        if (r == 0 && connect(fd, (const struct sockaddr *)a, sizeof(*a)) < 0)
+                r = -errno;
+        return r;
+}
+
 /*
- * A full backlog makes connect() wait, as long as SO_SNDTIMEO allows: a non-blocking one would be
- * refused at once, and no poll tells when it is worth another try. Negative errno; -EAGAIN:
- * deadline.
+ * A full backlog makes connect() wait, as long as SO_SNDTIMEO allows: a non-blocking one is refused
+ * at once, and no poll tells when it is worth another try. Negative errno; -EAGAIN: deadline.
  */
 static int dial(const char *path, struct deadline d, int *ret_fd)
 {
         struct sockaddr_un a = {.sun_family = AF_UNIX};
-        int r, fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int flags = SOCK_STREAM | SOCK_CLOEXEC | (deadline_is_now(d) ? SOCK_NONBLOCK : 0);
+        int r, fd = socket(AF_UNIX, flags, 0);
 
         if (fd < 0)
                 return -errno;
         memcpy(a.sun_path, path, strlen(path) + 1);
-        do {
-                uint64_t left = 0;
-
-                if (!deadline_is_never(d)) {
-                        left = deadline_left_ns(d);
-                        /* 0 would mean for ever, and less than a tick is none. */
-                        left = left < 1000000u ? 1000000u : left;
-                }
-                r = socket_set_timeout(fd, SO_SNDTIMEO, left);
-                if (r == 0 && connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
-                        r = -errno;
-        } while (r == -EINTR && (deadline_is_never(d) || deadline_left_ns(d) > 0));
+        do
+                r = dial_once(fd, &a, d);
+        while (r == -EINTR && (deadline_is_never(d) || deadline_left_ns(d) > 0));
         if (r < 0) {
                 (void)close(fd);
                 return r == -EINTR ? -EAGAIN : r;
@@ -135,6 +148,8 @@ static int dial_first(const struct sockpaths *paths, struct deadline d, struct f
                         *ret_which = i;
                         return CACHED_OK;
                 }
+                if (r == -EAGAIN && deadline_is_now(d))
+                        return CONN_AGAIN;
                 if (r == -ENOMEM || r == -ENOBUFS)
                         return failure_nomem(f);
                 if (p->kind == SOCKPATH_NAMED || r == -EAGAIN || r == -EMFILE || r == -ENFILE)
@@ -186,17 +201,12 @@ static void client_name(const struct cached_options *o, char ret[CLIENT_NAME_MAX
         ret[n] = '\0';
 }
 
-static int hello_send(struct conn *c, const struct cached_options *o, struct deadline d,
-                      struct failure *f)
+static int hello_pack(struct conn *c, const struct cached_options *o, struct failure *f)
 {
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
         Cached__V1__Hello hello = CACHED__V1__HELLO__INIT;
         char name[CLIENT_NAME_MAX + 1];
-        enum conn_sent sent;
-        struct iovec iov;
-        uint8_t *frame;
         size_t n;
-        int code;
 
         client_name(o, name);
         hello.protocol_min = hello.protocol_max = PROTOCOL_VERSION;
@@ -207,15 +217,29 @@ static int hello_send(struct conn *c, const struct cached_options *o, struct dea
         request.op_case = CACHED__V1__REQUEST__OP_HELLO;
         request.hello = &hello;
         n = cached__v1__request__get_packed_size(&request);
-        frame = malloc(FRAME_HEADER_SIZE + n);
-        if (!frame)
+        if (!buffer_reserve(&c->out, FRAME_HEADER_SIZE + n))
                 return failure_nomem(f);
-        frame_header_write(frame, (uint32_t)n, 0);
-        (void)cached__v1__request__pack(&request, frame + FRAME_HEADER_SIZE);
-        iov = (struct iovec){frame, FRAME_HEADER_SIZE + n};
-        code = conn_send(c, &iov, 1, d, f, &sent);
-        free(frame);
-        return code;
+        frame_header_write(c->out.data + c->out.end, (uint32_t)n, 0);
+        (void)cached__v1__request__pack(&request, c->out.data + c->out.end + FRAME_HEADER_SIZE);
+        c->out.end += FRAME_HEADER_SIZE + n;
+        return CACHED_OK;
+}
+
+static int hello_send(struct conn *c, struct deadline d, struct failure *f)
+{
+        while (buffer_n(&c->out) > 0) {
+                struct iovec iov = {c->out.data + c->out.start, buffer_n(&c->out)};
+                size_t n = 0;
+                short ready;
+                int code = conn_send_some(c, &iov, 1, f, &n);
+
+                if (code == CACHED_OK && n == 0)
+                        code = conn_wait(c, POLLOUT, d, f, &ready);
+                if (code != CACHED_OK)
+                        return code;
+                buffer_take(&c->out, n);
+        }
+        return CACHED_OK;
 }
 
 /* Kept for cached_connect(), which is asked again and again what the daemon said. */
@@ -254,34 +278,57 @@ static int hello_check(struct conn *c, struct cached_reply *r, uint64_t n_body, 
         return hello_keep(c, r, f);
 }
 
-static int hello(struct conn *c, const struct cached_options *o, struct deadline d,
-                 struct failure *f)
+static int hello_receive(struct conn *c, struct deadline d, struct failure *f)
 {
         struct cached_reply *r;
-        struct failure refused;
         uint64_t n_body;
-        int code = hello_send(c, o, d, &refused);
+        int code = conn_recv_message(c, d, false, f, &r, &n_body);
 
-        /* A daemon that turns a connection away says why before it closes, whatever was sent. */
-        if (code != CACHED_OK && code != CACHED_ERR_DISCONNECTED)
-                goto fail;
-        if (conn_recv_message(c, d, false, f, &r, &n_body) != CACHED_OK) {
-                if (code == CACHED_OK)
-                        return f->code;
-                goto fail;
-        }
+        if (code != CACHED_OK)
+                return code;
         code = hello_check(c, r, n_body, f);
         cached_reply_free(r);
-        return code;
-fail:
-        *f = refused;
+        if (code == CACHED_OK)
+                c->hello_state = CONN_HELLO_DONE;
         return code;
 }
 
-int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
-              struct failure *f, struct conn **ret, size_t *ret_which)
+int conn_hello(struct conn *c, const struct cached_options *o, struct deadline d, struct failure *f)
 {
-        struct conn *c;
+        int code;
+
+        if (c->hello_state == CONN_HELLO_NEW) {
+                code = hello_pack(c, o, f);
+                if (code != CACHED_OK)
+                        return code;
+                c->hello_state = CONN_HELLO_SENDING;
+        }
+        if (c->hello_state == CONN_HELLO_SENDING) {
+                struct failure why;
+
+                code = hello_send(c, d, f);
+                /* A daemon that turns a connection away says why before it closes, whatever was
+                 * sent. */
+                if (code == CACHED_ERR_DISCONNECTED) {
+                        int said = hello_receive(c, d, &why);
+
+                        if (said > CACHED_OK && said != CACHED_ERR_DISCONNECTED)
+                                *f = why;
+                        return f->code;
+                }
+                if (code != CACHED_OK)
+                        return code;
+                c->hello_state = CONN_HELLO_ASKED;
+        }
+        return c->hello_state == CONN_HELLO_DONE ? CACHED_OK : hello_receive(c, d, f);
+}
+
+/* ------------------------------------------------------------------------------------ both steps
+ */
+
+int conn_dial(struct conn *c, const struct cached_options *o, const struct sockpaths *paths,
+              struct deadline d, struct failure *f, size_t *ret_which)
+{
         size_t which = 0;
         int fd = -1, code;
 
@@ -289,20 +336,31 @@ int conn_open(const struct cached_options *o, const struct sockpaths *paths, str
         if (code != CACHED_OK)
                 return code;
         code = peer_check(fd, &paths->at[which], o, f);
+        /* For the receive that blocks, see conn.c. */
+        if (code == CACHED_OK &&
+            socket_set_timeout(fd, SO_RCVTIMEO, (uint64_t)o->timeout_ms * 1000000u) < 0)
+                code = failure_set(f, CACHED_ERR_UNREACHABLE, "setsockopt: %s", strerror(errno));
         if (code != CACHED_OK) {
                 (void)close(fd);
                 return code;
         }
-        /* For the receive that blocks, see conn.c. */
-        if (socket_set_timeout(fd, SO_RCVTIMEO, (uint64_t)o->timeout_ms * 1000000u) < 0) {
-                code = failure_set(f, CACHED_ERR_UNREACHABLE, "setsockopt: %s", strerror(errno));
-                (void)close(fd);
-                return code;
-        }
-        c = conn_new(fd, o->timeout_ms);
+        conn_attach(c, fd);
+        *ret_which = which;
+        return CACHED_OK;
+}
+
+int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
+              struct failure *f, struct conn **ret, size_t *ret_which)
+{
+        struct conn *c = conn_new(o->timeout_ms);
+        size_t which = 0;
+        int code;
+
         if (!c)
                 return failure_nomem(f);
-        code = hello(c, o, d, f);
+        code = conn_dial(c, o, paths, d, f, &which);
+        if (code == CACHED_OK)
+                code = conn_hello(c, o, d, f);
         if (code != CACHED_OK) {
                 (void)conn_free(c);
                 return code;
