@@ -281,5 +281,6 @@ int cached_pipeline_wants(const cached_pipeline *p)
                 return 0;
         if (p->conn->fd < 0)
                 return CACHED_WANT_WRITE;
-        return is_sending(p) ? CACHED_WANT_READ | CACHED_WANT_WRITE : CACHED_WANT_READ;
+        return p->loop.n_released + p->loop.n_held > 0 ? CACHED_WANT_READ | CACHED_WANT_WRITE
+                                                       : CACHED_WANT_READ;
 }

@@ -19,8 +19,7 @@
  * from any thread.
  *
  * Threads: a handle may be used from many threads at once; its calls take turns on one connection.
- * Options, policies, replies and pipelines are used by one thread at a time. There are no
- * callbacks, and no threads of the library's own.
+ * Options, policies, replies and pipelines are used by one thread at a time.
  *
  * Fork: a handle works on in the child, also if other threads of the parent were using it: the
  * child's first call makes a connection of its own and leaves the parent's alone. Replies and
@@ -96,7 +95,6 @@ typedef struct cached_pipeline cached_pipeline;
 #define CACHED_ERR_USAGE        70 /* an argument is wrong; nothing was sent */
 #define CACHED_ERR_FORBIDDEN                                                                       \
         71 /* the system's socket is there but may not be opened by this user */
-
 #define CACHED_ERR_AGAIN                                                                           \
         73 /* a pipeline that does not wait: nothing has finished yet, or it is full */
 
@@ -947,11 +945,12 @@ int cached_pipeline_next(cached_pipeline *p, uint64_t *ret_tag, cached_reply **r
  * dispatch, for which the descriptor becomes readable at once; cached_pipeline_flush() saves that
  * turn of the loop. client/examples/ has a loop of poll() and one of libevent.
  *
- * The differences to a pipeline that waits: requests are accepted before there is a connection, and
- * beyond what the daemon takes at a time; values of any size are copied; a request that turns out
- * too large, or for which no connection comes about, is accepted all the same and comes out with
- * its failure; where there is no room for another request (65536 requests or 64 MiB wait), the code
- * is CACHED_ERR_AGAIN: collect first. The handle's timeout is how long the next reply may take.
+ * What else is different from a pipeline that waits: requests are accepted before there is a
+ * connection, and beyond what the daemon takes at a time; values of any size are copied. Where the
+ * connection fails at once, a request is refused with that code; where it fails later, or where the
+ * request turns out to be too large, it was accepted and comes out with its failure. When 65536
+ * requests or 64 MiB of them wait, the code is CACHED_ERR_AGAIN: collect first. The handle's timeout
+ * is how long the next reply may take.
  */
 
 /*
