@@ -173,16 +173,27 @@ static void test_b_limit_in_flight(void **state)
         world_end(&w);
 }
 
+/* Says nothing before the test allows it. */
+static void serve_late(struct fake *d, int fd, int nth)
+{
+        struct gate *g = d->data;
+        char byte;
+
+        if (fake_read(d, g->open[0], &byte, 1))
+                serve_good(d, fd, nth);
+}
+
 /* What is too large is known only after Hello: it alone is lost. */
 static void test_b_too_large_before_hello(void **state)
 {
         static const uint8_t value[2000];
-        struct good g = {0};
+        struct gate g;
         struct world w;
         cached_reply *r;
         uint64_t tag;
 
-        world_start(&w, serve_good, &g);
+        gate_init(&g);
+        world_start(&w, serve_late, &g);
         w.d.max_value = 1000;
         for (uint64_t i = 0; i < 9; i++) {
                 size_t n = i % 3 == 1 ? sizeof(value) : 500;
@@ -190,6 +201,9 @@ static void test_b_too_large_before_hello(void **state)
                 assert_int_equal(cached_pipeline_set(w.p, "x", "k", 1, value, n, NULL, i),
                                  CACHED_OK);
         }
+        assert_int_equal(cached_pipeline_wants(w.p), CACHED_WANT_READ | CACHED_WANT_WRITE);
+        assert_false(is_readable(w.p, 0));
+        gate_open(&g);
         /* Losses are told as soon as they are known. */
         for (uint64_t i = 1; i < 9; i += 3) {
                 assert_int_equal(next(w.p, &tag, &r), CACHED_TOO_LARGE);
@@ -208,6 +222,7 @@ static void test_b_too_large_before_hello(void **state)
         assert_int_equal(next_get(w.p), 11);
         assert_int_equal(atomic_load(&w.d.n_connections), 1);
         world_end(&w);
+        gate_done(&g);
 }
 
 static void test_b_full(void **state)
