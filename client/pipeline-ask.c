@@ -16,7 +16,17 @@ static ProtobufCBinaryData bytes_of(const void *data, size_t n)
         return (ProtobufCBinaryData){n, (uint8_t *)(uintptr_t)data};
 }
 
-static bool is_usable(const cached_pipeline *p, const char *cache, const void *key, size_t n_key)
+/* As call_init(), where a function call would show in the figures. */
+static inline struct call ask_init(Cached__V1__Request__OpCase op)
+{
+        struct call call = {.request = CACHED__V1__REQUEST__INIT};
+
+        call.request.op_case = op;
+        return call;
+}
+
+static inline bool is_usable(const cached_pipeline *p, const char *cache, const void *key,
+                             size_t n_key)
 {
         return p && cache && (key || n_key == 0);
 }
@@ -24,7 +34,7 @@ static bool is_usable(const cached_pipeline *p, const char *cache, const void *k
 static int ask_get(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
                    bool no_touch, uint64_t tag)
 {
-        struct call call = call_init(CACHED__V1__REQUEST__OP_GET);
+        struct call call = ask_init(CACHED__V1__REQUEST__OP_GET);
         Cached__V1__Get m = CACHED__V1__GET__INIT;
 
         if (!is_usable(p, cache, key, n_key))
@@ -53,7 +63,7 @@ int cached_pipeline_peek(cached_pipeline *p, const char *cache, const void *key,
 int cached_pipeline_delete(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
                            uint64_t tag)
 {
-        struct call call = call_init(CACHED__V1__REQUEST__OP_DELETE);
+        struct call call = ask_init(CACHED__V1__REQUEST__OP_DELETE);
         Cached__V1__Delete m = CACHED__V1__DELETE__INIT;
 
         if (!is_usable(p, cache, key, n_key))
@@ -69,7 +79,7 @@ int cached_pipeline_delete(cached_pipeline *p, const char *cache, const void *ke
 int cached_pipeline_touch(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
                           uint64_t ttl_ms, int keep_ttl, uint64_t tag)
 {
-        struct call call = call_init(CACHED__V1__REQUEST__OP_TOUCH);
+        struct call call = ask_init(CACHED__V1__REQUEST__OP_TOUCH);
         Cached__V1__Touch m = CACHED__V1__TOUCH__INIT;
 
         if (!is_usable(p, cache, key, n_key))
@@ -87,7 +97,7 @@ int cached_pipeline_set(cached_pipeline *p, const char *cache, const void *key, 
                         const void *value, size_t n_value, const cached_set_options *o,
                         uint64_t tag)
 {
-        struct call call = call_init(CACHED__V1__REQUEST__OP_SET);
+        struct call call = ask_init(CACHED__V1__REQUEST__OP_SET);
         struct iovec body = {(void *)(uintptr_t)value, n_value};
         Cached__V1__Set m;
 
@@ -108,7 +118,7 @@ int cached_pipeline_set(cached_pipeline *p, const char *cache, const void *key, 
 int cached_pipeline_get_many(cached_pipeline *p, const char *cache, size_t n,
                              const void *const *keys, const size_t *n_keys, uint64_t tag)
 {
-        struct call call = call_init(CACHED__V1__REQUEST__OP_GET_MANY);
+        struct call call = ask_init(CACHED__V1__REQUEST__OP_GET_MANY);
         struct get_many many;
         struct failure f;
         int code;
@@ -132,7 +142,7 @@ int cached_pipeline_set_many(cached_pipeline *p, const char *cache, size_t n,
                              const void *const *values, const size_t *n_values,
                              const cached_set_options *o, uint64_t tag)
 {
-        struct call call = call_init(CACHED__V1__REQUEST__OP_SET_MANY);
+        struct call call = ask_init(CACHED__V1__REQUEST__OP_SET_MANY);
         struct set_many many;
         struct failure f;
         int code;

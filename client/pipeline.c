@@ -541,7 +541,7 @@ static bool is_full(const cached_pipeline *p, const struct call *call)
 {
         size_t n = buffer_n(&p->out);
 
-        return p->nonblocking && n > 0 && (n >= OUT_MAX || call->n_body > OUT_MAX - n);
+        return n > 0 && (n >= OUT_MAX || call->n_body > OUT_MAX - n);
 }
 
 int pipeline_submit(cached_pipeline *p, struct call *call, uint64_t tag)
@@ -549,7 +549,7 @@ int pipeline_submit(cached_pipeline *p, struct call *call, uint64_t tag)
         uint32_t id = 0;
         int code;
 
-        if (is_full(p, call))
+        if (p->nonblocking && is_full(p, call))
                 return CACHED_ERR_AGAIN;
         code = pipeline_prepare(p, call->cache, &id);
         if (code != CACHED_OK)
