@@ -111,6 +111,7 @@ size_t codec_pack(const Cached__V1__Request *r, uint8_t out[CODEC_PACK_MAX])
                 return 0;
         p = put_number(p, 1, r->id);
         p = put_number(p, 2, r->deadline_ms);
+        p = put_number(p, 3, r->repeated != 0);
         p = put_varint(p, TAG((uint32_t)r->op_case, BYTES));
         p = put_varint(p, (uint64_t)(end - inner));
         memcpy(p, inner, (size_t)(end - inner));

@@ -38,7 +38,7 @@
 /* A buffer that a large message made this large is given back when it is empty. */
 #define IN_KEEP (1u << 20)
 
-struct conn *conn_new(uint32_t timeout_ms)
+struct conn *conn_new(void)
 {
         struct conn *c = calloc(1, sizeof(*c));
 
@@ -46,7 +46,6 @@ struct conn *conn_new(uint32_t timeout_ms)
                 return NULL;
         c->fd = -1;
         c->pid = getpid();
-        c->timeout_ms = timeout_ms;
         c->next_id = 1;
         c->max_message = c->max_value = UINT64_MAX;
         return c;
@@ -150,7 +149,10 @@ int conn_send_some(struct conn *c, struct iovec *iov, size_t n_iov, struct failu
         ssize_t n;
 
         do
-                n = sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+                /* Of one piece the kernel has less to look at. */
+                n = n_iov == 1
+                            ? send(c->fd, iov->iov_base, iov->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL)
+                            : sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
         while (n < 0 && errno == EINTR);
         /* ENOBUFS: the kernel is short of memory; there is nothing better than to wait. */
         if (n < 0 && errno != EAGAIN && errno != ENOBUFS)

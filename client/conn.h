@@ -2,6 +2,7 @@
 #ifndef CLIENT_CONN_H
 #define CLIENT_CONN_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -14,6 +15,8 @@
 #include "client/options.h"
 #include "client/reply.h"
 #include "client/sockpath.h"
+
+#define CONN_CLIENT_ID_SIZE 16
 
 /*
  * Where a deadline is DEADLINE_NOW, functions wait for nothing: they go as far as they can and
@@ -41,7 +44,7 @@ struct conn {
         pid_t pid; /* who opened it; in a child it belongs to the parent */
         dev_t dev;
         ino_t ino;
-        uint32_t timeout_ms; /* of each call; the socket's receive timeout is the same */
+        uint32_t timeout_ms; /* the socket's receive timeout; 0: none */
         uint64_t next_id;
         struct buffer in, out;
         struct names names;
@@ -54,7 +57,14 @@ struct conn {
         unsigned n_receives;
 
         enum conn_hello_state hello_state;
+        /* For Hello. */
+        bool has_client_id;
+        uint8_t client_id[CONN_CLIENT_ID_SIZE];
+        uint64_t hello_id;
+
         /* From Hello. */
+        uint64_t instance;
+        bool can_repeat; /* FEATURE_REPEAT */
         uint64_t max_message, max_value;
         uint32_t max_in_flight;
         uint8_t *hello; /* the message of its reply, for cached_connect() */
@@ -68,25 +78,36 @@ enum conn_sent {
         CONN_SENT_ALL,
 };
 
-/* connect.c: finds a daemon, checks who it is, says Hello. *ret_which: the path that answered. */
+/*
+ * connect.c: finds a daemon, checks who it is, says Hello. *ret_which: the path that answered.
+ * conn_open() does it all; in parts, for who wants to know the connection before anything waits on
+ * it: conn_dial() ends with CACHED_ERR_CLOSED soon after *stop (may be NULL) became true, and a
+ * conn_hello_receive() that ran into its deadline may be called again.
+ */
+int conn_dial(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
+              const atomic_bool *stop, struct failure *f, struct conn **ret, size_t *ret_which);
+int conn_hello(struct conn *c, const struct cached_options *o, struct deadline d,
+               struct failure *f);
+int conn_hello_send(struct conn *c, const struct cached_options *o, struct deadline d,
+                    struct failure *f);
+int conn_hello_receive(struct conn *c, struct deadline d, struct failure *f);
 int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
               struct failure *f, struct conn **ret, size_t *ret_which);
 
 /*
- * The two steps of conn_open(), on a connection that is not dialled yet: conn_dial() finds a daemon
- * and checks who it is, conn_hello() introduces us. With DEADLINE_NOW, conn_dial() returns
- * CONN_AGAIN while the daemon's backlog is full: no descriptor tells when to try again.
+ * conn_dial() for a connection that is not dialled yet. With DEADLINE_NOW the answer is CONN_AGAIN
+ * while the daemon's backlog is full: no descriptor tells when to try again.
  */
-int conn_dial(struct conn *c, const struct cached_options *o, const struct sockpaths *paths,
-              struct deadline d, struct failure *f, size_t *ret_which);
-int conn_hello(struct conn *c, const struct cached_options *o, struct deadline d,
-               struct failure *f);
+int conn_dial_on(struct conn *c, const struct cached_options *o, const struct sockpaths *paths,
+                 struct deadline d, const atomic_bool *stop, struct failure *f, size_t *ret_which);
 
 /* One that is not dialled yet. NULL: out of memory. */
-struct conn *conn_new(uint32_t timeout_ms);
+struct conn *conn_new(void);
 /* Its socket: consumed. */
 void conn_attach(struct conn *c, int fd);
 struct conn *conn_free(struct conn *c);
+/* Sets the socket's receive timeout, if it is another. */
+int conn_set_timeout(struct conn *c, uint32_t ms, struct failure *f);
 /* In a child of the process that opened it while another thread used it: only the descriptor goes.
  */
 void conn_abandon(struct conn *c);

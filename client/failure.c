@@ -59,6 +59,8 @@ const char *cached_strerror(int code)
                 return "nothing has finished yet, or there is no room for more";
         case CACHED_ERR_FORBIDDEN:
                 return "permission denied: add yourself to group cached";
+        case CACHED_ERR_CLOSED:
+                return "the handle was closed";
         default:
                 return "unknown code";
         }

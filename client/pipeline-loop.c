@@ -116,10 +116,8 @@ static void pipeline_refuse_large(cached_pipeline *p)
 
 static int pipeline_dial(cached_pipeline *p)
 {
-        const cached *c = p->handle;
         struct pipeline_loop *l = &p->loop;
-        size_t which;
-        int code = conn_dial(p->conn, &c->options, &c->paths, DEADLINE_NOW, &p->failure, &which);
+        int code = handle_dial(p->handle, p->conn, &p->failure, &l->greeting);
 
         if (code == CONN_AGAIN) {
                 l->redial_ns = deadline_now_ns() + (uint64_t)l->redial_ms * 1000000u;
@@ -137,6 +135,8 @@ static int pipeline_hello(cached_pipeline *p)
 
         p->conn->n_receives = RECEIVES_A_TURN;
         code = conn_hello(p->conn, &p->handle->options, DEADLINE_NOW, &p->failure);
+        if (code != CONN_AGAIN && code != CACHED_ERR_NOMEM)
+                pool_attempted(p->handle->pool, code, &p->failure);
         if (code == CACHED_OK)
                 pipeline_refuse_large(p);
         return code;
@@ -150,7 +150,7 @@ int pipeline_loop_connect(cached_pipeline *p)
         if (!watch_is_ours(&p->loop.watch))
                 return failure_set(f, CACHED_ERR_DISCONNECTED,
                                    "a pipeline does not survive a fork");
-        p->conn = conn_new(p->handle->options.timeout_ms);
+        p->conn = conn_new();
         if (!p->conn)
                 return failure_nomem(f);
         p->loop.redial_ms = 1;
@@ -201,9 +201,34 @@ static int turn_receive(cached_pipeline *p)
         return CACHED_OK;
 }
 
+/* Never, where nothing is on its way. */
+static struct deadline turn_deadline(const cached_pipeline *p)
+{
+        const struct pipeline_loop *l = &p->loop;
+
+        if (p->n_open > 0 && !is_ready(p) && l->greeting.at_ns < l->deadline.at_ns)
+                return l->greeting;
+        return l->deadline;
+}
+
+static bool is_over(struct deadline d)
+{
+        return !deadline_is_never(d) && deadline_left_ns(d) == 0;
+}
+
+static int turn_timed_out(cached_pipeline *p)
+{
+        const char *what = p->conn->fd < 0 ? "the daemon does not accept connections in time"
+                                           : "the daemon did not answer in time";
+
+        (void)failure_set(&p->failure, CACHED_ERR_TIMEOUT, "%s", what);
+        if (!is_ready(p))
+                pool_attempted(p->handle->pool, CACHED_ERR_TIMEOUT, &p->failure);
+        return pipeline_break(p);
+}
+
 static int turn(cached_pipeline *p)
 {
-        struct deadline d;
         int code = CACHED_OK;
 
         if (!p->conn)
@@ -216,13 +241,9 @@ static int turn(cached_pipeline *p)
                 code = turn_receive(p);
         if (code == CACHED_OK)
                 code = pipeline_loop_send(p);
-        d = p->loop.deadline;
-        if (!p->conn || p->n_open == 0 || deadline_is_never(d) || deadline_left_ns(d) > 0)
-                return code == CONN_AGAIN ? CACHED_OK : code;
-        (void)failure_set(&p->failure, CACHED_ERR_TIMEOUT,
-                          p->conn->fd < 0 ? "the daemon does not accept connections in time"
-                                          : "the daemon did not answer in time");
-        return pipeline_break(p);
+        if (p->conn && is_over(turn_deadline(p)))
+                return turn_timed_out(p);
+        return code == CONN_AGAIN ? CACHED_OK : code;
 }
 
 int cached_pipeline_dispatch(cached_pipeline *p)
@@ -254,7 +275,7 @@ void pipeline_loop_update(cached_pipeline *p)
                 l->deadline = DEADLINE_NEVER;
         else if (deadline_is_never(l->deadline))
                 l->deadline = deadline_in_ms(p->handle->options.timeout_ms);
-        alarm_ns = l->news ? 1 : l->deadline.at_ns;
+        alarm_ns = l->news ? 1 : p->conn ? turn_deadline(p).at_ns : UINT64_MAX;
         if (p->conn && p->conn->fd < 0) {
                 /* Nobody waits for this connection any more. */
                 if (p->n_open == 0)

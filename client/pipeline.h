@@ -29,6 +29,7 @@ struct slot {
 struct pipeline_loop {
         struct watch watch;
         struct deadline deadline; /* for the next reply; never: nothing is on its way */
+        struct deadline greeting; /* for Hello's reply, where the daemon was silent of late */
         uint64_t redial_ns;       /* while the daemon's backlog is full: the next attempt */
         uint32_t redial_ms;
         size_t n_released; /* the bytes at the start of `out` that may leave now */

@@ -97,6 +97,7 @@ static void test_pack(void **state)
 
                 r.id = random_number();
                 r.deadline_ms = (uint32_t)random_number();
+                r.repeated = random_u64() % 8 == 0;
                 switch (random_u64() % 3) {
                 case 0:
                         random_address(&get.cache_id, &get.cache, &get.key);

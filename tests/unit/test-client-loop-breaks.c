@@ -12,6 +12,7 @@
 #include "fail-alloc.h"
 #include "loop-harness.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -52,6 +53,42 @@ static void test_d_deadline(void **state)
         world_connect(&w, PATIENCE_MS);
         enqueue_get(w.p, 7);
         assert_int_equal(next_get(w.p), 7);
+        world_end(&w);
+}
+
+/* Takes connections and never says Hello. */
+static void serve_nothing(struct fake *d, int fd, int nth)
+{
+        char byte;
+
+        while (fake_read(d, fd, &byte, 1))
+                ;
+}
+
+/* Once it is known that the daemon does not greet, nobody waits for it for long. */
+static void test_d_silent_daemon(void **state)
+{
+        struct world w;
+        uint64_t start;
+
+        fake_start(&w.d, serve_nothing, NULL);
+        world_connect(&w, 50);
+        enqueue_get(w.p, 1);
+        expect(w.p, 1, CACHED_ERR_TIMEOUT);
+        cached_pipeline_free(w.p);
+        w.p = pipeline_new(w.c);
+        start = now_ms();
+        for (uint64_t i = 0; i < 200; i++) {
+                int code = cached_pipeline_get(w.p, "x", "k", 1, i);
+
+                /* Refused in the pause, or a try that is given up after a millisecond. */
+                if (code == CACHED_OK)
+                        expect(w.p, i, CACHED_ERR_TIMEOUT);
+                else
+                        assert_int_equal(code, CACHED_ERR_TIMEOUT);
+        }
+        /* Each of them would have waited for 50 ms. */
+        assert_true(now_ms() - start < 200 * 50 / 2);
         world_end(&w);
 }
 
@@ -99,7 +136,7 @@ static void test_d_break_in_the_middle(void **state)
 static void serve_cut(struct fake *d, int fd, int nth)
 {
         size_t cut = *(size_t *)d->data, n_hello, n_answer;
-        uint8_t *hello = fake_hello_frame(d, &n_hello), *answer;
+        uint8_t *hello = fake_hello_frame(d, 1, &n_hello), *answer;
         struct fake_request r;
 
         if (nth > 0) {
@@ -121,12 +158,26 @@ static void serve_cut(struct fake *d, int fd, int nth)
         free(hello);
 }
 
+/* After a connection that did not come about, none is made for some milliseconds. */
+static void enqueue_after_pause(cached_pipeline *p, uint64_t tag)
+{
+        char key[32];
+        size_t n = (size_t)snprintf(key, sizeof(key), "key-%llu", (unsigned long long)tag);
+        uint64_t start = now_ms();
+        int code;
+
+        while ((code = cached_pipeline_get(p, "x", key, n, tag)) == CACHED_ERR_DISCONNECTED &&
+               now_ms() - start < PATIENCE_MS)
+                sched_yield();
+        assert_int_equal(code, CACHED_OK);
+}
+
 static void test_d_dies_at_every_byte(void **state)
 {
         size_t n_hello, n_answer;
         struct fake measure = {.max_in_flight = 1024, .max_message = 1 << 20, .max_value = 1 << 30};
 
-        free(fake_hello_frame(&measure, &n_hello));
+        free(fake_hello_frame(&measure, 1, &n_hello));
         free(entry_frame(2, "key-0", 5, &n_answer));
         for (size_t cut = 0; cut <= n_hello + n_answer; cut++) {
                 struct world w;
@@ -140,7 +191,7 @@ static void test_d_dies_at_every_byte(void **state)
                         expect(w.p, 0, CACHED_ERR_DISCONNECTED);
                 expect(w.p, 1, CACHED_ERR_DISCONNECTED);
                 assert_int_equal(cached_pipeline_in_flight(w.p), 0);
-                enqueue_get(w.p, 2);
+                enqueue_after_pause(w.p, 2);
                 assert_int_equal(next_get(w.p), 2);
                 world_end(&w);
         }
@@ -457,6 +508,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST(test_d_deadline),
+                TEST(test_d_silent_daemon),
                 TEST(test_d_break_in_the_middle),
                 TEST(test_d_dies_at_every_byte),
                 TEST(test_d_refused_hello),

@@ -290,7 +290,7 @@ static void serve_bytes(struct fake *d, int fd, int nth)
         if (!fake_read_request(d, fd, &r))
                 return;
         fake_request_done(&r);
-        frame = fake_hello_frame(d, &n);
+        frame = fake_hello_frame(d, 1, &n);
         write_bytes(d, fd, frame, n);
         free(frame);
         while (fake_read_request(d, fd, &r)) {
