@@ -81,6 +81,22 @@ static inline uint64_t now_ms(void)
 /* Generous, so that only a hang is one: the tests of deadlines set their own. */
 #define PATIENCE_MS 20000
 
+/*
+ * AddressSanitizer's allocator does not survive a fork while another thread is inside it: the child
+ * hangs there. Tests that fork among threads at any moment leave it out.
+ */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define HAS_ASAN 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define HAS_ASAN 1
+#endif
+#ifndef HAS_ASAN
+#define HAS_ASAN 0
+#endif
+
 /* ------------------------------------------------------------------------ a daemon that behaves */
 
 /*

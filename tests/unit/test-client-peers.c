@@ -202,6 +202,8 @@ static void test_j_fork_in_a_call(void **state)
         struct caller k = {0};
         pthread_t thread;
 
+        if (HAS_ASAN)
+                skip();
         for (int i = 0; i < 3; i++) {
                 struct parallel p = {0};
                 struct fake d;

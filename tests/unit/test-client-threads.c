@@ -475,6 +475,62 @@ static void test_e_closed_at_any_moment(void **state)
         parallel_stop(&d, &p);
 }
 
+static void in_child(cached *c, bool close_it)
+{
+        pid_t pid = fork();
+        int status;
+
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                int code;
+
+                alarm(20);
+                code = cached_get(c, "x", "key", 3, NULL);
+                if (close_it)
+                        cached_close(c);
+                cached_free(c);
+                _exit(code);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+}
+
+/*
+ * All connections are in use, and others wait for one; then likewise with the guard held, as if a
+ * thread were in the midst of changing the pool.
+ */
+static void test_f_fork_inside_calls(void **state)
+{
+        enum { N = 6 };
+        struct caller k[N] = {0};
+        struct gate g = {0};
+        struct fake d;
+        cached *c;
+
+        parallel_start(&d, &g.p, serve_gate);
+        c = client_of_size(d.path, PATIENCE_MS, 3);
+        assert_int_equal(cached_open_cache(c, "x", NULL, NULL), CACHED_OK);
+        for (int i = 0; i < N; i++)
+                k[i].key = "big";
+        callers_start(k, N, c);
+        wait_for(&g.n_waiting, 3);
+        in_child(c, false);
+        in_child(c, true);
+        assert_int_equal(guard_lock(&c->pool->guard, &c->pool->self), GUARD_MINE);
+        in_child(c, false);
+        in_child(c, true);
+        guard_unlock(&c->pool->guard);
+        /* Nothing of that reached the parent's calls. */
+        atomic_store(&g.is_open, true);
+        callers_join(k, N);
+        for (int i = 0; i < N; i++)
+                assert_int_equal(k[i].code, CACHED_OK);
+        assert_int_equal(cached_get(c, "x", "key", 3, NULL), CACHED_OK);
+        assert_int_equal(atomic_load(&d.n_connections), 3 + 4);
+        cached_free(c);
+        parallel_stop(&d, &g.p);
+}
+
 /* Forked while others call: the child neither hangs nor meddles, and may free the handle. */
 static void test_f_fork_in_many_calls(void **state)
 {
@@ -485,6 +541,8 @@ static void test_f_fork_in_many_calls(void **state)
         struct fake d;
         cached *c, *derived;
 
+        if (HAS_ASAN)
+                skip();
         parallel_start(&d, &p, serve_good);
         c = client_of_size(d.path, PATIENCE_MS, 3);
         assert_int_equal(cached_with_timeout(c, PATIENCE_MS, &derived), CACHED_OK);
@@ -530,6 +588,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_d_with_timeout, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_e_sixteen_threads, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_e_closed_at_any_moment, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_f_fork_inside_calls, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_f_fork_in_many_calls, setup, teardown),
         };
 
