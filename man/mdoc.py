@@ -34,7 +34,7 @@ def argument(text):
 
 def plain(text):
     """A line of a macro that takes words as they are: each that could be a macro or a delimiter is guarded."""
-    return " ".join(argument(word) for word in text.split())
+    return " ".join(argument(word) for word in text.replace("`", "").split())
 
 
 def literal(lines):

@@ -2,12 +2,10 @@
 """libcached from other languages: Python's ctypes and LuaJIT's FFI, against a daemon.
 
 Both know the library by what a preprocessor leaves of the public headers (ffi/declarations.py) and by nothing else: no
-macro with arguments, no inline function, no struct. A library with a sanitizer in it runs there, too: its runtime is
-loaded first.
+macro with arguments, no inline function, no struct.
 """
 
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -18,23 +16,14 @@ import pytest
 
 import harness
 import keys
+import preload
 from ffi import declarations
+from preload import LIBRARY
 
-LIBRARY = harness.BUILD / "client" / "libcached.so"
 HERE = pathlib.Path(__file__).parent / "ffi"
 NAMES = ["basics", "errors", "keys", "loop"]
 
 needs_luajit = pytest.mark.skipif(not shutil.which("luajit"), reason="luajit is not installed")
-
-
-def sanitizer():
-    """What has to be loaded before the library: the runtime of the sanitizer in it."""
-    listed = subprocess.run(["ldd", LIBRARY], capture_output=True, text=True, check=True).stdout
-    found = re.findall(r"=> (\S*lib(?:clang_rt\.)?[at]san\S*)", listed)
-    symbols = subprocess.run(["nm", "-D", LIBRARY], capture_output=True, text=True, check=True).stdout
-    if not found and re.search(r" U __[at]san_init", symbols):
-        pytest.skip("the sanitizer's runtime is linked statically into programs")
-    return ":".join(found)
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +39,7 @@ def declared(tmp_path_factory):
 
 
 def run(daemon, *command, **more):
-    env = dict(os.environ, CACHED_SOCKET=str(daemon.socket), PYTHONDONTWRITEBYTECODE="1", **more)
-    runtime = sanitizer()
-    if runtime:
-        env |= {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    env = preload.environment(daemon, **more)
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=harness.PATIENCE * 3)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -33,14 +33,17 @@ def declarations(cc="cc"):
 
 
 def functions(rows):
-    """{name: [type of the result, types of the parameters...]}, without `const`, as in "void**"."""
+    """{name: [type of the result, types of the parameters...]}, without `const`, as in "void**";
+    a pointer to functions, which has to have a name, is a "void*"."""
     found = {}
+    callbacks = re.findall(r"^typedef .*?\(\*(\w+)\)\(", "\n".join(rows), re.M)
     for row in rows:
         if row.startswith("typedef "):
             continue
         result, name, parameters = re.fullmatch(r"([\w\s*]+?)(\w+)\((.*)\)", row).groups()
         names = [] if parameters.strip() == "void" else re.split(r",(?![^(]*\))", parameters)
-        found[name] = [plain(result)] + [plain(re.sub(r"\w+$", "", p.strip())) for p in names]
+        types = [plain(result)] + [plain(re.sub(r"\w+$", "", p.strip())) for p in names]
+        found[name] = ["void*" if t in callbacks else t for t in types]
     return found
 
 
