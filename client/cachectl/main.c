@@ -144,6 +144,10 @@ static int run_verb(struct ctl *ctl, const struct verb *verb, struct args *a)
 
         ctl->verb = verb->name;
         a->command = verb->command;
+        /* For the widths and the printability of what is in a table; numbers stay as they are.
+         * Where another program does the printing, it would only cost time. */
+        if (!verb->command)
+                (void)setlocale(LC_CTYPE, "");
         wrong = args_parse(a->n_words, a->words, globals, verb->options, a);
         if (wrong)
                 return wrong_args(ctl, wrong);
@@ -193,8 +197,6 @@ int main(int argc, char **argv)
         struct ctl ctl = {.verb = NULL};
         int status, flushed;
 
-        /* For the widths and the printability of what is in a table; numbers stay as they are. */
-        (void)setlocale(LC_CTYPE, "");
         ctl.sigpipe_ignored = signal(SIGPIPE, SIG_IGN) == SIG_IGN;
         status = run(&ctl, argc, argv);
         flushed = output_flush(&ctl);
