@@ -13,6 +13,7 @@ import pathlib
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -626,14 +627,14 @@ def read_until(fd, pattern, patience=harness.PATIENCE):
 
 
 @contextlib.contextmanager
-def in_terminal(memo, *args, **env):
-    """Memo as the foreground job of a terminal of its own: (pid, descriptor)."""
-    command, variables = memo.command(*args), environment(**{"TERM": "xterm", **env})
+def terminal(memo, command, **env):
+    """A command as the foreground job of a terminal of its own: (pid, descriptor)."""
+    variables = environment(**{"TERM": "xterm", **env})
     pid, fd = pty.fork()
     if pid == 0:
         try:
             os.chdir(memo.dir)
-            os.execve(command[0], command, variables)
+            os.execvpe(command[0], command, variables)
         finally:
             os._exit(99)
     try:
@@ -643,6 +644,10 @@ def in_terminal(memo, *args, **env):
             os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         os.close(fd)
+
+
+def in_terminal(memo, *args, **env):
+    return terminal(memo, memo.command(*args), **env)
 
 
 def ended(pid, options=0):
@@ -703,23 +708,39 @@ def test_m63_killed_memo_leaves_nothing(memo):
     assert memo.stats().stores == 0
 
 
-def test_m64_ctrl_z_stops_both(memo):
-    """They stop together and go on together; the output is whole."""
-    with in_terminal(memo, "--", "sh", "-c", "echo $$; while [ ! -e go ]; do sleep 0.02; done; echo done") as (pid, fd):
-        command = int(re.search(rb"(\d+)\r\n", read_until(fd, rb"\d+\r\n")).group(1))
-        # An orphaned group is not stopped by the terminal; this signal does what Ctrl-Z does elsewhere.
-        os.killpg(pid, signal.SIGSTOP)
-        assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])
-        wait_until(lambda: pathlib.Path(f"/proc/{command}/stat").read_text().rpartition(")")[2].split()[0] == "T",
-                   "the command is stopped")
-        (memo.dir / "go").touch()
-        os.killpg(pid, signal.SIGCONT)
-        read_until(fd, b"done\r\n")
+def quoted(words):
+    return " ".join(shlex.quote(w) for w in words)
+
+
+def test_m64_ctrl_c_ends_a_script(memo):
+    """A loop in a shell script stops, too: memo has died of the signal, and not just said so."""
+    line = quoted(memo.command("--", "sh", "-c", "echo $((40 + 2)); exec sleep 1000"))
+    with terminal(memo, ["bash", "-c", f"for i in 1 2 3; do {line}; done; echo after"]) as (pid, fd):
+        read_until(fd, b"42")
+        os.write(fd, b"\x03")
+        assert ended(pid) == -signal.SIGINT
+
+
+def test_m65_ctrl_z_and_fg(memo):
+    """In an interactive shell: both stop, both go on, the output is whole."""
+    os.mkfifo(memo.dir / "go")
+    (memo.dir / "job").write_text("exec " + quoted(memo.command("--", "sh", "-c", "echo $((40 + 2)); read x < go; "
+                                                                                  "echo $((60 + 6))")))
+    with terminal(memo, ["bash", "--norc", "-i"], PS1="$ ") as (pid, fd):
+        os.write(fd, b"sh job\n")
+        read_until(fd, b"42")
+        os.write(fd, b"\x1a")
+        read_until(fd, b"Stopped")
+        os.write(fd, b"fg\n")
+        read_until(fd, b"sh job\r\n")
+        (memo.dir / "go").write_text("x\n")
+        read_until(fd, b"66")
+        os.write(fd, b"exit\n")
         assert ended(pid) == 0
     assert memo.stats().stores == 1
 
 
-def test_m65_spinner(memo):
+def test_m66_spinner(memo):
     """On a terminal, with the time, while a slow command says nothing; gone before its first word."""
     script = "sleep 1; printf fir''st; while [ ! -e go ]; do sleep 0.02; done; echo ' last'"
     with in_terminal(memo, "--", "sh", "-c", script) as (pid, fd):
@@ -740,7 +761,7 @@ def test_m65_spinner(memo):
     assert memo("sh", "-c", "sleep 0.5; echo x") == (b"x\n", b"")
 
 
-def test_m66_stdin_of_a_terminal_is_not_read(memo):
+def test_m67_stdin_of_a_terminal_is_not_read(memo):
     """A command that reads gets the end of the file at once, as on its later runs."""
     with in_terminal(memo, "--", "sh", "-c", "cat; echo end") as (pid, fd):
         read_until(fd, b"end\r\n")
