@@ -134,7 +134,7 @@ const char *args_parse(int argc, char **argv, const struct args_option *globals,
                         if (code < 0)
                                 code = code_of_letter(globals, CODE_GLOBAL, letter);
                 }
-                if (code < CODE_VERB)
+                if (code < CODE_VERB || !options)
                         a->globals[code - CODE_GLOBAL] = optarg ? optarg : "";
                 else if (!take_option(a, options, code - CODE_VERB, optarg ? optarg : ""))
                         return args_no_memory;

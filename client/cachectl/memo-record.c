@@ -43,12 +43,12 @@
 static int buffer_append(struct record_buffer *b, const void *bytes, size_t n)
 {
         if (n > b->capacity - b->n) {
-                size_t capacity = b->capacity ? b->capacity : FIRST_CAPACITY;
+                /* Far from overflow: the limit of a record is. */
+                size_t capacity = FIRST_CAPACITY + b->capacity + b->capacity / 2;
                 uint8_t *grown;
 
-                /* Far from overflow: the limit of a record is. */
-                while (capacity < b->n + n)
-                        capacity += capacity / 2;
+                if (capacity < b->n + n)
+                        capacity = b->n + n;
                 grown = realloc(b->bytes, capacity);
                 if (!grown)
                         return -ENOMEM;

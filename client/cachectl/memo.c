@@ -100,8 +100,10 @@ static int look_at_watched(struct memo *m)
                 return ctl_no_memory(m->ctl);
         m->parts.watched = calloc(n + 1, sizeof(*m->parts.watched));
         m->files = calloc(n + 1, sizeof(struct memo_file *));
-        if (!m->parts.watched || !m->files)
-                status = ctl_no_memory(m->ctl);
+        if (!m->parts.watched || !m->files) {
+                free(names);
+                return ctl_no_memory(m->ctl);
+        }
         for (size_t i = 0; status == EXIT_DONE && i < n; i++) {
                 r = file_look(&m->parts.watched[i], names[i]);
                 if (r < 0)

@@ -175,7 +175,7 @@ static void test_out_of_memory(void **state)
 static void test_damage(void **state)
 {
         struct record_view v;
-        uint8_t copy[64];
+        uint8_t copy[64] = {0};
         struct record r;
         const void *bytes;
         size_t n;
