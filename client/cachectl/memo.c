@@ -335,6 +335,13 @@ static void make_title(char title[TITLE_SIZE], char **argv)
                         break;
                 n += (size_t)k;
         }
+        /* One line; and where it was cut, not half a character. */
+        for (char *p = title; *p; p++)
+                if ((unsigned char)*p < ' ')
+                        *p = ' ';
+        if (n >= TITLE_SIZE)
+                for (n = TITLE_SIZE - 1; n > 0 && (title[n - 1] & 0x80); n--)
+                        title[n - 1] = '\0';
 }
 
 static int run(struct memo *m)
@@ -387,7 +394,8 @@ static int find_digests(struct memo *m)
                 r = file_read(m->files[i]);
                 fresh[n_fresh++] = m->files[i];
                 if (r < 0)
-                        tell(m, "without the cache: '%s': %s", m->files[i]->name, strerror(-r));
+                        warn(m, "not stored: '%s': %s", m->files[i]->name,
+                             r == -EBUSY ? "it changes while it is read" : strerror(-r));
         }
         if (r == 0)
                 memo_cache_remember(&m->cache, fresh, n_fresh);

@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,6 +37,7 @@
 struct run {
         struct order order;
         struct stream streams[ORDER_PIPES];
+        bool one_place; /* both streams go to the same file, in one order */
         struct signals signals;
         struct spinner spinner;
         struct record *record;
@@ -70,16 +72,27 @@ static void pump(struct run *run, unsigned which)
         }
 }
 
+/* Where both go to one place, nothing may overtake what that place does not take yet. Elsewhere
+ * they do not wait for each other, no more than they would without us. */
+static bool is_held(const struct run *run)
+{
+        return run->one_place &&
+               !(stream_is_empty(&run->streams[0]) && stream_is_empty(&run->streams[1]));
+}
+
 static void pump_all(struct run *run)
 {
         int which;
 
         /* First what was left over, then news in their order. */
-        for (unsigned i = 0; i < ORDER_PIPES; i++) {
+        for (unsigned i = 0; i < ORDER_PIPES; i++)
                 stream_write(&run->streams[i]);
+        for (unsigned i = 0; i < ORDER_PIPES && !is_held(run); i++)
                 pump(run, i);
-        }
-        for (int i = 0; i < NEWS_PER_TURN && (which = order_next(&run->order)) >= 0; i++) {
+        for (int i = 0; i < NEWS_PER_TURN && !is_held(run); i++) {
+                which = order_next(&run->order);
+                if (which < 0)
+                        break;
                 if (run->streams[which].pipe < 0)
                         continue;
                 run->streams[which].ready = true;
@@ -114,7 +127,7 @@ static bool is_over(const struct run *run)
 /* A stream that is ready and empty was left at READS_PER_TURN: no time to sleep. */
 static bool is_pending(const struct run *run)
 {
-        for (unsigned i = 0; i < ORDER_PIPES; i++)
+        for (unsigned i = 0; i < ORDER_PIPES && !is_held(run); i++)
                 if (run->streams[i].ready && stream_is_empty(&run->streams[i]))
                         return true;
         return false;
@@ -125,7 +138,7 @@ static void turn(struct run *run)
         struct pollfd fds[3 + ORDER_PIPES] = {
                 {.fd = run->signals.fd, .events = POLLIN},
                 {.fd = run->pid ? run->pidfd : -1, .events = POLLIN},
-                {.fd = run->order.epoll, .events = POLLIN},
+                {.fd = is_held(run) ? -1 : run->order.epoll, .events = POLLIN},
         };
 
         for (unsigned i = 0; i < ORDER_PIPES; i++)
@@ -187,6 +200,14 @@ static void run_to_end(struct run *run, const struct command *command, struct co
         *ret = end;
 }
 
+static bool is_one_place(void)
+{
+        struct stat out, err;
+
+        return fstat(STDOUT_FILENO, &out) == 0 && fstat(STDERR_FILENO, &err) == 0 &&
+               out.st_dev == err.st_dev && out.st_ino == err.st_ino;
+}
+
 static int run_streams(struct run *run, const struct command *command, const int readers[2],
                        struct command_end *ret)
 {
@@ -209,7 +230,7 @@ static int run_streams(struct run *run, const struct command *command, const int
 
 int command_run(const struct command *command, struct command_end *ret)
 {
-        struct run run = {.record = command->record};
+        struct run run = {.record = command->record, .one_place = is_one_place()};
         int readers[ORDER_PIPES], r;
 
         r = signals_init(&run.signals);

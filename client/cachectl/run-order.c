@@ -29,12 +29,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BURST      64
-#define NARROW     4096 /* rounded up to a page by the kernel */
-#define WIDE       (256 * 1024)
-#define LESS_WIDE  (64 * 1024) /* where the user's pipes hold much already */
-#define MS_PER_SEC UINT64_C(1000)
-#define NS_PER_MS  1000000
+#define BURST       100
+#define PURSE       1000 /* no more is saved than that */
+#define WORTH_WHILE 50   /* tokens to begin again with */
+#define NARROW      4096 /* rounded up to a page by the kernel */
+#define WIDE        (256 * 1024)
+#define LESS_WIDE   (64 * 1024) /* where the user's pipes hold much already */
+#define MS_PER_SEC  UINT64_C(1000)
+#define NS_PER_MS   1000000
 
 static uint64_t now_ms(void)
 {
@@ -87,7 +89,7 @@ static void refill(struct order *o)
         uint64_t now = now_ms(), passed = now - o->filled_ms;
 
         o->filled_ms = now;
-        o->tokens = passed >= BURST - o->tokens ? BURST : o->tokens + (unsigned)passed;
+        o->tokens = passed >= PURSE - o->tokens ? PURSE : o->tokens + (unsigned)passed;
 }
 
 static int add_pipe(struct order *o, int which, int *ret_reader)
@@ -180,6 +182,6 @@ void order_idle(struct order *o)
         if (o->exact)
                 return;
         refill(o);
-        if (o->tokens >= BURST / 2)
+        if (o->tokens >= WORTH_WHILE)
                 narrow(o);
 }

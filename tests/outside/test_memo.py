@@ -6,26 +6,35 @@ what happens where the cache cannot help: the command runs as if memo was not th
 seen by the lines that it appends to a file, what the daemon did by its statistics.
 """
 
+import fcntl
 import http.server
 import os
 import pathlib
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 
 import pytest
 
 import harness
 from cachectl import CACHECTL, TIMEOUT, USAGE, cli, environment, js, needs_cachectl, run_plain
+from harness import wait_until
 from memo import Memo, memo, quoted
 
 pytestmark = needs_cachectl
 
 MIB = 1 << 20
 OPEN = {"daemon": {"socket_mode": "0666"}}  # other users may connect
+
+
+def readable(f):
+    """How many bytes wait in a pipe."""
+    return struct.unpack("i", fcntl.ioctl(f, termios.FIONREAD, b"\0" * 4))[0]
 
 
 # ---- what a hit is
@@ -113,6 +122,26 @@ def test_m06_what_it_left_running_belongs_to_the_output(memo):
     (memo.dir / "go").write_text("x\n")
     assert p.communicate(timeout=TIMEOUT)[0] == b"late\n" and p.returncode == 0
     assert memo(*command)[0] == b"early\nlate\n"
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_m07_a_slow_reader_changes_nothing(memo, together):
+    """Where both streams go to one pipe that is full, nothing overtakes; and a hit is what the run was."""
+    program = ("import os\n"
+               "for i in range(400):\n"
+               "    os.write(1 + i % 2, b'%d ' % i + bytes([65 + i % 26]) * (i * 7))\n")
+    outputs = []
+    for _ in "cold", "warm":
+        p = subprocess.Popen(memo.command(sys.executable, "-c", program), cwd=memo.dir, env=environment(),
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT if together else subprocess.PIPE)
+        wait_until(lambda: readable(p.stdout) >= 65536, "the pipe is full")
+        outputs.append(p.communicate(timeout=TIMEOUT))
+        assert p.returncode == 0
+    assert outputs[0] == outputs[1] and memo.stats().hits == 1
+    if not together:
+        assert outputs[0] == tuple(b"".join(b"%d " % i + bytes([65 + i % 26]) * (i * 7) for i in range(k, 400, 2))
+                                   for k in (0, 1))
 
 
 # ---- exit statuses
