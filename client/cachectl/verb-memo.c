@@ -88,7 +88,9 @@ static const char about[] =
         "Every\n"
         "later one is answered from the cache: the same bytes to stdout and stderr, in the same "
         "order,\n"
-        "and the same exit status, in a few milliseconds.\n"
+        "and the same exit status, in a few milliseconds. Only that: files that COMMAND writes are "
+        "not\n"
+        "written again.\n"
         "\n"
         "A run is another one, and not answered by the first, if anything of this differs: the "
         "words of\n"
@@ -138,7 +140,7 @@ const struct verb verb_memo = {
         .json = "nothing; what is printed is the command's, and --json is refused.",
         .statuses = statuses,
         .example = "cachectl memo --ttl 1h -- curl -sS https://example.org/prices.json\n"
-                   "  cachectl memo --watch main.c --env CFLAGS -- make -s report\n"
+                   "  cachectl memo --watch data.csv --env LANG -- ./report.py data.csv\n"
                    "  sort huge.txt | cachectl memo --stdin -- sha256sum",
         .run = run,
 };
