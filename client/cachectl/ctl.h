@@ -30,6 +30,8 @@ struct ctl {
         bool json;
         const char *socket; /* as given with --socket, or NULL */
         const char *realm;
+        bool has_service_uid; /* with --service-uid */
+        uint32_t service_uid;
         uint32_t timeout_ms;
         cached *client;
         cached_reply *hello; /* the daemon's, once connected */

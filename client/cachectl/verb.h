@@ -16,6 +16,7 @@ struct verb {
         const char *about;    /* NULL, or more of it */
         const char *words[ARGS_MAX_WORDS + 1];
         int n_required; /* so many of the words must be given */
+        bool removes;   /* what is stored: only a near miss of its name is taken for it */
         struct args_option options[ARGS_MAX_OPTIONS];
         const char *json;      /* the fields of its --json */
         const char *not_found; /* what exit status 1 means; NULL: it does not happen */
