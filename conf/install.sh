@@ -4,9 +4,7 @@
 set -eu
 
 target=${DESTDIR-}$2
-if [ -e "$target" ] || [ -L "$target" ]; then
-        echo "$target is there and stays as it is"
-else
+if [ ! -e "$target" ] && [ ! -L "$target" ]; then
         mkdir -p "$(dirname "$target")"
         install -m 644 "$1" "$target"
 fi
