@@ -62,11 +62,9 @@ def test_in02_an_edited_configuration_stays(tree):
     assert path.read_text() == "[limits]\npage_entries = 7\n"
     path.unlink()
     path.symlink_to("elsewhere")
-    install(tree)
-    assert path.is_symlink()
-    path.unlink()
-    install(tree)
-    assert path.read_bytes() == (ROOT / "conf/cached.conf").read_bytes()
+    subprocess.run([ROOT / "conf/install.sh", ROOT / "conf/cached.conf", path], check=True,
+                   env=environment(DESTDIR=""))
+    assert path.is_symlink() and not path.exists()
 
 
 @pytest.mark.skipif(PREFIX == "/usr", reason="the linker looks into /usr by itself")
@@ -94,7 +92,7 @@ def test_in10_run_says_that_it_runs(tmp_path):
         out = ""
         for line in p.stdout:
             out += line
-            if "get greetings hello" in line:
+            if "The tour" in line:
                 break
         assert f"Its socket: {socket}" in out
         with wire.Client(socket) as c:
