@@ -35,7 +35,8 @@ INTRO = {
     "daemon": "",
     "memory": "How much may be kept. What is over a budget leaves in the order of its last use. A share (N%) is\n"
               "of the machine's memory, or of what the daemon's control group may use if that is less.",
-    "limits": "What one client can take from the others. An error that a limit causes names it.",
+    "limits": "What one client can take from the others. An error that a limit causes names it. A reload holds at\n"
+              "once, but clients that are connected keep to the sizes that they were told.",
 }
 
 REALMS = """\

@@ -208,6 +208,18 @@ def test_cli80_config_reload(daemon, cli, js):
     assert [s for s in js("config")["settings"] if s["name"].endswith("value_bytes")][0]["is_default"] is False
 
 
+def test_cli81_config_notes_what_a_reload_could_not_change(make_daemon):
+    """After the settings, after a reload, and on stderr where the value alone is printed."""
+    d = make_daemon(limits={"caches_per_realm": 5})
+    s = ["--socket", str(d.socket)]
+    assert "keeps that" not in run_plain(*s, "config").text
+    d.config_path.write_text("[limits]\ncaches_per_realm = 50\n")
+    for args in (["config", "reload"], ["config"]):
+        assert re.search("^limits.caches_per_realm: .* was 5 and keeps that", run_plain(*s, *args).text, re.M)
+    r = run_plain(*s, "config", "get", "limits.caches_per_realm")
+    assert r.text == "50\n" and "keeps that" in r.err
+
+
 # ---- where the output goes
 
 def test_cli90_a_closed_pipe_ends_it_quietly(daemon, c):
