@@ -47,8 +47,8 @@ enum {
 void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance);
 void realms_done(struct realms *rs); /* no clients are left */
 
-/* Budgets and limits apply at once to every realm, but for a raised limits.caches_per_realm: that is
- * laid out when a realm is made. */
+/* Budgets and limits apply at once to every realm, but for a raised limits.caches_per_realm: that
+ * is laid out when a realm is made. */
 void realms_reconfigure(struct realms *rs, const struct config *cfg);
 
 /* The limit on caches that is in force in every realm: less than limits.caches_per_realm where one

@@ -65,9 +65,9 @@ struct store_params {
         uint64_t uid_share;       /* charge that one writer's uid may hold */
         uint64_t large_threshold; /* stored values of this size and more get a memory file of their
                                      own */
-        uint32_t max_caches;  /* room is laid out for so many, for good */
-        uint64_t max_entries; /* in the whole realm */
-        uint64_t seed[2];     /* of the key hash, random */
+        uint32_t max_caches;      /* room is laid out for so many, for good */
+        uint64_t max_entries;     /* in the whole realm */
+        uint64_t seed[2];         /* of the key hash, random */
         uint64_t instance;
         /* Called before the store grows by @delta charge: make room under budgets above the realm
          * (it may call store_evict_one() on this or any other store). 0 or -ENOSPC. May be NULL. */
