@@ -78,7 +78,7 @@ static int parse_flags(struct ctl *ctl, const char *text, uint32_t *ret)
 static int parse_options(struct ctl *ctl, const struct args *a, cached_set_options *o)
 {
         uint64_t n;
-        uint32_t flags;
+        uint32_t flags = 0;
         int status = check_options(ctl, a), r = CACHED_OK;
 
         if (status == EXIT_DONE && a->options[OPT_TTL]) {
