@@ -204,6 +204,7 @@ static int hello_send(struct conn *c, const struct cached_options *o, struct dea
         client_name(o, name);
         hello.protocol_min = hello.protocol_max = PROTOCOL_VERSION;
         hello.client = name;
+        hello.features = CACHED__V1__FEATURE__FEATURE_LZ4; /* values come as they were stored */
         if (o->realm)
                 hello.realm = o->realm;
         request.id = c->next_id++;

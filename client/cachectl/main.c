@@ -213,6 +213,10 @@ static int run_verb(struct ctl *ctl, const struct verb *verb, struct args *a)
         if (wrong)
                 return wrong_args(ctl, wrong);
         if (a->globals[GLOBAL_HELP]) {
+                const struct verb *const one[] = {verb, NULL};
+
+                if (a->globals[GLOBAL_JSON])
+                        return help_json(ctl, one, of_verbs);
                 help_verb(verb, of_verbs);
                 return EXIT_DONE;
         }
@@ -227,6 +231,7 @@ static int run_verb(struct ctl *ctl, const struct verb *verb, struct args *a)
 
 static int run(struct ctl *ctl, int argc, char **argv)
 {
+        struct args_option of_verbs[ARGS_MAX_OPTIONS];
         struct args a = {.n_words = 0};
         const struct verb *verb;
         const char *wrong;
@@ -246,6 +251,10 @@ static int run(struct ctl *ctl, int argc, char **argv)
         }
         if (!a.globals[GLOBAL_HELP])
                 return ctl_usage(ctl, "a verb is missing");
+        if (a.globals[GLOBAL_JSON]) {
+                globals_of_verbs(of_verbs);
+                return help_json(ctl, verbs, of_verbs);
+        }
         help_overview(verbs, globals);
         return EXIT_DONE;
 }

@@ -40,6 +40,11 @@ static const struct field fields_daemon[] = {
         {"loop_turns", FIELD_COUNT, "loop turns"},
         {"loop_turn_max_us", FIELD_US, "longest loop turn"},
         {"config_reloads", FIELD_COUNT, "config reloads"},
+        {"remembered_clients", FIELD_COUNT, "remembered clients"},
+        {"repeats_answered", FIELD_COUNT, "repeats answered"},
+        {"outcomes_unknown", FIELD_COUNT, "outcomes unknown"},
+        {"unpacked", FIELD_COUNT, "values decoded"},
+        {"unpack_failures", FIELD_COUNT, "values damaged"},
         {NULL},
 };
 
@@ -268,7 +273,9 @@ const struct verb verb_stats = {
                 "large_bytes, index_buckets; daemon: version, uptime_ms, instance (a string), "
                 "pid, connections, connections_total, connections_refused, requests, "
                 "protocol_errors, realms, budget_bytes, bytes_charged, resident_bytes, "
-                "buffer_bytes, loop_turns, loop_turn_max_us, config_reloads, and latencies: a "
+                "buffer_bytes, loop_turns, loop_turn_max_us, config_reloads, "
+                "remembered_clients, repeats_answered, outcomes_unknown, unpacked, "
+                "unpack_failures, and latencies: a "
                 "list of request, count, sum_ns, p50_ns, p99_ns, p999_ns, max_ns, and the "
                 "histogram's bucket_ns (upper bounds) and bucket_count.",
         .not_found = "no such cache",

@@ -52,6 +52,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cached-key.h" /* builds keys */
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -84,6 +86,7 @@ typedef struct cached_pipeline cached_pipeline;
 #define CACHED_VERSION          14
 #define CACHED_CONFIG           15
 #define CACHED_INTERNAL         16
+#define CACHED_OUTCOME_UNKNOWN  17
 #define CACHED_ERR_UNREACHABLE  64 /* no daemon answers on the socket */
 #define CACHED_ERR_TIMEOUT                                                                         \
         65 /* the call's deadline passed; a change may or may not have happened */

@@ -146,7 +146,7 @@ static int span_take(struct arena *a, unsigned class, uint32_t *ret)
         s->n_used = 0;
         s->high = 0;
         s->free_head = TABLE_NONE;
-        a->span_chunk[span] = class_size(class);
+        __atomic_store_n(&a->span_chunk[span], class_size(class), __ATOMIC_RELAXED);
         list_push(a, &t->quartiles[class][0], span);
         *ret = span;
         return 0;
