@@ -56,7 +56,8 @@ const char *cached_strerror(int code)
         case CACHED_ERR_USAGE:
                 return "an argument is wrong";
         case CACHED_ERR_FORBIDDEN:
-                return "permission denied: add yourself to group cached";
+                return "permission denied: add yourself to group cached, or ask the administrator "
+                       "for daemon.socket_group or socket_mode";
         default:
                 return "unknown code";
         }
