@@ -107,15 +107,17 @@ static const char about[] =
         "files changed meanwhile. Where no daemon answers, COMMAND runs as if memo was not there.\n"
         "Without --stdin, COMMAND reads nothing: its stdin is /dev/null.";
 
-static const char statuses[] = "  that of COMMAND; 128+N after signal N\n"
-                               "  2    wrong usage, a file to watch that cannot be read, or output "
-                               "that cannot be written\n"
-                               "  126  COMMAND cannot be executed\n"
-                               "  127  there is no such command\n";
+static const char statuses[] =
+        "  that of COMMAND; 128+N after signal N\n"
+        "  2    wrong usage, a file to watch that cannot be read, or output that\n"
+        "       cannot be written\n"
+        "  126  COMMAND cannot be executed\n"
+        "  127  there is no such command\n";
 
 const struct verb verb_memo = {
         .name = "memo",
-        .synopsis = "[--ttl D] [--watch FILE]… [--env NAME]… [--stdin] [--] COMMAND…",
+        .synopsis = "[--ttl D] [--cache NAME] [--watch FILE]… [--env NAME]… [--stdin] "
+                    "[--cache-failures] [--max-output S] [--quiet] [--verbose] [--] COMMAND…",
         .summary = "Run a command once, then serve its output from the cache",
         .about = about,
         .words = {"COMMAND"},
