@@ -482,13 +482,14 @@ def test_m44_output_that_cannot_be_written(memo):
 
 
 def test_m45_closed_descriptors(memo):
-    """Started without stdin, stdout, stderr: what it opens is not mistaken for them."""
+    """Started without stdin, stdout, stderr: what it opens is not mistaken for them, and output that
+    nobody could get is a failure."""
     line = quoted(memo.command(*memo.counted("echo x; echo y >&2")))
-    for redirect, out in (">&-", ""), ("2>&-", "x\n"), ("<&-", "x\n"), (">&- 2>&- <&-", ""):
+    for redirect, status, out in (">&-", 2, ""), ("2>&-", 0, "x\n"), ("<&-", 0, "x\n"), (">&- 2>&- <&-", 2, ""):
         for _ in range(2):
             r = subprocess.run(["sh", "-c", f"{line} {redirect}"], stdout=subprocess.PIPE, text=True, cwd=memo.dir,
                                stderr=subprocess.DEVNULL, env=environment())
-            assert (r.returncode, r.stdout) == (0, out)
+            assert (r.returncode, r.stdout) == (status, out)
     assert memo.runs == 1
 
 
