@@ -8,6 +8,7 @@
  * installation whose daemon runs as a user of its own needs no option in every client.
  */
 
+#include <assert.h>
 #include <cached.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -345,6 +346,7 @@ int conn_open(const struct cached_options *o, const struct sockpaths *paths, str
 
         if (code != CACHED_OK)
                 return code;
+        assert(c);
         code = conn_hello(c, o, d, f);
         if (code != CACHED_OK) {
                 (void)conn_free(c);

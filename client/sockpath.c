@@ -38,11 +38,23 @@ sockpaths_add(struct sockpaths *p, enum sockpath_kind kind, const char *format, 
         return 0;
 }
 
-int sockpaths_resolve(const char *named, struct sockpaths *ret)
+void sockpaths_chain(struct sockpaths *ret)
 {
         struct sockpaths p = {0};
         unsigned uid = (unsigned)geteuid();
-        const char *dir;
+        const char *dir = secure_getenv("XDG_RUNTIME_DIR");
+
+        (void)sockpaths_add(&p, SOCKPATH_OF_SYSTEM, "%s", SOCKPATH_SYSTEM);
+        if (dir && *dir == '/')
+                (void)sockpaths_add(&p, SOCKPATH_OF_USER, "%s/cached/cached.sock", dir);
+        (void)sockpaths_add(&p, SOCKPATH_OF_USER, "/run/user/%u/cached/cached.sock", uid);
+        (void)sockpaths_add(&p, SOCKPATH_OF_USER_TMP, "/tmp/cached-%u/cached.sock", uid);
+        *ret = p;
+}
+
+int sockpaths_resolve(const char *named, struct sockpaths *ret)
+{
+        struct sockpaths p = {0};
         int r;
 
         if (!named)
@@ -54,12 +66,6 @@ int sockpaths_resolve(const char *named, struct sockpaths *ret)
                 *ret = p;
                 return 0;
         }
-        (void)sockpaths_add(&p, SOCKPATH_OF_SYSTEM, "%s", SOCKPATH_SYSTEM);
-        dir = secure_getenv("XDG_RUNTIME_DIR");
-        if (dir && *dir == '/')
-                (void)sockpaths_add(&p, SOCKPATH_OF_USER, "%s/cached/cached.sock", dir);
-        (void)sockpaths_add(&p, SOCKPATH_OF_USER, "/run/user/%u/cached/cached.sock", uid);
-        (void)sockpaths_add(&p, SOCKPATH_OF_USER_TMP, "/tmp/cached-%u/cached.sock", uid);
-        *ret = p;
+        sockpaths_chain(ret);
         return 0;
 }

@@ -29,6 +29,9 @@ struct sockpaths {
         struct sockpath at[SOCKPATH_MAX];
 };
 
+/* The places that are tried where none was named. */
+void sockpaths_chain(struct sockpaths *ret);
+
 /* Negative errno: -ENAMETOOLONG. `named` may be NULL. */
 int sockpaths_resolve(const char *named, struct sockpaths *ret);
 

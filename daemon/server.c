@@ -40,10 +40,9 @@
 #include "transport/listener.h"
 #include "transport/sockfile.h"
 
-#define STEPS_BUSY       200 /* of upkeep in a turn that handled requests: well under a millisecond */
-#define STEPS_QUIET      2000 /* in one that did not */
-#define TIMER_MIN_MS     10   /* upkeep is not called more often than that by its timer */
-#define TIMER_SHIFTED_MS 20   /* with a test clock: time may jump while we sleep */
+#define STEPS_PER_TURN   250 /* of upkeep, each about a microsecond: a request waits no longer */
+#define TIMER_MIN_MS     10  /* upkeep is not called more often than that by its timer */
+#define TIMER_SHIFTED_MS 20  /* with a test clock: time may jump while we sleep */
 #define END_SEC          5
 #define FDS_BESIDES      64 /* descriptors that are not connections: files, arenas, libraries */
 
@@ -292,13 +291,9 @@ static void measure_turn(struct server *s)
 
 static void end_turn(struct server *s)
 {
-        uint64_t handled;
-
         hub_turn_end(&s->hub);
-        handled = s->hub.turn_frames;
         hub_tick(&s->hub);
-        s->upkeep_pending = dispatcher_maintain(s->dispatcher, server_now_ms(s),
-                                                handled > 0 ? STEPS_BUSY : STEPS_QUIET);
+        s->upkeep_pending = dispatcher_maintain(s->dispatcher, server_now_ms(s), STEPS_PER_TURN);
         if (!s->upkeep_pending)
                 arm_upkeep(s);
         if (s->stopping && hub_is_empty(&s->hub))

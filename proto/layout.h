@@ -62,7 +62,7 @@ struct arena_cache {
         _Atomic uint32_t generation; /* entries of other generations are not this cache's; 0: no
                                         such cache */
         uint32_t flags;
-        uint64_t name_hash; /* a reader checks that the id still means the name it opened */
+        _Atomic uint64_t name_hash; /* a reader checks that the id still means the name it opened */
 };
 
 /* One cache line. `seq` is odd while the bucket is being written and never goes back. Tag and
@@ -123,6 +123,19 @@ static_assert(sizeof(struct arena_large) == 16, "large value reference");
 static_assert(sizeof(struct arena_ext) == 4, "extension word");
 static_assert(sizeof(struct arena_header) <= 4096, "header page");
 static_assert(_Alignof(struct arena_header) == 64, "header alignment");
+
+/*
+ * The seed of the key hash in one generation of a cache. Mixed (two rounds of the finalizer of
+ * splitmix64): XXH3 adds its seed to the key's words for short keys, so that with seeds that differ
+ * by a small number the same hash comes out for other keys, in masses.
+ */
+static inline uint64_t arena_hash_seed(uint64_t seed, uint32_t generation)
+{
+        uint64_t x = (seed ^ generation) * UINT64_C(0xbf58476d1ce4e5b9);
+
+        x = (x ^ x >> 31) * UINT64_C(0x94d049bb133111eb);
+        return x ^ x >> 29;
+}
 
 /* Linear hashing: the bucket of hash @h when @n are in use (n >= 1). */
 static inline uint64_t arena_bucket_of(uint64_t h, uint64_t n)

@@ -6,6 +6,8 @@
 
 #include "help.h"
 
+#include "output.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -86,4 +88,66 @@ void help_verb(const struct verb *verb, const struct args_option *globals)
         printf("\nWith --json: %s\n", verb->json);
         print_statuses(verb->not_found);
         printf("\nExample:\n  %s\n", verb->example);
+}
+
+static json_t *text_or_null(const char *text)
+{
+        return text ? json_string(text) : json_null();
+}
+
+static json_t *options_json(const struct args_option *o)
+{
+        json_t *array = json_array();
+        int failed = 0;
+
+        for (; o->name && !failed; o++) {
+                const char letter[2] = {o->letter, '\0'};
+                json_t *option = json_object();
+
+                failed |= json_object_set_new(option, "name", json_string(o->name)) < 0;
+                failed |= json_object_set_new(option, "letter",
+                                              text_or_null(o->letter ? letter : NULL)) < 0;
+                failed |= json_object_set_new(option, "value", text_or_null(o->value)) < 0;
+                failed |= json_object_set_new(option, "text", json_string(o->text)) < 0;
+                failed |= json_array_append_new(array, option) < 0;
+        }
+        if (!failed)
+                return array;
+        json_decref(array);
+        return NULL;
+}
+
+static json_t *verb_json(const struct verb *verb)
+{
+        json_t *o = json_object(), *words = json_array();
+        int failed = json_object_set_new(o, "name", json_string(verb->name)) < 0;
+
+        failed |= json_object_set_new(o, "summary", json_string(verb->summary)) < 0;
+        failed |= json_object_set_new(o, "about", text_or_null(verb->about)) < 0;
+        failed |= json_object_set_new(o, "synopsis", json_string(verb->synopsis)) < 0;
+        failed |= json_object_set_new(o, "example", json_string(verb->example)) < 0;
+        failed |= json_object_set_new(o, "words", words) < 0;
+        for (size_t i = 0; verb->words[i] && !failed; i++)
+                failed |= json_array_append_new(words, json_string(verb->words[i])) < 0;
+        failed |= json_object_set_new(o, "required", json_integer(verb->n_required)) < 0;
+        failed |= json_object_set_new(o, "options", options_json(verb->options)) < 0;
+        if (!failed)
+                return o;
+        json_decref(o);
+        return NULL;
+}
+
+int help_json(struct ctl *ctl, const struct verb *const *verbs, const struct args_option *globals)
+{
+        json_t *root = json_object(), *array = json_array();
+        int failed = json_object_set_new(root, "options", options_json(globals)) < 0;
+
+        failed |= json_object_set_new(root, "verbs", array) < 0;
+        for (; *verbs && !failed; verbs++)
+                failed |= json_array_append_new(array, verb_json(*verbs)) < 0;
+        if (failed) {
+                json_decref(root);
+                root = NULL;
+        }
+        return output_json(ctl, root);
 }

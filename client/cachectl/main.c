@@ -146,6 +146,10 @@ static int run_verb(struct ctl *ctl, const struct verb *verb, struct args *a)
         if (wrong)
                 return wrong_args(ctl, wrong);
         if (a->globals[GLOBAL_HELP]) {
+                const struct verb *const one[] = {verb, NULL};
+
+                if (a->globals[GLOBAL_JSON])
+                        return help_json(ctl, one, globals);
                 help_verb(verb, globals);
                 return EXIT_DONE;
         }
@@ -173,6 +177,8 @@ static int run(struct ctl *ctl, int argc, char **argv)
         }
         if (!a.globals[GLOBAL_HELP])
                 return ctl_usage(ctl, "a verb is missing");
+        if (a.globals[GLOBAL_JSON])
+                return help_json(ctl, verbs, globals);
         help_overview(verbs, globals);
         return EXIT_DONE;
 }

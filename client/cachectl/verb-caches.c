@@ -7,6 +7,10 @@
 #include "units.h"
 #include "verb.h"
 
+#include <stdio.h>
+
+enum { OPT_NAMES };
+
 static const struct output_column columns[] = {
         {"CACHE", .cut = true},   {"ENTRIES", .right = true}, {"BYTES", .right = true},
         {"HITS", .right = true},  {"MISSES", .right = true},  {"RATIO", .right = true},
@@ -89,7 +93,7 @@ static int add_line(struct libscols_table *t, const cached_reply *r, const char 
         return output_table_add(t, cells);
 }
 
-/* Adds one page to the table or, with it being NULL, to the array. */
+/* Adds one page to the table, or to the array; with both NULL it prints the names. */
 static int add_page(struct libscols_table *t, json_t *array, const cached_reply *r)
 {
         size_t n = cached_reply_count(r, "caches");
@@ -100,6 +104,8 @@ static int add_page(struct libscols_table *t, json_t *array, const cached_reply 
                 fields_item(prefix, "caches", i);
                 if (t)
                         failed = add_line(t, r, prefix);
+                else if (!array)
+                        puts(fields_text(r, prefix, "name"));
                 else
                         failed =
                                 json_array_append_new(array, fields_cache_json(r, prefix,
@@ -126,12 +132,24 @@ static int list(struct ctl *ctl, struct libscols_table *t, json_t *array)
         return status;
 }
 
+/* Nothing is built first: whoever wants them quickly has the first ones at once. The daemon lets no
+ * control character into a name, so a line is a name. */
+static int print_names(struct ctl *ctl)
+{
+        int status = ctl_connect(ctl);
+
+        return status == EXIT_DONE ? list(ctl, NULL, NULL) : status;
+}
+
 static int run(struct ctl *ctl, const struct args *a)
 {
         struct libscols_table *t = NULL;
         json_t *root, *array;
         int status;
 
+        if (a->options[OPT_NAMES])
+                return ctl->json ? ctl_usage(ctl, "--names and --json exclude each other")
+                                 : print_names(ctl);
         status = ctl_connect(ctl);
         if (status != EXIT_DONE)
                 return status;
@@ -154,13 +172,14 @@ static int run(struct ctl *ctl, const struct args *a)
 
 const struct verb verb_caches = {
         .name = "caches",
-        .synopsis = "",
+        .synopsis = "[--names]",
         .summary = "List the caches of the realm",
         .about = "BYTES is the memory that is charged, RATIO that of hits to look-ups, SAVED the "
                  "computing\n"
                  "time that hits saved, as the writers gave it. EXPIRED and POLICY are left out on "
                  "a\n"
                  "terminal of less than 110 columns.",
+        .options = {[OPT_NAMES] = {"names", 0, NULL, "print the names alone, one a line"}},
         .json = "caches: a list of objects of name, policy (ttl_ms, max_entries, max_bytes; null: "
                 "no\n"
                 "limit), pinned, entries, bytes_raw, bytes_held, hits, misses, stores, deletes,\n"

@@ -11,9 +11,8 @@
  * Against fragmentation:
  *  - spans of a class that have free chunks are kept in four lists by how full they are; new blocks
  * go to the fullest, so that sparse ones empty by themselves;
- *  - when more than WASTE of the live bytes is resident but unused, unused spans go back to the
- * kernel, then the sparsest span is drained: its blocks are moved elsewhere, one per step, and the
- * span is freed.
+ *  - when the store finds that too much is resident, unused spans go back to the kernel, then the
+ * sparsest span is drained: its blocks are moved elsewhere, one per step, and the span is freed.
  *
  * Freeing touches only the table: the bytes of a freed chunk stay until it is used again. Whoever
  * frees a block has made it unreachable first.
@@ -31,14 +30,6 @@
 #define COMMIT_MAX    65536u
 #define REC_COMMIT    8192u
 #define QUARTILE_FULL N_QUARTILES
-
-/* Compaction starts above live/32 + 512 KiB of waste, and drains even spans that are more than
- * three quarters full above live/16 + 1 MiB: the charge of an entry covers an eighth. Chosen with
- * bench churn. */
-#define WASTE_SHIFT      5
-#define WASTE_FLOOR      (UINT64_C(512) << 10)
-#define WASTE_HARD_SHIFT 4
-#define WASTE_HARD_FLOOR (UINT64_C(1) << 20)
 
 #define DRAIN_RETRY (UINT64_C(128) << 10)
 
@@ -155,7 +146,7 @@ static int span_take(struct arena *a, unsigned class, uint32_t *ret)
         s->n_used = 0;
         s->high = 0;
         s->free_head = TABLE_NONE;
-        a->span_chunk[span] = class_size(class);
+        __atomic_store_n(&a->span_chunk[span], class_size(class), __ATOMIC_RELAXED);
         list_push(a, &t->quartiles[class][0], span);
         *ret = span;
         return 0;
@@ -312,15 +303,9 @@ uint64_t alloc_waste(const struct arena *a)
         return a->t->committed_bytes - a->t->used_bytes;
 }
 
-bool alloc_wasteful(const struct arena *a)
-{
-        return alloc_waste(a) > (a->t->used_bytes >> WASTE_SHIFT) + WASTE_FLOOR;
-}
-
 /* A span worth draining: it can give back a good part of what it holds. */
-static uint32_t drain_choose(struct arena *a)
+static uint32_t drain_choose(struct arena *a, bool hard)
 {
-        bool hard = alloc_waste(a) > (a->t->used_bytes >> WASTE_HARD_SHIFT) + WASTE_HARD_FLOOR;
         unsigned n = hard ? N_QUARTILES : N_QUARTILES - 1;
 
         for (unsigned q = 0; q < n; q++)
@@ -341,7 +326,7 @@ static uint32_t drain_choose(struct arena *a)
         return TABLE_NONE;
 }
 
-uint32_t alloc_drain_next(struct arena *a)
+uint32_t alloc_drain_next(struct arena *a, bool hard)
 {
         struct table_header *t = a->t;
         struct table_span *s;
@@ -355,7 +340,7 @@ uint32_t alloc_drain_next(struct arena *a)
                                 t->drain_not_below = waste + DRAIN_RETRY;
                         return ARENA_NONE;
                 }
-                t->draining = drain_choose(a);
+                t->draining = drain_choose(a, hard);
                 if (t->draining == TABLE_NONE) {
                         t->drain_not_below = waste + DRAIN_RETRY;
                         return ARENA_NONE;

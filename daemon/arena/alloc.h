@@ -25,8 +25,6 @@ static inline bool alloc_is_live(const struct arena *a, uint32_t handle)
 
 /* Bytes that are resident but belong to no live chunk. */
 uint64_t alloc_waste(const struct arena *a);
-/* More waste than compaction leaves alone? */
-bool alloc_wasteful(const struct arena *a);
 
 /* Gives one unused span's memory back. False: there is none. */
 bool alloc_release_unused(struct arena *a);
@@ -35,7 +33,8 @@ bool alloc_release_unused(struct arena *a);
  * Compaction empties one span at a time. alloc_drain_next() names the next live block to be moved
  * away (the caller allocates, moves and frees), choosing a span to drain when none is being
  * drained. ARENA_NONE: nothing worth it. The caller calls again after the move.
+ * @hard:  also spans that are nearly full
  */
-uint32_t alloc_drain_next(struct arena *a);
+uint32_t alloc_drain_next(struct arena *a, bool hard);
 
 #endif

@@ -165,7 +165,8 @@ int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_
         memcpy(c->name, name, n_name);
         t->n_caches = id;
         *slot = id;
-        s->a.cache_dir[id].name_hash = XXH3_64bits(name, n_name);
+        atomic_store_explicit(&s->a.cache_dir[id].name_hash, XXH3_64bits(name, n_name),
+                              memory_order_relaxed);
         atomic_store_explicit(&s->a.cache_dir[id].generation, s->a.gens[gen].id,
                               memory_order_release);
         *ret_cache = id;

@@ -36,7 +36,7 @@
 #define SHRINK_NUM     35u /* below 3.5 entries a bucket two of them fit into one nearly always */
 #define SPREAD_FROM    7u  /* slots used in the first bucket before the second is considered */
 #define GROW_MAX       4u  /* splits in one call: growth keeps ahead, yet is bounded */
-#define FORCED_SPLITS  16u
+#define FORCED_SPLITS  2u
 #define DISPLACE_DEPTH 3u
 #define NOWHERE        UINT64_MAX
 #define COMMIT_STEP    65536u
@@ -116,7 +116,7 @@ void index_key_init(const struct store *s, struct index_key *k, uint32_t gen, co
 {
         /* The generation is part of the hash: after a clear the old entries are out of reach at
          * once. */
-        XXH128_hash_t h = XXH3_128bits_withSeed(key, n_key, s->a.h->seed[0] + gen);
+        XXH128_hash_t h = XXH3_128bits_withSeed(key, n_key, arena_hash_seed(s->a.h->seed[0], gen));
 
         *k = (struct index_key){
                 .gen = gen,

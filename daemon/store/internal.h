@@ -29,6 +29,7 @@ struct store {
         uint32_t trim;           /* from this cache on, one may be over a lowered limit; 0: none */
         bool settled;            /* nothing changed since store_maintain() found nothing to do */
         uint64_t reserved;       /* part of the realm's charge: values that are still arriving */
+        int upkeep_paid;         /* steps of upkeep that stores have paid for; negative: owed */
         uint64_t listing_until;  /* a listing is under way: nothing moves; 0: none */
         uint32_t keep;           /* handle that must not be evicted now: it is being replaced */
 };
@@ -151,7 +152,7 @@ bool evict_trim_one(struct store *s, uint32_t cache, uint64_t now);
 
 /* ---- upkeep.c */
 /* A store's share of compaction. */
-void upkeep_pay(struct store *s, uint64_t now);
+void upkeep_pay(struct store *s, uint64_t n, uint64_t now); /* @n: bytes stored */
 
 /* ---- store.c */
 /* Completes what the block alone does not say: raw size without encoding, size of a large value. */

@@ -29,7 +29,7 @@ int owner_get(struct store *s, uint32_t uid, uint32_t *ret_owner)
         if (r < 0)
                 return r;
         s->a.owners[i] = (struct table_owner){.uid = uid, .lists = TABLE_NONE};
-        s->a.owner_uids[i] = uid;
+        __atomic_store_n(&s->a.owner_uids[i], uid, __ATOMIC_RELAXED);
         t->n_owners++;
         *ret_owner = i;
         return 0;

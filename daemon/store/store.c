@@ -394,7 +394,7 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
                 .key = p->key,
                 .stored = p->value,
         };
-        upkeep_pay(s, now);
+        upkeep_pay(s, e.n_stored, now);
         f = find_live(s, c, p->key, p->n_key, now);
         r = check_mode(s, p, f.handle);
         if (r == 0)

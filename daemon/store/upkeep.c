@@ -5,22 +5,56 @@
  * In order of what hurts most when left undone: reclaiming what was cleared, dropping what has
  * expired, reaching limits that were lowered, giving memory back (unused spans, then compaction),
  * shrinking the index.
+ *
+ * An entry is charged for more than its bytes (entry_charge()); the rest is its share of what
+ * allocator and index waste. So memory is given back as soon as more is resident than all entries
+ * are charged, and not before: pages that are kept are reused by the next stores, while giving a
+ * span back and getting another one costs a millisecond of the kernel's time in all.
+ *
+ * A step is about a microsecond of what it stands for: dropping an entry, or looking for something
+ * to do.
  */
 
 #include <string.h>
 
 #include "store/internal.h"
 
-/* A compaction step is paid by the size of what it moves. */
-#define COPY_BYTES_PER_STEP 2048u
-/* Punching a hole of a megabyte costs as much as dropping some hundred entries. */
-#define RELEASE_STEPS 100u
+#define MOVE_STEPS            2u
+#define COPY_BYTES_PER_STEP   4096u
+#define COMMIT_BYTES_PER_STEP 1024u /* the kernel zeroes a page in 2 to 4 µs */
+#define RELEASE_STEPS         150u  /* punching a hole of a megabyte */
+
+/* Resident beyond what the entries are charged: tolerated, and when even nearly full spans are
+ * emptied. */
+#define EXCESS_FLOOR      (INT64_C(512) << 10)
+#define EXCESS_HARD_FLOOR (INT64_C(2) << 20)
+#define EXCESS_HARD_SHIFT 7
+
+static int64_t excess(const struct store *s)
+{
+        const struct table_header *t = s->a.t;
+        uint64_t resident = t->committed_bytes + t->rec_bytes + t->index_bytes + t->large_bytes;
+
+        /* What is still arriving is charged but not there. */
+        return (int64_t)resident - (int64_t)(t->charged - s->reserved);
+}
+
+static bool is_wasteful(const struct store *s)
+{
+        return excess(s) > EXCESS_FLOOR;
+}
+
+static bool is_very_wasteful(const struct store *s)
+{
+        return excess(s) > (int64_t)(s->a.t->charged >> EXCESS_HARD_SHIFT) + EXCESS_HARD_FLOOR;
+}
 
 /* Moves one block of the span that is being emptied; returns its cost in steps, 0: nothing to do.
  */
 static unsigned compact_one(struct store *s)
 {
-        uint32_t from = alloc_drain_next(&s->a), to, gen, list;
+        uint32_t from = alloc_drain_next(&s->a, is_very_wasteful(s)), to, gen, list;
+        uint64_t committed = s->a.t->committed_bytes;
         const struct arena_entry *b;
         struct index_slot slot;
         struct index_key k;
@@ -43,7 +77,8 @@ static unsigned compact_one(struct store *s)
         if (s->a.gens[gen].state == GEN_LIVE)
                 expiry_moved(s, gen, to);
         alloc_free(&s->a, from);
-        return 1 + n / COPY_BYTES_PER_STEP;
+        committed = s->a.t->committed_bytes - committed;
+        return MOVE_STEPS + n / COPY_BYTES_PER_STEP + (unsigned)(committed / COMMIT_BYTES_PER_STEP);
 }
 
 /* One entry of a cache that is over a lowered limit, or a look at the next cache. */
@@ -90,7 +125,7 @@ static bool listing(const struct store *s, uint64_t now)
 /* Returns what it cost; 0: all is as it should be. */
 static unsigned give_back(struct store *s, uint64_t now)
 {
-        if (alloc_wasteful(&s->a)) {
+        if (is_wasteful(s)) {
                 unsigned cost;
 
                 if (alloc_release_unused(&s->a))
@@ -103,20 +138,36 @@ static unsigned give_back(struct store *s, uint64_t now)
 }
 
 /*
- * A store pays for the memory that it leaves behind: while more is wasted than compaction
- * tolerates, each one does a little of the work, so that memory stays bounded however fast stores
- * come. 32 steps keep the arena within 3 % of its budget while all value sizes change
- * (test-store.c); they cost some 20 µs.
+ * A store pays for the memory that it leaves behind, by its size: while more is wasted than
+ * compaction tolerates, each one does a little of the work, so that memory stays bounded however
+ * fast stores come. This much keeps the arena within 3 % of its budget while all value sizes change
+ * (test-store.c). What costs more than one store pays, such as punching a hole, is owed by the next
+ * ones: a row of small stores does not meet one each.
  */
-#define STEPS_PER_STORE 32u
+#define STEPS_PER_STORE      8u
+#define STORE_BYTES_PER_STEP 512u
+#define STEPS_PER_STORE_MAX  256u
+#define URGENT               4u /* times as much while much is wasted */
 
-void upkeep_pay(struct store *s, uint64_t now)
+void upkeep_pay(struct store *s, uint64_t n, uint64_t now)
 {
-        for (unsigned done = 0, cost; done < STEPS_PER_STORE && alloc_wasteful(&s->a);
-             done += cost) {
-                cost = give_back(s, now);
-                if (cost == 0)
+        uint64_t steps = STEPS_PER_STORE + n / STORE_BYTES_PER_STEP;
+
+        if (!is_wasteful(s)) {
+                s->upkeep_paid = 0;
+                return;
+        }
+        if (is_very_wasteful(s))
+                steps *= URGENT;
+        s->upkeep_paid += (int)(steps < STEPS_PER_STORE_MAX ? steps : STEPS_PER_STORE_MAX);
+        while (s->upkeep_paid > 0 && is_wasteful(s)) {
+                unsigned cost = give_back(s, now);
+
+                if (cost == 0) {
+                        s->upkeep_paid = 0;
                         return;
+                }
+                s->upkeep_paid -= (int)cost;
         }
 }
 

@@ -408,7 +408,7 @@ def test_cli36_get_into_files(cli, c, tmp_path):
     cli("get", "t", "k", "-o", "pipe")
     assert p.communicate(timeout=TIMEOUT)[0] == b"new value"
 
-    for path in ("/nonexistent/f", str(tmp_path)):
+    for path in (str(tmp_path / "missing" / "f"), str(tmp_path)):
         r = cli("get", "t", "k", "-o", path, status=USAGE)
         assert f"cannot write {path}: " in r.err
     r = cli("get", "t", "k", "-o", "/dev/full", status=USAGE)
@@ -442,7 +442,8 @@ def test_cli38_peek_is_no_use(cli, c):
 
 
 def test_cli39_set_from_what_cannot_be_read(cli, c, tmp_path):
-    for path, why in (("/nonexistent", "No such file"), (str(tmp_path), "Is a directory")):
+    missing = tmp_path / "missing"
+    for path, why in ((str(missing), "No such file"), (str(tmp_path), "Is a directory")):
         r = cli("set", "t", "k", path, status=USAGE)
         assert f"cannot read {path}: {why}" in r.err
     assert c.get("t", b"k") is None

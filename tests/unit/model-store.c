@@ -146,7 +146,8 @@ static int make_room(struct model *m, const struct store_put *p, uint64_t charge
                         ok = evict(m, p->cache, UINT32_MAX, keep, CAUSE_MAX_ENTRIES);
                 else if (s.bytes + charge > pol->max_bytes)
                         ok = evict(m, p->cache, UINT32_MAX, keep, CAUSE_MAX_BYTES);
-                else if (s.owner + charge > m->uid_share)
+                /* A share of everything is no limit of its own. */
+                else if (m->uid_share < m->budget && s.owner + charge > m->uid_share)
                         ok = evict(m, 0, p->uid, keep, CAUSE_UID_SHARE);
                 else if (s.realm + charge > m->budget)
                         ok = evict(m, 0, UINT32_MAX, keep, CAUSE_REALM_BUDGET);

@@ -22,24 +22,32 @@
 
 #define MIB (UINT64_C(1) << 20)
 
-static struct store *make(uint64_t budget)
+static struct store *make_caches(uint64_t budget, uint32_t n_caches)
 {
         struct store_params p = {
                 .arena_size = UINT64_C(2) << 30,
                 .budget = budget,
                 .uid_share = budget,
                 .large_threshold = 1000 * 1024,
-                .max_caches = 8,
+                .max_caches = n_caches < 8 ? 8 : n_caches,
                 .max_entries = 1 << 24,
                 .seed = {7, 8},
         };
         struct store *s = NULL;
-        uint32_t id;
 
         assert_int_equal(store_new(&p, &s), 0);
-        assert_int_equal(store_cache_create(s, "c", 1, &id), 0);
-        assert_int_equal(id, 1);
+        for (uint32_t i = 1; i <= n_caches; i++) {
+                uint32_t id;
+
+                assert_int_equal(store_cache_create(s, (char *)&i, sizeof(i), &id), 0);
+                assert_int_equal(id, i);
+        }
         return s;
+}
+
+static struct store *make(uint64_t budget)
+{
+        return make_caches(budget, 1);
 }
 
 static int put(struct store *s, uint64_t k, const void *value, uint64_t n, uint64_t ttl,
@@ -101,6 +109,45 @@ static void test_index_grows_and_shrinks(void **state)
         for (uint64_t i = 0; i < n; i += 64)
                 assert_int_equal(get(s, i, 1, &e), 0);
         store_free(s);
+}
+
+/* Short keys, the same ones in many caches: as programs have them. None may be lost for want of a
+ * slot, and the index stays small. */
+static void test_short_keys_in_many_caches(void **state)
+{
+        static const struct {
+                uint32_t caches, keys;
+                size_t n_key;
+        } shapes[] = {{300, 64, 3}, {16, 4096, 8}, {20, 4096, 6}, {200, 200, 1}};
+
+        (void)state;
+        for (unsigned i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+                struct store *s = make_caches(256 * MIB, shapes[i].caches);
+                struct store_stats st;
+
+                for (uint32_t c = 1; c <= shapes[i].caches; c++)
+                        for (uint32_t k = 0; k < shapes[i].keys; k++) {
+                                uint8_t key[8] = {0};
+                                struct store_put p = {.cache = c,
+                                                      .key = key,
+                                                      .n_key = shapes[i].n_key,
+                                                      .ttl_ms = STORE_NEVER};
+                                struct store_refusal why;
+                                struct store_entry e;
+
+                                if (shapes[i].n_key == 1) {
+                                        key[0] = (uint8_t)k;
+                                } else {
+                                        key[0] = k % 64;
+                                        key[shapes[i].n_key - 1] = (uint8_t)(k / 64);
+                                }
+                                assert_int_equal(store_put(s, &p, 1, &e, &why), 0);
+                        }
+                store_stats(s, &st);
+                assert_int_equal(st.entries, shapes[i].caches * shapes[i].keys);
+                assert_true(st.index_buckets * 6 < st.entries + 1000);
+                store_free(s);
+        }
 }
 
 /* Sizes move from tiny to 64 KiB and back at a full budget: nothing is refused, memory stays
@@ -373,6 +420,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_index_grows_and_shrinks),
+                cmocka_unit_test(test_short_keys_in_many_caches),
                 cmocka_unit_test(test_moving_sizes_stay_within_budget),
                 cmocka_unit_test(test_memory_comes_back_after_expiry),
                 cmocka_unit_test(test_clear_is_immediate_and_reclaims_in_steps),

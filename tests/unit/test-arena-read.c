@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The mapped reader against the store
+ *
+ * In lock step: after every change it must say what the store says. In a race: readers run while
+ * one writer overwrites, deletes, expires, clears, evicts, moves and grows; every value tells its
+ * key, its number and a checksum, so that a torn or foreign one shows. And over mappings that lie.
+ * CACHED_LONG: the counts of the long campaign.
+ */
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include <cmocka.h>
+
+#include "proto/arena-read.h"
+#include "store/internal.h"
+
+#define MIB       (UINT64_C(1) << 20)
+#define VALUE_MAX (200u << 10)
+#define N_KEYS    5000u
+
+static uint64_t rng_next(uint64_t *state)
+{
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        return *state;
+}
+
+static struct store *make(uint64_t budget)
+{
+        struct store_params p = {
+                .arena_size = UINT64_C(1) << 30,
+                .budget = budget,
+                .uid_share = budget,
+                .large_threshold = 1000 * 1024,
+                .max_caches = 8,
+                .max_entries = 1 << 24,
+                .seed = {7, 8},
+        };
+        struct store *s = NULL;
+        uint32_t id;
+
+        assert_int_equal(store_new(&p, &s), 0);
+        assert_int_equal(store_cache_create(s, "c", 1, &id), 0);
+        assert_int_equal(id, 1);
+        return s;
+}
+
+static struct arena_map map_of(const struct store *s)
+{
+        struct arena_map m;
+
+        assert_null(arena_map_init(s->a.mem.base, s->a.mem.size, &m));
+        return m;
+}
+
+static struct arena_query query_of(const uint64_t *k, uint64_t now)
+{
+        return (struct arena_query){.cache = 1,
+                                    .name_hash = arena_name_hash("c", 1),
+                                    .key = k,
+                                    .n_key = 8,
+                                    .now_ms = now};
+}
+
+/* ------------------------------------------------------------------------------------ self-evident
+ */
+
+/* A value that says whose it is: key, number, then bytes that follow from both. */
+struct stamp {
+        uint64_t key, number, check;
+};
+
+static void value_fill(uint8_t *v, size_t n, uint64_t key, uint64_t number)
+{
+        struct stamp s = {.key = key, .number = number};
+
+        memset(v, (int)(key * 31 + number), n);
+        memcpy(v, &s, sizeof(s));
+        s.check = XXH3_64bits(v, n);
+        memcpy(v, &s, sizeof(s));
+}
+
+static bool value_holds(uint8_t *v, size_t n, uint64_t key)
+{
+        struct stamp s;
+        uint64_t check;
+
+        if (n < sizeof(s))
+                return false;
+        memcpy(&s, v, sizeof(s));
+        check = s.check;
+        s.check = 0;
+        memcpy(v, &s, sizeof(s));
+        return s.key == key && XXH3_64bits(v, n) == check;
+}
+
+static size_t value_size(uint64_t *rng)
+{
+        uint64_t r = rng_next(rng);
+        size_t n = sizeof(struct stamp) + (r >> 8) % 300;
+
+        if ((r & 63) == 0)
+                n += (r >> 20) % 20000;
+        if ((r & 1023) == 0)
+                n += (r >> 20) % (VALUE_MAX - 30000);
+        return n;
+}
+
+/* One random change of the store, as daemon threads of requests and upkeep would make them. */
+static void change(struct store *s, uint64_t *rng, uint64_t *number, uint64_t now, uint8_t *buf)
+{
+        uint64_t r = rng_next(rng), k = (r >> 32) % N_KEYS, cleared;
+        struct store_refusal why;
+        struct store_entry e;
+
+        switch (r % 64) {
+        case 0:
+                (void)store_delete(s, 1, &k, 8, now);
+                break;
+        case 1:
+                (void)store_touch(s, 1, &k, 8, 1 + (r >> 16) % 2000, now, &e);
+                break;
+        case 2:
+                if ((r >> 6) % 64 == 0)
+                        (void)store_clear(s, 1, now, &cleared);
+                break;
+        case 3:
+                (void)store_maintain(s, now, (unsigned)(r >> 8) % 200);
+                break;
+        case 4:
+                if ((r >> 6) % 64 == 0)
+                        store_set_budget(s, 2 * MIB + (r >> 16) % (6 * MIB), 8 * MIB);
+                break;
+        default: {
+                size_t n = value_size(rng);
+                struct store_put p = {
+                        .cache = 1,
+                        .key = &k,
+                        .n_key = 8,
+                        .value = buf,
+                        .n_value = n,
+                        .flags = (r >> 8) % 3 ? 0 : (uint32_t)k,
+                        .cost_us = (r >> 9) % 5 ? 0 : k,
+                        .ttl_ms = (r >> 10) % 3 ? STORE_NEVER : 1 + (r >> 16) % 2000,
+                };
+
+                value_fill(buf, n, k, ++*number);
+                assert_int_equal(store_put(s, &p, now, &e, &why), 0);
+        }
+        }
+}
+
+/* ---------------------------------------------------------------------------------------- lock
+ * step */
+
+static void check_same(struct store *s, const struct arena_map *m, uint64_t k, uint64_t now,
+                       uint8_t *buf)
+{
+        struct arena_query q = query_of(&k, now);
+        struct arena_hit hit;
+        struct store_entry e;
+        enum arena_result r = arena_read(m, &q, buf, VALUE_MAX, &hit);
+
+        if (store_get(s, 1, &k, 8, now, false, &e) != 0) {
+                assert_int_equal(r, ARENA_MISS);
+                return;
+        }
+        assert_int_equal(r, ARENA_HIT);
+        assert_int_equal(hit.n_value, e.n_value);
+        assert_memory_equal(buf, e.value, e.n_value);
+        assert_true(hit.version == e.version && hit.flags == e.flags && hit.cost_us == e.cost_us &&
+                    hit.uid == e.uid);
+        assert_true(hit.deadline_ms == (e.deadline == STORE_NEVER ? ARENA_NEVER : e.deadline));
+        assert_int_equal(arena_read(m, &q, buf, e.n_value - 1, &hit), ARENA_TOO_LONG);
+        assert_int_equal(hit.n_value, e.n_value);
+}
+
+static void test_it_says_what_the_store_says(void **state)
+{
+        unsigned steps = getenv("CACHED_LONG") ? 2000000 : 60000;
+        struct store *s = make(8 * MIB);
+        struct arena_map m = map_of(s);
+        uint64_t rng = 88172645463325252u, number = 0, now = 1;
+        uint8_t *buf = malloc(VALUE_MAX), *out = malloc(VALUE_MAX);
+
+        (void)state;
+        assert_true(buf && out);
+        assert_int_equal(arena_find_cache(&m, arena_name_hash("c", 1)), 1);
+        assert_int_equal(arena_find_cache(&m, arena_name_hash("d", 1)), 0);
+        for (unsigned i = 0; i < steps; i++) {
+                if (i % 16 == 0)
+                        now++;
+                change(s, &rng, &number, now, buf);
+                /* The reader first: the store's own look-up drops what has expired. */
+                check_same(s, &m, rng_next(&rng) % N_KEYS, now, out);
+        }
+        free(buf);
+        free(out);
+        store_free(s);
+}
+
+static void test_encoded_and_large_values(void **state)
+{
+        struct store *s = make(8 * MIB);
+        struct arena_map m = map_of(s);
+        uint64_t k = 1;
+        struct store_put p = {.cache = 1,
+                              .key = &k,
+                              .n_key = 8,
+                              .value = "packed",
+                              .n_value = 6,
+                              .ttl_ms = STORE_NEVER,
+                              .encoding = 1,
+                              .raw_size = 100,
+                              .flags = 77,
+                              .cost_us = UINT64_C(1) << 40};
+        struct arena_query q = query_of(&k, 1);
+        struct store_refusal why;
+        struct store_entry e;
+        struct arena_hit hit;
+        char buf[6];
+
+        (void)state;
+        assert_int_equal(store_put(s, &p, 1, &e, &why), 0);
+        assert_int_equal(arena_read(&m, &q, buf, sizeof(buf), &hit), ARENA_HIT);
+        assert_memory_equal(buf, "packed", 6);
+        assert_true(hit.encoding == 1 && hit.raw_size == 100 && hit.flags == 77 &&
+                    hit.cost_us == UINT64_C(1) << 40);
+        assert_int_equal(large_new(2 * MIB, &p.large), 0);
+        p.encoding = 0;
+        p.value = NULL;
+        p.n_value = 2 * MIB;
+        assert_int_equal(store_put(s, &p, 1, &e, &why), 0);
+        assert_int_equal(arena_read(&m, &q, buf, sizeof(buf), &hit), ARENA_LARGE_VALUE);
+        assert_true(hit.large.size == 2 * MIB);
+        large_unref(p.large);
+        store_free(s);
+}
+
+/* -------------------------------------------------------------------------------------- the race
+ */
+
+struct race {
+        struct arena_map map;
+        _Atomic uint64_t now;
+        uint64_t reads; /* per reader */
+        _Atomic uint64_t hits, misses, busy, wrong;
+};
+
+static void *race_reader(void *arg)
+{
+        struct race *race = arg;
+        uint64_t rng = (uint64_t)(uintptr_t)&rng | 1, hits = 0, misses = 0, busy = 0;
+        uint8_t *buf = malloc(VALUE_MAX);
+
+        for (uint64_t i = 0; buf && i < race->reads; i++) {
+                uint64_t k = rng_next(&rng) % N_KEYS;
+                struct arena_query q = query_of(&k, atomic_load(&race->now));
+                struct arena_hit hit;
+
+                switch (arena_read(&race->map, &q, buf, VALUE_MAX, &hit)) {
+                case ARENA_HIT:
+                        hits++;
+                        if (!value_holds(buf, hit.n_value, k) || hit.deadline_ms <= q.now_ms)
+                                atomic_fetch_add(&race->wrong, 1);
+                        break;
+                case ARENA_MISS:
+                        misses++;
+                        break;
+                case ARENA_BUSY:
+                        busy++;
+                        break;
+                default:
+                        atomic_fetch_add(&race->wrong, 1);
+                }
+        }
+        free(buf);
+        atomic_fetch_add(&race->hits, hits);
+        atomic_fetch_add(&race->misses, misses);
+        atomic_fetch_add(&race->busy, busy);
+        return NULL;
+}
+
+#define N_READERS 2
+static void test_no_torn_and_no_foreign_value(void **state)
+{
+        struct store *s = make(6 * MIB);
+        struct race race = {.map = map_of(s),
+                            .reads = getenv("CACHED_LONG") ? UINT64_C(500000000) : 300000};
+        uint64_t rng = 1234567, number = 0, changes = 0;
+        uint8_t *buf = malloc(VALUE_MAX);
+        pthread_t readers[N_READERS];
+
+        (void)state;
+        assert_non_null(buf);
+        atomic_store(&race.now, 1);
+        for (unsigned i = 0; i < N_READERS; i++)
+                assert_int_equal(pthread_create(&readers[i], NULL, race_reader, &race), 0);
+        while (atomic_load(&race.hits) + atomic_load(&race.misses) + atomic_load(&race.busy) <
+               race.reads * N_READERS) {
+                if (++changes % 64 == 0)
+                        atomic_fetch_add(&race.now, 1);
+                change(s, &rng, &number, atomic_load(&race.now), buf);
+                assert_int_equal(atomic_load(&race.wrong), 0);
+        }
+        for (unsigned i = 0; i < N_READERS; i++)
+                assert_int_equal(pthread_join(readers[i], NULL), 0);
+        assert_int_equal(atomic_load(&race.wrong), 0);
+        assert_true(atomic_load(&race.hits) > race.reads / 4);
+        print_message("%lu hits, %lu misses, %lu too busy, %lu changes\n", (unsigned long)race.hits,
+                      (unsigned long)race.misses, (unsigned long)race.busy, (unsigned long)changes);
+        free(buf);
+        store_free(s);
+}
+
+/* ------------------------------------------------------------------------------------------- lies
+ */
+
+static void test_headers_that_lie(void **state)
+{
+        struct store *s = make(2 * MIB);
+        struct arena_header good, *h = (struct arena_header *)(void *)s->a.mem.base;
+        struct arena_map m;
+
+        (void)state;
+        memcpy(&good, h, sizeof(good));
+        assert_non_null(arena_map_init(h, sizeof(*h) - 1, &m));
+        assert_non_null(arena_map_init(h, s->a.mem.size - 1, &m));
+#define LIE(field, value)                                                                          \
+        do {                                                                                       \
+                h->field = (value);                                                                \
+                assert_non_null(arena_map_init(h, s->a.mem.size, &m));                             \
+                memcpy(h, &good, sizeof(good));                                                    \
+                assert_null(arena_map_init(h, s->a.mem.size, &m));                                 \
+        } while (0)
+        LIE(magic, 1);
+        LIE(layout_version, ARENA_LAYOUT_VERSION + 1);
+        LIE(feature_bits, 1);
+        LIE(size, s->a.mem.size + 1);
+        LIE(cache_dir_off, UINT64_MAX - 7);
+        LIE(cache_dir_max, UINT32_MAX);
+        LIE(cache_dir_max, 0);
+        LIE(owners_off, s->a.mem.size - 8);
+        LIE(span_table_off, good.span_table_off + 1);
+        LIE(n_spans, ARENA_SPANS_MAX + 1);
+        LIE(n_spans, 0);
+        LIE(index_off, good.index_off + 8);
+        LIE(index_max_buckets, UINT64_MAX);
+        LIE(index_max_buckets, 0);
+        LIE(spans_off, good.spans_off + ARENA_SPAN_SIZE);
+#undef LIE
+        store_free(s);
+}
+
+static void test_states_that_a_killed_writer_leaves(void **state)
+{
+        struct store *s = make(2 * MIB);
+        struct arena_map m = map_of(s);
+        uint64_t k = 1, n;
+        struct store_put p = {.cache = 1,
+                              .key = &k,
+                              .n_key = 8,
+                              .value = "v",
+                              .n_value = 1,
+                              .ttl_ms = STORE_NEVER};
+        struct arena_query q = query_of(&k, 1);
+        struct store_refusal why;
+        struct store_entry e;
+        struct arena_hit hit;
+        char v;
+
+        (void)state;
+        assert_int_equal(store_put(s, &p, 1, &e, &why), 0);
+        for (uint64_t b = 0; b < 64; b++)
+                atomic_fetch_add(&s->a.buckets[b].seq, 1);
+        assert_int_equal(arena_read(&m, &q, &v, 1, &hit), ARENA_BUSY);
+        for (uint64_t b = 0; b < 64; b++)
+                atomic_fetch_add(&s->a.buckets[b].seq, 1);
+        assert_int_equal(arena_read(&m, &q, &v, 1, &hit), ARENA_HIT);
+        n = atomic_exchange(&s->a.h->n_buckets, 0);
+        assert_int_equal(arena_read(&m, &q, &v, 1, &hit), ARENA_BROKEN);
+        atomic_store(&s->a.h->n_buckets, s->a.h->index_max_buckets + 1);
+        assert_int_equal(arena_read(&m, &q, &v, 1, &hit), ARENA_BROKEN);
+        atomic_store(&s->a.h->n_buckets, n);
+        q.name_hash++;
+        assert_int_equal(arena_read(&m, &q, &v, 1, &hit), ARENA_NO_CACHE);
+        q.name_hash--;
+        q.cache = UINT32_MAX;
+        assert_int_equal(arena_read(&m, &q, &v, 1, &hit), ARENA_NO_CACHE);
+        q.cache = 1;
+        atomic_store(&s->a.h->retired, 1);
+        assert_int_equal(arena_read(&m, &q, &v, 1, &hit), ARENA_RETIRED);
+        store_free(s);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_it_says_what_the_store_says),
+                cmocka_unit_test(test_encoded_and_large_values),
+                cmocka_unit_test(test_no_torn_and_no_foreign_value),
+                cmocka_unit_test(test_headers_that_lie),
+                cmocka_unit_test(test_states_that_a_killed_writer_leaves),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
