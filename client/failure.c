@@ -58,6 +58,8 @@ const char *cached_strerror(int code)
         case CACHED_ERR_FORBIDDEN:
                 return "permission denied: add yourself to group cached, or ask the administrator "
                        "for daemon.socket_group or socket_mode";
+        case CACHED_ERR_CLOSED:
+                return "the handle was closed";
         default:
                 return "unknown code";
         }
