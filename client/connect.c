@@ -394,13 +394,15 @@ int conn_dial(const struct cached_options *o, const struct sockpaths *paths, str
 int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
               struct failure *f, struct conn **ret, size_t *ret_which)
 {
-        struct conn *c;
+        struct conn *c = conn_new();
         size_t which = 0;
-        int code = conn_dial(o, paths, d, NULL, f, &c, &which);
+        int code;
 
-        if (code != CACHED_OK)
-                return code;
-        code = conn_hello(c, o, d, f);
+        if (!c)
+                return failure_nomem(f);
+        code = conn_dial_on(c, o, paths, d, NULL, f, &which);
+        if (code == CACHED_OK)
+                code = conn_hello(c, o, d, f);
         if (code != CACHED_OK) {
                 (void)conn_free(c);
                 return code;
