@@ -86,7 +86,10 @@ void help_verb(const struct verb *verb, const struct args_option *globals)
         printf("\nGlobal options:\n");
         print_options(globals);
         printf("\nWith --json: %s\n", verb->json);
-        print_statuses(verb->not_found);
+        if (verb->statuses)
+                printf("\nExit status:\n%s", verb->statuses);
+        else
+                print_statuses(verb->not_found);
         printf("\nExample:\n  %s\n", verb->example);
 }
 

@@ -96,7 +96,7 @@ static int check_words(struct ctl *ctl, const struct verb *verb, const struct ar
                 n++;
         if (a->n_words < verb->n_required)
                 return ctl_usage(ctl, "%s is missing", verb->words[a->n_words]);
-        if (a->n_words > n)
+        if (a->n_words > n && !verb->command)
                 return ctl_usage(ctl, "'%s' is one argument too many", a->words[n]);
         return EXIT_DONE;
 }
@@ -124,6 +124,7 @@ static int set_globals(struct ctl *ctl, const struct args *a)
         if (ms == 0 || ms > MAX_TIMEOUT_MS)
                 return ctl_usage(ctl, "--timeout '%s': it is 1ms to 24h", timeout);
         ctl->timeout_ms = (uint32_t)ms;
+        ctl->timeout_given = true;
         return EXIT_DONE;
 }
 
@@ -142,6 +143,11 @@ static int run_verb(struct ctl *ctl, const struct verb *verb, struct args *a)
         int status;
 
         ctl->verb = verb->name;
+        a->command = verb->command;
+        /* For the widths and the printability of what is in a table; numbers stay as they are.
+         * Where another program does the printing, it would only cost time. */
+        if (!verb->command)
+                (void)setlocale(LC_CTYPE, "");
         wrong = args_parse(a->n_words, a->words, globals, verb->options, a);
         if (wrong)
                 return wrong_args(ctl, wrong);
@@ -167,13 +173,16 @@ static int run(struct ctl *ctl, int argc, char **argv)
         struct args a = {.n_words = 0};
         const struct verb *verb;
         const char *wrong;
+        int status;
 
         wrong = args_parse(argc, argv, globals, NULL, &a);
         if (wrong)
                 return wrong_args(ctl, wrong);
         if (a.n_words > 0) {
                 verb = find_verb(a.words[0]);
-                return verb ? run_verb(ctl, verb, &a) : unknown_verb(ctl, a.words[0]);
+                status = verb ? run_verb(ctl, verb, &a) : unknown_verb(ctl, a.words[0]);
+                args_done(&a);
+                return status;
         }
         if (!a.globals[GLOBAL_HELP])
                 return ctl_usage(ctl, "a verb is missing");
@@ -188,9 +197,7 @@ int main(int argc, char **argv)
         struct ctl ctl = {.verb = NULL};
         int status, flushed;
 
-        /* For the widths and the printability of what is in a table; numbers stay as they are. */
-        (void)setlocale(LC_CTYPE, "");
-        (void)signal(SIGPIPE, SIG_IGN);
+        ctl.sigpipe_ignored = signal(SIGPIPE, SIG_IGN) == SIG_IGN;
         status = run(&ctl, argc, argv);
         flushed = output_flush(&ctl);
         return status != EXIT_DONE ? status : flushed;

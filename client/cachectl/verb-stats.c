@@ -40,6 +40,11 @@ static const struct field fields_daemon[] = {
         {"loop_turns", FIELD_COUNT, "loop turns"},
         {"loop_turn_max_us", FIELD_US, "longest loop turn"},
         {"config_reloads", FIELD_COUNT, "config reloads"},
+        {"remembered_clients", FIELD_COUNT, "remembered clients"},
+        {"repeats_answered", FIELD_COUNT, "repeats answered"},
+        {"outcomes_unknown", FIELD_COUNT, "outcomes unknown"},
+        {"unpacked", FIELD_COUNT, "values decoded"},
+        {"unpack_failures", FIELD_COUNT, "values damaged"},
         {NULL},
 };
 
@@ -265,8 +270,10 @@ const struct verb verb_stats = {
                 "connections_total,\n"
                 "connections_refused, requests, protocol_errors, realms, budget_bytes, "
                 "bytes_charged,\n"
-                "resident_bytes, buffer_bytes, loop_turns, loop_turn_max_us, config_reloads, and "
-                "latencies:\n"
+                "resident_bytes, buffer_bytes, loop_turns, loop_turn_max_us, config_reloads,\n"
+                "remembered_clients, repeats_answered, outcomes_unknown, unpacked, "
+                "unpack_failures, "
+                "and latencies:\n"
                 "a list of request, count, sum_ns, p50_ns, p99_ns, p999_ns, max_ns, and the "
                 "histogram's\n"
                 "bucket_ns (upper bounds) and bucket_count.",

@@ -64,6 +64,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cached-key.h" /* builds keys */
+
 #ifdef __cplusplus
 extern "C" {
 #endif

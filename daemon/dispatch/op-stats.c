@@ -137,6 +137,11 @@ static void fill_daemon(const struct request *r, Cached__V1__DaemonStats *to)
         to->loop_turns = stats.loop_turns;
         to->loop_turn_max_us = stats.loop_turn_max_us;
         to->config_reloads = stats.config_reloads;
+        to->remembered_clients = d->outcomes.n;
+        to->repeats_answered = d->outcomes.answered;
+        to->outcomes_unknown = d->outcomes.unknown;
+        to->unpacked = d->n_decoded;
+        to->unpack_failures = d->n_damaged;
 }
 
 enum status op_stats(struct request *r)

@@ -11,21 +11,12 @@
 #include <sys/types.h>
 
 struct large;
+struct quota;
 struct store;
-
-struct upload_account {
-        uid_t uid;
-        uint64_t bytes;
-        struct upload_account *next;
-};
-
-struct upload_accounts {
-        struct upload_account *first;
-};
 
 /* Either in a memory file of its own, or in plain memory. */
 struct upload {
-        struct upload_accounts *accounts;
+        struct quota *quota;
         uid_t uid;
         uint64_t n;
         struct large *large;
@@ -40,7 +31,7 @@ enum {
 };
 
 /* Room for @n bytes. 0, UPLOAD_E_LIMIT, -ENOMEM, -ENOSPC, -EMFILE. */
-int upload_new(struct upload_accounts *accounts, uid_t uid, uint64_t n, uint64_t max, bool as_large,
+int upload_new(struct quota *quota, uid_t uid, uint64_t n, uint64_t max, bool as_large,
                struct upload **ret);
 /* Gives the room back that was reserved for it, before it is stored or dropped. */
 void upload_unreserve(struct upload *u);

@@ -21,6 +21,7 @@ struct store;
 
 struct realm {
         struct realms *realms;
+        uint64_t serial; /* never used for another realm of this process */
         struct store *store;
         struct charge charge;
         size_t n_clients;
@@ -36,6 +37,7 @@ struct realms {
         struct realm *first;
         struct realm *turn; /* the one whose upkeep comes next; NULL: the first */
         size_t n;
+        uint64_t last_serial;
         uint64_t instance;
 };
 
