@@ -221,8 +221,11 @@ static int replay(struct memo *m, struct record_view *v)
         size_t n;
         int r = 0;
 
-        while (r == 0 && record_next(v, &stream, &bytes, &n))
+        while (r == 0 && record_next(v, &stream, &bytes, &n)) {
                 r = write_all(stream == RECORD_STDERR ? STDERR_FILENO : STDOUT_FILENO, bytes, n);
+                if (r == -EBADF && stream == RECORD_STDERR)
+                        r = 0; /* closed: nobody wants it */
+        }
         if (r == 0)
                 return v->status;
         if (r != -EPIPE) {
@@ -374,6 +377,9 @@ static int run(struct memo *m)
         /* So that a shell script ends with what it runs: Ctrl-C was meant for both. */
         if (end.by_terminal && end.signal == SIGINT)
                 signals_die(SIGINT);
+        /* The command knows nothing of what was lost. */
+        if (end.status == 0 && end.lost && end.lost != EPIPE)
+                return EXIT_USAGE;
         return end.status;
 }
 

@@ -195,7 +195,10 @@ static void run_to_end(struct run *run, const struct command *command, struct co
         end.status = end.signal ? SIGNAL_STATUS + end.signal : WEXITSTATUS(run->wait_status);
         end.interrupted = run->signals.interrupted;
         end.by_terminal = run->signals.by_terminal;
-        end.lost = run->streams[0].error ? run->streams[0].error : run->streams[1].error;
+        end.lost = run->streams[0].error;
+        /* Somebody who closed stderr wants none of it. */
+        if (!end.lost && run->streams[1].error != EBADF)
+                end.lost = run->streams[1].error;
         end.took_us = now_us() - started_us;
         *ret = end;
 }
