@@ -11,6 +11,7 @@ They keep to one form (cached.h shows it), and what does not is an error here:
      * Return: text                       */     a function, with its declaration after it
     /* ---- title                         */     begins a section; more text is about all of it
     /* text                               */     about the functions that follow, up to the next section
+    /* name - title ...                   */     the same for a type of functions, with its typedef after it
     typedef struct name name; /* text     */
     #define NAME value /* text            */     a constant; a comment before it begins a group
 """
@@ -60,7 +61,11 @@ class Header:
 
     @property
     def functions(self):
-        return [f for s in self.sections for f in s.functions]
+        return [f for s in self.sections for f in s.functions if not f.callback]
+
+    @property
+    def callbacks(self):
+        return [f for s in self.sections for f in s.functions if f.callback]
 
 
 class Malformed(Exception):
@@ -125,7 +130,7 @@ def argument_texts(blocks):
 
 def function(blocks, declaration, header, section, note):
     heading, arguments, rest = argument_texts(blocks)
-    name, title = re.fullmatch(r"(\w+)\(\) - (.*)", heading).groups()
+    name, title = re.fullmatch(r"(\w+)(?:\(\))? - (.*)", heading).groups()
     found = re.fullmatch(r"(.*?)(\(\*\w+\)|\w+) ?\((.*)\)", " ".join(declaration.split()))
     if not found or found[2].strip("(*)") != name:
         raise Malformed(f"{header.name}: after the comment of {name} comes: {declaration.strip()}")
@@ -171,9 +176,10 @@ def read(path):
         elif first.startswith("---- "):
             header.sections.append(Section(joined(blocks[0]).removeprefix("---- "), blocks[1:]))
             note = []
-        elif re.match(r"\w+\(\) - ", first):
+        elif re.match(r"\w+\(\) - ", first) or (re.match(r"\w+ - ", first)
+                                               and text[found.end():].lstrip().startswith("typedef ")):
             if not header.sections:
-                raise Malformed(f"{header.name}: {first}: before the first section")
+                header.sections.append(Section("types", []))
             section = header.sections[-1]
             declaration = text[found.end():text.index(";", found.end())]
             section.functions.append(function(blocks, declaration, header, section, note))
@@ -183,5 +189,5 @@ def read(path):
         raise Malformed(f"{path}: no comment says what it is")
     header.constants = constants(text)
     for found in re.finditer(r"^typedef struct (\w+) \1;(?: */\*(.*?)\*/)?", text, re.M):
-        header.types[found[1]] = (found[2] or "").strip()
+        header.types[found[1]] = (found[2] or "a type and its functions").strip()
     return header

@@ -33,6 +33,7 @@ class Library:
     def __init__(self, paths):
         self.headers = [headers.read(p) for p in paths]
         self.functions = [f for h in self.headers for f in h.functions]
+        self.callbacks = [f for h in self.headers for f in h.callbacks]
         self.constants = [g for h in self.headers for g in h.constants]
         self.types = {t: h for h in self.headers for t in h.types if self.methods(t)}
         twice = {f.name for f in self.functions} & set(self.types)
@@ -46,7 +47,7 @@ class Library:
                 and not any(f.name.startswith(t + "_") for t in longer)]
 
     def pages(self):
-        return sorted([f.name for f in self.functions] + list(self.types) + [OVERVIEW])
+        return sorted([f.name for f in self.functions + self.callbacks] + list(self.types) + [OVERVIEW])
 
     def about(self, name):
         """The header that a page speaks for: cached-key.h for cached_key."""
@@ -192,6 +193,7 @@ def overview_page(library, codes, example):
     errors = [text for title, text in parts if title == "Errors"]
     types = [(f"Xr {t} 3" if t in library.types else f"Vt {t}", prose(sentence(words)))
              for h in library.headers for t, words in h.types.items()]
+    types += [(f"Xr {f.name} 3", prose(sentence(f.title))) for f in library.callbacks]
     program = re.fullmatch(r"/\* SPDX.*?\*/\n(/\*\n.*?\*/)\n+(.*)", pathlib.Path(example).read_text(), re.S)
     about = [p for p in headers.paragraphs(headers.lines_of(program[1]))[1:]
              if not p[0].startswith(("Usage:", " "))]
@@ -216,7 +218,7 @@ def overview_page(library, codes, example):
 def write(folder, status, example, paths):
     library = Library(paths)
     codes = meanings(library, status)
-    pages = {f.name: function_page(library, f, codes) for f in library.functions}
+    pages = {f.name: function_page(library, f, codes) for f in library.functions + library.callbacks}
     pages |= {t: type_page(library, t) for t in library.types}
     pages[OVERVIEW] = overview_page(library, codes, example)
     assert sorted(pages) == library.pages()

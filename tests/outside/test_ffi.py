@@ -49,6 +49,13 @@ def test_ctypes(daemon, declared, step):
     run(daemon, sys.executable, HERE / "calls.py", LIBRARY, declared / "declarations.json", step)
 
 
+def test_ctypes_memoize(daemon, declared):
+    """A callback that the FFI made."""
+    if "cached_memoize" not in (declared / "cdef.h").read_text():
+        pytest.skip("this library does not memoize")
+    run(daemon, sys.executable, HERE / "calls.py", LIBRARY, declared / "declarations.json", "memoize")
+
+
 @needs_luajit
 @pytest.mark.parametrize("step", NAMES)
 def test_luajit(daemon, declared, step):

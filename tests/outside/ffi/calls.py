@@ -253,6 +253,49 @@ def step_loop(lib, n):
     c.free()
 
 
+def step_memoize(lib, n):
+    """A function of Python's that runs once for an argument, and whose failures are its own."""
+    compute = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p)
+    runs = []
+
+    def double(data, out):
+        value = ctypes.cast(data, POINTER(c_uint64)).contents.value
+        runs.append(value)
+        if value == 13:
+            return n["CACHED_ERR_CALLER"] + 13
+        text = b"%d" % (2 * value)
+        return lib.cached_result_set(out, text, len(text))
+
+    callback = compute(double)   # lives as long as it may be called
+    c = Cached(lib, n)
+    options = lib.cached_memo_options_new()
+    assert lib.cached_memo_options_set_version(options, b"1") == 0
+    assert lib.cached_memo_options_set_wait_ms(options, 0) == 0
+
+    def memoized(value, options):
+        k = lib.cached_key_new()
+        lib.cached_key_add_uint(k, value)
+        argument, result = c_uint64(value), c_void_p()
+        code = lib.cached_memoize(c.handle, b"double", k, ctypes.cast(callback, c_void_p), byref(argument), options,
+                                  byref(result))
+        out = code, c.bytes(lib.cached_result_value, result), lib.cached_result_is_hit(result), \
+            lib.cached_result_cache_code(result)
+        words = lib.cached_result_error(result)
+        lib.cached_result_free(result)
+        lib.cached_key_free(k)
+        return out, words
+
+    assert memoized(21, options) == ((0, b"42", 0, 0), b"")
+    assert memoized(21, options) == ((0, b"42", 1, 0), b"") and runs == [21]
+    assert [memoized(13, options)[0][:2] for _ in range(2)] == [(n["CACHED_ERR_CALLER"] + 13, None)] * 2
+    assert runs == [21, 13, 13]
+    # Nothing tells which code a callback of an FFI is: without a version it is computed each time.
+    out, words = memoized(21, None)
+    assert out == (0, b"42", 0, n["CACHED_ERR_USAGE"]) and words and runs == [21, 13, 13, 21]
+    lib.cached_memo_options_free(options)
+    c.free()
+
+
 def main():
     path, declared, step = sys.argv[1:]
     what = json.loads(pathlib.Path(declared).read_text())
