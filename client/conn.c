@@ -141,7 +141,10 @@ int conn_send_some(struct conn *c, struct iovec *iov, size_t n_iov, struct failu
         ssize_t n;
 
         do
-                n = sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+                /* Of one piece the kernel has less to look at. */
+                n = n_iov == 1
+                            ? send(c->fd, iov->iov_base, iov->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL)
+                            : sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
         while (n < 0 && errno == EINTR);
         /* ENOBUFS: the kernel is short of memory; there is nothing better than to wait. */
         if (n < 0 && errno != EAGAIN && errno != ENOBUFS)

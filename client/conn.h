@@ -2,6 +2,7 @@
 #ifndef CLIENT_CONN_H
 #define CLIENT_CONN_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -15,6 +16,8 @@
 #include "client/reply.h"
 #include "client/sockpath.h"
 
+#define CONN_CLIENT_ID_SIZE 16
+
 /*
  * One connection. Owned by a handle or by a pipeline, and used by one thread at a time.
  *
@@ -26,12 +29,19 @@ struct conn {
         pid_t pid; /* who opened it; in a child it belongs to the parent */
         dev_t dev;
         ino_t ino;
-        uint32_t timeout_ms; /* of each call; the socket's receive timeout is the same */
+        uint32_t timeout_ms; /* the socket's receive timeout; 0: none */
         uint64_t next_id;
         struct buffer in, out;
         struct names names;
 
+        /* For Hello. */
+        bool has_client_id;
+        uint8_t client_id[CONN_CLIENT_ID_SIZE];
+        uint64_t hello_id;
+
         /* From Hello. */
+        uint64_t instance;
+        bool can_repeat; /* FEATURE_REPEAT */
         uint64_t max_message, max_value;
         uint32_t max_in_flight;
         uint8_t *hello; /* the message of its reply, for cached_connect() */
@@ -45,13 +55,27 @@ enum conn_sent {
         CONN_SENT_ALL,
 };
 
-/* connect.c: finds a daemon, checks who it is, says Hello. *ret_which: the path that answered. */
+/*
+ * connect.c: finds a daemon, checks who it is, says Hello. *ret_which: the path that answered.
+ * conn_open() does it all; in parts, for who wants to know the connection before anything waits on
+ * it: conn_dial() ends with CACHED_ERR_CLOSED soon after *stop (may be NULL) became true, and a
+ * conn_hello_receive() that ran into its deadline may be called again.
+ */
+int conn_dial(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
+              const atomic_bool *stop, struct failure *f, struct conn **ret, size_t *ret_which);
+int conn_hello(struct conn *c, const struct cached_options *o, struct deadline d,
+               struct failure *f);
+int conn_hello_send(struct conn *c, const struct cached_options *o, struct deadline d,
+                    struct failure *f);
+int conn_hello_receive(struct conn *c, struct deadline d, struct failure *f);
 int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
               struct failure *f, struct conn **ret, size_t *ret_which);
 
 /* An unconnected one; `fd` is consumed. NULL: out of memory, and `fd` is closed. */
 struct conn *conn_new(int fd, uint32_t timeout_ms);
 struct conn *conn_free(struct conn *c);
+/* Sets the socket's receive timeout, if it is another. */
+int conn_set_timeout(struct conn *c, uint32_t ms, struct failure *f);
 /* In a child of the process that opened it while another thread used it: only the descriptor goes.
  */
 void conn_abandon(struct conn *c);

@@ -23,6 +23,8 @@
 #define PROTOCOL_VERSION 1
 /* Of Hello.client, in bytes. */
 #define CLIENT_NAME_MAX 64
+/* How long a connect() that waits goes without looking whether it still should. */
+#define DIAL_SLICE_NS 20000000u
 
 /* ------------------------------------------------------------------------------------- dialling */
 
@@ -34,12 +36,26 @@ static int socket_set_timeout(int fd, int which, uint64_t ns)
         return setsockopt(fd, SOL_SOCKET, which, &t, sizeof(t)) < 0 ? -errno : 0;
 }
 
+int conn_set_timeout(struct conn *c, uint32_t ms, struct failure *f)
+{
+        int r;
+
+        if (c->timeout_ms == ms)
+                return CACHED_OK;
+        r = socket_set_timeout(c->fd, SO_RCVTIMEO, (uint64_t)ms * 1000000u);
+        if (r < 0)
+                return failure_set(f, CACHED_ERR_DISCONNECTED, "setsockopt: %s", strerror(-r));
+        c->timeout_ms = ms;
+        return CACHED_OK;
+}
+
 /*
  * A full backlog makes connect() wait, as long as SO_SNDTIMEO allows: a non-blocking one would be
- * refused at once, and no poll tells when it is worth another try. Negative errno; -EAGAIN:
- * deadline.
+ * refused at once, and no poll tells when it is worth another try. Nothing wakes it from outside
+ * either, so it waits in slices and looks at `stop` (may be NULL) between them. Negative errno;
+ * -EAGAIN: deadline; -ECANCELED: stopped.
  */
-static int dial(const char *path, struct deadline d, int *ret_fd)
+static int dial(const char *path, struct deadline d, const atomic_bool *stop, int *ret_fd)
 {
         struct sockaddr_un a = {.sun_family = AF_UNIX};
         int r, fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -48,17 +64,19 @@ static int dial(const char *path, struct deadline d, int *ret_fd)
                 return -errno;
         memcpy(a.sun_path, path, strlen(path) + 1);
         do {
-                uint64_t left = 0;
+                uint64_t left = DIAL_SLICE_NS;
 
-                if (!deadline_is_never(d)) {
+                if (!deadline_is_never(d) && deadline_left_ns(d) < left)
                         left = deadline_left_ns(d);
-                        /* 0 would mean for ever, and less than a tick is none. */
-                        left = left < 1000000u ? 1000000u : left;
-                }
+                /* 0 would mean for ever, and less than a tick is none. */
+                left = left < 1000000u ? 1000000u : left;
                 r = socket_set_timeout(fd, SO_SNDTIMEO, left);
                 if (r == 0 && connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
                         r = -errno;
-        } while (r == -EINTR && (deadline_is_never(d) || deadline_left_ns(d) > 0));
+                if (r < 0 && stop && atomic_load(stop))
+                        r = -ECANCELED;
+        } while ((r == -EINTR || r == -EAGAIN) &&
+                 (deadline_is_never(d) || deadline_left_ns(d) > 0));
         if (r < 0) {
                 (void)close(fd);
                 return r == -EINTR ? -EAGAIN : r;
@@ -85,6 +103,8 @@ static bool tmp_dir_is_ours(const char *path)
 
 static int dial_failed(const struct sockpath *p, int error, struct failure *f)
 {
+        if (error == -ECANCELED)
+                return failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
         if (error == -EAGAIN)
                 return failure_set(f, CACHED_ERR_TIMEOUT,
                                    "the daemon at %s does not accept connections in time", p->path);
@@ -119,8 +139,8 @@ static int none_answers(const struct sockpaths *paths, bool forbidden, struct fa
  * The first that answers. That a path leads nowhere is a reason to try the next; that a daemon is
  * there but busy is not: another one would have other contents.
  */
-static int dial_first(const struct sockpaths *paths, struct deadline d, struct failure *f,
-                      int *ret_fd, size_t *ret_which)
+static int dial_first(const struct sockpaths *paths, struct deadline d, const atomic_bool *stop,
+                      struct failure *f, int *ret_fd, size_t *ret_which)
 {
         bool forbidden = false;
 
@@ -130,14 +150,15 @@ static int dial_first(const struct sockpaths *paths, struct deadline d, struct f
 
                 if (p->kind == SOCKPATH_OF_USER_TMP && !tmp_dir_is_ours(p->path))
                         continue;
-                r = dial(p->path, d, ret_fd);
+                r = dial(p->path, d, stop, ret_fd);
                 if (r == 0) {
                         *ret_which = i;
                         return CACHED_OK;
                 }
                 if (r == -ENOMEM || r == -ENOBUFS)
                         return failure_nomem(f);
-                if (p->kind == SOCKPATH_NAMED || r == -EAGAIN || r == -EMFILE || r == -ENFILE)
+                if (p->kind == SOCKPATH_NAMED || r == -EAGAIN || r == -ECANCELED || r == -EMFILE ||
+                    r == -ENFILE)
                         return dial_failed(p, r, f);
                 if (p->kind == SOCKPATH_OF_SYSTEM && (r == -EACCES || r == -EPERM))
                         forbidden = true;
@@ -186,8 +207,8 @@ static void client_name(const struct cached_options *o, char ret[CLIENT_NAME_MAX
         ret[n] = '\0';
 }
 
-static int hello_send(struct conn *c, const struct cached_options *o, struct deadline d,
-                      struct failure *f)
+int conn_hello_send(struct conn *c, const struct cached_options *o, struct deadline d,
+                    struct failure *f)
 {
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
         Cached__V1__Hello hello = CACHED__V1__HELLO__INIT;
@@ -204,7 +225,9 @@ static int hello_send(struct conn *c, const struct cached_options *o, struct dea
         hello.features = CACHED__V1__FEATURE__FEATURE_LZ4; /* values come as they were stored */
         if (o->realm)
                 hello.realm = o->realm;
-        request.id = c->next_id++;
+        if (c->has_client_id)
+                hello.client_id = (ProtobufCBinaryData){sizeof(c->client_id), c->client_id};
+        request.id = c->hello_id = c->next_id++;
         request.op_case = CACHED__V1__REQUEST__OP_HELLO;
         request.hello = &hello;
         n = cached__v1__request__get_packed_size(&request);
@@ -229,6 +252,8 @@ static int hello_keep(struct conn *c, const struct cached_reply *r, struct failu
         if (!c->hello)
                 return failure_nomem(f);
         (void)cached__v1__reply__pack(r->message, c->hello);
+        c->instance = h->instance;
+        c->can_repeat = c->has_client_id && (h->features & CACHED__V1__FEATURE__FEATURE_REPEAT);
         c->max_message = h->max_message_bytes;
         c->max_value = h->max_value_bytes;
         c->max_in_flight = h->max_requests_in_flight;
@@ -241,7 +266,7 @@ static int hello_check(struct conn *c, struct cached_reply *r, uint64_t n_body, 
 
         if (conn_classify(r, n_body, f) != CONN_ASKED)
                 return f->code;
-        if (r->message->id != 1)
+        if (r->message->id != c->hello_id)
                 return failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered Hello with another id");
         code = reply_check(r, CACHED__V1__REQUEST__OP_HELLO, n_body, f);
@@ -255,38 +280,42 @@ static int hello_check(struct conn *c, struct cached_reply *r, uint64_t n_body, 
         return hello_keep(c, r, f);
 }
 
-static int hello(struct conn *c, const struct cached_options *o, struct deadline d,
-                 struct failure *f)
+int conn_hello_receive(struct conn *c, struct deadline d, struct failure *f)
 {
         struct cached_reply *r;
-        struct failure refused;
         uint64_t n_body;
-        int code = hello_send(c, o, d, &refused);
+        int code = conn_recv_message(c, d, false, f, &r, &n_body);
 
-        /* A daemon that turns a connection away says why before it closes, whatever was sent. */
-        if (code != CACHED_OK && code != CACHED_ERR_DISCONNECTED)
-                goto fail;
-        if (conn_recv_message(c, d, false, f, &r, &n_body) != CACHED_OK) {
-                if (code == CACHED_OK)
-                        return f->code;
-                goto fail;
-        }
+        if (code != CACHED_OK)
+                return code;
         code = hello_check(c, r, n_body, f);
         cached_reply_free(r);
         return code;
-fail:
-        *f = refused;
-        return code;
 }
 
-int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
-              struct failure *f, struct conn **ret, size_t *ret_which)
+int conn_hello(struct conn *c, const struct cached_options *o, struct deadline d, struct failure *f)
+{
+        struct failure refused;
+        int code, sent = conn_hello_send(c, o, d, &refused);
+
+        /* A daemon that turns a connection away says why before it closes, whatever was sent. */
+        if (sent == CACHED_OK || sent == CACHED_ERR_DISCONNECTED) {
+                code = conn_hello_receive(c, d, f);
+                if (sent == CACHED_OK || code != CACHED_ERR_DISCONNECTED)
+                        return code;
+        }
+        *f = refused;
+        return sent;
+}
+
+int conn_dial(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
+              const atomic_bool *stop, struct failure *f, struct conn **ret, size_t *ret_which)
 {
         struct conn *c;
         size_t which = 0;
         int fd = -1, code;
 
-        code = dial_first(paths, d, f, &fd, &which);
+        code = dial_first(paths, d, stop, f, &fd, &which);
         if (code != CACHED_OK)
                 return code;
         code = peer_check(fd, &paths->at[which], o, f);
@@ -294,16 +323,29 @@ int conn_open(const struct cached_options *o, const struct sockpaths *paths, str
                 (void)close(fd);
                 return code;
         }
-        /* For the receive that blocks, see conn.c. */
-        if (socket_set_timeout(fd, SO_RCVTIMEO, (uint64_t)o->timeout_ms * 1000000u) < 0) {
-                code = failure_set(f, CACHED_ERR_UNREACHABLE, "setsockopt: %s", strerror(errno));
-                (void)close(fd);
-                return code;
-        }
-        c = conn_new(fd, o->timeout_ms);
+        c = conn_new(fd, 0);
         if (!c)
                 return failure_nomem(f);
-        code = hello(c, o, d, f);
+        code = conn_set_timeout(c, o->timeout_ms, f);
+        if (code != CACHED_OK) {
+                (void)conn_free(c);
+                return code;
+        }
+        *ret = c;
+        *ret_which = which;
+        return CACHED_OK;
+}
+
+int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
+              struct failure *f, struct conn **ret, size_t *ret_which)
+{
+        struct conn *c;
+        size_t which = 0;
+        int code = conn_dial(o, paths, d, NULL, f, &c, &which);
+
+        if (code != CACHED_OK)
+                return code;
+        code = conn_hello(c, o, d, f);
         if (code != CACHED_OK) {
                 (void)conn_free(c);
                 return code;

@@ -25,11 +25,16 @@ static inline uint64_t deadline_now_ns(void)
 }
 
 /* 0: never. */
-static inline struct deadline deadline_in_ms(uint32_t ms)
+static inline struct deadline deadline_after_ms(uint64_t now_ns, uint32_t ms)
 {
         if (ms == 0)
                 return (struct deadline){UINT64_MAX};
-        return (struct deadline){deadline_now_ns() + (uint64_t)ms * 1000000u};
+        return (struct deadline){now_ns + (uint64_t)ms * 1000000u};
+}
+
+static inline struct deadline deadline_in_ms(uint32_t ms)
+{
+        return deadline_after_ms(deadline_now_ns(), ms);
 }
 
 static inline bool deadline_is_never(struct deadline d)

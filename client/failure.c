@@ -57,6 +57,8 @@ const char *cached_strerror(int code)
                 return "an argument is wrong";
         case CACHED_ERR_FORBIDDEN:
                 return "permission denied: add yourself to group cached";
+        case CACHED_ERR_CLOSED:
+                return "the handle was closed";
         default:
                 return "unknown code";
         }

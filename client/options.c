@@ -13,13 +13,16 @@
 #include <string.h>
 
 #include "client/options.h"
+#include "client/pool.h"
 
 cached_options *cached_options_new(void)
 {
         cached_options *o = calloc(1, sizeof(*o));
 
-        if (o)
+        if (o) {
                 o->timeout_ms = OPTIONS_DEFAULT_TIMEOUT_MS;
+                o->max_connections = OPTIONS_DEFAULT_MAX_CONNECTIONS;
+        }
         return o;
 }
 
@@ -56,7 +59,8 @@ static int text_replace(char **field, const char *text)
 
 bool options_copy(const struct cached_options *o, struct cached_options *ret)
 {
-        struct cached_options copy = {.timeout_ms = OPTIONS_DEFAULT_TIMEOUT_MS};
+        struct cached_options copy = {.timeout_ms = OPTIONS_DEFAULT_TIMEOUT_MS,
+                                      .max_connections = OPTIONS_DEFAULT_MAX_CONNECTIONS};
 
         if (o) {
                 copy = *o;
@@ -92,6 +96,14 @@ int cached_options_set_timeout_ms(cached_options *o, uint32_t ms)
         if (!o)
                 return CACHED_ERR_USAGE;
         o->timeout_ms = ms;
+        return CACHED_OK;
+}
+
+int cached_options_set_max_connections(cached_options *o, uint32_t n)
+{
+        if (!o || n < 1 || n > POOL_MAX)
+                return CACHED_ERR_USAGE;
+        o->max_connections = n;
         return CACHED_OK;
 }
 

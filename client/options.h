@@ -7,13 +7,15 @@
 
 #include "proto/cached.pb-c.h"
 
-#define OPTIONS_DEFAULT_TIMEOUT_MS 5000
+#define OPTIONS_DEFAULT_TIMEOUT_MS      5000
+#define OPTIONS_DEFAULT_MAX_CONNECTIONS 4
 
 struct cached_options {
         char *socket;      /* NULL: found out */
         char *realm;       /* NULL: the user's own */
         char *client_name; /* NULL: the program's name */
         uint32_t timeout_ms;
+        uint32_t max_connections;
         uint32_t service_uid;
         bool has_service_uid;
 };

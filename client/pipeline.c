@@ -347,13 +347,10 @@ int cached_pipeline_flush(cached_pipeline *p)
 
 static int pipeline_connect(cached_pipeline *p)
 {
-        const cached *c = p->handle;
-        size_t which;
-
         if (p->conn)
                 return CACHED_OK;
-        return conn_open(&c->options, &c->paths, deadline_in_ms(c->options.timeout_ms), &p->failure,
-                         &p->conn, &which);
+        return handle_open_conn(p->handle, deadline_in_ms(p->handle->options.timeout_ms),
+                                &p->failure, &p->conn);
 }
 
 /* A free slot for p->end. Where the daemon or the ring takes no more, replies are awaited first. */
@@ -420,7 +417,7 @@ static void pipeline_open_cache(cached_pipeline *p, const char *cache)
         Cached__V1__OpenCache m = CACHED__V1__OPEN_CACHE__INIT;
         char *copy;
 
-        if (!names_put(&p->conn->names, cache, 0) || !call_cache_is_open(p->handle, cache))
+        if (!names_put(&p->conn->names, cache, 0) || !handle_has_opened(p->handle, cache))
                 return;
         copy = strdup(cache);
         if (!copy)

@@ -18,21 +18,32 @@
  * cached_reply_free(). A reply refers to nothing but itself: it outlives the handle and may be read
  * from any thread.
  *
- * Threads: a handle may be used from many threads at once; its calls take turns on one connection.
+ * Threads: a handle may be used from many threads at once. Each call has a connection to itself
+ * while it runs; the handle makes as many as are needed at the same time, up to a limit
+ * (cached_options_set_max_connections()), and keeps them. A program with one thread has one.
  * Options, policies, replies and pipelines are used by one thread at a time.
  *
  * Fork: a handle works on in the child, also if other threads of the parent were using it: the
- * child's first call makes a connection of its own and leaves the parent's alone. Replies and
+ * child's calls make connections of their own and leave the parent's alone. Replies and
  * options are plain memory. A pipeline does not survive: in the child it may only be freed.
  *
- * Deadlines: a call that talks to the daemon returns within the handle's timeout, connecting
- * included (cached_options_set_timeout_ms()). While it waits, signals are handled as usual and do
- * not end it.
+ * Deadlines: a call that talks to the daemon returns within the handle's timeout, connecting and
+ * waiting for a connection included (cached_options_set_timeout_ms(), cached_with_timeout()). While
+ * it waits, signals are handled as usual and do not end it.
  *
  * Reconnecting: when the connection has broken, the call makes another one by itself. If the
- * connection breaks under a call, it is repeated once where that cannot do harm: calls that change
- * nothing, and any call that the daemon cannot have read in full. Otherwise the code is
- * CACHED_ERR_DISCONNECTED.
+ * connection breaks under a call, its request is sent again where that cannot do harm: if it
+ * changes nothing; if the daemon cannot have read it in full; and else with its old number, by
+ * which the same daemon knows whether it was carried out, and then only gives its answer again.
+ * Where the daemon was restarted meanwhile, or has forgotten, the code is CACHED_OUTCOME_UNKNOWN;
+ * where it is gone or does not remember at all, CACHED_ERR_DISCONNECTED.
+ *
+ * A daemon that is away: after a connection could not be made, calls that would need one fail at
+ * once, with the same code, for a pause that doubles from 10 ms to 1 s as long as attempts fail.
+ * When a call ends with CACHED_ERR_TIMEOUT and no call that began later was answered, the daemon
+ * counts as silent: from then on a call waits a millisecond at most for it to greet a new
+ * connection, and fails with CACHED_ERR_TIMEOUT, until it does. So a daemon that is stopped costs
+ * one timeout, and not one a call. cached_connect() tries in any case.
  *
  * Arguments: memory that is passed in is borrowed for the call and never kept, unless said
  * otherwise. Strings end in a zero byte. A cache's name is 1 to 128 bytes of UTF-8, a key 1 to 64
@@ -41,10 +52,10 @@
  *
  * Every call that takes `cached_reply **ret` may return, beside what its own comment names:
  * CACHED_INVALID, CACHED_LIMIT, CACHED_DENIED, CACHED_UNSUPPORTED, CACHED_DEADLINE,
- * CACHED_NO_MEMORY, CACHED_SHUTTING_DOWN, CACHED_PROTOCOL, CACHED_VERSION, CACHED_INTERNAL from the
- * daemon, and CACHED_ERR_UNREACHABLE, _TIMEOUT, _DISCONNECTED, _NOMEM, _BAD_REPLY, _UNTRUSTED,
- * _USAGE, _FORBIDDEN from this library: "the common codes" below. cached_reply_error() says what
- * happened and what to do.
+ * CACHED_NO_MEMORY, CACHED_SHUTTING_DOWN, CACHED_PROTOCOL, CACHED_VERSION, CACHED_INTERNAL,
+ * CACHED_OUTCOME_UNKNOWN from the daemon, and CACHED_ERR_UNREACHABLE, _TIMEOUT, _DISCONNECTED,
+ * _NOMEM, _BAD_REPLY, _UNTRUSTED, _USAGE, _FORBIDDEN, _CLOSED from this library: "the common codes"
+ * below. cached_reply_error() says what happened and what to do.
  *
  * The library never exits, prints, raises or handles signals, or changes global state.
  */
@@ -97,6 +108,8 @@ typedef struct cached_pipeline cached_pipeline;
 #define CACHED_ERR_USAGE        70 /* an argument is wrong; nothing was sent */
 #define CACHED_ERR_FORBIDDEN                                                                       \
         71 /* the system's socket is there but may not be opened by this user */
+#define CACHED_ERR_CLOSED                                                                          \
+        72 /* the handle was closed, before the call or under it; a change may have happened */
 
 #define CACHED_NEVER UINT64_MAX /* a ttl that never ends */
 
@@ -180,11 +193,19 @@ int cached_options_set_client_name(cached_options *o, const char *name);
  * @o:   by one thread at a time
  * @ms:  default 5000; 0: as long as it takes
  *
- * Waiting for another thread's turn on the handle does not count.
- *
  * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
  */
 int cached_options_set_timeout_ms(cached_options *o, uint32_t ms);
+
+/*
+ * cached_options_set_max_connections() - how many connections the handle's calls may share
+ * @o:  by one thread at a time
+ * @n:  1 to 64, default 4; so many calls of different threads can be with the daemon at once, and
+ *      others wait. Pipelines have their own beside these
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL or @n is out of range, and nothing changed.
+ */
+int cached_options_set_max_connections(cached_options *o, uint32_t n);
 
 /*
  * cached_options_set_service_uid() - the uid that the daemon may run as
@@ -207,9 +228,34 @@ int cached_options_set_service_uid(cached_options *o, uint32_t uid);
 int cached_new(const cached_options *o, cached **ret);
 
 /*
- * cached_free() - frees a handle and closes its connection
- * @c:  may be NULL; no other thread may be using it, and its pipelines are freed first. Also in a
- * child after fork, where it leaves the parent's connection alone.
+ * cached_with_timeout() - another handle on the same connections, with a timeout of its own
+ * @c:    any thread
+ * @ms:   how long its calls may take, as of cached_options_set_timeout_ms()
+ * @ret:  owned by the caller, freed with cached_free(), before or after @c; untouched on failure
+ *
+ * The limit on connections, the back-off and being closed are shared, too.
+ *
+ * Return: CACHED_OK; CACHED_ERR_NOMEM; CACHED_ERR_USAGE: @c or @ret is NULL.
+ */
+int cached_with_timeout(cached *c, uint32_t ms, cached **ret);
+
+/*
+ * cached_close() - ends a handle's calls and closes its connections
+ * @c:  any thread, also while calls of others are inside; may be NULL. Closes the handles that
+ * share its connections, too
+ *
+ * Calls that wait for the daemon return soon (at most some 20 ms), and later ones at once, with
+ * CACHED_ERR_CLOSED; whether a change that they asked for happened is unknown. Pipelines keep the
+ * connection that they have and make no other. The handle is still to be freed. In a child after
+ * fork it closes the child's handle only.
+ */
+void cached_close(cached *c);
+
+/*
+ * cached_free() - closes a handle, waits until the calls inside have left, and frees it
+ * @c:  may be NULL; no call may begin any more, and its pipelines are freed first. A handle made by
+ *      cached_with_timeout() is not closed, since others share its connections: its calls end as
+ *      they would. Also in a child after fork, where it leaves the parent's connections alone
  */
 void cached_free(cached *c);
 
@@ -218,7 +264,8 @@ void cached_free(cached *c);
  * @c:    any thread
  * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ...
  *
- * Never needed: every call connects by itself.
+ * Never needed: every call connects by itself. It tries also while other calls fail at once because
+ * the daemon was away.
  *
  * Return: CACHED_OK or one of the common codes.
  */
