@@ -61,7 +61,7 @@ int call_refuse(const char *text, cached_reply **ret)
 /* ------------------------------------------------------------------------------------- one call */
 
 /* The daemon would close the connection over a request that is larger than it takes. */
-static int check_sizes(const struct conn *c, size_t n_message, uint64_t n_body, struct failure *f)
+int call_check_sizes(const struct conn *c, size_t n_message, uint64_t n_body, struct failure *f)
 {
         if (n_message > c->max_message || n_message > UINT32_MAX)
                 return failure_set(
@@ -90,7 +90,7 @@ int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_bod
         packed = n > 0;
         if (!packed)
                 n = cached__v1__request__get_packed_size(request);
-        code = check_sizes(c, n, n_body, f);
+        code = call_check_sizes(c, n, n_body, f);
         if (code != CACHED_OK)
                 return code;
         if (!packed) {

@@ -39,6 +39,9 @@ int call_fail(int code, const struct failure *f, cached_reply **ret);
 /* Hands out what came, or makes a reply of the failure. `r` is consumed and may be NULL. */
 int call_hand_out(int code, struct cached_reply *r, const struct failure *f, cached_reply **ret);
 
+/* Does the daemon take a request of these sizes? CACHED_TOO_LARGE: no. */
+int call_check_sizes(const struct conn *c, size_t n_message, uint64_t n_body, struct failure *f);
+
 /* Frame header and message, appended to `out`; the limits are those of the connection. */
 int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_body,
               struct buffer *out, struct failure *f);

@@ -6,11 +6,15 @@
  * must be 0, our own, or the service uid of the options. On the system's own socket the owner of
  * its directory counts as the service uid too, since only root can make that directory; so an
  * installation whose daemon runs as a user of its own needs no option in every client.
+ *
+ * Each step either waits until its deadline or, with DEADLINE_NOW, not at all: a call takes them
+ * one after the other, a pipeline in somebody's event loop goes on where the turn before stopped.
  */
 
 #include <cached.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -49,30 +53,41 @@ int conn_set_timeout(struct conn *c, uint32_t ms, struct failure *f)
         return CACHED_OK;
 }
 
+/* One attempt. Negative errno. */
+static int dial_once(int fd, const struct sockaddr_un *a, struct deadline d)
+{
+        uint64_t left = DIAL_SLICE_NS;
+        int r = 0;
+
+        if (!deadline_is_now(d)) {
+                if (!deadline_is_never(d) && deadline_left_ns(d) < left)
+                        left = deadline_left_ns(d);
+                /* 0 would mean for ever, and less than a tick is none. */
+                left = left < 1000000u ? 1000000u : left;
+                r = socket_set_timeout(fd, SO_SNDTIMEO, left);
+        }
+        if (r == 0 && connect(fd, (const struct sockaddr *)a, sizeof(*a)) < 0)
+                r = -errno;
+        return r;
+}
+
 /*
- * A full backlog makes connect() wait, as long as SO_SNDTIMEO allows: a non-blocking one would be
- * refused at once, and no poll tells when it is worth another try. Nothing wakes it from outside
+ * A full backlog makes connect() wait, as long as SO_SNDTIMEO allows: a non-blocking one is refused
+ * at once, and no poll tells when it is worth another try. Nothing wakes it from outside
  * either, so it waits in slices and looks at `stop` (may be NULL) between them. Negative errno;
  * -EAGAIN: deadline; -ECANCELED: stopped.
  */
 static int dial(const char *path, struct deadline d, const atomic_bool *stop, int *ret_fd)
 {
         struct sockaddr_un a = {.sun_family = AF_UNIX};
-        int r, fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int flags = SOCK_STREAM | SOCK_CLOEXEC | (deadline_is_now(d) ? SOCK_NONBLOCK : 0);
+        int r, fd = socket(AF_UNIX, flags, 0);
 
         if (fd < 0)
                 return -errno;
         memcpy(a.sun_path, path, strlen(path) + 1);
         do {
-                uint64_t left = DIAL_SLICE_NS;
-
-                if (!deadline_is_never(d) && deadline_left_ns(d) < left)
-                        left = deadline_left_ns(d);
-                /* 0 would mean for ever, and less than a tick is none. */
-                left = left < 1000000u ? 1000000u : left;
-                r = socket_set_timeout(fd, SO_SNDTIMEO, left);
-                if (r == 0 && connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
-                        r = -errno;
+                r = dial_once(fd, &a, d);
                 if (r < 0 && stop && atomic_load(stop))
                         r = -ECANCELED;
         } while ((r == -EINTR || r == -EAGAIN) &&
@@ -155,6 +170,8 @@ static int dial_first(const struct sockpaths *paths, struct deadline d, const at
                         *ret_which = i;
                         return CACHED_OK;
                 }
+                if (r == -EAGAIN && deadline_is_now(d))
+                        return CONN_AGAIN;
                 if (r == -ENOMEM || r == -ENOBUFS)
                         return failure_nomem(f);
                 if (p->kind == SOCKPATH_NAMED || r == -EAGAIN || r == -ECANCELED || r == -EMFILE ||
@@ -207,17 +224,12 @@ static void client_name(const struct cached_options *o, char ret[CLIENT_NAME_MAX
         ret[n] = '\0';
 }
 
-int conn_hello_send(struct conn *c, const struct cached_options *o, struct deadline d,
-                    struct failure *f)
+static int hello_pack(struct conn *c, const struct cached_options *o, struct failure *f)
 {
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
         Cached__V1__Hello hello = CACHED__V1__HELLO__INIT;
         char name[CLIENT_NAME_MAX + 1];
-        enum conn_sent sent;
-        struct iovec iov;
-        uint8_t *frame;
         size_t n;
-        int code;
 
         client_name(o, name);
         hello.protocol_min = hello.protocol_max = PROTOCOL_VERSION;
@@ -231,15 +243,39 @@ int conn_hello_send(struct conn *c, const struct cached_options *o, struct deadl
         request.op_case = CACHED__V1__REQUEST__OP_HELLO;
         request.hello = &hello;
         n = cached__v1__request__get_packed_size(&request);
-        frame = malloc(FRAME_HEADER_SIZE + n);
-        if (!frame)
+        if (!buffer_reserve(&c->out, FRAME_HEADER_SIZE + n))
                 return failure_nomem(f);
-        frame_header_write(frame, (uint32_t)n, 0);
-        (void)cached__v1__request__pack(&request, frame + FRAME_HEADER_SIZE);
-        iov = (struct iovec){frame, FRAME_HEADER_SIZE + n};
-        code = conn_send(c, &iov, 1, d, f, &sent);
-        free(frame);
-        return code;
+        frame_header_write(c->out.data + c->out.end, (uint32_t)n, 0);
+        (void)cached__v1__request__pack(&request, c->out.data + c->out.end + FRAME_HEADER_SIZE);
+        c->out.end += FRAME_HEADER_SIZE + n;
+        return CACHED_OK;
+}
+
+int conn_hello_send(struct conn *c, const struct cached_options *o, struct deadline d,
+                    struct failure *f)
+{
+        int code;
+
+        if (c->hello_state == CONN_HELLO_NEW) {
+                code = hello_pack(c, o, f);
+                if (code != CACHED_OK)
+                        return code;
+                c->hello_state = CONN_HELLO_SENDING;
+        }
+        while (buffer_n(&c->out) > 0) {
+                struct iovec iov = {c->out.data + c->out.start, buffer_n(&c->out)};
+                size_t n = 0;
+                short ready;
+
+                code = conn_send_some(c, &iov, 1, f, &n);
+                if (code == CACHED_OK && n == 0)
+                        code = conn_wait(c, POLLOUT, d, f, &ready);
+                if (code != CACHED_OK)
+                        return code;
+                buffer_take(&c->out, n);
+        }
+        c->hello_state = CONN_HELLO_ASKED;
+        return CACHED_OK;
 }
 
 /* Kept for cached_connect(), which is asked again and again what the daemon said. */
@@ -290,28 +326,36 @@ int conn_hello_receive(struct conn *c, struct deadline d, struct failure *f)
                 return code;
         code = hello_check(c, r, n_body, f);
         cached_reply_free(r);
+        if (code == CACHED_OK)
+                c->hello_state = CONN_HELLO_DONE;
         return code;
 }
 
 int conn_hello(struct conn *c, const struct cached_options *o, struct deadline d, struct failure *f)
 {
-        struct failure refused;
-        int code, sent = conn_hello_send(c, o, d, &refused);
+        if (c->hello_state < CONN_HELLO_ASKED) {
+                struct failure why;
+                int said, sent = conn_hello_send(c, o, d, f);
 
-        /* A daemon that turns a connection away says why before it closes, whatever was sent. */
-        if (sent == CACHED_OK || sent == CACHED_ERR_DISCONNECTED) {
-                code = conn_hello_receive(c, d, f);
-                if (sent == CACHED_OK || code != CACHED_ERR_DISCONNECTED)
-                        return code;
+                /* A daemon that turns a connection away says why before it closes, whatever was
+                 * sent. */
+                if (sent == CACHED_ERR_DISCONNECTED) {
+                        said = conn_hello_receive(c, d, &why);
+                        if (said > CACHED_OK && said != CACHED_ERR_DISCONNECTED)
+                                *f = why;
+                        return f->code;
+                }
+                if (sent != CACHED_OK)
+                        return sent;
         }
-        *f = refused;
-        return sent;
+        return c->hello_state == CONN_HELLO_DONE ? CACHED_OK : conn_hello_receive(c, d, f);
 }
 
-int conn_dial(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
-              const atomic_bool *stop, struct failure *f, struct conn **ret, size_t *ret_which)
+/* ------------------------------------------------------------------------------------- together */
+
+int conn_dial_on(struct conn *c, const struct cached_options *o, const struct sockpaths *paths,
+                 struct deadline d, const atomic_bool *stop, struct failure *f, size_t *ret_which)
 {
-        struct conn *c;
         size_t which = 0;
         int fd = -1, code;
 
@@ -323,17 +367,28 @@ int conn_dial(const struct cached_options *o, const struct sockpaths *paths, str
                 (void)close(fd);
                 return code;
         }
-        c = conn_new(fd, 0);
+        conn_attach(c, fd);
+        if (!deadline_is_now(d))
+                code = conn_set_timeout(c, o->timeout_ms, f);
+        if (code == CACHED_OK)
+                *ret_which = which;
+        return code;
+}
+
+int conn_dial(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
+              const atomic_bool *stop, struct failure *f, struct conn **ret, size_t *ret_which)
+{
+        struct conn *c = conn_new();
+        int code;
+
         if (!c)
                 return failure_nomem(f);
-        code = conn_set_timeout(c, o->timeout_ms, f);
-        if (code != CACHED_OK) {
+        code = conn_dial_on(c, o, paths, d, stop, f, ret_which);
+        if (code == CACHED_OK)
+                *ret = c;
+        else
                 (void)conn_free(c);
-                return code;
-        }
-        *ret = c;
-        *ret_which = which;
-        return CACHED_OK;
+        return code;
 }
 
 int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,

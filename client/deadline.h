@@ -13,8 +13,11 @@
 #include <time.h>
 
 struct deadline {
-        uint64_t at_ns; /* UINT64_MAX: never */
+        uint64_t at_ns; /* UINT64_MAX: never; 0: do not wait at all */
 };
+
+#define DEADLINE_NEVER ((struct deadline){UINT64_MAX})
+#define DEADLINE_NOW   ((struct deadline){0})
 
 static inline uint64_t deadline_now_ns(void)
 {
@@ -40,6 +43,11 @@ static inline struct deadline deadline_in_ms(uint32_t ms)
 static inline bool deadline_is_never(struct deadline d)
 {
         return d.at_ns == UINT64_MAX;
+}
+
+static inline bool deadline_is_now(struct deadline d)
+{
+        return d.at_ns == 0;
 }
 
 /* 0: it passed. Not for deadlines that never come. */

@@ -209,6 +209,27 @@ int handle_open_conn(cached *c, struct deadline d, struct failure *f, struct con
         return code;
 }
 
+int handle_dial(cached *c, struct conn *conn, struct failure *f, struct deadline *ret_until)
+{
+        uint64_t now = deadline_now_ns();
+        bool is_probe;
+        size_t which = 0;
+        int code;
+
+        if (atomic_load(&c->pool->closed))
+                return failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
+        code = pool_may_connect(c->pool, now, f, &is_probe);
+        if (code != CACHED_OK)
+                return code;
+        code = conn_dial_on(conn, &c->options, &c->paths, DEADLINE_NOW, NULL, f, &which);
+        if (code == CACHED_OK)
+                atomic_store(&c->pool->which, which);
+        else if (code != CONN_AGAIN && !is_ours(code))
+                pool_attempted(c->pool, code, f);
+        *ret_until = is_probe ? (struct deadline){now + PROBE_NS} : DEADLINE_NEVER;
+        return code;
+}
+
 /* Whatever the back-off says. A connection that stands but was not greeted gives no answer soon. */
 static int connect_now(cached *c, struct pool_slot *s, struct deadline d, struct failure *f)
 {

@@ -26,6 +26,16 @@ int handle_connect(cached *c, struct pool_slot *s, struct deadline d, struct fai
 /* A connection that is not of the pool, for a pipeline. Likewise. */
 int handle_open_conn(cached *c, struct deadline d, struct failure *f, struct conn **ret);
 
+/*
+ * handle_dial() - the beginning of one, for a pipeline that waits for nothing
+ * @conn:       not dialled yet
+ * @ret_until:  when its Hello should have been answered; what became of it, pool_attempted() is
+ * told
+ *
+ * Return: CACHED_OK; CONN_AGAIN; or *f is set.
+ */
+int handle_dial(cached *c, struct conn *conn, struct failure *f, struct deadline *ret_until);
+
 /* Whether this handle has opened the cache. */
 bool handle_has_opened(cached *c, const char *cache);
 

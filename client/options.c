@@ -255,3 +255,16 @@ void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set 
         ret->flags = o->flags;
         ret->cost_us = o->cost_us;
 }
+
+void touch_ttl_to_message(uint64_t ttl_ms, int keep_ttl, Cached__V1__Touch *ret)
+{
+        if (keep_ttl)
+                return;
+        if (ttl_ms == CACHED_NEVER) {
+                ret->ttl_case = CACHED__V1__TOUCH__TTL_NEVER_EXPIRES;
+                ret->never_expires = 1;
+        } else {
+                ret->ttl_case = CACHED__V1__TOUCH__TTL_TTL_MS;
+                ret->ttl_ms = ttl_ms;
+        }
+}

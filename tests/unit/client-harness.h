@@ -107,7 +107,7 @@ static inline uint64_t now_ms(void)
 
 struct good {
         atomic_uint n_by_id, n_by_name, n_opens;
-        atomic_uint n_sets;
+        atomic_uint n_sets, n_peeks;
         size_t n_last_body;
         uint64_t body_sum;
 };
@@ -125,6 +125,8 @@ static inline bool good_get(struct fake *d, int fd, uint64_t id, const Cached__V
         static const uint8_t zeros[BIG];
 
         good_count_name(d->data, m->cache_id, m->cache);
+        if (d->data && m->no_touch)
+                atomic_fetch_add(&((struct good *)d->data)->n_peeks, 1);
         if (m->key.len == 4 && !memcmp(m->key.data, "miss", 4))
                 return fake_reply_status(d, fd, id, CACHED_NOT_FOUND, "");
         if (m->key.len == 5 && !memcmp(m->key.data, "empty", 5))
@@ -289,6 +291,9 @@ static inline bool good_answer(struct fake *d, int fd, const struct fake_request
                 return good_set(d, fd, r);
         case CACHED__V1__REQUEST__OP_SET_MANY:
                 return good_set_many(d, fd, r);
+        case CACHED__V1__REQUEST__OP_TOUCH:
+                /* The version tells what time to live was asked for. */
+                return fake_reply_entry(d, fd, id, r->m->touch->ttl_ms + 1, NULL, 0);
         case CACHED__V1__REQUEST__OP_DELETE:
                 return fake_reply_status(d, fd, id, CACHED_OK, "");
         case CACHED__V1__REQUEST__OP_STATS:
