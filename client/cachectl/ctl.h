@@ -31,6 +31,7 @@ struct ctl {
         const char *socket; /* as given with --socket, or NULL */
         const char *realm;
         uint32_t timeout_ms;
+        bool as_stored; /* values come as they were stored, packed or not */
         cached *client;
         cached_reply *hello; /* the daemon's, once connected */
         bool stdout_closed;  /* the reader of our output went away: be quiet and stop */
