@@ -35,6 +35,7 @@ struct ctl {
         uint32_t timeout_ms;
         bool timeout_given;   /* by --timeout: a verb may have a default of its own */
         bool sigpipe_ignored; /* by who started us: so that commands we start inherit it */
+        bool as_stored; /* values come as they were stored, packed or not */
         cached *client;
         cached_reply *hello; /* the daemon's, once connected */
         bool stdout_closed;  /* the reader of our output went away: be quiet and stop */
