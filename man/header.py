@@ -131,7 +131,8 @@ def argument_texts(blocks):
 def function(blocks, declaration, header, section, note):
     heading, arguments, rest = argument_texts(blocks)
     name, title = re.fullmatch(r"(\w+)(?:\(\))? - (.*)", heading).groups()
-    found = re.fullmatch(r"(.*?)(\(\*\w+\)|\w+) ?\((.*)\)", " ".join(declaration.split()))
+    declared = r"(.*?)(\(\*\w+\))\((.*)\)" if "(*" in declaration.partition(name)[0] else r"(.*?)(\w+)\((.*)\)"
+    found = re.fullmatch(declared, " ".join(declaration.split()))
     if not found or found[2].strip("(*)") != name:
         raise Malformed(f"{header.name}: after the comment of {name} comes: {declaration.strip()}")
     result, parameters = found[1].strip(), split_parameters(found[3])

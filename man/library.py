@@ -126,13 +126,13 @@ def function_page(library, f, codes):
     text = prose(sentence(f.title))
     for more in (f.text, f.note):
         text += ".Pp\n" + blocks(more) if more else ""
-    about = library.about(f.name)
-    if about:
-        text += ".Pp\n" + subsections(headed(about.text))
     rows = [(f"Fa {argument(name)}", prose(sentence(words))) for name, words in f.arguments.items()]
     if rows:
         text += ".Pp\nThe arguments:\n" + tags(rows, max(f.arguments, key=len) + "x")
     text += ".Pp\n" + prose(f"What holds for all calls is in {OVERVIEW}(3): results, threads, fork, deadlines.")
+    about = library.about(f.name)
+    if about:
+        text += f".Ss {plain(about.title.partition(": ")[0])}\n" + subsections(headed(about.text))
     mentioned = [f.title, f.returns, *f.arguments.values(), *f.parameters] + [" ".join(p) for p in f.text + f.note]
     kin = [t for t in library.types if f in library.methods(t)]
     return page(f.name, f.title,
@@ -226,7 +226,14 @@ def write(folder, status, example, paths):
         (pathlib.Path(folder) / f"{name}.3").write_text(text)
 
 
-if sys.argv[1] == "list":
-    print("\n".join(f"{name}.3" for name in Library(sys.argv[2:]).pages()))
-else:
-    write(sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5:])
+def main():
+    try:
+        if sys.argv[1] == "list":
+            print("\n".join(f"{name}.3" for name in Library(sys.argv[2:]).pages()))
+        else:
+            write(*sys.argv[2:5], sys.argv[5:])
+    except headers.Malformed as e:
+        sys.exit(str(e))
+
+
+main()

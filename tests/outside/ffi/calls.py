@@ -115,7 +115,7 @@ def step_basics(lib, n):
 def step_errors(lib, n):
     """Codes and words: of the library, of the daemon, of calls without a daemon and without arguments."""
     words = {name: lib.cached_strerror(value) for name, value in n.items()
-             if name.startswith("CACHED_ERR_") or name in ("CACHED_OK", "CACHED_LIMIT")}
+             if name.startswith("CACHED_ERR_") and value < 128 or name in ("CACHED_OK", "CACHED_LIMIT")}
     assert len(set(words.values())) == len(words) and lib.cached_strerror(-5) not in words.values()
     c = Cached(lib, n)
     code, r = c.call(lib.cached_get, b"ffi", b"k" * 65, 65)
