@@ -132,7 +132,8 @@ def function_page(library, f, codes):
     text += ".Pp\n" + prose(f"What holds for all calls is in {OVERVIEW}(3): results, threads, fork, deadlines.")
     about = library.about(f.name)
     if about:
-        text += f".Ss {plain(about.title.partition(": ")[0])}\n" + subsections(headed(about.text))
+        heading = about.title.partition(": ")[0]
+        text += f".Ss {plain(heading)}\n" + subsections(headed(about.text))
     mentioned = [f.title, f.returns, *f.arguments.values(), *f.parameters] + [" ".join(p) for p in f.text + f.note]
     kin = [t for t in library.types if f in library.methods(t)]
     return page(f.name, f.title,
