@@ -125,7 +125,10 @@ static int dial_failed(const struct sockpath *p, int error, struct failure *f)
                                    "the daemon at %s does not accept connections in time", p->path);
         if (p->kind == SOCKPATH_NAMED && (error == -EACCES || error == -EPERM))
                 return failure_set(f, CACHED_ERR_FORBIDDEN,
-                                   "permission denied: %s may not be opened by this user", p->path);
+                                   "permission denied: %s may not be opened by this user: ask the "
+                                   "administrator for daemon.socket_group or socket_mode, or to be "
+                                   "added to that group (often: cached)",
+                                   p->path);
         if (error == -ENOENT)
                 return failure_set(f, CACHED_ERR_UNREACHABLE, "no daemon answers: there is no %s",
                                    p->path);
@@ -395,13 +398,15 @@ int conn_dial(const struct cached_options *o, const struct sockpaths *paths, str
 int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
               struct failure *f, struct conn **ret, size_t *ret_which)
 {
-        struct conn *c;
+        struct conn *c = conn_new();
         size_t which = 0;
-        int code = conn_dial(o, paths, d, NULL, f, &c, &which);
+        int code;
 
-        if (code != CACHED_OK)
-                return code;
-        code = conn_hello(c, o, d, f);
+        if (!c)
+                return failure_nomem(f);
+        code = conn_dial_on(c, o, paths, d, NULL, f, &which);
+        if (code == CACHED_OK)
+                code = conn_hello(c, o, d, f);
         if (code != CACHED_OK) {
                 (void)conn_free(c);
                 return code;

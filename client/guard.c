@@ -66,7 +66,7 @@ void guard_self_done(struct guard_self *s)
         s->pid = NULL;
 }
 
-static uint32_t guard_pid(const struct guard_self *self)
+uint32_t guard_pid(const struct guard_self *self)
 {
         uint32_t pid = self->pid ? atomic_load_explicit(self->pid, memory_order_relaxed) : 0;
 

@@ -21,6 +21,7 @@ struct guard_self {
 
 void guard_self_init(struct guard_self *s);
 void guard_self_done(struct guard_self *s);
+uint32_t guard_pid(const struct guard_self *s);
 
 /* What guard_lock() found. */
 enum guard_found {

@@ -23,12 +23,10 @@
 
 #include "client/pipeline.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Buffered requests leave at this many bytes. */
 #define OUT_FLUSH (64u << 10)
@@ -64,7 +62,7 @@ int cached_pipeline_new_nonblocking(cached *c, cached_pipeline **ret)
         if (!c || !ret)
                 return CACHED_ERR_USAGE;
         p = cached_pipeline_new(c);
-        if (!p || watch_init(&p->loop.watch) < 0) {
+        if (!p || watch_init(&p->loop.watch, &c->pool->self) < 0) {
                 cached_pipeline_free(p);
                 return CACHED_ERR_NOMEM;
         }
@@ -289,7 +287,7 @@ int pipeline_receive_to_queue(cached_pipeline *p, struct deadline d)
 
 bool pipeline_is_foreign(const cached_pipeline *p)
 {
-        return p->conn->pid != getpid();
+        return (uint32_t)p->conn->pid != guard_pid(&p->handle->pool->self);
 }
 
 int pipeline_break_foreign(cached_pipeline *p)

@@ -27,13 +27,14 @@
 
 #include "client/deadline.h"
 
-int watch_init(struct watch *w)
+int watch_init(struct watch *w, const struct guard_self *self)
 {
         struct epoll_event e = {.events = EPOLLIN};
         struct watch made = WATCH_NONE;
         int r;
 
-        made.pid = getpid();
+        made.self = self;
+        made.pid = guard_pid(self);
         made.alarm_ns = UINT64_MAX;
         made.fd = epoll_create1(EPOLL_CLOEXEC);
         made.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -72,7 +73,7 @@ void watch_done(struct watch *w)
 
 bool watch_is_ours(const struct watch *w)
 {
-        return w->pid == getpid();
+        return w->pid == guard_pid(w->self);
 }
 
 bool watch_socket(struct watch *w, int fd, uint32_t events)

@@ -188,7 +188,7 @@ def test_cmp09_bash_words_and_settings(daemon):
 
 def daemon_options():
     text = subprocess.run([harness.BINARY, "--help"], capture_output=True, text=True, check=True).stdout
-    return set(re.findall(r"(?<![\w-])(--?[a-z][a-z-]*)(?=[ ,\n])", "\n".join(
+    return set(re.findall(r"(?<![\w-])(--?[A-Za-z][a-z-]*)(?=[ ,\n])", "\n".join(
         line[:25] for line in text.splitlines() if line.startswith("  ")) + "\n"))
 
 
