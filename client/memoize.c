@@ -50,16 +50,16 @@ static void hash_item(struct key_hash *h, enum key_tag tag, const void *bytes, s
         key_tree_write(h, bytes, n, 1);
 }
 
+/* No builder is what a program has that found no memory for one: not a function without arguments.
+ */
 static int arguments_digest(const struct memo *m, uint8_t ret[KEY_DIGEST_SIZE], struct failure *f)
 {
-        struct key_hash none;
         int code;
 
-        if (!m->arguments) {
-                key_hash_init(&none, KEY_PURPOSE_KEY);
-                key_hash_end(&none, ret);
-                return CACHED_OK;
-        }
+        if (!m->arguments)
+                return failure_set(f, CACHED_ERR_NOMEM,
+                                   "the arguments of %s: %s; without any, pass an empty one",
+                                   m->name, cached_key_error(NULL));
         code = cached_key_finish(m->arguments, ret);
         return code == CACHED_OK ? code
                                  : failure_set(f, code, "the arguments of %s: %s", m->name,

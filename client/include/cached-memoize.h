@@ -133,7 +133,8 @@ int cached_memo_options_set_wait_ms(cached_memo_options *o, uint32_t ms);
  * stored
  * @c:          any thread; NULL: there is no cache, it is computed
  * @name:       the function's: UTF-8 without control characters, 1 to 128 bytes
- * @arguments:  what was added to it is what the function depends on; stays as it is. NULL: nothing
+ * @arguments:  what was added to it is what the function depends on; for one that depends on
+ * nothing an empty builder. Stays as it is. NULL: there was no memory for it; it is computed
  * @compute:    runs on a miss, within this call
  * @data:       for @compute; may be NULL
  * @o:          NULL: the defaults
