@@ -16,9 +16,9 @@ LIBRARY = harness.BUILD / "client" / "libcached.so"
 def runtime():
     """Files for LD_PRELOAD; "" where the library has no sanitizer in it."""
     listed = subprocess.run(["ldd", LIBRARY], capture_output=True, text=True, check=True).stdout
-    found = re.findall(r"=> (\S*lib(?:clang_rt\.)?[at]san\S*)", listed)
+    found = re.findall(r"=> (\S*lib(?:clang_rt\.)?(?:a|t|ub)san\S*)", listed)
     symbols = subprocess.run(["nm", "-D", LIBRARY], capture_output=True, text=True, check=True).stdout
-    if not found and re.search(r" U __[at]san_init", symbols):
+    if not found and re.search(r" U __(a|t|m|ub)san_", symbols):
         pytest.skip("the sanitizer's runtime is linked statically into programs")
     return ":".join(found)
 

@@ -45,13 +45,13 @@ def pkg_config(tree, *words):
 
 @pytest.mark.parametrize("standard", ["c99", "gnu17"])
 def test_an_example_with_pkg_config_alone(tree, daemon, tmp_path, standard):
+    env = preload.environment(daemon, LD_LIBRARY_PATH=str(inside(tree, "libdir")))
     flags, libraries = pkg_config(tree, "--cflags"), pkg_config(tree, "--libs")
     program = tmp_path / "lookup"
     built = subprocess.run(["cc", f"-std={standard}", "-Wall", "-Wextra", "-Werror", *flags,
                             SOURCE / "client" / "examples" / "lookup.c", *libraries, "-o", program],
                            capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
-    env = preload.environment(daemon, LD_LIBRARY_PATH=str(inside(tree, "libdir")))
     for expected in ("333833500\n", "333833500 (cached)\n"):
         done = subprocess.run([program, "1000"], env=env, capture_output=True, text=True, timeout=harness.PATIENCE)
         assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
