@@ -143,6 +143,30 @@ static int call_send(struct conn *conn, struct call *call, struct deadline d, st
         return code;
 }
 
+/* ------------------------------------------------------------------------------------- patience */
+
+/* For a byte of a value, on top of what a call may take: 100 MB/s. */
+#define PATIENCE_NS_PER_BYTE 10u
+
+static uint32_t call_timeout_ms(const cached *c, const struct call *call)
+{
+        return call->patience_ms ? call->patience_ms : c->options.timeout_ms;
+}
+
+/* A value may be too large to travel within a wait that is meant for the daemon's answer. */
+static struct deadline call_extend(const struct call *call, struct deadline d, uint64_t n_bytes)
+{
+        uint64_t more;
+
+        if (!call->patience_ms || deadline_is_never(d) ||
+            __builtin_mul_overflow(n_bytes, PATIENCE_NS_PER_BYTE, &more) ||
+            __builtin_add_overflow(d.at_ns, more, &d.at_ns))
+                return call->patience_ms ? DEADLINE_NEVER : d;
+        return d;
+}
+
+/* ----------------------------------------------------------------------------------- attempts */
+
 /* The reply to this request, events passed over. */
 static int call_receive(struct conn *conn, const struct call *call, struct deadline d, bool block,
                         struct failure *f, struct cached_reply **ret)
@@ -174,7 +198,7 @@ static int call_receive(struct conn *conn, const struct call *call, struct deadl
         if (code == CACHED_OK &&
             (n_body > 0 || call->request.op_case == CACHED__V1__REQUEST__OP_GET) &&
             r->code == CACHED_OK)
-                code = conn_recv_body(conn, r, n_body, d, f);
+                code = conn_recv_body(conn, r, n_body, call_extend(call, d, n_body), f);
         if (code != CACHED_OK) {
                 cached_reply_free(r);
                 return code;
@@ -206,7 +230,7 @@ static void call_address(const cached *c, struct call *call, struct conn *conn)
 {
         if (!call->request.repeated)
                 call->request.id = conn->next_id++;
-        call->request.deadline_ms = c->options.timeout_ms;
+        call->request.deadline_ms = call_timeout_ms(c, call);
         if (call->cache_name) {
                 uint32_t id = call->cache_id ? names_id(&conn->names, call->cache) : 0;
 
@@ -223,7 +247,7 @@ static enum attempt attempt(cached *c, struct call *call, struct pool_slot *s, s
         enum conn_sent sent = CONN_SENT_NOTHING;
         int code;
 
-        code = conn_set_timeout(s->conn, c->options.timeout_ms, f);
+        code = conn_set_timeout(s->conn, call_timeout_ms(c, call), f);
         if (code == CACHED_OK) {
                 call_address(c, call, s->conn);
                 code = call_send(s->conn, call, d, f, &sent);
@@ -322,15 +346,27 @@ static void call_learn(cached *c, const struct call *call, struct pool_slot *s,
                 (void)names_put(&s->conn->names, call->cache, r->message->cache->cache_id);
 }
 
+/* The reply's code when its values are plain. Without memory for them there is no reply. */
+static int call_decode(struct cached_reply **r, struct failure *f)
+{
+        if (reply_decode(*r, f) == CACHED_OK)
+                return (*r)->code;
+        cached_reply_free(*r);
+        *r = NULL;
+        return f->code;
+}
+
 int call_run(cached *c, struct call *call, cached_reply **ret)
 {
         uint64_t start_ns = deadline_now_ns();
-        struct deadline d = deadline_after_ms(start_ns, c->options.timeout_ms);
+        struct deadline d = deadline_after_ms(start_ns, call_timeout_ms(c, call));
+        bool keep_encoded = c->options.keep_encoded;
         struct cached_reply *r = NULL;
         struct pool_slot *s;
         struct failure f;
         int code;
 
+        d = call_extend(call, d, call->n_body);
         code = pool_take(c->pool, &c->user, d, &f, &s);
         if (code != CACHED_OK)
                 return call_hand_out(code, NULL, &f, ret);
@@ -348,5 +384,7 @@ int call_run(cached *c, struct call *call, cached_reply **ret)
                 pool_timed_out(c->pool, start_ns, &f);
         pool_give(c->pool, &c->user, s, r ? start_ns : 0);
         /* From here on the handle may be gone. */
+        if (r && !keep_encoded)
+                code = call_decode(&r, &f);
         return call_hand_out(code, r, &f, ret);
 }

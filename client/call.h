@@ -24,6 +24,9 @@ struct call {
         uint64_t n_body;
         bool idempotent; /* it changes nothing, so that it may be sent again */
         bool opens;      /* the reply tells the cache's id */
+        /* Instead of the handle's timeout: that many milliseconds, and 10 ns for each byte of a
+         * value that is sent or comes. 0: the handle's. */
+        uint32_t patience_ms;
 };
 
 struct call call_init(Cached__V1__Request__OpCase op);

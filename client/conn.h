@@ -65,7 +65,7 @@ struct conn {
         /* From Hello. */
         uint64_t instance;
         bool can_repeat; /* FEATURE_REPEAT */
-        uint64_t max_message, max_value;
+        uint64_t max_message, max_value, max_lz4;
         uint32_t max_in_flight;
         uint8_t *hello; /* the message of its reply, for cached_connect() */
         size_t n_hello;

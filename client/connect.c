@@ -295,6 +295,7 @@ static int hello_keep(struct conn *c, const struct cached_reply *r, struct failu
         c->can_repeat = c->has_client_id && (h->features & CACHED__V1__FEATURE__FEATURE_REPEAT);
         c->max_message = h->max_message_bytes;
         c->max_value = h->max_value_bytes;
+        c->max_lz4 = h->max_lz4_bytes;
         c->max_in_flight = h->max_requests_in_flight;
         return CACHED_OK;
 }

@@ -7,6 +7,7 @@
  * them.
  */
 
+#include "client/entries.h"
 #include "client/call.h"
 #include "client/many.h"
 
@@ -21,14 +22,12 @@ static bool is_bytes(const void *data, size_t n)
         return data || n == 0;
 }
 
-static int get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
-               cached_reply **ret)
+int entries_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
+                uint32_t patience_ms, cached_reply **ret)
 {
         Cached__V1__Get m = CACHED__V1__GET__INIT;
         struct call call = call_init(CACHED__V1__REQUEST__OP_GET);
 
-        if (!c || !cache || !is_bytes(key, n_key))
-                return call_refuse("a get needs a handle, a cache and a key", ret);
         m.key = bytes_of(key, n_key);
         m.no_touch = no_touch;
         call.request.get = &m;
@@ -36,7 +35,16 @@ static int get(cached *c, const char *cache, const void *key, size_t n_key, bool
         call.cache_id = &m.cache_id;
         call.cache_name = &m.cache;
         call.idempotent = true;
+        call.patience_ms = patience_ms;
         return call_run(c, &call, ret);
+}
+
+static int get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
+               cached_reply **ret)
+{
+        if (!c || !cache || !is_bytes(key, n_key))
+                return call_refuse("a get needs a handle, a cache and a key", ret);
+        return entries_get(c, cache, key, n_key, no_touch, 0, ret);
 }
 
 int cached_get(cached *c, const char *cache, const void *key, size_t n_key, cached_reply **ret)
@@ -72,25 +80,60 @@ int cached_get_many(cached *c, const char *cache, size_t n, const void *const *k
         return code;
 }
 
-int cached_set(cached *c, const char *cache, const void *key, size_t n_key, const void *value,
-               size_t n_value, const cached_set_options *o, cached_reply **ret)
+/* One request with a value, as it is sent. */
+static int set_sent(cached *c, const char *cache, Cached__V1__Set *m, const void *value,
+                    size_t n_value, uint32_t patience_ms, cached_reply **ret)
 {
-        Cached__V1__Set m;
         struct call call = call_init(CACHED__V1__REQUEST__OP_SET);
         struct iovec body = {(void *)(uintptr_t)value, n_value};
 
-        if (!c || !cache || !is_bytes(key, n_key) || !is_bytes(value, n_value))
-                return call_refuse("cached_set() needs a handle, a cache, a key and a value", ret);
-        set_options_to_message(o, &m);
-        m.key = bytes_of(key, n_key);
-        call.request.set = &m;
+        call.request.set = m;
         call.cache = cache;
-        call.cache_id = &m.cache_id;
-        call.cache_name = &m.cache;
+        call.cache_id = &m->cache_id;
+        call.cache_name = &m->cache;
         call.body = &body;
         call.n_body_iov = n_value > 0 ? 1 : 0;
         call.n_body = n_value;
+        call.patience_ms = patience_ms;
         return call_run(c, &call, ret);
+}
+
+int entries_set(cached *c, const char *cache, const void *key, size_t n_key, const void *value,
+                size_t n_value, const cached_set_options *o, uint32_t patience_ms,
+                cached_reply **ret)
+{
+        struct packing which = handle_packing(c);
+        struct packed packed;
+        Cached__V1__Set m;
+        int code;
+
+        set_options_to_message(o, &m);
+        m.key = bytes_of(key, n_key);
+        if (which.max == 0)
+                which.max = PACK_DEFAULT_MAX;
+        if (m.encoding != CACHED__V1__ENCODING__ENCODING_RAW ||
+            !packed_init(&packed, which, value, n_value))
+                return set_sent(c, cache, &m, value, n_value, patience_ms, ret);
+        m.encoding = CACHED__V1__ENCODING__ENCODING_LZ4;
+        m.raw_size = n_value;
+        code = set_sent(c, cache, &m, packed.bytes, packed.n, patience_ms, ret);
+        packed_done(&packed);
+        if (code != CACHED_TOO_LARGE)
+                return code;
+        /* Perhaps only for a packed one: the daemon was not asked yet, or its limit was lowered. */
+        if (ret)
+                cached_reply_free(*ret);
+        m.encoding = CACHED__V1__ENCODING__ENCODING_RAW;
+        m.raw_size = 0;
+        return set_sent(c, cache, &m, value, n_value, patience_ms, ret);
+}
+
+int cached_set(cached *c, const char *cache, const void *key, size_t n_key, const void *value,
+               size_t n_value, const cached_set_options *o, cached_reply **ret)
+{
+        if (!c || !cache || !is_bytes(key, n_key) || !is_bytes(value, n_value))
+                return call_refuse("cached_set() needs a handle, a cache, a key and a value", ret);
+        return entries_set(c, cache, key, n_key, value, n_value, o, 0, ret);
 }
 
 int cached_set_many(cached *c, const char *cache, size_t n, const void *const *keys,
@@ -104,7 +147,7 @@ int cached_set_many(cached *c, const char *cache, size_t n, const void *const *k
 
         if (!c || !cache)
                 return call_refuse("cached_set_many() needs a handle and a cache", ret);
-        code = set_many_init(&many, n, keys, n_keys, values, n_values, o, &f);
+        code = set_many_init(&many, n, keys, n_keys, values, n_values, o, handle_packing(c), &f);
         if (code != CACHED_OK)
                 return call_fail(code, &f, ret);
         call.request.set_many = &many.m;

@@ -99,6 +99,11 @@ const char *cached_socket_path(const cached *c)
         return c ? c->paths.at[atomic_load(&c->pool->which)].path : NULL;
 }
 
+struct packing handle_packing(const cached *c)
+{
+        return (struct packing){c->options.pack_min, atomic_load(&c->pool->max_lz4)};
+}
+
 bool handle_has_opened(cached *c, const char *cache)
 {
         return pool_has_opened(c->pool, cache);
@@ -141,9 +146,10 @@ static int slot_attempt(cached *c, struct pool_slot *s, struct deadline d, struc
                 code = slot_dial(c, s, d, f);
         if (code == CACHED_OK)
                 code = conn_hello_receive(s->conn, d, f);
-        if (code == CACHED_OK)
+        if (code == CACHED_OK) {
                 s->greeted = true;
-        else if (s->conn && code != CACHED_ERR_TIMEOUT)
+                atomic_store(&c->pool->max_lz4, s->conn->max_lz4);
+        } else if (s->conn && code != CACHED_ERR_TIMEOUT)
                 pool_drop_conn(c->pool, s);
         return code;
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "client/options.h"
+#include "client/pack.h"
 #include "client/pool.h"
 #include "client/sockpath.h"
 
@@ -35,6 +36,9 @@ int handle_open_conn(cached *c, struct deadline d, struct failure *f, struct con
  * Return: CACHED_OK; CONN_AGAIN; or *f is set.
  */
 int handle_dial(cached *c, struct conn *conn, struct failure *f, struct deadline *ret_until);
+
+/* Which values are packed; max 0: the daemon has not said what it takes. */
+struct packing handle_packing(const cached *c);
 
 /* Whether this handle has opened the cache. */
 bool handle_has_opened(cached *c, const char *cache);

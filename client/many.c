@@ -3,7 +3,8 @@
  * Messages about many entries, for calls and for pipelines
  *
  * protobuf-c wants arrays of structs and arrays of pointers to them. All arrays of a message are
- * one allocation. Nothing of the caller's is copied: keys and values are borrowed until _done().
+ * one allocation. Nothing of the caller's is copied: keys and values are borrowed until _done(),
+ * but for values that are packed.
  */
 
 #include "client/many.h"
@@ -53,11 +54,12 @@ void get_many_done(struct get_many *g)
         free(g->m.keys);
 }
 
-/* The four arrays of a SetMany. */
+/* The five arrays of a SetMany. */
 static bool set_many_allocate(struct set_many *s, size_t n, Cached__V1__Set **ret_sets)
 {
         Cached__V1__Set *set;
-        size_t each = sizeof(*set) + sizeof(*s->m.sets) + sizeof(*s->m.sizes) + sizeof(*s->body);
+        size_t each = sizeof(*set) + sizeof(*s->m.sets) + sizeof(*s->m.sizes) + sizeof(*s->body) +
+                      sizeof(*s->packed);
 
         set = s->memory = calloc(n ? n : 1, each);
         if (!set)
@@ -65,13 +67,36 @@ static bool set_many_allocate(struct set_many *s, size_t n, Cached__V1__Set **re
         s->m.sets = (void *)(set + n);
         s->m.sizes = (void *)(s->m.sets + n);
         s->body = (void *)(s->m.sizes + n);
+        s->packed = (void *)(s->body + n);
         *ret_sets = set;
         return true;
 }
 
+/* One value, packed if that is worth it. */
+static void set_many_value(struct set_many *s, struct packing which, Cached__V1__Set *set,
+                           const void *value, size_t n, uint64_t *ret_size)
+{
+        struct packed *p = &s->packed[s->n_packed];
+
+        if (set->encoding == CACHED__V1__ENCODING__ENCODING_RAW &&
+            packed_init(p, which, value, n)) {
+                set->encoding = CACHED__V1__ENCODING__ENCODING_LZ4;
+                set->raw_size = n;
+                value = p->bytes;
+                n = p->n;
+                s->n_packed++;
+        }
+        *ret_size = n;
+        if (n > 0)
+                s->body[s->n_body_iov++] = (struct iovec){(void *)(uintptr_t)value, n};
+        /* A sum that saturates is refused for its size. */
+        if (__builtin_add_overflow(s->n_body, (uint64_t)n, &s->n_body))
+                s->n_body = UINT64_MAX;
+}
+
 int set_many_init(struct set_many *s, size_t n, const void *const *keys, const size_t *n_keys,
                   const void *const *values, const size_t *n_values, const cached_set_options *o,
-                  struct failure *f)
+                  struct packing which, struct failure *f)
 {
         Cached__V1__Set *set;
 
@@ -86,18 +111,14 @@ int set_many_init(struct set_many *s, size_t n, const void *const *keys, const s
                 set_options_to_message(o, &set[i]);
                 set[i].key = bytes_of(keys[i], n_keys[i]);
                 s->m.sets[i] = &set[i];
-                s->m.sizes[i] = n_values[i];
-                if (n_values[i] > 0)
-                        s->body[s->n_body_iov++] =
-                                (struct iovec){(void *)(uintptr_t)values[i], n_values[i]};
-                /* A sum that saturates is refused for its size. */
-                if (__builtin_add_overflow(s->n_body, (uint64_t)n_values[i], &s->n_body))
-                        s->n_body = UINT64_MAX;
+                set_many_value(s, which, &set[i], values[i], n_values[i], &s->m.sizes[i]);
         }
         return CACHED_OK;
 }
 
 void set_many_done(struct set_many *s)
 {
+        for (size_t i = 0; i < s->n_packed; i++)
+                packed_done(&s->packed[i]);
         free(s->memory);
 }

@@ -9,6 +9,7 @@
 
 #define OPTIONS_DEFAULT_TIMEOUT_MS      5000
 #define OPTIONS_DEFAULT_MAX_CONNECTIONS 4
+#define OPTIONS_DEFAULT_WAIT_MS         250
 
 struct cached_options {
         char *socket;      /* NULL: found out */
@@ -18,6 +19,8 @@ struct cached_options {
         uint32_t max_connections;
         uint32_t service_uid;
         bool has_service_uid;
+        uint64_t pack_min; /* smaller values are not packed; 0: none are */
+        bool keep_encoded; /* values come as they were stored */
 };
 
 struct cached_policy {
@@ -32,6 +35,14 @@ struct cached_set_options {
         uint64_t raw_size, cost_us;
         uint32_t flags;
         int mode, encoding;
+};
+
+struct cached_memo_options {
+        char *version; /* NULL: the build-id */
+        char *cache;   /* NULL: the function's name */
+        bool has_ttl;
+        uint64_t ttl_ms;
+        uint32_t wait_ms; /* 0: the handle's timeout */
 };
 
 void options_done(struct cached_options *o);

@@ -31,6 +31,16 @@ static inline bool is_usable(const cached_pipeline *p, const char *cache, const 
         return p && cache && (key || n_key == 0);
 }
 
+/* Nothing is packed before the daemon has said what it takes. */
+static struct packing pipeline_packing(const cached_pipeline *p)
+{
+        struct packing which = handle_packing(p->handle);
+
+        if (p->conn && p->conn->max_lz4 > 0)
+                which.max = p->conn->max_lz4;
+        return which;
+}
+
 static int ask_get(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
                    bool no_touch, uint64_t tag)
 {
@@ -99,11 +109,19 @@ int cached_pipeline_set(cached_pipeline *p, const char *cache, const void *key, 
 {
         struct call call = ask_init(CACHED__V1__REQUEST__OP_SET);
         struct iovec body = {(void *)(uintptr_t)value, n_value};
+        struct packed packed = {0};
         Cached__V1__Set m;
+        int code;
 
         if (!is_usable(p, cache, key, n_key) || (!value && n_value > 0))
                 return CACHED_ERR_USAGE;
         set_options_to_message(o, &m);
+        if (m.encoding == CACHED__V1__ENCODING__ENCODING_RAW &&
+            packed_init(&packed, pipeline_packing(p), value, n_value)) {
+                m.encoding = CACHED__V1__ENCODING__ENCODING_LZ4;
+                m.raw_size = n_value;
+                body = (struct iovec){packed.bytes, packed.n};
+        }
         m.key = bytes_of(key, n_key);
         call.request.set = &m;
         call.cache = cache;
@@ -111,8 +129,10 @@ int cached_pipeline_set(cached_pipeline *p, const char *cache, const void *key, 
         call.cache_name = &m.cache;
         call.body = &body;
         call.n_body_iov = n_value > 0 ? 1 : 0;
-        call.n_body = n_value;
-        return pipeline_submit(p, &call, tag);
+        call.n_body = body.iov_len;
+        code = pipeline_submit(p, &call, tag);
+        packed_done(&packed);
+        return code;
 }
 
 int cached_pipeline_get_many(cached_pipeline *p, const char *cache, size_t n,
@@ -149,7 +169,7 @@ int cached_pipeline_set_many(cached_pipeline *p, const char *cache, size_t n,
 
         if (!p || !cache)
                 return CACHED_ERR_USAGE;
-        code = set_many_init(&many, n, keys, n_keys, values, n_values, o, &f);
+        code = set_many_init(&many, n, keys, n_keys, values, n_values, o, pipeline_packing(p), &f);
         if (code != CACHED_OK)
                 return code;
         call.request.set_many = &many.m;

@@ -620,6 +620,18 @@ static struct cached_reply *pipeline_await(cached_pipeline *p)
         return r;
 }
 
+/* The code of a reply when its values are plain. */
+static int pipeline_decode(const cached_pipeline *p, struct cached_reply **r)
+{
+        struct failure f;
+
+        if (p->handle->options.keep_encoded || reply_decode(*r, &f) == CACHED_OK)
+                return (*r)->code;
+        cached_reply_free(*r);
+        *r = reply_new_failure(&f);
+        return f.code;
+}
+
 int cached_pipeline_next(cached_pipeline *p, uint64_t *ret_tag, cached_reply **ret)
 {
         struct cached_reply *r;
@@ -640,7 +652,7 @@ int cached_pipeline_next(cached_pipeline *p, uint64_t *ret_tag, cached_reply **r
                 r = pipeline_unqueue(p); /* what came before the break */
         if (r) {
                 tag = r->tag;
-                code = r->code;
+                code = pipeline_decode(p, &r);
         } else {
                 r = pipeline_next_lost(p, &tag, &code);
         }

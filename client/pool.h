@@ -39,6 +39,8 @@ struct pool {
         /* Index into the socket paths: the one that answered last. */
         _Atomic size_t which;
         atomic_bool closed;
+        /* The daemon's limit on packed values, as of its last greeting; 0: it has not said any. */
+        _Atomic uint64_t max_lz4;
 
         struct guard guard;
         struct guard_self self;

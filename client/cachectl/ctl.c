@@ -130,6 +130,8 @@ int ctl_connect(struct ctl *ctl)
         if (r == CACHED_OK)
                 r = cached_options_set_timeout_ms(o, ctl->timeout_ms);
         if (r == CACHED_OK)
+                r = cached_options_set_decode(o, !ctl->as_stored);
+        if (r == CACHED_OK)
                 r = cached_new(o, &ctl->client);
         cached_options_free(o);
         if (r == CACHED_OK)

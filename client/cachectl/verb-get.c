@@ -131,6 +131,7 @@ static int run(struct ctl *ctl, const struct args *a)
                 status = ctl_parse_key(ctl, a->words[1], &key);
         if (status == EXIT_DONE && path && !*path)
                 status = ctl_usage(ctl, "--output '': it is empty");
+        ctl->as_stored = true;
         if (status == EXIT_DONE)
                 status = ctl_connect(ctl);
         if (status != EXIT_DONE)

@@ -37,7 +37,7 @@ struct fake {
         atomic_int n_connections;
         /* What the next Hello says. */
         uint32_t max_in_flight;
-        uint64_t max_message, max_value;
+        uint64_t max_message, max_value, max_lz4;
         uint64_t instance, features;
         /* What the last Hello said. */
         pthread_mutex_t lock;
@@ -222,6 +222,7 @@ static inline uint8_t *fake_hello_frame(const struct fake *d, uint64_t id, size_
         hello.realm = (char *)(uintptr_t) "uid:7";
         hello.max_message_bytes = d->max_message;
         hello.max_value_bytes = d->max_value;
+        hello.max_lz4_bytes = d->max_lz4;
         hello.max_requests_in_flight = d->max_in_flight;
         hello.instance = d->instance;
         hello.features = d->features;
