@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Option objects: of a handle, of a cache (its policy), of a set
+ * Option objects: of a handle, of a cache (its policy), of a set, of a memoized function
  *
  * Each is a plain record with setters, so that options can be added without a new function
  * signature. Setters refuse what can be seen to be wrong here; ranges that the daemon knows are
@@ -13,13 +13,18 @@
 #include <string.h>
 
 #include "client/options.h"
+#include "client/pack.h"
+#include "client/pool.h"
 
 cached_options *cached_options_new(void)
 {
         cached_options *o = calloc(1, sizeof(*o));
 
-        if (o)
+        if (o) {
                 o->timeout_ms = OPTIONS_DEFAULT_TIMEOUT_MS;
+                o->max_connections = OPTIONS_DEFAULT_MAX_CONNECTIONS;
+                o->pack_min = PACK_DEFAULT_MIN;
+        }
         return o;
 }
 
@@ -56,7 +61,9 @@ static int text_replace(char **field, const char *text)
 
 bool options_copy(const struct cached_options *o, struct cached_options *ret)
 {
-        struct cached_options copy = {.timeout_ms = OPTIONS_DEFAULT_TIMEOUT_MS};
+        struct cached_options copy = {.timeout_ms = OPTIONS_DEFAULT_TIMEOUT_MS,
+                                      .max_connections = OPTIONS_DEFAULT_MAX_CONNECTIONS,
+                                      .pack_min = PACK_DEFAULT_MIN};
 
         if (o) {
                 copy = *o;
@@ -92,6 +99,30 @@ int cached_options_set_timeout_ms(cached_options *o, uint32_t ms)
         if (!o)
                 return CACHED_ERR_USAGE;
         o->timeout_ms = ms;
+        return CACHED_OK;
+}
+
+int cached_options_set_max_connections(cached_options *o, uint32_t n)
+{
+        if (!o || n < 1 || n > POOL_MAX)
+                return CACHED_ERR_USAGE;
+        o->max_connections = n;
+        return CACHED_OK;
+}
+
+int cached_options_set_compression(cached_options *o, uint64_t min_bytes)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->pack_min = min_bytes;
+        return CACHED_OK;
+}
+
+int cached_options_set_decode(cached_options *o, int on)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->keep_encoded = !on;
         return CACHED_OK;
 }
 
@@ -242,4 +273,62 @@ void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set 
         ret->raw_size = o->raw_size;
         ret->flags = o->flags;
         ret->cost_us = o->cost_us;
+}
+
+void touch_ttl_to_message(uint64_t ttl_ms, int keep_ttl, Cached__V1__Touch *ret)
+{
+        if (keep_ttl)
+                return;
+        if (ttl_ms == CACHED_NEVER) {
+                ret->ttl_case = CACHED__V1__TOUCH__TTL_NEVER_EXPIRES;
+                ret->never_expires = 1;
+        } else {
+                ret->ttl_case = CACHED__V1__TOUCH__TTL_TTL_MS;
+                ret->ttl_ms = ttl_ms;
+        }
+}
+
+cached_memo_options *cached_memo_options_new(void)
+{
+        cached_memo_options *o = calloc(1, sizeof(*o));
+
+        if (o)
+                o->wait_ms = OPTIONS_DEFAULT_WAIT_MS;
+        return o;
+}
+
+void cached_memo_options_free(cached_memo_options *o)
+{
+        if (!o)
+                return;
+        free(o->version);
+        free(o->cache);
+        free(o);
+}
+
+int cached_memo_options_set_version(cached_memo_options *o, const char *version)
+{
+        return o ? text_replace(&o->version, version) : CACHED_ERR_USAGE;
+}
+
+int cached_memo_options_set_cache(cached_memo_options *o, const char *cache)
+{
+        return o ? text_replace(&o->cache, cache) : CACHED_ERR_USAGE;
+}
+
+int cached_memo_options_set_ttl_ms(cached_memo_options *o, uint64_t ms)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->has_ttl = true;
+        o->ttl_ms = ms;
+        return CACHED_OK;
+}
+
+int cached_memo_options_set_wait_ms(cached_memo_options *o, uint32_t ms)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->wait_ms = ms;
+        return CACHED_OK;
 }

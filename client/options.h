@@ -7,15 +7,20 @@
 
 #include "proto/cached.pb-c.h"
 
-#define OPTIONS_DEFAULT_TIMEOUT_MS 5000
+#define OPTIONS_DEFAULT_TIMEOUT_MS      5000
+#define OPTIONS_DEFAULT_MAX_CONNECTIONS 4
+#define OPTIONS_DEFAULT_WAIT_MS         250
 
 struct cached_options {
         char *socket;      /* NULL: found out */
         char *realm;       /* NULL: the user's own */
         char *client_name; /* NULL: the program's name */
         uint32_t timeout_ms;
+        uint32_t max_connections;
         uint32_t service_uid;
         bool has_service_uid;
+        uint64_t pack_min; /* smaller values are not packed; 0: none are */
+        bool keep_encoded; /* values come as they were stored */
 };
 
 struct cached_policy {
@@ -32,6 +37,14 @@ struct cached_set_options {
         int mode, encoding;
 };
 
+struct cached_memo_options {
+        char *version; /* NULL: the build-id */
+        char *cache;   /* NULL: the function's name */
+        bool has_ttl;
+        uint64_t ttl_ms;
+        uint32_t wait_ms; /* 0: the handle's timeout */
+};
+
 void options_done(struct cached_options *o);
 /* False: out of memory; *ret is then untouched. `o` may be NULL: the defaults. */
 bool options_copy(const struct cached_options *o, struct cached_options *ret);
@@ -40,5 +53,7 @@ bool options_copy(const struct cached_options *o, struct cached_options *ret);
 void policy_to_message(const struct cached_policy *p, Cached__V1__Policy *ret);
 /* All fields but cache, cache_id and key. */
 void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set *ret);
+/* The arguments of a touch. */
+void touch_ttl_to_message(uint64_t ttl_ms, int keep_ttl, Cached__V1__Touch *ret);
 
 #endif

@@ -73,6 +73,14 @@ int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t
  */
 uint8_t *reply_body_space(struct cached_reply *r, size_t n_body);
 
+/*
+ * reply_decode() - makes the values of a whole reply plain ones
+ *
+ * Return: CACHED_OK, the reply's own code may be another then; CACHED_ERR_NOMEM with *f set: the
+ * reply can only be freed.
+ */
+int reply_decode(struct cached_reply *r, struct failure *f);
+
 /* The entry that a Get, Set or Touch returned, else NULL. */
 const Cached__V1__EntryInfo *reply_entry(const struct cached_reply *r);
 

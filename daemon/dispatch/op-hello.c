@@ -49,13 +49,14 @@ static enum status check_access(struct request *r, const char *name, enum role *
                 r->close = true;
                 return verdict_set(&r->verdict, STATUS_DENIED,
                                    "the peer's uid is %u, which stands for every user that the "
-                                   "kernel cannot name here: connect from outside the user "
-                                   "namespace, and keep PrivateUsers= off in the daemon's unit",
+                                   "kernel cannot name here (and is Debian's 'nobody'): use "
+                                   "another user, connect from outside the user namespace, and "
+                                   "keep PrivateUsers= off in the daemon's unit",
                                    (unsigned)peer.uid);
         case ACCESS_E_UNKNOWN:
                 return verdict_set(&r->verdict, STATUS_INVALID,
-                                   "there is no realm '%s': name it in the configuration, or use "
-                                   "\"uid:N\"",
+                                   "there is no realm '%s': leave the realm out for your own, "
+                                   "have it named in the configuration, or use \"uid:N\"",
                                    name);
         default:
                 return verdict_set(&r->verdict, STATUS_DENIED,

@@ -41,6 +41,7 @@ void cache_stats_message_init(struct cache_stats_message *m, const struct store_
         to->evicted_realm_budget = c->departed[CAUSE_REALM_BUDGET];
         to->evicted_global_budget = c->departed[CAUSE_GLOBAL_BUDGET];
         to->evicted_index = c->departed[CAUSE_INDEX];
+        to->evicted_realm_entries = c->departed[CAUSE_REALM_ENTRIES];
         to->clears = c->clears;
         to->time_saved_us = c->time_saved_us;
         to->opens = c->opens;
@@ -129,7 +130,10 @@ static void fill_daemon(const struct request *r, Cached__V1__DaemonStats *to)
         to->protocol_errors = d->protocol_errors;
         to->budget_bytes = d->realms.pool.budget;
         if (client_is_privileged(r->client)) {
+                to->realms_told_case = CACHED__V1__DAEMON_STATS__REALMS_TOLD_REALMS;
                 to->realms = d->realms.n;
+                to->bytes_charged_told_case =
+                        CACHED__V1__DAEMON_STATS__BYTES_CHARGED_TOLD_BYTES_CHARGED;
                 to->bytes_charged = d->realms.pool.total;
         }
         to->resident_bytes = admin_resident_bytes();

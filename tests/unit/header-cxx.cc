@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The public header is C++ too, and its functions link with C names.
+// The public headers are C++ too, whichever comes first, and their functions link with C names.
+#include <cached-memoize.h>
+
 #include <cached.h>
 
 int main()
@@ -9,5 +11,6 @@ int main()
                         cached_reply_code(nullptr) == CACHED_ERR_NOMEM;
 
         cached_options_free(o);
+        cached_result_free(nullptr);
         return ok ? 0 : 1;
 }

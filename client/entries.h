@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLIENT_ENTRIES_H
+#define CLIENT_ENTRIES_H
+
+#include <cached.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * cached_get() and cached_set() for callers that have checked the arguments. @patience_ms: as in
+ * struct call; 0: the handle's timeout.
+ */
+int entries_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
+                uint32_t patience_ms, cached_reply **ret);
+int entries_set(cached *c, const char *cache, const void *key, size_t n_key, const void *value,
+                size_t n_value, const cached_set_options *o, uint32_t patience_ms,
+                cached_reply **ret);
+
+#endif

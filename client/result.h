@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLIENT_RESULT_H
+#define CLIENT_RESULT_H
+
+#include <cached.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "client/failure.h"
+
+/* What a memoized call came to. Its value is in `heap`, or in the reply of a hit, or empty. */
+struct cached_result {
+        bool has_value, is_hit;
+        int cache_code;
+        size_t n;
+        void *heap;          /* owned */
+        cached_reply *reply; /* owned */
+        struct failure why;  /* text "": there is nothing to say */
+};
+
+/* A value of 0 bytes. NULL: out of memory. */
+struct cached_result *result_new(void);
+/* The value of a reply that is a hit: consumed. */
+void result_take_reply(struct cached_result *r, cached_reply *reply);
+/* The call failed: there is no value. */
+void result_fail(struct cached_result *r);
+
+#endif
