@@ -522,7 +522,7 @@ int cached_set(cached *c, const char *cache, const void *key, size_t n_key, cons
  * @keys:      @n pointers; may be NULL if @n is 0, as the other three
  * @n_keys:    @n lengths in bytes
  * @values:    @n pointers; each may be NULL if its length is 0
- * @n_values:  @n lengths in bytes; together at most HelloResult's max_value_bytes
+ * @n_values:  @n lengths in bytes; together at most HelloResult's max_many_bytes
  * @o:         for all of them; NULL: the defaults
  * @ret:       @n items, in order: cached_reply_item_code() is what cached_set() would have returned
  *
