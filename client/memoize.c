@@ -198,13 +198,14 @@ static int memo_prepare_and_run(struct memo *m, cached_compute compute, void *da
         struct cached_result *r = m->r;
         int code;
 
-        if (m->name && compute) {
-                m->cache = m->o->cache ? m->o->cache : m->name;
-                code = memo_check(m, &r->why);
-        } else {
-                code = failure_set(&r->why, CACHED_ERR_USAGE,
-                                   "cached_memoize() needs a function and its name");
+        if (!m->name || !compute) {
+                r->cache_code = CACHED_ERR_USAGE;
+                (void)failure_set(&r->why, CACHED_ERR_USAGE,
+                                  "cached_memoize() needs a function and its name");
+                return CACHED_ERR_USAGE;
         }
+        m->cache = m->o->cache ? m->o->cache : m->name;
+        code = memo_check(m, &r->why);
         if (code == CACHED_OK)
                 code = arguments_digest(m, arguments, &r->why);
         r->cache_code = code;

@@ -65,12 +65,18 @@ static int storm_get(cached *c, const char *key, size_t n_key)
 static void *storm(void *data)
 {
         struct program *p = data;
+        bool is_calm = false;
 
-        for (unsigned i = 0; !atomic_load(&p->calm); i++) {
+        /* Once more when it is calm: a handle that was closed before has said so to every thread.
+         */
+        for (unsigned i = 0; !is_calm; i++) {
                 char key[32];
                 size_t n = (size_t)snprintf(key, sizeof(key), "storm-%u", i % 50);
-                int code = i % 3 == 0 ? cached_set(p->c, CACHE, key, n, key, n, NULL, NULL)
-                                      : storm_get(p->c, key, n);
+                int code;
+
+                is_calm = atomic_load(&p->calm);
+                code = i % 3 == 0 ? cached_set(p->c, CACHE, key, n, key, n, NULL, NULL)
+                                  : storm_get(p->c, key, n);
 
                 atomic_fetch_add(&p->codes[code < N_CODES ? code : N_CODES - 1], 1);
                 if (code == CACHED_ERR_CLOSED)

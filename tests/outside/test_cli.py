@@ -571,7 +571,7 @@ def test_cli50_too_large_is_4(make_daemon):
 
 def test_cli51_over_the_budget_is_4(make_daemon):
     d = make_daemon(memory={"realm_budget": "1M"})
-    r = run_plain("--socket", str(d.socket), "set", "t", "k", stdin=b"x" * (2 << 20))
+    r = run_plain("--socket", str(d.socket), "set", "t", "k", stdin=os.urandom(2 << 20))
     assert r.status == REFUSED and r.err.startswith("cachectl: set: the daemon refused: "), r.err
 
 

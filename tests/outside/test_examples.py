@@ -2,6 +2,7 @@
 """The programs of client/examples, each run as its comment says, against a daemon and without one."""
 
 import os
+import re
 import subprocess
 import threading
 
@@ -139,3 +140,24 @@ def test_poll_loop_while_the_daemon_is_stopped(daemon, talk):
         assert 2 not in talk.lines
     assert talk.answer(2) == "value"
     talk.end()
+
+
+PRIMES = re.compile(r"25 primes below 100, (computed|from the cache) in [0-9]+\.[0-9] ms\n")
+
+
+def test_memoize(daemon):
+    """The second run of the program has nothing to do."""
+    for how in "computed", "from the cache", "from the cache":
+        assert PRIMES.fullmatch(run(daemon, "memoize", "100"))[1] == how
+    with daemon.probe() as c:
+        stats = c.stats("count_primes")
+        assert (stats.entries, stats.hits, stats.stores) == (1, 2, 1)
+
+
+def test_memoize_without_a_daemon(make_daemon):
+    """It says so, and computes."""
+    d = make_daemon(start=False)
+    done = subprocess.run([EXAMPLES / "memoize", "100"], text=True, capture_output=True, timeout=harness.PATIENCE * 3,
+                          env=environment(d.socket))
+    assert done.returncode == 0 and PRIMES.fullmatch(done.stdout)[1] == "computed"
+    assert "no daemon answers" in done.stderr and str(d.socket) in done.stderr

@@ -236,6 +236,28 @@ static inline void store_start(struct fake *d, struct store *s)
         parallel_start(d, &s->parallel, serve_store);
 }
 
+/* For the test: what is kept, and how much. */
+static inline struct stored store_at(struct store *s, size_t i)
+{
+        struct stored e;
+
+        pthread_mutex_lock(&s->lock);
+        assert(i < s->n);
+        e = s->at[i];
+        pthread_mutex_unlock(&s->lock);
+        return e;
+}
+
+static inline size_t store_n(struct store *s)
+{
+        size_t n;
+
+        pthread_mutex_lock(&s->lock);
+        n = s->n;
+        pthread_mutex_unlock(&s->lock);
+        return n;
+}
+
 static inline void store_stop(struct fake *d, struct store *s)
 {
         parallel_stop(d, &s->parallel);

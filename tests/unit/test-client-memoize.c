@@ -225,13 +225,13 @@ static void test_b_key(void **state)
         assert_result(memoize_with(c, k, &j, o), "v", false, CACHED_OK);
         /* The builder is as it was. */
         assert_result(memoize_with(c, k, &j, o), "v", true, CACHED_OK);
-        assert_int_equal(s.n, 3);
+        assert_int_equal(store_n(&s), 3);
         key_by_hand("f", NULL, NULL, expected);
-        assert_memory_equal(s.at[0].key, expected, sizeof(expected));
+        assert_memory_equal(store_at(&s, 0).key, expected, sizeof(expected));
         key_by_hand("f", NULL, k, expected);
-        assert_memory_equal(s.at[1].key, expected, sizeof(expected));
+        assert_memory_equal(store_at(&s, 1).key, expected, sizeof(expected));
         key_by_hand("f", "1.0", k, expected);
-        assert_memory_equal(s.at[2].key, expected, sizeof(expected));
+        assert_memory_equal(store_at(&s, 2).key, expected, sizeof(expected));
         /* "" is none. */
         assert_int_equal(cached_memo_options_set_version(o, ""), CACHED_OK);
         assert_result(memoize_with(c, k, &j, o), "v", true, CACHED_OK);
@@ -420,8 +420,8 @@ static void test_c_options(void **state)
         assert_int_equal(cached_memo_options_set_ttl_ms(o, 4711), CACHED_OK);
         j.took_ns = 3000000;
         assert_result(memoize_with(c, NULL, &j, o), "v", false, CACHED_OK);
-        assert_int_equal(s.at[0].ttl_ms, 4711);
-        assert_in_range(s.at[0].cost_us, 3000, 3000 + PATIENCE_MS * 1000);
+        assert_int_equal(store_at(&s, 0).ttl_ms, 4711);
+        assert_in_range(store_at(&s, 0).cost_us, 3000, 3000 + PATIENCE_MS * 1000);
         k = cached_key_new();
         assert_int_equal(cached_memoize(c, "f", k, compute, &j, o, NULL), CACHED_OK);
         assert_int_equal(j.calls, 1);
@@ -678,7 +678,7 @@ static void test_f_threads(void **state)
                 pthread_join(t[i], NULL);
                 assert_int_equal(w[i].wrong, 0);
         }
-        assert_int_equal(s.n, N_KEYS);
+        assert_int_equal(store_n(&s), N_KEYS);
         cached_memo_options_free(o);
         cached_free(c);
         store_stop(&d, &s);
@@ -709,7 +709,8 @@ static void test_f_fork(void **state)
                 code = cached_memoize(c, "f", k, compute, &j, o, &r);
                 _exit(code != CACHED_OK || cached_result_cache_code(r) != CACHED_OK);
         }
-        assert_true(pid > 0 && waitpid(pid, &status, 0) == pid);
+        assert_true(pid > 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
         assert_result(memoize(c, &j), "v", true, CACHED_OK);
         assert_int_equal(j.calls, 0);
