@@ -87,6 +87,11 @@ struct log *server_log(const struct server *s)
         return s->log;
 }
 
+bool server_log_level_is_fixed(const struct server *s)
+{
+        return s->log_level_fixed;
+}
+
 uint64_t server_now_ns(const struct server *s)
 {
         return s->hub.now_ns;
@@ -147,6 +152,28 @@ static void notify_reloading(void)
         notify(state);
 }
 
+/* As many descriptors as the kernel lets us have. At start, and when the limit may have changed. */
+static void raise_nofile(const struct server *s)
+{
+        struct rlimit lim;
+
+        if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
+                return;
+        if (lim.rlim_cur < lim.rlim_max) {
+                lim.rlim_cur = lim.rlim_max;
+                (void)setrlimit(RLIMIT_NOFILE, &lim);
+                (void)getrlimit(RLIMIT_NOFILE, &lim);
+        }
+        if (lim.rlim_cur != RLIM_INFINITY &&
+            lim.rlim_cur < s->config->limits.connections + FDS_BESIDES)
+                log_write(s->log, LOG_WARNING,
+                          "limits.connections = %llu cannot be reached with %llu descriptors "
+                          "(RLIMIT_NOFILE, "
+                          "LimitNOFILE= in the unit)",
+                          (unsigned long long)s->config->limits.connections,
+                          (unsigned long long)lim.rlim_cur);
+}
+
 static struct sockfile_access access_of(const struct config *cfg)
 {
         return (struct sockfile_access){.mode = cfg->socket_mode,
@@ -165,6 +192,7 @@ static void apply(struct server *s, struct config *cfg)
         hub_set_limits(&s->hub, &cfg->limits);
         if (!s->log_level_fixed)
                 s->log->level = cfg->log_level;
+        raise_nofile(s);
         r = sockfile_set_access(&s->sockfile, &access);
         if (r < 0)
                 log_write(s->log, LOG_WARNING, "cannot set mode and group of %s: %s",
@@ -366,28 +394,6 @@ static size_t refuse(enum hub_refusal why, const char *text, uint8_t *out, size_
                                        [HUB_REFUSED_ENDING] = STATUS_SHUTTING_DOWN};
 
         return dispatch_refusal(statuses[why], text, out, n_out);
-}
-
-/* As many descriptors as the kernel lets us have. */
-static void raise_nofile(struct server *s)
-{
-        struct rlimit lim;
-
-        if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
-                return;
-        if (lim.rlim_cur < lim.rlim_max) {
-                lim.rlim_cur = lim.rlim_max;
-                (void)setrlimit(RLIMIT_NOFILE, &lim);
-                (void)getrlimit(RLIMIT_NOFILE, &lim);
-        }
-        if (lim.rlim_cur != RLIM_INFINITY &&
-            lim.rlim_cur < s->config->limits.connections + FDS_BESIDES)
-                log_write(s->log, LOG_WARNING,
-                          "limits.connections = %llu cannot be reached with %llu descriptors "
-                          "(RLIMIT_NOFILE, "
-                          "LimitNOFILE= in the unit)",
-                          (unsigned long long)s->config->limits.connections,
-                          (unsigned long long)lim.rlim_cur);
 }
 
 static struct event_base *new_base(void)

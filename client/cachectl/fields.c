@@ -41,6 +41,7 @@ const struct field fields_cache_stats[] = {
         {"evicted_realm_budget", FIELD_COUNT, "evicted: realm budget"},
         {"evicted_global_budget", FIELD_COUNT, "evicted: global budget"},
         {"evicted_index", FIELD_COUNT, "evicted: index"},
+        {"evicted_realm_entries", FIELD_COUNT, "evicted: realm entries"},
         {"clears", FIELD_COUNT, "clears"},
         {"time_saved_us", FIELD_US, "time saved"},
         {"opens", FIELD_COUNT, "opens"},
@@ -78,6 +79,7 @@ const char *const fields_fates[] = {
         "cleared",
         "deleted",
         "no_cache",
+        "evicted_realm_entries",
         NULL,
 };
 

@@ -67,7 +67,8 @@ static uint64_t sum_evicted(const cached_reply *r, const char *prefix)
                fields_u64(r, prefix, "evicted_uid_share") +
                fields_u64(r, prefix, "evicted_realm_budget") +
                fields_u64(r, prefix, "evicted_global_budget") +
-               fields_u64(r, prefix, "evicted_index");
+               fields_u64(r, prefix, "evicted_index") +
+               fields_u64(r, prefix, "evicted_realm_entries");
 }
 
 static int add_line(struct libscols_table *t, const cached_reply *r, const char *prefix)

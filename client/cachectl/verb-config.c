@@ -13,6 +13,7 @@ static const struct field fields[] = {
         {"value", FIELD_TEXT},
         {"is_default", FIELD_BOOL},
         {"source", FIELD_TEXT},
+        {"note", FIELD_TEXT},
         {NULL},
 };
 
@@ -51,6 +52,23 @@ static int print_json(struct ctl *ctl, const cached_reply *r)
         return output_json(ctl, root);
 }
 
+/* Where the value alone would mislead: a line each. */
+static void print_notes(FILE *f, const cached_reply *r)
+{
+        size_t n = cached_reply_count(r, "settings");
+        char prefix[FIELDS_PATH_SIZE];
+
+        for (size_t i = 0; i < n; i++) {
+                fields_item(prefix, "settings", i);
+                if (!*fields_text(r, prefix, "note"))
+                        continue;
+                output_text(f, fields_text(r, prefix, "name"));
+                fputs(": ", f);
+                output_text(f, fields_text(r, prefix, "note"));
+                fputc('\n', f);
+        }
+}
+
 static int print_table(struct ctl *ctl, const cached_reply *r)
 {
         static const struct output_column columns[] = {{"SETTING"},
@@ -60,6 +78,7 @@ static int print_table(struct ctl *ctl, const cached_reply *r)
         struct libscols_table *t = output_table_new(columns);
         size_t n = cached_reply_count(r, "settings");
         char prefix[FIELDS_PATH_SIZE];
+        int status;
 
         for (size_t i = 0; i < n && t; i++) {
                 const char *cells[3];
@@ -74,7 +93,9 @@ static int print_table(struct ctl *ctl, const cached_reply *r)
                         t = NULL;
                 }
         }
-        return output_table(ctl, t);
+        status = output_table(ctl, t);
+        print_notes(stdout, r);
+        return status;
 }
 
 /* The value alone, so that a script can take it. */
@@ -91,6 +112,8 @@ static int print_setting(struct ctl *ctl, const cached_reply *r, const char *nam
                         return output_json(ctl, setting_json(r, i));
                 output_text(stdout, fields_text(r, prefix, "value"));
                 putchar('\n');
+                if (*fields_text(r, prefix, "note"))
+                        ctl_note(ctl, "%s: %s", name, fields_text(r, prefix, "note"));
                 return EXIT_DONE;
         }
         ctl_note(ctl, "not found: there is no setting '%s'; `cachectl config` lists them", name);
@@ -138,6 +161,7 @@ static int reload(struct ctl *ctl)
                         output_text(stdout, fields_text(reply, "", path));
                 }
                 putchar('\n');
+                print_notes(stdout, reply);
         }
         cached_reply_free(reply);
         return status;

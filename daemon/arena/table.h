@@ -75,7 +75,7 @@ struct table_gen {
 };
 
 #define TABLE_NAME_SIZE 132
-#define TABLE_N_CAUSES  10
+#define TABLE_N_CAUSES  11
 
 struct table_policy {
         uint64_t ttl_ms, max_entries, max_bytes;

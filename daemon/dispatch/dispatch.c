@@ -472,6 +472,13 @@ void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
         d->cfg = cfg;
         d->bump.limit = bump_limit(cfg);
         realms_reconfigure(&d->realms, cfg);
+        uint32_t caches = realms_least_caches(&d->realms);
+        if (caches < cfg->limits.caches_per_realm)
+                log_write(server_log(d->server), LOG_WARNING,
+                          "limits.caches_per_realm = %" PRIu64
+                          " holds for realms that are made from now on: one that was made under a "
+                          "lower limit keeps %" PRIu32 " until the daemon is restarted",
+                          cfg->limits.caches_per_realm, caches);
         struct client *next;
         for (struct client *c = d->clients; c; c = next) {
                 next = c->next;

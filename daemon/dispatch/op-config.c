@@ -3,11 +3,17 @@
  * GetConfig and ReloadConfig: what is in force, and where it was set.
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "config.h"
 #include "dispatch/reply.h"
+#include "realm/realm.h"
 #include "server.h"
+#include "store/store.h"
+
+#define NOTE_MAX 256
 
 struct listing {
         struct request *r;
@@ -20,6 +26,22 @@ static char *copy_text(struct request *r, const char *text)
         size_t n = strlen(text) + 1;
         char *copy = bump_alloc(&r->d->bump, n);
         return copy ? memcpy(copy, text, n) : NULL;
+}
+
+/* What the value alone would leave unsaid; "" for most settings. */
+static void write_note(struct request *r, const char *name, char *buf, size_t n_buf)
+{
+        bool all = client_is_privileged(r->client);
+        uint32_t n = all ? realms_least_caches(&r->d->realms) : store_max_caches(r->who.realm->store);
+
+        buf[0] = '\0';
+        if (strcmp(name, "limits.caches_per_realm") == 0 && n < r->d->cfg->limits.caches_per_realm)
+                (void)snprintf(buf, n_buf,
+                               "%s was made when it was %" PRIu32 " and keeps that; those that are "
+                               "made from now on, or after a restart, have the new one",
+                               all ? "a realm" : "this realm", n);
+        else if (strcmp(name, "daemon.log_level") == 0 && server_log_level_is_fixed(r->d->server))
+                (void)snprintf(buf, n_buf, "--log-level on the command line holds instead");
 }
 
 static int count_setting(void *ctx, const char *name, const char *value, bool is_default,
@@ -35,14 +57,17 @@ static int add_setting(void *ctx, const char *name, const char *value, bool is_d
 {
         struct listing *l = ctx;
         Cached__V1__ConfigSetting *to = bump_alloc(&l->r->d->bump, sizeof(*to));
+        char note[NOTE_MAX];
         if (!to)
                 return -ENOMEM;
         cached__v1__config_setting__init(to);
         to->name = copy_text(l->r, name);
         to->value = copy_text(l->r, value);
         to->source = copy_text(l->r, source);
+        write_note(l->r, name, note, sizeof(note));
+        to->note = copy_text(l->r, note);
         to->is_default = is_default;
-        if (!to->name || !to->value || !to->source)
+        if (!to->name || !to->value || !to->source || !to->note)
                 return -ENOMEM;
         l->settings[l->n++] = to;
         return 0;

@@ -10,6 +10,8 @@
 _Static_assert((int)CACHED__V1__FATE__FATE_EXPIRED == (int)CAUSE_EXPIRED + 2, "fates");
 _Static_assert((int)CACHED__V1__FATE__FATE_EVICTED_INDEX == (int)CAUSE_INDEX + 2, "fates");
 _Static_assert((int)CACHED__V1__FATE__FATE_DELETED == (int)CAUSE_DELETED + 2, "fates");
+_Static_assert((int)CACHED__V1__FATE__FATE_EVICTED_REALM_ENTRIES == (int)CAUSE_REALM_ENTRIES + 2,
+               "fates");
 
 static Cached__V1__Fate fate_of(const struct explanation *e)
 {
@@ -17,7 +19,7 @@ static Cached__V1__Fate fate_of(const struct explanation *e)
                 return CACHED__V1__FATE__FATE_NO_CACHE;
         if (e->fate.live)
                 return CACHED__V1__FATE__FATE_LIVE;
-        if (!e->fate.known || e->fate.cause > CAUSE_DELETED)
+        if (!e->fate.known || e->fate.cause == CAUSE_REPLACED || e->fate.cause >= N_CAUSES)
                 return CACHED__V1__FATE__FATE_NEVER_STORED;
         return (Cached__V1__Fate)(e->fate.cause + 2);
 }

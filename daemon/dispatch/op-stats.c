@@ -41,6 +41,7 @@ void cache_stats_message_init(struct cache_stats_message *m, const struct store_
         to->evicted_realm_budget = c->departed[CAUSE_REALM_BUDGET];
         to->evicted_global_budget = c->departed[CAUSE_GLOBAL_BUDGET];
         to->evicted_index = c->departed[CAUSE_INDEX];
+        to->evicted_realm_entries = c->departed[CAUSE_REALM_ENTRIES];
         to->clears = c->clears;
         to->time_saved_us = c->time_saved_us;
         to->opens = c->opens;

@@ -71,6 +71,8 @@ void realms_reconfigure(struct realms *rs, const struct config *cfg)
         for (struct realm *r = rs->first; r; r = r->next) {
                 uint64_t budget = realm_budget(cfg, r->name);
                 store_set_budget(r->store, budget, config_share_of(&cfg->uid_share, budget));
+                store_set_limits(r->store, (uint32_t)cfg->limits.caches_per_realm,
+                                 cfg->limits.entries_per_realm, cfg->large_threshold);
                 realm_settle(r);
         }
 }
@@ -193,6 +195,15 @@ static void free_unused(struct realms *rs, uint64_t now_ms)
                 rs->n--;
                 realm_free(r);
         }
+}
+
+uint32_t realms_least_caches(const struct realms *rs)
+{
+        uint32_t least = (uint32_t)rs->cfg->limits.caches_per_realm;
+        for (const struct realm *r = rs->first; r; r = r->next)
+                if (store_max_caches(r->store) < least)
+                        least = store_max_caches(r->store);
+        return least;
 }
 
 bool realms_maintain(struct realms *rs, uint64_t now_ms, unsigned steps)

@@ -47,8 +47,13 @@ enum {
 void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance);
 void realms_done(struct realms *rs); /* no clients are left */
 
-/* Budgets apply at once to every realm. */
+/* Budgets and limits apply at once to every realm, but for a raised limits.caches_per_realm: that is
+ * laid out when a realm is made. */
 void realms_reconfigure(struct realms *rs, const struct config *cfg);
+
+/* The limit on caches that is in force in every realm: less than limits.caches_per_realm where one
+ * was made under a smaller one. */
+uint32_t realms_least_caches(const struct realms *rs);
 
 /* Enters one client, who may (see access_role()); makes the realm if it is not there. 0,
  * REALM_E_LIMIT, -ENOMEM, -ENOSPC, -EMFILE. */

@@ -114,6 +114,9 @@ static const char *cause_text(enum store_cause cause)
                        "reached their budget (memory.global_budget)";
         case CAUSE_INDEX:
                 return "its place in the index was full: too many keys collide";
+        case CAUSE_REALM_ENTRIES:
+                return "it was the least recently used when the realm reached its number of "
+                       "entries (limits.entries_per_realm)";
         case CAUSE_CLEARED:
                 return "the cache was cleared";
         case CAUSE_DELETED:

@@ -50,9 +50,13 @@ enum status data_need_cache(const struct caller *who, const struct cache_ref *re
         int r = store_cache_create(who->realm->store, ref->name, ref->n_name, ret);
         if (r == STORE_E_LIMIT)
                 return verdict_set(v, STATUS_LIMIT,
-                                   "the realm has its most caches already "
-                                   "(limits.caches_per_realm, %" PRIu64 "): %s",
-                                   who->cfg->limits.caches_per_realm,
+                                   "the realm has its most caches already (%" PRIu32
+                                   "; limits.caches_per_realm%s): %s",
+                                   store_max_caches(who->realm->store),
+                                   store_max_caches(who->realm->store) <
+                                                   who->cfg->limits.caches_per_realm
+                                           ? " when the realm was made"
+                                           : "",
                                    limit_advice.caches_per_realm);
         if (r < 0)
                 return verdict_errno(v, r, "creating the cache");
@@ -85,6 +89,8 @@ static const char *refusal_bound(enum store_cause cause)
                 return "one uid's share of the realm (memory.uid_share)";
         case CAUSE_GLOBAL_BUDGET:
                 return "the budget of the daemon (memory.global_budget)";
+        case CAUSE_REALM_ENTRIES:
+                return "the realm's number of entries (limits.entries_per_realm)";
         default:
                 return "the budget of the realm (memory.realm_budget)";
         }
@@ -127,10 +133,8 @@ static enum status put_verdict(const struct caller *who, const struct store_put 
                 return refused(refusal, false, v);
         case STORE_E_LIMIT:
                 return verdict_set(v, STATUS_LIMIT,
-                                   "the realm holds its most entries or writers already "
-                                   "(limits.entries_per_realm, %" PRIu64 "): %s",
-                                   who->cfg->limits.entries_per_realm,
-                                   limit_advice.entries_per_realm);
+                                   "the realm has its most writing uids or large values already: "
+                                   "let fewer users write into it, or store fewer large values");
         default:
                 if (r < 0)
                         return verdict_errno(v, r, "storing the entry");

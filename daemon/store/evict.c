@@ -244,23 +244,32 @@ static int room_of_owner(struct store *s, const struct room *r, uint64_t now,
         return 0;
 }
 
+enum store_cause evict_over_realm(const struct store *s)
+{
+        if (s->a.t->charged > s->p.budget)
+                return CAUSE_REALM_BUDGET;
+        return s->a.t->n_entries > s->p.max_entries ? CAUSE_REALM_ENTRIES : N_CAUSES;
+}
+
 static int room_in_realm(struct store *s, const struct room *r, uint64_t now,
                          struct store_refusal *ret)
 {
         const struct table_header *t = s->a.t;
-        bool over = t->charged > s->p.budget;
+        bool adds = r->cache && s->keep == ARENA_NONE, over = evict_over_realm(s) != N_CAUSES;
 
-        for (unsigned i = 0;
-             without_old(t->charged, r) + r->charge > s->p.budget ||
-             (r->cache && s->keep == ARENA_NONE && t->n_entries >= s->p.max_entries);
-             i++) {
+        for (unsigned i = 0;; i++) {
+                bool bytes = without_old(t->charged, r) + r->charge > s->p.budget;
+
+                if (!bytes && !(adds && t->n_entries >= s->p.max_entries))
+                        return 0;
                 if (over && i == CATCH_UP_MAX)
-                        break;
-                if (realm_evict_one(s, CAUSE_REALM_BUDGET, now) == 0)
-                        return refuse(ret, STORE_E_NO_SPACE, CAUSE_REALM_BUDGET, r->charge,
-                                      s->p.budget);
+                        return 0;
+                if (realm_evict_one(s, bytes ? CAUSE_REALM_BUDGET : CAUSE_REALM_ENTRIES, now) == 0)
+                        return bytes ? refuse(ret, STORE_E_NO_SPACE, CAUSE_REALM_BUDGET, r->charge,
+                                              s->p.budget)
+                                     : refuse(ret, STORE_E_NO_SPACE, CAUSE_REALM_ENTRIES, 1,
+                                              s->p.max_entries);
         }
-        return 0;
 }
 
 int evict_make_room(struct store *s, const struct room *r, uint64_t now, struct store_refusal *ret)

@@ -147,6 +147,8 @@ int evict_make_room(struct store *s, const struct room *r, uint64_t now, struct 
 /* Could an entry of this charge ever fit? 0, STORE_E_TOO_LARGE. */
 int evict_check_size(const struct store *s, const struct table_cache *c, uint64_t charge,
                      struct store_refusal *ret);
+/* Which bound of the realm is overstepped, as when it was lowered; N_CAUSES: none. */
+enum store_cause evict_over_realm(const struct store *s);
 /* One entry of a cache that is over its limits; false: it is within. */
 bool evict_trim_one(struct store *s, uint32_t cache, uint64_t now);
 

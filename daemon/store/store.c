@@ -68,6 +68,20 @@ void store_set_budget(struct store *s, uint64_t budget, uint64_t uid_share)
         s->settled = false;
 }
 
+void store_set_limits(struct store *s, uint32_t max_caches, uint64_t max_entries,
+                      uint64_t large_threshold)
+{
+        s->p.max_caches = max_caches < s->a.t->max_caches ? max_caches : s->a.t->max_caches;
+        s->p.max_entries = max_entries;
+        s->p.large_threshold = large_threshold;
+        s->settled = false;
+}
+
+uint32_t store_max_caches(const struct store *s)
+{
+        return s->p.max_caches;
+}
+
 /* ---- entries as callers see them */
 
 uint64_t store_charge(size_t n_key, uint64_t n_stored, uint32_t flags, uint64_t cost_us,

@@ -38,7 +38,8 @@ enum {
         STORE_E_LIMIT,     /* too many caches, writers or entries */
 };
 
-/* Why an entry departed. The order is that of cached.proto's Fate, minus its first two. */
+/* Why an entry departed. The order is that of cached.proto's Fate, minus its first two (its
+ * NO_CACHE has the place of CAUSE_REPLACED). */
 enum store_cause {
         CAUSE_EXPIRED = 0,
         CAUSE_MAX_ENTRIES,
@@ -50,6 +51,7 @@ enum store_cause {
         CAUSE_CLEARED,
         CAUSE_DELETED,
         CAUSE_REPLACED, /* never reported: the key is live under a new version */
+        CAUSE_REALM_ENTRIES,
         N_CAUSES,
 };
 
@@ -63,7 +65,7 @@ struct store_params {
         uint64_t uid_share;       /* charge that one writer's uid may hold */
         uint64_t large_threshold; /* stored values of this size and more get a memory file of their
                                      own */
-        uint32_t max_caches;
+        uint32_t max_caches;  /* room is laid out for so many, for good */
         uint64_t max_entries; /* in the whole realm */
         uint64_t seed[2];     /* of the key hash, random */
         uint64_t instance;
@@ -77,6 +79,12 @@ int store_new(const struct store_params *p, struct store **ret);
 struct store *store_free(struct store *s); /* NULL is fine; returns NULL */
 
 void store_set_budget(struct store *s, uint64_t budget, uint64_t uid_share);
+
+/* Hold at once, too: what is over a lowered max_entries leaves like what is over a budget. Not more
+ * caches than the store was made for, and those that exist stay. */
+void store_set_limits(struct store *s, uint32_t max_caches, uint64_t max_entries,
+                      uint64_t large_threshold);
+uint32_t store_max_caches(const struct store *s); /* in force */
 
 /* The pure charge function of PROTOCOL.md. @n_stored: as stored. @large: in a file of its own. */
 uint64_t store_charge(size_t n_key, uint64_t n_stored, uint32_t flags, uint64_t cost_us,

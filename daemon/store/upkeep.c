@@ -94,6 +94,7 @@ static bool trim_one(struct store *s, uint64_t now)
 /* Drops one entry that should not be there; false: there is none. */
 static bool drop_one(struct store *s, uint64_t now)
 {
+        enum store_cause over;
         uint32_t due;
 
         if (evict_reclaim_one(s))
@@ -105,7 +106,8 @@ static bool drop_one(struct store *s, uint64_t now)
         }
         if (trim_one(s, now))
                 return true;
-        return s->a.t->charged > s->p.budget && store_evict_one(s, CAUSE_REALM_BUDGET, now) > 0;
+        over = evict_over_realm(s);
+        return over != N_CAUSES && store_evict_one(s, over, now) > 0;
 }
 
 static bool over_budget(const struct store *s)

@@ -414,3 +414,69 @@ def test_l23_limits_have_limits(make_daemon, line):
     r = run("--check-config", "--config", d.config_path)
     assert r.returncode != 0
     assert f"{d.config_path}:2" in r.stderr and line.split()[0] in r.stderr
+
+
+# ---- limits that change
+
+def reload(d, **config):
+    d.config_path.write_text(harness.config_text(**config))
+    with d.client() as c:
+        return {s.name: s for s in c.must("reload_config").config.settings}
+
+
+def test_l24_entries_that_the_realm_may_not_have_are_named_so(make_daemon):
+    """What leaves for limits.entries_per_realm is neither the budget's doing nor the policy's."""
+    d = make_daemon(limits={"entries_per_realm": 1024})
+    c = d.client()
+    for i in range(1025):
+        c.set("t", b"%d" % i, b"v")
+    s = c.stats("t")
+    assert s.evicted_realm_entries == 1 and s.evicted_realm_budget == 0
+    e = c.explain("t", b"0")
+    assert e.fate == pb.FATE_EVICTED_REALM_ENTRIES and "limits.entries_per_realm" in e.text
+
+
+def test_l25_entries_per_realm_by_reload(make_daemon):
+    """Lowered: the least recently used of those that are there leave. Raised: there is room at once."""
+    d = make_daemon(limits={"entries_per_realm": 3000})
+    c = d.client()
+    c.set_many("t", [(b"%04d" % i, b"v", {}) for i in range(3000)])
+    reload(d, limits={"entries_per_realm": 1024})
+    harness.wait_until(lambda: c.stats().realm.entries == 1024, "what is too much leaves")
+    assert c.stats("t").evicted_realm_entries == 3000 - 1024
+    assert c.get("t", b"1975") is None and c.get("t", b"1976") == b"v" and c.get("t", b"2999") == b"v"
+    reload(d, limits={"entries_per_realm": 2000})
+    c.set_many("t", [(b"new %04d" % i, b"v", {}) for i in range(1500)])
+    assert c.stats().realm.entries == 2000
+
+
+def test_l26_caches_per_realm_by_reload(make_daemon):
+    """Lowered: no new cache, those that are there stay. Raised: as many as the realm was made for, and the settings,
+    the error and the log say that this is less."""
+    d = make_daemon(limits={"caches_per_realm": 6})
+    c = d.client()
+    for name in "abcd":
+        c.open(name)
+    settings = reload(d, limits={"caches_per_realm": 3})
+    assert settings["limits.caches_per_realm"].note == ""
+    reply, _ = c.call("open_cache", cache="e")
+    assert reply.status == pb.LIMIT and "(3; limits.caches_per_realm)" in reply.error
+    assert len(c.list_caches()) == 4 and c.open("d").created is False
+    settings = reload(d, limits={"caches_per_realm": 50})
+    assert "keeps" in settings["limits.caches_per_realm"].note
+    assert not any(s.note for name, s in settings.items() if name != "limits.caches_per_realm")
+    assert "limits.caches_per_realm = 50 holds for realms that are made from now on" in d.log()
+    for name in "ef":
+        c.open(name)
+    reply, _ = c.call("open_cache", cache="g")
+    assert reply.status == pb.LIMIT and "(6; limits.caches_per_realm when the realm was made)" in reply.error
+
+
+def test_l27_large_threshold_by_reload(make_daemon):
+    """A lower one holds for the next store of a realm that is there."""
+    d = make_daemon()
+    c = d.client()
+    c.set("t", b"before", b"x" * 10000)
+    reload(d, memory={"large_threshold": "8K"})
+    c.set("t", b"after", b"x" * 10000)
+    assert {e.key: e.large for e in c.list_entries("t")} == {b"before": False, b"after": True}

@@ -54,6 +54,12 @@ struct dispatcher *server_dispatcher(const struct server *s)
         return s->dispatcher;
 }
 
+bool server_log_level_is_fixed(const struct server *s)
+{
+        (void)s;
+        return false;
+}
+
 struct log *server_log(const struct server *s)
 {
         return s->log;
@@ -107,6 +113,13 @@ void log_peer(struct log *l, int priority, enum log_kind kind, uint64_t now_ns, 
         int n = vsnprintf(line, sizeof(line), format, args);
         va_end(args);
         assert(n > 0);
+}
+
+void log_write(struct log *l, int priority, const char *format, ...)
+{
+        (void)l;
+        (void)priority;
+        (void)format;
 }
 
 /* ---- conn.h */

@@ -466,7 +466,7 @@ static void test_the_limit_of_caches_is_told(void **state)
         for (int i = 0; i < 6; i++, name[0]++)
                 assert_int_equal(set_text(w, w->c, name, "k", "v"), STATUS_OK);
         Cached__V1__Set set = set_of(name, "k");
-        assert_failure(send_set(w, w->c, &set, "v", 1), STATUS_LIMIT, "limits.caches_per_realm, 6");
+        assert_failure(send_set(w, w->c, &set, "v", 1), STATUS_LIMIT, "(6; limits.caches_per_realm)");
 }
 
 int main(void)
