@@ -68,7 +68,8 @@ static uint64_t sum_evicted(const cached_reply *r, const char *prefix)
                fields_u64(r, prefix, "evicted_realm_budget") +
                fields_u64(r, prefix, "evicted_global_budget") +
                fields_u64(r, prefix, "evicted_index") +
-               fields_u64(r, prefix, "evicted_realm_entries");
+               fields_u64(r, prefix, "evicted_realm_entries") +
+               fields_u64(r, prefix, "evicted_large_values");
 }
 
 static int add_line(struct libscols_table *t, const cached_reply *r, const char *prefix)

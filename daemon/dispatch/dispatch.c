@@ -31,8 +31,10 @@
 #include "log.h"
 #include "server.h"
 #include "services/limits.h"
+#include "store/large.h"
 
-#define BUMP_FIRST   ((size_t)64 * 1024) /* nearly every request; guess, not measured */
+#define BUMP_FIRST   ((size_t)64 * 1024)    /* nearly every request; guess, not measured */
+#define ROOM_AHEAD   ((uint64_t)256 * 1024) /* what a sender's socket holds, about; guess */
 #define BUMP_PER_KEY ((size_t)512) /* more than a Set of SetMany takes unpacked, with its reply */
 
 const struct op ops[N_OPS] = {
@@ -376,14 +378,49 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
         request_init(&r, client, n_body);
         struct upload *upload = NULL;
         enum status status = accept_body(&r, msg, n_msg, &upload);
-        if (status == STATUS_OK)
-                *ret = (struct body_sink){.dst = upload_dst(upload), .ctx = upload};
-        else
+        if (status == STATUS_OK) {
+                upload->request_id = r.id;
+                *ret = (struct body_sink){.dst = upload_dst(upload),
+                                          .room = upload->large ? 0 : n_body,
+                                          .ctx = upload};
+        } else {
                 client->d->requests++;
+        }
         finish(&r, status);
         if (client->realm)
                 realm_settle(client->realm); /* room may have been reserved */
         bump_reset(&client->d->bump);
+}
+
+/* Room and memory for the next bytes of a large value. What is received by the kernel needs no
+ * memory in advance; what is copied does. */
+static enum status arrival_more(struct request *r, struct upload *u, uint64_t n, uint64_t n_copied)
+{
+        enum status status = data_arrival_more(&r->who, &u->arrival, n, &r->verdict);
+        if (status != STATUS_OK)
+                return status;
+        int k = n_copied > 0 ? large_commit(u->large, n_copied) : 0;
+        return k < 0 ? verdict_errno(&r->verdict, k, "receiving the value") : STATUS_OK;
+}
+
+static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_sink *sink)
+{
+        struct client *client = conn_user(c);
+        struct upload *u = sink->ctx;
+        struct request r;
+        request_init(&r, client, u->n);
+        r.id = u->request_id;
+        n = n + ROOM_AHEAD < u->n ? n + ROOM_AHEAD : u->n;
+        enum status status = arrival_more(&r, u, n, n_copied);
+        realm_settle(client->realm);
+        if (status == STATUS_OK) {
+                sink->room = n;
+                return true;
+        }
+        client->d->requests++;
+        client->last_id = r.id;
+        finish(&r, status);
+        return false;
 }
 
 enum status upload_begin(struct request *r, uint64_t n, bool as_large, struct upload **ret)
@@ -425,6 +462,7 @@ const struct conn_handler dispatch_handler = {
         .on_ahead = on_ahead,
         .on_frame = on_frame,
         .on_body = on_body,
+        .on_room = on_room,
         .drop_sink = drop_sink,
         .on_violation = on_violation,
         .on_close = on_close,

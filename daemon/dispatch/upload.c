@@ -13,7 +13,6 @@
 #include <stdlib.h>
 
 #include "store/large.h"
-#include "store/store.h"
 
 static struct upload_account **find(struct upload_accounts *accounts, uid_t uid)
 {
@@ -78,18 +77,11 @@ int upload_new(struct upload_accounts *accounts, uid_t uid, uint64_t n, uint64_t
         return 0;
 }
 
-void upload_unreserve(struct upload *u)
-{
-        if (u->reserved_in)
-                store_unreserve(u->reserved_in, (uint32_t)u->uid, u->reserved);
-        u->reserved_in = NULL;
-}
-
 struct upload *upload_free(struct upload *u)
 {
         if (!u)
                 return NULL;
-        upload_unreserve(u);
+        store_arrival_end(&u->arrival);
         uncharge(u->accounts, u->uid, u->n);
         large_unref(u->large);
         free(u->heap);

@@ -10,8 +10,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "store/store.h"
+
 struct large;
-struct store;
 
 struct upload_account {
         uid_t uid;
@@ -30,8 +31,8 @@ struct upload {
         uint64_t n;
         struct large *large;
         uint8_t *heap;
-        struct store *reserved_in; /* where room for it is taken; NULL: nowhere */
-        uint64_t reserved;         /* charge */
+        struct store_arrival arrival; /* of a large value: the room that it has */
+        uint64_t request_id;
 };
 
 enum {
@@ -42,8 +43,6 @@ enum {
 /* Room for @n bytes. 0, UPLOAD_E_LIMIT, -ENOMEM, -ENOSPC, -EMFILE. */
 int upload_new(struct upload_accounts *accounts, uid_t uid, uint64_t n, uint64_t max, bool as_large,
                struct upload **ret);
-/* Gives the room back that was reserved for it, before it is stored or dropped. */
-void upload_unreserve(struct upload *u);
 struct upload *upload_free(struct upload *u); /* NULL is fine; returns NULL */
 uint8_t *upload_dst(struct upload *u);
 

@@ -52,6 +52,12 @@ static void drop_sink(struct conn *c)
 {
         if (c->body.active && c->body.sink.dst)
                 c->hub->handler->drop_sink(c, c->body.sink.ctx);
+        c->body.sink = (struct body_sink){0};
+}
+
+static void drop_body(struct conn *c)
+{
+        drop_sink(c);
         c->body = (struct conn_body){0};
 }
 
@@ -151,6 +157,15 @@ static void body_done(struct conn *c)
         frame_done(c, FRAME_HEADER_SIZE + body.n_message);
 }
 
+/* Is there room for the first @n bytes of the body? Else what follows is thrown away. */
+static void make_room(struct conn *c, uint64_t n, uint64_t n_copied)
+{
+        struct body_sink *sink = &c->body.sink;
+
+        if (sink->dst && n > sink->room && !c->hub->handler->on_room(c, n, n_copied, sink))
+                drop_sink(c);
+}
+
 /* The message of a frame with a long body is there, and some of the body, but not all. */
 static void begin_body(struct conn *c, struct frame_header h)
 {
@@ -162,6 +177,7 @@ static void begin_body(struct conn *c, struct frame_header h)
         c->arrival_ns = c->hub->now_ns;
         c->hub->handler->on_body(c, inbuf_head(&c->in) + FRAME_HEADER_SIZE, h.n_message, h.n_body,
                                  &c->body.sink);
+        make_room(c, n_here, n_here);
         if (c->body.sink.dst)
                 memcpy(c->body.sink.dst, here, n_here);
         c->body.got = n_here;
@@ -301,7 +317,11 @@ static bool read_body(struct conn *c)
 
         if (want > SINK_READ_MAX)
                 want = SINK_READ_MAX;
+        if (b->sink.dst && b->got == b->sink.room)
+                make_room(c, b->got + 1, 0);
         if (b->sink.dst) {
+                if (want > b->sink.room - b->got)
+                        want = b->sink.room - b->got;
                 got = receive(c->fd, b->sink.dst + b->got, (size_t)want, &fds);
         } else {
                 scratch = blocks_get(&c->hub->pool);
@@ -534,7 +554,7 @@ void conn_settle(struct conn *c)
         if ((c->eof || c->ending) && !c->held && !paused)
                 c->closing = true; /* a frame that is incomplete now stays so */
         if (c->closing) {
-                drop_sink(c);
+                drop_body(c);
                 inbuf_done(&c->in, &c->hub->pool);
                 c->held = false;
                 if (c->out.queued == 0) {
@@ -607,7 +627,7 @@ void conn_free(struct conn *c)
         struct hub *h = c->hub;
 
         assert(c->dead);
-        drop_sink(c);
+        drop_body(c);
         h->handler->on_close(c);
         list_unlink(&c->node);
         outbuf_clear(&c->out, &h->pool);

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A large value on its way in
+ *
+ * Its memory is taken as its bytes arrive, and so is the room for it: a piece at a time, charged to
+ * realm and writer. Who announces a value and does not send it takes no room from others; what has
+ * arrived cannot be evicted until the value is stored or given up. A value of a thousand small
+ * entries' size makes each piece evict some of them, and no request all.
+ *
+ * What it will replace stays until then, and is not counted on: several may be on their way to one
+ * key. Only where both can never be there at the same time the old one leaves first, and not before
+ * room is short.
+ */
+
+#include <string.h>
+
+#include "store/internal.h"
+
+static void take(struct store_arrival *a, uint64_t charge)
+{
+        struct store *s = a->store;
+
+        a->taken += charge;
+        s->arriving += charge;
+        s->a.owners[a->owner].arriving += charge;
+        s->a.owners[a->owner].charged += charge;
+        s->a.t->charged += charge;
+}
+
+static int refused(struct store *s, uint32_t cache, int r)
+{
+        struct table_cache *c = cache_at(s, cache);
+
+        if (c)
+                cache_counters(c)->refused += r == STORE_E_NO_SPACE || r == STORE_E_TOO_LARGE;
+        return r;
+}
+
+int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t size, uint64_t now,
+                        struct store_arrival *ret, struct store_refusal *refusal)
+{
+        const struct table_cache *c = cache_at(s, p->cache);
+        uint64_t charge =
+                store_charge(p->n_key, size, p->flags, p->cost_us, p->encoding != 0, true);
+        struct room room = {.later = charge, .files = 1};
+        int r = room_check_size(s, c, charge, refusal);
+
+        if (r == 0 && c) {
+                struct found f = store_find_live(s, c, p->key, p->n_key, now);
+
+                r = store_check_mode(s, p, f.handle);
+                if (r == 0 && f.handle != ARENA_NONE)
+                        store_touch_lru(s, f.handle);
+        }
+        if (r == 0)
+                r = owner_get(s, p->uid, &room.owner);
+        if (r == 0)
+                r = room_make(s, &room, now, refusal);
+        if (r != 0)
+                return refused(s, p->cache, r);
+        *ret = (struct store_arrival){.store = s,
+                                      .cache = p->cache,
+                                      .owner = room.owner,
+                                      .total = charge,
+                                      .block = charge - large_charge(size),
+                                      .n_key = (uint32_t)p->n_key};
+        memcpy(ret->key, p->key, p->n_key);
+        s->n_files++;
+        return 0;
+}
+
+/* The old value under the key goes first where it and the new one cannot both be there. */
+static void drop_old(const struct store_arrival *a, uint64_t more, uint64_t now)
+{
+        struct store *s = a->store;
+        const struct table_owner *o = &s->a.owners[a->owner];
+        const struct table_cache *c = cache_at(s, a->cache);
+        uint64_t later = a->total - a->taken, old;
+        struct found f;
+
+        if (!c)
+                return;
+        f = store_find_live(s, c, a->key, a->n_key, now);
+        if (f.handle == ARENA_NONE)
+                return;
+        old = store_block_frees(s, f.handle);
+        if (s->a.t->charged + more > s->p.budget &&
+            s->held + s->arriving + later + old > s->p.budget)
+                entry_drop(s, f.handle, CAUSE_REALM_BUDGET, now);
+        else if (s->p.uid_share < s->p.budget && o->charged + more > s->p.uid_share &&
+                 entry_owner(arena_block(&s->a, f.handle)) == a->owner &&
+                 o->held + o->arriving + later + old > s->p.uid_share)
+                entry_drop(s, f.handle, CAUSE_UID_SHARE, now);
+}
+
+int store_arrival_more(struct store_arrival *a, uint64_t n, uint64_t now,
+                       struct store_refusal *refusal)
+{
+        struct store *s = a->store;
+        uint64_t want = a->block + large_charge(n);
+        struct room room = {.owner = a->owner};
+        int r;
+
+        if (want > a->total)
+                want = a->total;
+        if (want <= a->taken)
+                return 0;
+        room.charge = want - a->taken;
+        room.later = a->total - want;
+        drop_old(a, room.charge, now);
+        r = room_make(s, &room, now, refusal);
+        if (r != 0)
+                return refused(s, a->cache, r);
+        take(a, room.charge);
+        return 0;
+}
+
+void store_arrival_end(struct store_arrival *a)
+{
+        if (!a->store)
+                return;
+        take(a, -a->taken);
+        a->store->n_files--;
+        a->store->settled = false;
+        a->store = NULL;
+}
