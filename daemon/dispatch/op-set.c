@@ -64,6 +64,7 @@ enum status op_set(struct request *r)
                 if (k < 0)
                         return verdict_errno(&r->verdict, k, "sealing the value");
                 put.large = r->upload->large;
+                put.arrived = &r->upload->arrival;
                 store_arrival_end(&r->upload->arrival);
         }
         struct store_entry entry;

@@ -70,13 +70,15 @@ int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t siz
 }
 
 /* The old value under the key goes first where it and the new one cannot both be there. */
-static void drop_old(const struct store_arrival *a, uint64_t more, uint64_t now)
+static void drop_old(struct store_arrival *a, uint64_t more, uint64_t now)
 {
         struct store *s = a->store;
         const struct table_owner *o = &s->a.owners[a->owner];
         const struct table_cache *c = cache_at(s, a->cache);
         uint64_t later = a->total - a->taken, old;
+        enum store_cause cause = N_CAUSES;
         struct found f;
+        struct entry e;
 
         if (!c)
                 return;
@@ -86,11 +88,17 @@ static void drop_old(const struct store_arrival *a, uint64_t more, uint64_t now)
         old = store_block_frees(s, f.handle);
         if (s->a.t->charged + more > s->p.budget &&
             s->held + s->arriving + later + old > s->p.budget)
-                entry_drop(s, f.handle, CAUSE_REALM_BUDGET, now);
+                cause = CAUSE_REALM_BUDGET;
         else if (s->p.uid_share < s->p.budget && o->charged + more > s->p.uid_share &&
                  entry_owner(arena_block(&s->a, f.handle)) == a->owner &&
                  o->held + o->arriving + later + old > s->p.uid_share)
-                entry_drop(s, f.handle, CAUSE_UID_SHARE, now);
+                cause = CAUSE_UID_SHARE;
+        if (cause == N_CAUSES)
+                return;
+        entry_read(arena_block(&s->a, f.handle), &e);
+        a->dropped_version = e.version;
+        a->dropped_gen = e.gen;
+        entry_drop(s, f.handle, cause, now);
 }
 
 int store_arrival_more(struct store_arrival *a, uint64_t n, uint64_t now,

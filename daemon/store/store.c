@@ -261,10 +261,23 @@ static uint64_t deadline_of(const struct table_cache *c, uint64_t ttl_ms, uint64
         return deadline;
 }
 
+/* Did the old entry leave for this one, in the cache as it is? */
+static bool was_dropped(const struct store *s, const struct store_put *p)
+{
+        const struct table_cache *c = cache_at(s, p->cache);
+
+        return p->arrived && p->arrived->dropped_version != 0 && c &&
+               cache_gen(s, c)->id == p->arrived->dropped_gen;
+}
+
 int store_check_mode(const struct store *s, const struct store_put *p, uint32_t handle)
 {
         struct entry e;
 
+        if (handle == ARENA_NONE && was_dropped(s, p))
+                return p->compare && p->arrived->dropped_version != p->expected_version
+                               ? STORE_E_VERSION
+                               : 0;
         if (handle == ARENA_NONE)
                 return p->compare || p->mode == STORE_REPLACE_ONLY ? STORE_E_MISS : 0;
         if (p->mode == STORE_ADD_ONLY)

@@ -182,7 +182,8 @@ struct store_put {
         const void *value; /* ignored with @large */
         uint64_t n_value;
         struct large *large; /* NULL, or a sealed large value: a ref is taken on success */
-        uint64_t ttl_ms;     /* STORE_TTL_POLICY, STORE_NEVER or milliseconds */
+        const struct store_arrival *arrived; /* that it came by, ended; or NULL */
+        uint64_t ttl_ms;                     /* STORE_TTL_POLICY, STORE_NEVER or milliseconds */
         enum store_mode mode;
         bool compare;
         uint64_t expected_version;
@@ -227,6 +228,10 @@ struct store_arrival {
         struct store *store; /* NULL: not begun, or ended */
         uint32_t cache, owner, n_key;
         uint64_t total, block, taken; /* charge: in the end, without the value, so far */
+        /* Of the old entry, if that had to leave first: the put still replaces it. 0: it did not.
+         */
+        uint64_t dropped_version;
+        uint32_t dropped_gen;
         uint8_t key[STORE_KEY_MAX];
 };
 int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t size, uint64_t now,
