@@ -381,7 +381,7 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
         if (status == STATUS_OK) {
                 upload->request_id = r.id;
                 *ret = (struct body_sink){.dst = upload_dst(upload),
-                                          .room = upload->large ? 0 : n_body,
+                                          .room = upload->arrival.store ? 0 : n_body,
                                           .ctx = upload};
         } else {
                 client->d->requests++;
@@ -392,14 +392,16 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
         bump_reset(&client->d->bump);
 }
 
-/* Room and memory for the next bytes of a large value. What is received by the kernel needs no
- * memory in advance; what is copied does. */
-static enum status arrival_more(struct request *r, struct upload *u, uint64_t n, uint64_t n_copied)
+/* Room for the next bytes of a value, and memory for those that are copied: what is received by the
+ * kernel needs none in advance. */
+static enum status arrival_more(struct request *r, struct upload *u, uint64_t n, uint64_t n_copied,
+                                uint64_t *ret_room)
 {
-        enum status status = data_arrival_more(&r->who, &u->arrival, n, &r->verdict);
-        if (status != STATUS_OK)
+        enum status status =
+                data_arrival_more(&r->who, &u->arrival, n, n + ROOM_AHEAD, ret_room, &r->verdict);
+        if (status != STATUS_OK || !u->large || n_copied == 0)
                 return status;
-        int k = n_copied > 0 ? large_commit(u->large, n_copied) : 0;
+        int k = large_commit(u->large, n_copied);
         return k < 0 ? verdict_errno(&r->verdict, k, "receiving the value") : STATUS_OK;
 }
 
@@ -410,13 +412,10 @@ static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_s
         struct request r;
         request_init(&r, client, u->n);
         r.id = u->request_id;
-        n = n + ROOM_AHEAD < u->n ? n + ROOM_AHEAD : u->n;
-        enum status status = arrival_more(&r, u, n, n_copied);
+        enum status status = arrival_more(&r, u, n, n_copied, &sink->room);
         realm_settle(client->realm);
-        if (status == STATUS_OK) {
-                sink->room = n;
+        if (status == STATUS_OK)
                 return true;
-        }
         client->d->requests++;
         client->last_id = r.id;
         finish(&r, status);

@@ -15,8 +15,8 @@ static enum status decode(struct request *r, uint64_t n_body, struct cache_ref *
         return status == STATUS_OK ? decode_set(r, msg, n_body, put) : status;
 }
 
-/* Room and memory are taken as the bytes arrive: the budget holds meanwhile, too. */
-static enum status accept_large(struct request *r, uint64_t n_body, const struct cache_ref *ref,
+/* Room is made as the bytes arrive: the budget holds meanwhile, too. */
+static enum status accept_value(struct request *r, uint64_t n_body, const struct cache_ref *ref,
                                 struct store_put *put, struct upload **ret)
 {
         struct store_arrival arrival;
@@ -24,7 +24,7 @@ static enum status accept_large(struct request *r, uint64_t n_body, const struct
         if (status != STATUS_OK)
                 return status;
         struct upload *u = NULL;
-        status = upload_begin(r, n_body, true, &u);
+        status = upload_begin(r, n_body, arrival.large, &u);
         if (status != STATUS_OK) {
                 store_arrival_end(&arrival);
                 return status;
@@ -43,9 +43,7 @@ enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **re
                 status = data_check_set(&r->who, &ref, &put, &r->verdict);
         if (status != STATUS_OK)
                 return status;
-        if (n_body < r->d->cfg->large_threshold)
-                return upload_begin(r, n_body, false, ret);
-        return accept_large(r, n_body, &ref, &put, ret);
+        return accept_value(r, n_body, &ref, &put, ret);
 }
 
 enum status op_set(struct request *r)
@@ -59,13 +57,15 @@ enum status op_set(struct request *r)
                 return status;
 
         put.value = r->body;
+        if (r->upload) {
+                store_arrival_end(&r->upload->arrival);
+                put.arrived = &r->upload->arrival;
+        }
         if (r->upload && r->upload->large) {
                 int k = large_seal(r->upload->large);
                 if (k < 0)
                         return verdict_errno(&r->verdict, k, "sealing the value");
                 put.large = r->upload->large;
-                put.arrived = &r->upload->arrival;
-                store_arrival_end(&r->upload->arrival);
         }
         struct store_entry entry;
         status = data_set(&r->who, &ref, &put, &entry, &r->verdict);

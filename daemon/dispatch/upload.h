@@ -31,7 +31,7 @@ struct upload {
         uint64_t n;
         struct large *large;
         uint8_t *heap;
-        struct store_arrival arrival; /* of a large value: the room that it has */
+        struct store_arrival arrival; /* of one value: the room that it has */
         uint64_t request_id;
 };
 

@@ -223,11 +223,11 @@ enum status data_arrival_begin(const struct caller *who, const struct cache_ref 
         return put_verdict(who, put, r, &refusal, v);
 }
 
-enum status data_arrival_more(const struct caller *who, struct store_arrival *a, uint64_t n,
-                              struct verdict *v)
+enum status data_arrival_more(const struct caller *who, struct store_arrival *a, uint64_t least,
+                              uint64_t most, uint64_t *ret_room, struct verdict *v)
 {
         struct store_refusal refusal = {0};
-        int r = store_arrival_more(a, n, who->now_ms, &refusal);
+        int r = store_arrival_more(a, least, most, who->now_ms, ret_room, &refusal);
         return put_verdict(who, NULL, r, &refusal, v);
 }
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A large value on its way in
+ * A long value on its way in
  *
- * Its memory is taken as its bytes arrive, and so is the room for it: a piece at a time, charged to
- * realm and writer. Who announces a value and does not send it takes no room from others; what has
- * arrived cannot be evicted until the value is stored or given up. A value of a thousand small
- * entries' size makes each piece evict some of them, and no request all.
+ * Room for it is made as its bytes arrive: a piece at a time, charged to realm and writer. Who
+ * announces a value and does not send it takes no room from others; what has arrived cannot be
+ * evicted until the value is stored or given up. A value as large as a million entries makes each
+ * piece evict some of them, and when many have left in a turn the next piece waits for another.
  *
  * What it will replace stays until then, and is not counted on: several may be on their way to one
  * key. Only where both can never be there at the same time the old one leaves first, and not before
@@ -15,6 +15,9 @@
 #include <string.h>
 
 #include "store/internal.h"
+
+#define PIECE     (UINT64_C(16) << 10)
+#define DROPS_MAX 512u /* entries that leave in a turn before pieces wait: some 300 µs */
 
 static void take(struct store_arrival *a, uint64_t charge)
 {
@@ -40,9 +43,10 @@ int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t siz
                         struct store_arrival *ret, struct store_refusal *refusal)
 {
         const struct table_cache *c = cache_at(s, p->cache);
+        bool large = size >= s->p.large_threshold;
         uint64_t charge =
-                store_charge(p->n_key, size, p->flags, p->cost_us, p->encoding != 0, true);
-        struct room room = {.later = charge, .files = 1};
+                store_charge(p->n_key, size, p->flags, p->cost_us, p->encoding != 0, large);
+        struct room room = {.later = charge, .files = large};
         int r = room_check_size(s, c, charge, refusal);
 
         if (r == 0 && c) {
@@ -61,11 +65,12 @@ int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t siz
         *ret = (struct store_arrival){.store = s,
                                       .cache = p->cache,
                                       .owner = room.owner,
+                                      .large = large,
+                                      .size = size,
                                       .total = charge,
-                                      .block = charge - large_charge(size),
                                       .n_key = (uint32_t)p->n_key};
         memcpy(ret->key, p->key, p->n_key);
-        s->n_files++;
+        s->n_files += large;
         return 0;
 }
 
@@ -101,25 +106,52 @@ static void drop_old(struct store_arrival *a, uint64_t more, uint64_t now)
         entry_drop(s, f.handle, cause, now);
 }
 
-int store_arrival_more(struct store_arrival *a, uint64_t n, uint64_t now,
-                       struct store_refusal *refusal)
+/* What the first @n bytes are charged. */
+static uint64_t charge_of(const struct store_arrival *a, uint64_t n)
+{
+        uint64_t rest = a->size - n;
+
+        return a->total - (a->large ? rest & ~UINT64_C(4095) : rest + rest / 8);
+}
+
+static int take_until(struct store_arrival *a, uint64_t n, uint64_t now,
+                      struct store_refusal *refusal)
 {
         struct store *s = a->store;
-        uint64_t want = a->block + large_charge(n);
         struct room room = {.owner = a->owner};
+        uint64_t want = charge_of(a, n);
         int r;
 
-        if (want > a->total)
-                want = a->total;
         if (want <= a->taken)
                 return 0;
         room.charge = want - a->taken;
         room.later = a->total - want;
         drop_old(a, room.charge, now);
         r = room_make(s, &room, now, refusal);
-        if (r != 0)
-                return refused(s, a->cache, r);
-        take(a, room.charge);
+        if (r == 0)
+                take(a, room.charge);
+        return r;
+}
+
+int store_arrival_more(struct store_arrival *a, uint64_t least, uint64_t most, uint64_t now,
+                       uint64_t *ret_room, struct store_refusal *refusal)
+{
+        uint64_t n = least;
+
+        if (most > a->size)
+                most = a->size;
+        for (;; n += PIECE) {
+                int r;
+
+                if (n > most)
+                        n = most;
+                r = take_until(a, n, now, refusal);
+                if (r != 0)
+                        return refused(a->store, a->cache, r);
+                if (n == most || a->store->drops >= DROPS_MAX)
+                        break;
+        }
+        *ret_room = n;
         return 0;
 }
 
@@ -128,7 +160,7 @@ void store_arrival_end(struct store_arrival *a)
         if (!a->store)
                 return;
         take(a, -a->taken);
-        a->store->n_files--;
+        a->store->n_files -= a->large;
         a->store->settled = false;
         a->store = NULL;
 }

@@ -78,6 +78,7 @@ void entry_drop(struct store *s, uint32_t handle, enum store_cause cause, uint64
         index_remove(s, index_locate(s, &k, handle));
         departed_add(s, cache, k.key, k.n_key, cause, now);
         cache_counters(&s->a.caches[cache])->departed[cause]++;
+        s->drops++;
         entry_release(s, handle);
 }
 

@@ -33,6 +33,7 @@ struct store {
         /* Parts of the realm's charge that no eviction frees: values that somebody is being sent,
          * and what has arrived of values that are on their way in. */
         uint64_t held, arriving;
+        unsigned drops;         /* entries that left since store_maintain() */
         unsigned extra;         /* steps that requests may still do beyond what each has to, until
                                    store_maintain() */
         int upkeep_paid;        /* steps of upkeep that stores have paid for; negative: owed */

@@ -216,18 +216,21 @@ int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_v
                      struct store_refusal *ret_refusal);
 
 /*
- * A large value that is still arriving: see arrival.c. Begin decides as store_put() will, with
- * @size for the value's length, but for the limits of the cache, and evicts nothing but where large
- * values run out. More makes room for the first @n bytes of the value, before they are received; it
- * may evict, or refuse with STORE_E_NO_SPACE. End gives all of it back: right before the put, or
- * when the value will not come. What the value is to replace stays until the put, unless both
- * cannot be there at once.
+ * A long value that is still arriving: see arrival.c. Begin decides as store_put() will, with @size
+ * for the value's length, but for the limits of the cache, and evicts nothing but where large
+ * values run out. More makes room for the first bytes of the value before they are received: for
+ * @least, and for up to @most unless much has left in this turn already; @ret_room says for how
+ * many. It may evict, or refuse with STORE_E_NO_SPACE. End gives all of it back: right before the
+ * put, or when the value will not come. What the value is to replace stays until the put, unless
+ * both cannot be there at once.
  * @p->cache 0: the cache does not exist yet. Returns as store_put().
  */
 struct store_arrival {
         struct store *store; /* NULL: not begun, or ended */
         uint32_t cache, owner, n_key;
-        uint64_t total, block, taken; /* charge: in the end, without the value, so far */
+        bool large;
+        uint64_t size;
+        uint64_t total, taken; /* charge: in the end, so far */
         /* Of the old entry, if that had to leave first: the put still replaces it. 0: it did not.
          */
         uint64_t dropped_version;
@@ -236,8 +239,8 @@ struct store_arrival {
 };
 int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t size, uint64_t now,
                         struct store_arrival *ret, struct store_refusal *ret_refusal);
-int store_arrival_more(struct store_arrival *a, uint64_t n, uint64_t now,
-                       struct store_refusal *ret_refusal);
+int store_arrival_more(struct store_arrival *a, uint64_t least, uint64_t most, uint64_t now,
+                       uint64_t *ret_room, struct store_refusal *ret_refusal);
 void store_arrival_end(struct store_arrival *a); /* not begun: fine */
 
 /* @ttl_ms: STORE_TTL_POLICY means "leave the deadline as it is". */

@@ -187,6 +187,7 @@ bool store_maintain(struct store *s, uint64_t now, unsigned steps)
         unsigned done = 0;
 
         s->extra = EVICT_EXTRA;
+        s->drops = 0;
         if (now >= s->listing_until)
                 s->listing_until = 0;
         while (done < steps) {

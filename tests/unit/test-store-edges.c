@@ -156,11 +156,12 @@ static int put_large(struct store *s, uint64_t k, uint64_t size, enum store_mode
         struct store_refusal why;
         struct store_entry e;
         struct store_arrival a;
+        uint64_t room;
         int r;
 
         r = store_arrival_begin(s, &p, size, 1, &a, &why);
         for (uint64_t n = MIB; r == 0 && n < size + MIB; n += MIB)
-                r = store_arrival_more(&a, n, 1, &why);
+                r = store_arrival_more(&a, n < size ? n : size, n, 1, &room, &why);
         if (r != 0)
                 return r;
         store_check(s);
