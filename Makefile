@@ -51,7 +51,7 @@ bench:
 
 install: build
 	@meson install -C build --no-rebuild --quiet
-	@if [ "$$(id -u)" -eq 0 ] && [ -z "$${DESTDIR-}" ]; then ldconfig; fi
+	@.ci/installed build
 
 lint:
 	@.ci/install build test ci

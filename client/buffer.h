@@ -44,6 +44,7 @@ static inline bool buffer_reserve(struct buffer *b, size_t n)
                 return false;
         /* Sliding the rest to the front costs at most one move of a byte per byte appended. */
         if (need <= b->size && b->start >= have) {
+                assert(b->data);
                 memcpy(b->data, b->data + b->start, have);
                 b->start = 0;
                 b->end = have;

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The handle, and one call through it
+ * One call: a request and its reply, over a connection of the handle's pool
  *
- * A handle owns at most one connection, made by the first call that needs it. Its guard is held for
- * a whole call: one request is on the way at a time. (Only attempt() sends and receives, and it
- * matches by id, so that calls of several threads can share the stream later.)
+ * A call takes a connection for itself, so one request is on the way on it at a time; the reply is
+ * matched by its id all the same.
  *
- * When the connection breaks, the handle drops it, and the next call makes another. Within the call
- * that met the break a request is sent again, once, if that cannot do harm: it changes nothing, or
- * its frame never left completely, and the daemon acts on whole frames only. Everything else comes
- * back as CACHED_ERR_DISCONNECTED, since nobody knows whether the change happened. A call that ran
- * into its deadline drops the connection as well: its reply may still come, and nobody waits for
- * it.
+ * When the connection breaks, it is dropped, and the call makes another, in the same slot and so
+ * with the same client_id: the daemon ends the old connection first, if it still has it. Then a
+ * request is sent again, if that cannot do harm: it changes nothing; or its frame never left
+ * completely, and the daemon acts on whole frames only; or it is a change that this same daemon can
+ * tell whether it was carried out (PROTOCOL.md, "Repeating"). What is left comes back as
+ * CACHED_OUTCOME_UNKNOWN or CACHED_ERR_DISCONNECTED. All of it within the call's deadline, and no
+ * more than TRIES_MAX times: perhaps it is this request that the daemon dies of.
+ *
+ * A call that ran into its deadline drops the connection as well: its reply may still come, and
+ * nobody waits for it. When the connection breaks because another thread closed the handle, that is
+ * what the call says, unless its reply had come before.
  */
 
 #include "client/call.h"
@@ -24,87 +28,12 @@
 #include "client/codec.h"
 #include "proto/frame.h"
 
-/* --------------------------------------------------------------------------------------- handle */
-
-int cached_new(const cached_options *o, cached **ret)
-{
-        cached *c;
-
-        if (!ret)
-                return CACHED_ERR_USAGE;
-        c = calloc(1, sizeof(*c));
-        if (!c)
-                return CACHED_ERR_NOMEM;
-        if (!options_copy(o, &c->options)) {
-                free(c);
-                return CACHED_ERR_NOMEM;
-        }
-        if (sockpaths_resolve(c->options.socket, &c->paths) < 0) {
-                cached_free(c);
-                return CACHED_ERR_USAGE;
-        }
-        *ret = c;
-        return CACHED_OK;
-}
-
-void cached_free(cached *c)
-{
-        if (!c)
-                return;
-        (void)conn_free(c->conn);
-        options_done(&c->options);
-        free(c);
-}
-
-const char *cached_socket_path(const cached *c)
-{
-        return c ? c->paths.at[atomic_load(&c->which)].path : NULL;
-}
-
-/* The pointer goes first: a child that is forked meanwhile must not find a freed connection. */
-static void handle_drop(cached *c)
-{
-        struct conn *conn = c->conn;
-
-        c->conn = NULL;
-        atomic_signal_fence(memory_order_seq_cst);
-        (void)conn_free(conn);
-}
-
-static void handle_lock(cached *c)
-{
-        switch (guard_lock(&c->guard)) {
-        case GUARD_MINE:
-                break;
-        case GUARD_FORKED:
-                handle_drop(c);
-                break;
-        case GUARD_TORN:
-                /* Its memory is lost: some KiB, once for each fork in the middle of a call. */
-                if (c->conn)
-                        conn_abandon(c->conn);
-                c->conn = NULL;
-                break;
-        }
-}
-
-static int handle_connect(cached *c, struct deadline d, struct failure *f)
-{
-        size_t which;
-        int code;
-
-        if (c->conn)
-                return CACHED_OK;
-        code = conn_open(&c->options, &c->paths, d, f, &c->conn, &which);
-        if (code == CACHED_OK)
-                atomic_store(&c->which, which);
-        return code;
-}
+/* How often one call sends its request, at most. */
+#define TRIES_MAX 3
 
 /* -------------------------------------------------------------------------------------- replies */
 
-/* Hands out what came, or makes a reply of the failure. */
-static int hand_out(int code, struct cached_reply *r, const struct failure *f, cached_reply **ret)
+int call_hand_out(int code, struct cached_reply *r, const struct failure *f, cached_reply **ret)
 {
         if (!ret) {
                 cached_reply_free(r);
@@ -118,7 +47,7 @@ static int hand_out(int code, struct cached_reply *r, const struct failure *f, c
 
 int call_fail(int code, const struct failure *f, cached_reply **ret)
 {
-        return hand_out(code, NULL, f, ret);
+        return call_hand_out(code, NULL, f, ret);
 }
 
 int call_refuse(const char *text, cached_reply **ret)
@@ -126,13 +55,13 @@ int call_refuse(const char *text, cached_reply **ret)
         struct failure f;
         int code = failure_set(&f, CACHED_ERR_USAGE, "%s", text);
 
-        return hand_out(code, NULL, &f, ret);
+        return call_hand_out(code, NULL, &f, ret);
 }
 
 /* ------------------------------------------------------------------------------------- one call */
 
 /* The daemon would close the connection over a request that is larger than it takes. */
-static int check_sizes(const struct conn *c, size_t n_message, uint64_t n_body, struct failure *f)
+int call_check_sizes(const struct conn *c, size_t n_message, uint64_t n_body, struct failure *f)
 {
         if (n_message > c->max_message || n_message > UINT32_MAX)
                 return failure_set(
@@ -161,7 +90,7 @@ int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_bod
         packed = n > 0;
         if (!packed)
                 n = cached__v1__request__get_packed_size(request);
-        code = check_sizes(c, n, n_body, f);
+        code = call_check_sizes(c, n, n_body, f);
         if (code != CACHED_OK)
                 return code;
         if (!packed) {
@@ -189,10 +118,9 @@ enum attempt {
         ATTEMPT_UNKNOWN, /* it broke afterwards */
 };
 
-static int call_send(cached *c, struct call *call, struct deadline d, struct failure *f,
+static int call_send(struct conn *conn, struct call *call, struct deadline d, struct failure *f,
                      enum conn_sent *ret_sent)
 {
-        struct conn *conn = c->conn;
         struct iovec one[2], *iov = one;
         int code;
 
@@ -216,7 +144,7 @@ static int call_send(cached *c, struct call *call, struct deadline d, struct fai
 }
 
 /* The reply to this request, events passed over. */
-static int call_receive(cached *c, const struct call *call, struct deadline d, bool block,
+static int call_receive(struct conn *conn, const struct call *call, struct deadline d, bool block,
                         struct failure *f, struct cached_reply **ret)
 {
         struct cached_reply *r;
@@ -226,7 +154,7 @@ static int call_receive(cached *c, const struct call *call, struct deadline d, b
         for (;;) {
                 enum conn_unasked unasked;
 
-                code = conn_recv_message(c->conn, d, block, f, &r, &n_body);
+                code = conn_recv_message(conn, d, block, f, &r, &n_body);
                 if (code != CACHED_OK)
                         return code;
                 block = false;
@@ -246,7 +174,7 @@ static int call_receive(cached *c, const struct call *call, struct deadline d, b
         if (code == CACHED_OK &&
             (n_body > 0 || call->request.op_case == CACHED__V1__REQUEST__OP_GET) &&
             r->code == CACHED_OK)
-                code = conn_recv_body(c->conn, r, n_body, d, f);
+                code = conn_recv_body(conn, r, n_body, d, f);
         if (code != CACHED_OK) {
                 cached_reply_free(r);
                 return code;
@@ -262,116 +190,163 @@ static bool is_break(int code)
         return code == CACHED_ERR_DISCONNECTED || code == CACHED_SHUTTING_DOWN;
 }
 
-/* Whether the socket's own receive timeout, which is a whole call's, is what is left of the
- * deadline. */
-static bool may_block(const cached *c, struct deadline d)
+/* Whether the socket's own receive timeout is what is left of the deadline. */
+static bool may_block(const struct conn *conn, struct deadline d)
 {
         uint64_t slack_ns = 10000000u;
 
+        if (conn->timeout_ms == 0)
+                return deadline_is_never(d);
         return deadline_is_never(d) ||
-               deadline_left_ns(d) + slack_ns >= (uint64_t)c->options.timeout_ms * 1000000u;
+               deadline_left_ns(d) + slack_ns >= (uint64_t)conn->timeout_ms * 1000000u;
 }
 
-/* Sends and receives once. *ret: NULL unless a whole reply came. */
-static enum attempt attempt(cached *c, struct call *call, struct deadline d, struct failure *f,
-                            struct cached_reply **ret)
+/* An id of this connection, unless the request goes on under that of an earlier one. */
+static void call_address(const cached *c, struct call *call, struct conn *conn)
 {
-        enum conn_sent sent;
-        int code;
-
-        call->request.id = c->conn->next_id++;
+        if (!call->request.repeated)
+                call->request.id = conn->next_id++;
         call->request.deadline_ms = c->options.timeout_ms;
         if (call->cache_name) {
-                uint32_t id = call->cache_id ? names_id(&c->conn->names, call->cache) : 0;
+                uint32_t id = call->cache_id ? names_id(&conn->names, call->cache) : 0;
 
                 if (call->cache_id)
                         *call->cache_id = id;
                 *call->cache_name = id ? (char *)protobuf_c_empty_string : (char *)call->cache;
         }
-        code = call_send(c, call, d, f, &sent);
+}
+
+/* Sends and receives once. *ret: NULL unless a whole reply came. */
+static enum attempt attempt(cached *c, struct call *call, struct pool_slot *s, struct deadline d,
+                            struct failure *f, struct cached_reply **ret)
+{
+        enum conn_sent sent = CONN_SENT_NOTHING;
+        int code;
+
+        code = conn_set_timeout(s->conn, c->options.timeout_ms, f);
+        if (code == CACHED_OK) {
+                call_address(c, call, s->conn);
+                code = call_send(s->conn, call, d, f, &sent);
+        }
         if (code != CACHED_OK && sent == CONN_SENT_NOTHING && !is_break(code) &&
             code != CACHED_ERR_TIMEOUT)
                 return ATTEMPT_DONE; /* nothing left: the stream is whole */
         if (code == CACHED_OK || is_break(code)) {
-                struct failure why = {0};
+                struct failure why;
 
                 /* Perhaps the daemon said why it closed, while we were sending. */
-                code = call_receive(c, call, d, may_block(c, d), &why, ret);
+                code = call_receive(s->conn, call, d, may_block(s->conn, d), &why, ret);
                 if (code == CACHED_OK) {
                         if (sent != CONN_SENT_ALL)
-                                handle_drop(c);
+                                pool_drop_conn(c->pool, s);
                         return ATTEMPT_DONE;
                 }
                 if (sent == CONN_SENT_ALL || code != CACHED_ERR_DISCONNECTED)
                         *f = why;
         }
-        handle_drop(c);
+        pool_drop_conn(c->pool, s);
         if (!is_break(f->code))
                 return ATTEMPT_DONE;
+        pool_drop_stale(c->pool);
         return sent == CONN_SENT_ALL ? ATTEMPT_UNKNOWN : ATTEMPT_UNSENT;
 }
 
-static void call_learn(cached *c, const struct call *call, const struct cached_reply *r)
+static int call_unknown(const struct failure *broke, struct failure *f)
 {
-        if (call->opens && r->code == CACHED_OK && c->conn)
-                (void)names_put(&c->conn->names, call->cache, r->message->cache->cache_id);
+        if (broke->code != CACHED_ERR_DISCONNECTED) {
+                *f = *broke;
+                return f->code;
+        }
+        return failure_set(f, broke->code,
+                           "%.400s before its reply came: whether the change happened is unknown",
+                           broke->text);
+}
+
+/*
+ * A change was sent, and the connection broke before its reply. There is a new one: can this daemon
+ * tell what became of it? If so the request goes on under its old id.
+ */
+static int call_ask_again(struct call *call, const struct conn *conn, uint64_t instance,
+                          struct failure *f)
+{
+        if (!conn->can_repeat || conn->instance != instance)
+                return failure_set(f, CACHED_OUTCOME_UNKNOWN,
+                                   "the daemon was restarted before its reply came: whether the "
+                                   "change happened is unknown");
+        call->request.repeated = 1;
+        return CACHED_OK;
+}
+
+/* *ret: NULL unless a whole reply came; then *f says why. */
+static int call_tries(cached *c, struct call *call, struct pool_slot *s, struct deadline d,
+                      struct failure *f, struct cached_reply **ret)
+{
+        struct failure broke; /* set when there is a second try */
+        uint64_t instance = 0;
+        bool is_unknown = false, can_repeat = false;
+
+        for (int tries = 1;; tries++) {
+                int code = handle_connect(c, s, d, f);
+                enum attempt a;
+
+                if (code != CACHED_OK && is_unknown && code != CACHED_ERR_TIMEOUT)
+                        return call_unknown(&broke, f);
+                if (code == CACHED_OK && is_unknown)
+                        code = call_ask_again(call, s->conn, instance, f);
+                if (code != CACHED_OK)
+                        return code;
+                instance = s->conn->instance;
+                can_repeat = s->conn->can_repeat;
+                a = attempt(c, call, s, d, f, ret);
+                if (a == ATTEMPT_DONE)
+                        return *ret ? (*ret)->code : f->code;
+                /* A request that was asked for again and did not leave is as unknown as before. */
+                is_unknown |= a == ATTEMPT_UNKNOWN && !call->idempotent;
+                broke = *f;
+                if (is_unknown && (!can_repeat || tries == TRIES_MAX))
+                        return call_unknown(&broke, f);
+                if (tries == TRIES_MAX)
+                        return f->code;
+        }
+}
+
+static void call_learn(cached *c, const struct call *call, struct pool_slot *s,
+                       const struct cached_reply *r)
+{
+        if (!call->opens || r->code != CACHED_OK)
+                return;
+        pool_note_open(c->pool, call->cache);
+        /* A repeated request is answered with the number that the cache had on the old connection.
+         */
+        if (s->conn && !call->request.repeated)
+                (void)names_put(&s->conn->names, call->cache, r->message->cache->cache_id);
 }
 
 int call_run(cached *c, struct call *call, cached_reply **ret)
 {
-        struct deadline d = deadline_in_ms(c->options.timeout_ms);
+        uint64_t start_ns = deadline_now_ns();
+        struct deadline d = deadline_after_ms(start_ns, c->options.timeout_ms);
         struct cached_reply *r = NULL;
-        struct failure f = {0};
-        enum attempt a = ATTEMPT_DONE;
+        struct pool_slot *s;
+        struct failure f;
         int code;
 
-        handle_lock(c);
-        for (int tries = 0; tries < 2; tries++) {
-                code = handle_connect(c, d, &f);
-                if (code != CACHED_OK)
-                        break;
-                a = attempt(c, call, d, &f, &r);
-                code = r ? r->code : f.code;
-                if (a == ATTEMPT_DONE || (a == ATTEMPT_UNKNOWN && !call->idempotent))
-                        break;
+        code = pool_take(c->pool, &c->user, d, &f, &s);
+        if (code != CACHED_OK)
+                return call_hand_out(code, NULL, &f, ret);
+        code = call_tries(c, call, s, d, &f, &r);
+        if (code == CACHED_LIMIT && !r && !s->conn && pool_exchange(c->pool, &c->user, d, &f, &s)) {
+                if (!s)
+                        return call_hand_out(f.code, NULL, &f, ret);
+                code = call_tries(c, call, s, d, &f, &r);
         }
         if (r)
-                call_learn(c, call, r);
-        guard_unlock(&c->guard);
-        if (!r && a == ATTEMPT_UNKNOWN && !call->idempotent && code == CACHED_ERR_DISCONNECTED)
-                code = failure_set(
-                        &f, code,
-                        "the connection broke before the daemon's reply: whether the change "
-                        "happened is unknown");
-        return hand_out(code, r, &f, ret);
-}
-
-/* ----------------------------------------------------------------------------------- connecting */
-
-int cached_connect(cached *c, cached_reply **ret)
-{
-        struct cached_reply *r = NULL;
-        struct failure f = {0};
-        int code;
-
-        if (!c)
-                return call_refuse("no handle", ret);
-        handle_lock(c);
-        if (c->conn && conn_is_stale(c->conn))
-                handle_drop(c);
-        code = handle_connect(c, deadline_in_ms(c->options.timeout_ms), &f);
-        if (code == CACHED_OK && ret)
-                code = reply_new_unpack(c->conn->hello, c->conn->n_hello, 0, &f, &r);
-        guard_unlock(&c->guard);
-        return hand_out(code, r, &f, ret);
-}
-
-bool call_cache_is_open(cached *c, const char *cache)
-{
-        bool is;
-
-        handle_lock(c);
-        is = c->conn && names_id(&c->conn->names, cache) != 0;
-        guard_unlock(&c->guard);
-        return is;
+                call_learn(c, call, s, r);
+        else if (atomic_load(&c->pool->closed))
+                code = failure_set(&f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
+        else if (code == CACHED_ERR_TIMEOUT)
+                pool_timed_out(c->pool, start_ns, &f);
+        pool_give(c->pool, &c->user, s, r ? start_ns : 0);
+        /* From here on the handle may be gone. */
+        return call_hand_out(code, r, &f, ret);
 }

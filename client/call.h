@@ -3,27 +3,12 @@
 #define CLIENT_CALL_H
 
 #include <cached.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
 #include "client/conn.h"
-#include "client/guard.h"
-#include "client/options.h"
-#include "client/sockpath.h"
-
-struct cached {
-        /* Never changed after cached_new(). */
-        struct cached_options options;
-        struct sockpaths paths;
-
-        /* Index into paths: the one that answered last. */
-        _Atomic size_t which;
-
-        struct guard guard;
-        struct conn *conn; /* under the guard; NULL: not connected */
-};
+#include "client/handle.h"
 
 /*
  * One request, to be filled in by the function of the public header. It may be sent twice, on two
@@ -51,8 +36,11 @@ int call_refuse(const char *text, cached_reply **ret);
 /* Ends one that failed before anything was sent. Returns `code`. */
 int call_fail(int code, const struct failure *f, cached_reply **ret);
 
-/* Whether this handle has opened the cache on its present connection. */
-bool call_cache_is_open(cached *c, const char *cache);
+/* Hands out what came, or makes a reply of the failure. `r` is consumed and may be NULL. */
+int call_hand_out(int code, struct cached_reply *r, const struct failure *f, cached_reply **ret);
+
+/* Does the daemon take a request of these sizes? CACHED_TOO_LARGE: no. */
+int call_check_sizes(const struct conn *c, size_t n_message, uint64_t n_body, struct failure *f);
 
 /* Frame header and message, appended to `out`; the limits are those of the connection. */
 int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_body,

@@ -3,12 +3,12 @@
  * The messages of the hot path, without descriptors
  *
  * protobuf-c walks tables for each field, which is most of what a pipelined request costs this
- * side. Get, Set and Delete, and replies that hold nothing but id, status and an entry, are packed
- * and unpacked here. Everything else, and everything unusual (long names, unknown or repeated
- * fields, values out of range, error texts), is answered with "not mine" and goes through
- * protobuf-c. So this file decides nothing about what is valid: whatever it accepts, protobuf-c
- * reads in the same way, which tests/unit/test-client-codec.c checks field by field and byte by
- * byte.
+ * side, and three quarters of a large GetMany. Get, Set and Delete, replies that hold nothing but
+ * id, status and an entry, and those of GetMany are packed and unpacked here. Everything else, and
+ * everything unusual (long names, unknown or repeated fields, values out of range, error texts), is
+ * answered with "not mine" and goes through protobuf-c. So this file decides nothing about what is
+ * valid: whatever it accepts, protobuf-c reads in the same way, which
+ * tests/unit/test-client-codec.c checks field by field and byte by byte.
  */
 
 #include "client/codec.h"
@@ -111,6 +111,7 @@ size_t codec_pack(const Cached__V1__Request *r, uint8_t out[CODEC_PACK_MAX])
                 return 0;
         p = put_number(p, 1, r->id);
         p = put_number(p, 2, r->deadline_ms);
+        p = put_number(p, 3, r->repeated != 0);
         p = put_varint(p, TAG((uint32_t)r->op_case, BYTES));
         p = put_varint(p, (uint64_t)(end - inner));
         memcpy(p, inner, (size_t)(end - inner));
@@ -207,6 +208,109 @@ bool codec_unpack(const uint8_t *message, size_t n_message, Cached__V1__Reply *r
                 } else {
                         return false;
                 }
+        }
+        return true;
+}
+
+/* ------------------------------------------------------------------------------- replies of
+ * GetMany */
+
+/* A field of bytes behind its tag. NULL as get_varint(). */
+static const uint8_t *get_bytes(const uint8_t *p, const uint8_t *end, const uint8_t **ret,
+                                size_t *ret_n)
+{
+        uint64_t n;
+
+        p = get_varint(p, end, &n);
+        if (!p || n > (uint64_t)(end - p))
+                return NULL;
+        *ret = p;
+        *ret_n = (size_t)n;
+        return p + n;
+}
+
+static bool count_items(struct codec_items *items)
+{
+        const uint8_t *p = items->at, *end = items->at + items->n_bytes, *at;
+        size_t n;
+
+        for (items->n = 0; p < end; items->n++) {
+                if (*p++ != TAG(1, BYTES))
+                        return false;
+                p = get_bytes(p, end, &at, &n);
+                if (!p)
+                        return false;
+        }
+        return true;
+}
+
+bool codec_find_items(const uint8_t *message, size_t n_message, Cached__V1__Reply *r,
+                      struct codec_items *ret)
+{
+        const uint8_t *p = message, *end = message + n_message;
+
+        *r = (Cached__V1__Reply)CACHED__V1__REPLY__INIT;
+        *ret = (struct codec_items){0};
+        while (p < end) {
+                uint8_t tag = *p++;
+                uint64_t v = 0;
+
+                if (tag == TAG(15, BYTES) && !ret->at)
+                        p = get_bytes(p, end, &ret->at, &ret->n_bytes);
+                else if (tag == TAG(1, VARINT) || tag == TAG(2, VARINT))
+                        p = get_varint(p, end, &v);
+                else
+                        return false;
+                if (!p || (tag == TAG(2, VARINT) && v > INT32_MAX))
+                        return false;
+                if (tag == TAG(1, VARINT))
+                        r->id = v;
+                else if (tag == TAG(2, VARINT))
+                        r->status = (Cached__V1__Status)v;
+        }
+        if (!ret->at)
+                return false;
+        r->result_case = CACHED__V1__REPLY__RESULT_GET_MANY;
+        return count_items(ret);
+}
+
+static bool get_item(const uint8_t *p, const uint8_t *end, struct codec_item *ret)
+{
+        ret->item = (Cached__V1__GetManyItem)CACHED__V1__GET_MANY_ITEM__INIT;
+        while (p < end) {
+                uint8_t tag = *p++;
+                const uint8_t *at;
+                uint64_t v;
+                size_t n;
+
+                if (tag == TAG(1, VARINT)) {
+                        p = get_varint(p, end, &v);
+                        if (!p || v > INT32_MAX)
+                                return false;
+                        ret->item.status = (Cached__V1__Status)v;
+                } else if (tag == TAG(2, BYTES) && !ret->item.entry) {
+                        p = get_bytes(p, end, &at, &n);
+                        if (!p || !get_entry(at, at + n, &ret->entry))
+                                return false;
+                        ret->item.entry = &ret->entry;
+                } else {
+                        return false;
+                }
+        }
+        return true;
+}
+
+bool codec_unpack_items(const struct codec_items *items, struct codec_item *ret,
+                        Cached__V1__GetManyItem **ret_pointers)
+{
+        const uint8_t *p = items->at, *end = items->at + items->n_bytes, *at = p;
+        size_t n = 0;
+
+        for (size_t i = 0; i < items->n; i++) {
+                p = get_bytes(p + 1, end, &at, &n);
+                if (!p || !get_item(at, at + n, &ret[i]))
+                        return false;
+                ret_pointers[i] = &ret[i].item;
         }
         return true;
 }

@@ -11,6 +11,9 @@
  * of a large body is received straight into its reply. The buffer grows with the bytes that are
  * there, not with the length that a header claims.
  *
+ * Nothing is lost where a function returns CONN_AGAIN: what it received so far stays in the buffer,
+ * or in the reply whose body it is.
+ *
  * It knows frames and replies, not what they answer: that is for call.c and pipeline.c. Descriptors
  * are never asked for: without a control buffer the kernel drops them.
  */
@@ -35,25 +38,28 @@
 /* A buffer that a large message made this large is given back when it is empty. */
 #define IN_KEEP (1u << 20)
 
-struct conn *conn_new(int fd, uint32_t timeout_ms)
+struct conn *conn_new(void)
 {
         struct conn *c = calloc(1, sizeof(*c));
-        struct stat st;
 
-        if (!c) {
-                (void)close(fd);
+        if (!c)
                 return NULL;
-        }
-        c->fd = fd;
+        c->fd = -1;
         c->pid = getpid();
-        c->timeout_ms = timeout_ms;
         c->next_id = 1;
         c->max_message = c->max_value = UINT64_MAX;
+        return c;
+}
+
+void conn_attach(struct conn *c, int fd)
+{
+        struct stat st;
+
+        c->fd = fd;
         if (fstat(fd, &st) == 0) {
                 c->dev = st.st_dev;
                 c->ino = st.st_ino;
         }
-        return c;
 }
 
 /* A child may have closed all descriptors and given our number to another file: not ours to close.
@@ -108,6 +114,8 @@ int conn_wait(struct conn *c, short events, struct deadline d, struct failure *f
 {
         struct pollfd p = {.fd = c->fd, .events = events};
 
+        if (deadline_is_now(d))
+                return CONN_AGAIN;
         for (;;) {
                 int n = poll(&p, 1, deadline_poll_ms(d));
 
@@ -141,7 +149,10 @@ int conn_send_some(struct conn *c, struct iovec *iov, size_t n_iov, struct failu
         ssize_t n;
 
         do
-                n = sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+                /* Of one piece the kernel has less to look at. */
+                n = n_iov == 1
+                            ? send(c->fd, iov->iov_base, iov->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL)
+                            : sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
         while (n < 0 && errno == EINTR);
         /* ENOBUFS: the kernel is short of memory; there is nothing better than to wait. */
         if (n < 0 && errno != EAGAIN && errno != ENOBUFS)
@@ -196,11 +207,18 @@ static int conn_recv(struct conn *c, uint8_t *to, size_t n, struct deadline d, b
                      struct failure *f, size_t *ret_n)
 {
         for (;;) {
-                ssize_t got = recv(c->fd, to, n, *block ? 0 : MSG_DONTWAIT);
+                ssize_t got;
                 short ready;
                 int code;
 
+                if (deadline_is_now(d) && c->n_receives == 0)
+                        return CONN_AGAIN;
+                got = recv(c->fd, to, n, *block ? 0 : MSG_DONTWAIT);
                 if (got > 0) {
+                        if ((size_t)got < n)
+                                c->n_receives = 0;
+                        else if (c->n_receives > 0)
+                                c->n_receives--;
                         *ret_n = (size_t)got;
                         *block = false;
                         return CACHED_OK;
@@ -295,41 +313,54 @@ int conn_recv_message(struct conn *c, struct deadline d, bool block, struct fail
         return CACHED_OK;
 }
 
+int conn_body_begin(struct conn *c, struct cached_reply *r, uint64_t n_body, struct failure *f)
+{
+        if (n_body > SIZE_MAX)
+                return failure_nomem(f);
+        c->body_to = reply_body_space(r, (size_t)n_body);
+        if (!c->body_to)
+                return failure_nomem(f);
+        c->n_body_left = (size_t)n_body;
+        return CACHED_OK;
+}
+
+int conn_body_rest(struct conn *c, struct deadline d, struct failure *f)
+{
+        bool block = false;
+
+        for (;;) {
+                size_t n = buffer_n(&c->in) < c->n_body_left ? buffer_n(&c->in) : c->n_body_left;
+                int code;
+
+                if (n > 0) {
+                        memcpy(c->body_to, c->in.data + c->in.start, n);
+                        conn_in_taken(c, n);
+                        c->body_to += n;
+                        c->n_body_left -= n;
+                }
+                if (c->n_body_left == 0)
+                        return CACHED_OK;
+                /* A small rest comes with the replies behind it. */
+                if (c->n_body_left < RECV_SIZE / 2) {
+                        code = conn_fill(c, c->n_body_left, d, &block, f);
+                } else {
+                        code = conn_recv(c, c->body_to, c->n_body_left, d, &block, f, &n);
+                        if (code == CACHED_OK) {
+                                c->body_to += n;
+                                c->n_body_left -= n;
+                        }
+                }
+                if (code != CACHED_OK)
+                        return code;
+        }
+}
+
 int conn_recv_body(struct conn *c, struct cached_reply *r, uint64_t n_body, struct deadline d,
                    struct failure *f)
 {
-        size_t have = buffer_n(&c->in), left;
-        bool block = false;
-        uint8_t *to;
-        int code;
+        int code = conn_body_begin(c, r, n_body, f);
 
-        if (n_body > SIZE_MAX)
-                return failure_nomem(f);
-        to = reply_body_space(r, (size_t)n_body);
-        if (!to)
-                return failure_nomem(f);
-        /* A small rest comes with the replies behind it. */
-        if (have < n_body && n_body - have < RECV_SIZE / 2) {
-                code = conn_fill(c, (size_t)n_body, d, &block, f);
-                if (code != CACHED_OK)
-                        return code;
-                have = buffer_n(&c->in);
-        }
-        if (have > n_body)
-                have = (size_t)n_body;
-        if (have > 0) {
-                memcpy(to, c->in.data + c->in.start, have);
-                conn_in_taken(c, have);
-        }
-        for (left = (size_t)n_body - have; left > 0;) {
-                size_t n = 0;
-
-                code = conn_recv(c, to + (n_body - left), left, d, &block, f, &n);
-                if (code != CACHED_OK)
-                        return code;
-                left -= n;
-        }
-        return CACHED_OK;
+        return code == CACHED_OK ? conn_body_rest(c, d, f) : code;
 }
 
 enum conn_unasked conn_classify(const struct cached_reply *r, uint64_t n_body, struct failure *f)

@@ -2,6 +2,7 @@
 #ifndef CLIENT_CONN_H
 #define CLIENT_CONN_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -15,23 +16,55 @@
 #include "client/reply.h"
 #include "client/sockpath.h"
 
+#define CONN_CLIENT_ID_SIZE 16
+
+/*
+ * Where a deadline is DEADLINE_NOW, functions wait for nothing: they go as far as they can and
+ * return this, with *f untouched. To be called again, with the same arguments, once there is more.
+ */
+#define CONN_AGAIN (-1)
+
+/* How far the first request has come. */
+enum conn_hello_state {
+        CONN_HELLO_NEW,
+        CONN_HELLO_SENDING,
+        CONN_HELLO_ASKED,
+        CONN_HELLO_DONE,
+};
+
 /*
  * One connection. Owned by a handle or by a pipeline, and used by one thread at a time.
  *
- * Functions that return a code return CACHED_OK or set *f. After any failure other than
- * CACHED_ERR_NOMEM for a single reply the stream is out of step: the owner frees the connection.
+ * Functions that return a code return CACHED_OK or CONN_AGAIN, or set *f. After any failure other
+ * than CACHED_ERR_NOMEM for a single reply the stream is out of step: the owner frees the
+ * connection.
  */
 struct conn {
-        int fd;
+        int fd;    /* -1: not dialled yet */
         pid_t pid; /* who opened it; in a child it belongs to the parent */
         dev_t dev;
         ino_t ino;
-        uint32_t timeout_ms; /* of each call; the socket's receive timeout is the same */
+        uint32_t timeout_ms; /* the socket's receive timeout; 0: none */
         uint64_t next_id;
         struct buffer in, out;
         struct names names;
 
+        /* The rest of a body that is being received, and where it goes: borrowed from its reply. */
+        uint8_t *body_to;
+        size_t n_body_left;
+        /* With DEADLINE_NOW: how many receives may still be made. 0 also once one came back short:
+         * then there was no more. */
+        unsigned n_receives;
+
+        enum conn_hello_state hello_state;
+        /* For Hello. */
+        bool has_client_id;
+        uint8_t client_id[CONN_CLIENT_ID_SIZE];
+        uint64_t hello_id;
+
         /* From Hello. */
+        uint64_t instance;
+        bool can_repeat; /* FEATURE_REPEAT */
         uint64_t max_message, max_value;
         uint32_t max_in_flight;
         uint8_t *hello; /* the message of its reply, for cached_connect() */
@@ -45,13 +78,36 @@ enum conn_sent {
         CONN_SENT_ALL,
 };
 
-/* connect.c: finds a daemon, checks who it is, says Hello. *ret_which: the path that answered. */
+/*
+ * connect.c: finds a daemon, checks who it is, says Hello. *ret_which: the path that answered.
+ * conn_open() does it all; in parts, for who wants to know the connection before anything waits on
+ * it: conn_dial() ends with CACHED_ERR_CLOSED soon after *stop (may be NULL) became true, and a
+ * conn_hello_receive() that ran into its deadline may be called again.
+ */
+int conn_dial(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
+              const atomic_bool *stop, struct failure *f, struct conn **ret, size_t *ret_which);
+int conn_hello(struct conn *c, const struct cached_options *o, struct deadline d,
+               struct failure *f);
+int conn_hello_send(struct conn *c, const struct cached_options *o, struct deadline d,
+                    struct failure *f);
+int conn_hello_receive(struct conn *c, struct deadline d, struct failure *f);
 int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
               struct failure *f, struct conn **ret, size_t *ret_which);
 
-/* An unconnected one; `fd` is consumed. NULL: out of memory, and `fd` is closed. */
-struct conn *conn_new(int fd, uint32_t timeout_ms);
+/*
+ * conn_dial() for a connection that is not dialled yet. With DEADLINE_NOW the answer is CONN_AGAIN
+ * while the daemon's backlog is full: no descriptor tells when to try again.
+ */
+int conn_dial_on(struct conn *c, const struct cached_options *o, const struct sockpaths *paths,
+                 struct deadline d, const atomic_bool *stop, struct failure *f, size_t *ret_which);
+
+/* One that is not dialled yet. NULL: out of memory. */
+struct conn *conn_new(void);
+/* Its socket: consumed. */
+void conn_attach(struct conn *c, int fd);
 struct conn *conn_free(struct conn *c);
+/* Sets the socket's receive timeout, if it is another. */
+int conn_set_timeout(struct conn *c, uint32_t ms, struct failure *f);
 /* In a child of the process that opened it while another thread used it: only the descriptor goes.
  */
 void conn_abandon(struct conn *c);
@@ -67,7 +123,7 @@ int conn_send(struct conn *c, const struct iovec *iov, size_t n_iov, struct dead
 #define CONN_IOV_MAX 256
 int conn_send_some(struct conn *c, struct iovec *iov, size_t n_iov, struct failure *f,
                    size_t *ret_n);
-/* Until the socket can be read from or written to. */
+/* Until the socket can be read from or written to; with DEADLINE_NOW always CONN_AGAIN. */
 int conn_wait(struct conn *c, short events, struct deadline d, struct failure *f,
               short *ret_events);
 
@@ -79,6 +135,9 @@ int conn_recv_message(struct conn *c, struct deadline d, bool block, struct fail
                       struct cached_reply **ret, uint64_t *ret_n_body);
 int conn_recv_body(struct conn *c, struct cached_reply *r, uint64_t n_body, struct deadline d,
                    struct failure *f);
+/* The same in steps: room for it, then as often as there is more. */
+int conn_body_begin(struct conn *c, struct cached_reply *r, uint64_t n_body, struct failure *f);
+int conn_body_rest(struct conn *c, struct deadline d, struct failure *f);
 
 /* A whole frame is here already: to receive it waits for nothing. */
 bool conn_has_frame(const struct conn *c);

@@ -6,11 +6,15 @@
  * must be 0, our own, or the service uid of the options. On the system's own socket the owner of
  * its directory counts as the service uid too, since only root can make that directory; so an
  * installation whose daemon runs as a user of its own needs no option in every client.
+ *
+ * Each step either waits until its deadline or, with DEADLINE_NOW, not at all: a call takes them
+ * one after the other, a pipeline in somebody's event loop goes on where the turn before stopped.
  */
 
 #include <cached.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -23,6 +27,8 @@
 #define PROTOCOL_VERSION 1
 /* Of Hello.client, in bytes. */
 #define CLIENT_NAME_MAX 64
+/* How long a connect() that waits goes without looking whether it still should. */
+#define DIAL_SLICE_NS 20000000u
 
 /* ------------------------------------------------------------------------------------- dialling */
 
@@ -34,31 +40,58 @@ static int socket_set_timeout(int fd, int which, uint64_t ns)
         return setsockopt(fd, SOL_SOCKET, which, &t, sizeof(t)) < 0 ? -errno : 0;
 }
 
+int conn_set_timeout(struct conn *c, uint32_t ms, struct failure *f)
+{
+        int r;
+
+        if (c->timeout_ms == ms)
+                return CACHED_OK;
+        r = socket_set_timeout(c->fd, SO_RCVTIMEO, (uint64_t)ms * 1000000u);
+        if (r < 0)
+                return failure_set(f, CACHED_ERR_DISCONNECTED, "setsockopt: %s", strerror(-r));
+        c->timeout_ms = ms;
+        return CACHED_OK;
+}
+
+/* One attempt. Negative errno. */
+static int dial_once(int fd, const struct sockaddr_un *a, struct deadline d)
+{
+        uint64_t left = DIAL_SLICE_NS;
+        int r = 0;
+
+        if (!deadline_is_now(d)) {
+                if (!deadline_is_never(d) && deadline_left_ns(d) < left)
+                        left = deadline_left_ns(d);
+                /* 0 would mean for ever, and less than a tick is none. */
+                left = left < 1000000u ? 1000000u : left;
+                r = socket_set_timeout(fd, SO_SNDTIMEO, left);
+        }
+        if (r == 0 && connect(fd, (const struct sockaddr *)a, sizeof(*a)) < 0)
+                r = -errno;
+        return r;
+}
+
 /*
- * A full backlog makes connect() wait, as long as SO_SNDTIMEO allows: a non-blocking one would be
- * refused at once, and no poll tells when it is worth another try. Negative errno; -EAGAIN:
- * deadline.
+ * A full backlog makes connect() wait, as long as SO_SNDTIMEO allows: a non-blocking one is refused
+ * at once, and no poll tells when it is worth another try. Nothing wakes it from outside
+ * either, so it waits in slices and looks at `stop` (may be NULL) between them. Negative errno;
+ * -EAGAIN: deadline; -ECANCELED: stopped.
  */
-static int dial(const char *path, struct deadline d, int *ret_fd)
+static int dial(const char *path, struct deadline d, const atomic_bool *stop, int *ret_fd)
 {
         struct sockaddr_un a = {.sun_family = AF_UNIX};
-        int r, fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int flags = SOCK_STREAM | SOCK_CLOEXEC | (deadline_is_now(d) ? SOCK_NONBLOCK : 0);
+        int r, fd = socket(AF_UNIX, flags, 0);
 
         if (fd < 0)
                 return -errno;
         memcpy(a.sun_path, path, strlen(path) + 1);
         do {
-                uint64_t left = 0;
-
-                if (!deadline_is_never(d)) {
-                        left = deadline_left_ns(d);
-                        /* 0 would mean for ever, and less than a tick is none. */
-                        left = left < 1000000u ? 1000000u : left;
-                }
-                r = socket_set_timeout(fd, SO_SNDTIMEO, left);
-                if (r == 0 && connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
-                        r = -errno;
-        } while (r == -EINTR && (deadline_is_never(d) || deadline_left_ns(d) > 0));
+                r = dial_once(fd, &a, d);
+                if (r < 0 && stop && atomic_load(stop))
+                        r = -ECANCELED;
+        } while ((r == -EINTR || r == -EAGAIN) &&
+                 (deadline_is_never(d) || deadline_left_ns(d) > 0));
         if (r < 0) {
                 (void)close(fd);
                 return r == -EINTR ? -EAGAIN : r;
@@ -85,12 +118,17 @@ static bool tmp_dir_is_ours(const char *path)
 
 static int dial_failed(const struct sockpath *p, int error, struct failure *f)
 {
+        if (error == -ECANCELED)
+                return failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
         if (error == -EAGAIN)
                 return failure_set(f, CACHED_ERR_TIMEOUT,
                                    "the daemon at %s does not accept connections in time", p->path);
         if (p->kind == SOCKPATH_NAMED && (error == -EACCES || error == -EPERM))
                 return failure_set(f, CACHED_ERR_FORBIDDEN,
-                                   "permission denied: %s may not be opened by this user", p->path);
+                                   "permission denied: %s may not be opened by this user: ask the "
+                                   "administrator for daemon.socket_group or socket_mode, or to be "
+                                   "added to that group (often: cached)",
+                                   p->path);
         if (error == -ENOENT)
                 return failure_set(f, CACHED_ERR_UNREACHABLE, "no daemon answers: there is no %s",
                                    p->path);
@@ -119,8 +157,8 @@ static int none_answers(const struct sockpaths *paths, bool forbidden, struct fa
  * The first that answers. That a path leads nowhere is a reason to try the next; that a daemon is
  * there but busy is not: another one would have other contents.
  */
-static int dial_first(const struct sockpaths *paths, struct deadline d, struct failure *f,
-                      int *ret_fd, size_t *ret_which)
+static int dial_first(const struct sockpaths *paths, struct deadline d, const atomic_bool *stop,
+                      struct failure *f, int *ret_fd, size_t *ret_which)
 {
         bool forbidden = false;
 
@@ -130,14 +168,17 @@ static int dial_first(const struct sockpaths *paths, struct deadline d, struct f
 
                 if (p->kind == SOCKPATH_OF_USER_TMP && !tmp_dir_is_ours(p->path))
                         continue;
-                r = dial(p->path, d, ret_fd);
+                r = dial(p->path, d, stop, ret_fd);
                 if (r == 0) {
                         *ret_which = i;
                         return CACHED_OK;
                 }
+                if (r == -EAGAIN && deadline_is_now(d))
+                        return CONN_AGAIN;
                 if (r == -ENOMEM || r == -ENOBUFS)
                         return failure_nomem(f);
-                if (p->kind == SOCKPATH_NAMED || r == -EAGAIN || r == -EMFILE || r == -ENFILE)
+                if (p->kind == SOCKPATH_NAMED || r == -EAGAIN || r == -ECANCELED || r == -EMFILE ||
+                    r == -ENFILE)
                         return dial_failed(p, r, f);
                 if (p->kind == SOCKPATH_OF_SYSTEM && (r == -EACCES || r == -EPERM))
                         forbidden = true;
@@ -186,36 +227,58 @@ static void client_name(const struct cached_options *o, char ret[CLIENT_NAME_MAX
         ret[n] = '\0';
 }
 
-static int hello_send(struct conn *c, const struct cached_options *o, struct deadline d,
-                      struct failure *f)
+static int hello_pack(struct conn *c, const struct cached_options *o, struct failure *f)
 {
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
         Cached__V1__Hello hello = CACHED__V1__HELLO__INIT;
         char name[CLIENT_NAME_MAX + 1];
-        enum conn_sent sent;
-        struct iovec iov;
-        uint8_t *frame;
         size_t n;
-        int code;
 
         client_name(o, name);
         hello.protocol_min = hello.protocol_max = PROTOCOL_VERSION;
         hello.client = name;
+        hello.features = CACHED__V1__FEATURE__FEATURE_LZ4; /* values come as they were stored */
         if (o->realm)
                 hello.realm = o->realm;
-        request.id = c->next_id++;
+        if (c->has_client_id)
+                hello.client_id = (ProtobufCBinaryData){sizeof(c->client_id), c->client_id};
+        request.id = c->hello_id = c->next_id++;
         request.op_case = CACHED__V1__REQUEST__OP_HELLO;
         request.hello = &hello;
         n = cached__v1__request__get_packed_size(&request);
-        frame = malloc(FRAME_HEADER_SIZE + n);
-        if (!frame)
+        if (!buffer_reserve(&c->out, FRAME_HEADER_SIZE + n))
                 return failure_nomem(f);
-        frame_header_write(frame, (uint32_t)n, 0);
-        (void)cached__v1__request__pack(&request, frame + FRAME_HEADER_SIZE);
-        iov = (struct iovec){frame, FRAME_HEADER_SIZE + n};
-        code = conn_send(c, &iov, 1, d, f, &sent);
-        free(frame);
-        return code;
+        frame_header_write(c->out.data + c->out.end, (uint32_t)n, 0);
+        (void)cached__v1__request__pack(&request, c->out.data + c->out.end + FRAME_HEADER_SIZE);
+        c->out.end += FRAME_HEADER_SIZE + n;
+        return CACHED_OK;
+}
+
+int conn_hello_send(struct conn *c, const struct cached_options *o, struct deadline d,
+                    struct failure *f)
+{
+        int code;
+
+        if (c->hello_state == CONN_HELLO_NEW) {
+                code = hello_pack(c, o, f);
+                if (code != CACHED_OK)
+                        return code;
+                c->hello_state = CONN_HELLO_SENDING;
+        }
+        while (buffer_n(&c->out) > 0) {
+                struct iovec iov = {c->out.data + c->out.start, buffer_n(&c->out)};
+                size_t n = 0;
+                short ready;
+
+                code = conn_send_some(c, &iov, 1, f, &n);
+                if (code == CACHED_OK && n == 0)
+                        code = conn_wait(c, POLLOUT, d, f, &ready);
+                if (code != CACHED_OK)
+                        return code;
+                buffer_take(&c->out, n);
+        }
+        c->hello_state = CONN_HELLO_ASKED;
+        return CACHED_OK;
 }
 
 /* Kept for cached_connect(), which is asked again and again what the daemon said. */
@@ -228,6 +291,8 @@ static int hello_keep(struct conn *c, const struct cached_reply *r, struct failu
         if (!c->hello)
                 return failure_nomem(f);
         (void)cached__v1__reply__pack(r->message, c->hello);
+        c->instance = h->instance;
+        c->can_repeat = c->has_client_id && (h->features & CACHED__V1__FEATURE__FEATURE_REPEAT);
         c->max_message = h->max_message_bytes;
         c->max_value = h->max_value_bytes;
         c->max_in_flight = h->max_requests_in_flight;
@@ -240,7 +305,7 @@ static int hello_check(struct conn *c, struct cached_reply *r, uint64_t n_body, 
 
         if (conn_classify(r, n_body, f) != CONN_ASKED)
                 return f->code;
-        if (r->message->id != 1)
+        if (r->message->id != c->hello_id)
                 return failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered Hello with another id");
         code = reply_check(r, CACHED__V1__REQUEST__OP_HELLO, n_body, f);
@@ -254,38 +319,50 @@ static int hello_check(struct conn *c, struct cached_reply *r, uint64_t n_body, 
         return hello_keep(c, r, f);
 }
 
-static int hello(struct conn *c, const struct cached_options *o, struct deadline d,
-                 struct failure *f)
+int conn_hello_receive(struct conn *c, struct deadline d, struct failure *f)
 {
         struct cached_reply *r;
-        struct failure refused;
         uint64_t n_body;
-        int code = hello_send(c, o, d, &refused);
+        int code = conn_recv_message(c, d, false, f, &r, &n_body);
 
-        /* A daemon that turns a connection away says why before it closes, whatever was sent. */
-        if (code != CACHED_OK && code != CACHED_ERR_DISCONNECTED)
-                goto fail;
-        if (conn_recv_message(c, d, false, f, &r, &n_body) != CACHED_OK) {
-                if (code == CACHED_OK)
-                        return f->code;
-                goto fail;
-        }
+        if (code != CACHED_OK)
+                return code;
         code = hello_check(c, r, n_body, f);
         cached_reply_free(r);
-        return code;
-fail:
-        *f = refused;
+        if (code == CACHED_OK)
+                c->hello_state = CONN_HELLO_DONE;
         return code;
 }
 
-int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
-              struct failure *f, struct conn **ret, size_t *ret_which)
+int conn_hello(struct conn *c, const struct cached_options *o, struct deadline d, struct failure *f)
 {
-        struct conn *c;
+        if (c->hello_state < CONN_HELLO_ASKED) {
+                struct failure why;
+                int said, sent = conn_hello_send(c, o, d, f);
+
+                /* A daemon that turns a connection away says why before it closes, whatever was
+                 * sent. */
+                if (sent == CACHED_ERR_DISCONNECTED) {
+                        said = conn_hello_receive(c, d, &why);
+                        if (said > CACHED_OK && said != CACHED_ERR_DISCONNECTED)
+                                *f = why;
+                        return f->code;
+                }
+                if (sent != CACHED_OK)
+                        return sent;
+        }
+        return c->hello_state == CONN_HELLO_DONE ? CACHED_OK : conn_hello_receive(c, d, f);
+}
+
+/* ------------------------------------------------------------------------------------- together */
+
+int conn_dial_on(struct conn *c, const struct cached_options *o, const struct sockpaths *paths,
+                 struct deadline d, const atomic_bool *stop, struct failure *f, size_t *ret_which)
+{
         size_t which = 0;
         int fd = -1, code;
 
-        code = dial_first(paths, d, f, &fd, &which);
+        code = dial_first(paths, d, stop, f, &fd, &which);
         if (code != CACHED_OK)
                 return code;
         code = peer_check(fd, &paths->at[which], o, f);
@@ -293,16 +370,42 @@ int conn_open(const struct cached_options *o, const struct sockpaths *paths, str
                 (void)close(fd);
                 return code;
         }
-        /* For the receive that blocks, see conn.c. */
-        if (socket_set_timeout(fd, SO_RCVTIMEO, (uint64_t)o->timeout_ms * 1000000u) < 0) {
-                code = failure_set(f, CACHED_ERR_UNREACHABLE, "setsockopt: %s", strerror(errno));
-                (void)close(fd);
-                return code;
-        }
-        c = conn_new(fd, o->timeout_ms);
+        conn_attach(c, fd);
+        if (!deadline_is_now(d))
+                code = conn_set_timeout(c, o->timeout_ms, f);
+        if (code == CACHED_OK)
+                *ret_which = which;
+        return code;
+}
+
+int conn_dial(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
+              const atomic_bool *stop, struct failure *f, struct conn **ret, size_t *ret_which)
+{
+        struct conn *c = conn_new();
+        int code;
+
         if (!c)
                 return failure_nomem(f);
-        code = hello(c, o, d, f);
+        code = conn_dial_on(c, o, paths, d, stop, f, ret_which);
+        if (code == CACHED_OK)
+                *ret = c;
+        else
+                (void)conn_free(c);
+        return code;
+}
+
+int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
+              struct failure *f, struct conn **ret, size_t *ret_which)
+{
+        struct conn *c = conn_new();
+        size_t which = 0;
+        int code;
+
+        if (!c)
+                return failure_nomem(f);
+        code = conn_dial_on(c, o, paths, d, NULL, f, &which);
+        if (code == CACHED_OK)
+                code = conn_hello(c, o, d, f);
         if (code != CACHED_OK) {
                 (void)conn_free(c);
                 return code;

@@ -13,8 +13,11 @@
 #include <time.h>
 
 struct deadline {
-        uint64_t at_ns; /* UINT64_MAX: never */
+        uint64_t at_ns; /* UINT64_MAX: never; 0: do not wait at all */
 };
+
+#define DEADLINE_NEVER ((struct deadline){UINT64_MAX})
+#define DEADLINE_NOW   ((struct deadline){0})
 
 static inline uint64_t deadline_now_ns(void)
 {
@@ -25,16 +28,26 @@ static inline uint64_t deadline_now_ns(void)
 }
 
 /* 0: never. */
-static inline struct deadline deadline_in_ms(uint32_t ms)
+static inline struct deadline deadline_after_ms(uint64_t now_ns, uint32_t ms)
 {
         if (ms == 0)
                 return (struct deadline){UINT64_MAX};
-        return (struct deadline){deadline_now_ns() + (uint64_t)ms * 1000000u};
+        return (struct deadline){now_ns + (uint64_t)ms * 1000000u};
+}
+
+static inline struct deadline deadline_in_ms(uint32_t ms)
+{
+        return deadline_after_ms(deadline_now_ns(), ms);
 }
 
 static inline bool deadline_is_never(struct deadline d)
 {
         return d.at_ns == UINT64_MAX;
+}
+
+static inline bool deadline_is_now(struct deadline d)
+{
+        return d.at_ns == 0;
 }
 
 /* 0: it passed. Not for deadlines that never come. */

@@ -55,8 +55,13 @@ const char *cached_strerror(int code)
                 return "the daemon runs as a user that is not trusted";
         case CACHED_ERR_USAGE:
                 return "an argument is wrong";
+        case CACHED_ERR_AGAIN:
+                return "nothing has finished yet, or there is no room for more";
         case CACHED_ERR_FORBIDDEN:
-                return "permission denied: add yourself to group cached";
+                return "permission denied: add yourself to group cached, or ask the administrator "
+                       "for daemon.socket_group or socket_mode";
+        case CACHED_ERR_CLOSED:
+                return "the handle was closed";
         default:
                 return "unknown code";
         }

@@ -11,6 +11,18 @@ struct guard {
         _Atomic uint64_t word; /* pid << 32 | state */
 };
 
+/*
+ * Who we are, without a system call each time: a page that the kernel empties in a child. NULL:
+ * there is none, and the kernel is asked.
+ */
+struct guard_self {
+        _Atomic uint32_t *pid;
+};
+
+void guard_self_init(struct guard_self *s);
+void guard_self_done(struct guard_self *s);
+uint32_t guard_pid(const struct guard_self *s);
+
 /* What guard_lock() found. */
 enum guard_found {
         GUARD_MINE,   /* nothing unusual */
@@ -19,7 +31,7 @@ enum guard_found {
         GUARD_TORN,   /* likewise, but somebody held it: the data may be half changed */
 };
 
-enum guard_found guard_lock(struct guard *g);
+enum guard_found guard_lock(struct guard *g, const struct guard_self *self);
 void guard_unlock(struct guard *g);
 
 #endif

@@ -13,13 +13,16 @@
 #include <string.h>
 
 #include "client/options.h"
+#include "client/pool.h"
 
 cached_options *cached_options_new(void)
 {
         cached_options *o = calloc(1, sizeof(*o));
 
-        if (o)
+        if (o) {
                 o->timeout_ms = OPTIONS_DEFAULT_TIMEOUT_MS;
+                o->max_connections = OPTIONS_DEFAULT_MAX_CONNECTIONS;
+        }
         return o;
 }
 
@@ -56,7 +59,8 @@ static int text_replace(char **field, const char *text)
 
 bool options_copy(const struct cached_options *o, struct cached_options *ret)
 {
-        struct cached_options copy = {.timeout_ms = OPTIONS_DEFAULT_TIMEOUT_MS};
+        struct cached_options copy = {.timeout_ms = OPTIONS_DEFAULT_TIMEOUT_MS,
+                                      .max_connections = OPTIONS_DEFAULT_MAX_CONNECTIONS};
 
         if (o) {
                 copy = *o;
@@ -92,6 +96,14 @@ int cached_options_set_timeout_ms(cached_options *o, uint32_t ms)
         if (!o)
                 return CACHED_ERR_USAGE;
         o->timeout_ms = ms;
+        return CACHED_OK;
+}
+
+int cached_options_set_max_connections(cached_options *o, uint32_t n)
+{
+        if (!o || n < 1 || n > POOL_MAX)
+                return CACHED_ERR_USAGE;
+        o->max_connections = n;
         return CACHED_OK;
 }
 
@@ -242,4 +254,17 @@ void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set 
         ret->raw_size = o->raw_size;
         ret->flags = o->flags;
         ret->cost_us = o->cost_us;
+}
+
+void touch_ttl_to_message(uint64_t ttl_ms, int keep_ttl, Cached__V1__Touch *ret)
+{
+        if (keep_ttl)
+                return;
+        if (ttl_ms == CACHED_NEVER) {
+                ret->ttl_case = CACHED__V1__TOUCH__TTL_NEVER_EXPIRES;
+                ret->never_expires = 1;
+        } else {
+                ret->ttl_case = CACHED__V1__TOUCH__TTL_TTL_MS;
+                ret->ttl_ms = ttl_ms;
+        }
 }

@@ -7,13 +7,15 @@
 
 #include "proto/cached.pb-c.h"
 
-#define OPTIONS_DEFAULT_TIMEOUT_MS 5000
+#define OPTIONS_DEFAULT_TIMEOUT_MS      5000
+#define OPTIONS_DEFAULT_MAX_CONNECTIONS 4
 
 struct cached_options {
         char *socket;      /* NULL: found out */
         char *realm;       /* NULL: the user's own */
         char *client_name; /* NULL: the program's name */
         uint32_t timeout_ms;
+        uint32_t max_connections;
         uint32_t service_uid;
         bool has_service_uid;
 };
@@ -40,5 +42,7 @@ bool options_copy(const struct cached_options *o, struct cached_options *ret);
 void policy_to_message(const struct cached_policy *p, Cached__V1__Policy *ret);
 /* All fields but cache, cache_id and key. */
 void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set *ret);
+/* The arguments of a touch. */
+void touch_ttl_to_message(uint64_t ttl_ms, int keep_ttl, Cached__V1__Touch *ret);
 
 #endif

@@ -15,61 +15,28 @@
  * It never only writes: while the socket takes no more, replies are read and queued. Otherwise the
  * daemon, which stops reading from a client that does not read, would wait for us and we for it.
  *
+ * One that waits for nothing (pipeline-loop.c) shares everything here: where this file would wait,
+ * it copies, accepts and returns, and deadlines are DEADLINE_NOW.
+ *
  * What it does not do: send again. A request whose fate is unknown is the caller's to repeat.
  */
+
+#include "client/pipeline.h"
 
 #include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#include "client/call.h"
-#include "proto/frame.h"
 
 /* Buffered requests leave at this many bytes. */
 #define OUT_FLUSH (64u << 10)
+/* What waits to be sent by a pipeline that waits for nothing: more than this is refused. */
+#define OUT_MAX (64u << 20)
 /* A value from this size on is sent from where it lies, before the call returns. */
 #define VALUE_COPY_MAX (16u << 10)
 /* Slots double up to here, whatever the daemon would take. */
 #define SLOTS_MIN 64
 #define SLOTS_MAX 65536
-
-enum slot_state {
-        SLOT_CLOSED,   /* its reply was received */
-        SLOT_OPEN,     /* on its way */
-        SLOT_INTERNAL, /* on its way, and not the caller's */
-        SLOT_LOST,     /* its connection is gone, and next() has not said so yet */
-};
-
-struct slot {
-        uint64_t tag;
-        char *cache; /* of an internal OpenCache: owned */
-        uint8_t state;
-        uint8_t op;
-        uint8_t code; /* when lost */
-};
-
-struct cached_pipeline {
-        cached *handle; /* borrowed */
-        struct conn *conn;
-        struct buffer out;
-
-        struct slot *slots;
-        size_t n_slots;     /* a power of two, or 0 */
-        uint64_t base, end; /* ids: base <= open ones < end */
-        size_t n_open;      /* SLOT_OPEN and SLOT_INTERNAL */
-        size_t n_lost;
-        size_t n_asked; /* what cached_pipeline_in_flight() tells */
-
-        struct cached_reply *done, **done_tail;
-        struct failure failure; /* of the last break */
-};
-
-static struct slot *slot_at(const cached_pipeline *p, uint64_t id)
-{
-        return &p->slots[id & (p->n_slots - 1)];
-}
 
 cached_pipeline *cached_pipeline_new(cached *c)
 {
@@ -84,7 +51,25 @@ cached_pipeline *cached_pipeline_new(cached *c)
         /* 1 is Hello's. */
         p->base = p->end = 2;
         p->done_tail = &p->done;
+        p->loop.watch = WATCH_NONE;
         return p;
+}
+
+int cached_pipeline_new_nonblocking(cached *c, cached_pipeline **ret)
+{
+        cached_pipeline *p;
+
+        if (!c || !ret)
+                return CACHED_ERR_USAGE;
+        p = cached_pipeline_new(c);
+        if (!p || watch_init(&p->loop.watch, &c->pool->self) < 0) {
+                cached_pipeline_free(p);
+                return CACHED_ERR_NOMEM;
+        }
+        p->nonblocking = true;
+        p->loop.deadline = DEADLINE_NEVER;
+        *ret = p;
+        return CACHED_OK;
 }
 
 void cached_pipeline_free(cached_pipeline *p)
@@ -99,6 +84,8 @@ void cached_pipeline_free(cached_pipeline *p)
         }
         for (uint64_t id = p->base; id != p->end; id++)
                 free(slot_at(p, id)->cache);
+        watch_done(&p->loop.watch);
+        cached_reply_free(p->partial);
         (void)conn_free(p->conn);
         buffer_done(&p->out);
         free(p->slots);
@@ -142,24 +129,39 @@ static void slot_close(cached_pipeline *p, uint64_t id)
         slots_advance(p);
 }
 
-/* The connection is of no more use: everything on the way is lost, with the code of p->failure. */
-static int pipeline_break(cached_pipeline *p)
+static void slot_lose(cached_pipeline *p, struct slot *s)
 {
-        for (uint64_t id = p->base; id != p->end; id++) {
-                struct slot *s = slot_at(p, id);
-
-                if (s->state == SLOT_OPEN) {
-                        s->state = SLOT_LOST;
-                        s->code = (uint8_t)p->failure.code;
-                        p->n_lost++;
-                } else if (s->state == SLOT_INTERNAL) {
-                        free(s->cache);
-                        *s = (struct slot){.state = SLOT_CLOSED};
-                }
+        if (s->state == SLOT_OPEN) {
+                s->state = SLOT_LOST;
+                s->code = (uint8_t)p->failure.code;
+                p->n_lost++;
+                p->n_open--;
+        } else if (s->state == SLOT_INTERNAL) {
+                free(s->cache);
+                *s = (struct slot){.state = SLOT_CLOSED};
+                p->n_open--;
         }
+}
+
+void pipeline_lose(cached_pipeline *p, uint64_t id)
+{
+        slot_lose(p, slot_at(p, id));
         slots_advance(p);
-        p->n_open = 0;
+}
+
+int pipeline_break(cached_pipeline *p)
+{
+        for (uint64_t id = p->base; id != p->end; id++)
+                slot_lose(p, slot_at(p, id));
+        slots_advance(p);
+        cached_reply_free(p->partial);
+        p->partial = NULL;
         buffer_done(&p->out);
+        if (p->nonblocking) {
+                p->loop.n_released = p->loop.n_held = 0;
+                p->loop.news = true;
+                (void)watch_socket(&p->loop.watch, p->conn->fd, 0);
+        }
         p->conn = conn_free(p->conn);
         return p->failure.code;
 }
@@ -186,9 +188,8 @@ static struct cached_reply *pipeline_unqueue(cached_pipeline *p)
         return r;
 }
 
-/* The caller's or our own, with its body. *ret: NULL for our own. */
-static int pipeline_accept(cached_pipeline *p, struct cached_reply *r, uint64_t n_body,
-                           struct deadline d, struct cached_reply **ret)
+/* Whose is it, is it an answer to that, and where does its body go? */
+static int pipeline_accept(cached_pipeline *p, struct cached_reply *r, uint64_t n_body)
 {
         uint64_t id = r->message->id;
         struct failure *f = &p->failure;
@@ -202,13 +203,18 @@ static int pipeline_accept(cached_pipeline *p, struct cached_reply *r, uint64_t 
                                    "the daemon answered request %" PRIu64 ", which is not open",
                                    id);
         code = reply_check(r, (Cached__V1__Request__OpCase)s->op, n_body, f);
-        if (code != CACHED_OK)
-                return code;
-        if (r->code == CACHED_OK && (n_body > 0 || s->op == CACHED__V1__REQUEST__OP_GET)) {
-                code = conn_recv_body(p->conn, r, n_body, d, f);
-                if (code != CACHED_OK)
-                        return code;
-        }
+        if (code == CACHED_OK && r->code == CACHED_OK &&
+            (n_body > 0 || s->op == CACHED__V1__REQUEST__OP_GET))
+                code = conn_body_begin(p->conn, r, n_body, f);
+        return code;
+}
+
+/* It is whole. NULL: it was our own. */
+static struct cached_reply *pipeline_finish(cached_pipeline *p, struct cached_reply *r)
+{
+        uint64_t id = r->message->id;
+        struct slot *s = slot_at(p, id);
+
         p->n_open--;
         r->tag = s->tag;
         if (s->state == SLOT_INTERNAL) {
@@ -218,36 +224,56 @@ static int pipeline_accept(cached_pipeline *p, struct cached_reply *r, uint64_t 
                 r = NULL;
         }
         slot_close(p, id);
-        *ret = r;
-        return CACHED_OK;
+        return r;
 }
 
-/* One frame. *ret: NULL if it was not for the caller. A failure breaks the pipeline. */
-static int pipeline_receive(cached_pipeline *p, struct deadline d, struct cached_reply **ret)
+/* The head of a frame, and p->partial is the reply that it begins; NULL: it was an event. */
+static int pipeline_receive_message(cached_pipeline *p, struct deadline d)
 {
         struct cached_reply *r;
         uint64_t n_body;
         int code = conn_recv_message(p->conn, d, false, &p->failure, &r, &n_body);
 
         if (code != CACHED_OK)
-                return pipeline_break(p);
+                return code;
         switch (conn_classify(r, n_body, &p->failure)) {
         case CONN_ASKED:
-                if (pipeline_accept(p, r, n_body, d, ret) == CACHED_OK)
-                        return CACHED_OK;
-                break;
-        case CONN_EVENT:
-                cached_reply_free(r);
-                *ret = NULL;
+                code = pipeline_accept(p, r, n_body);
+                if (code != CACHED_OK)
+                        break;
+                p->partial = r;
                 return CACHED_OK;
+        case CONN_EVENT:
+                break;
         case CONN_FAREWELL:
+                code = p->failure.code;
                 break;
         }
         cached_reply_free(r);
-        return pipeline_break(p);
+        return code;
 }
 
-static int pipeline_receive_to_queue(cached_pipeline *p, struct deadline d)
+/* One frame. *ret: NULL if it was not for the caller. A failure breaks the pipeline. */
+static int pipeline_receive(cached_pipeline *p, struct deadline d, struct cached_reply **ret)
+{
+        struct cached_reply *r;
+        int code = CACHED_OK;
+
+        if (!p->partial)
+                code = pipeline_receive_message(p, d);
+        if (code == CACHED_OK && p->partial && p->conn->n_body_left > 0)
+                code = conn_body_rest(p->conn, d, &p->failure);
+        if (code == CONN_AGAIN)
+                return code;
+        if (code != CACHED_OK)
+                return pipeline_break(p);
+        r = p->partial;
+        p->partial = NULL;
+        *ret = r ? pipeline_finish(p, r) : NULL;
+        return CACHED_OK;
+}
+
+int pipeline_receive_to_queue(cached_pipeline *p, struct deadline d)
 {
         struct cached_reply *r = NULL;
         int code = pipeline_receive(p, d, &r);
@@ -259,27 +285,30 @@ static int pipeline_receive_to_queue(cached_pipeline *p, struct deadline d)
 
 /* -------------------------------------------------------------------------------------- sending */
 
-/* In a child of the process that connected: the stream is the parent's. */
-static bool is_foreign(const cached_pipeline *p)
+bool pipeline_is_foreign(const cached_pipeline *p)
 {
-        return p->conn->pid != getpid();
+        return (uint32_t)p->conn->pid != guard_pid(&p->handle->pool->self);
 }
 
-static int pipeline_break_foreign(cached_pipeline *p)
+int pipeline_break_foreign(cached_pipeline *p)
 {
         (void)failure_set(&p->failure, CACHED_ERR_DISCONNECTED,
                           "a pipeline does not survive a fork");
         return pipeline_break(p);
 }
 
-/* The socket did not take what was to be sent: because the daemon said why and closed? */
-static int pipeline_send_failed(cached_pipeline *p, struct deadline d)
+int pipeline_send_failed(cached_pipeline *p, struct deadline d)
 {
         struct failure f = p->failure;
 
-        while (p->conn && p->n_open > 0 && f.code == CACHED_ERR_DISCONNECTED)
-                if (pipeline_receive_to_queue(p, d) != CACHED_OK)
-                        return p->failure.code;
+        while (p->conn && p->n_open > 0 && f.code == CACHED_ERR_DISCONNECTED) {
+                int code = pipeline_receive_to_queue(p, d);
+
+                if (code == CONN_AGAIN)
+                        break;
+                if (code != CACHED_OK)
+                        return code;
+        }
         p->failure = f;
         return p->conn ? pipeline_break(p) : f.code;
 }
@@ -308,7 +337,7 @@ static int pipeline_send(cached_pipeline *p, const void *value, size_t n_value)
         struct deadline d = deadline_in_ms(p->handle->options.timeout_ms);
         const uint8_t *rest = value;
 
-        if (is_foreign(p))
+        if (pipeline_is_foreign(p))
                 return pipeline_break_foreign(p);
         while (buffer_n(&p->out) > 0 || n_value > 0) {
                 size_t n, n_out = buffer_n(&p->out);
@@ -340,6 +369,12 @@ int cached_pipeline_flush(cached_pipeline *p)
                 return CACHED_ERR_USAGE;
         if (!p->conn || buffer_n(&p->out) == 0)
                 return CACHED_OK;
+        if (p->nonblocking) {
+                int code = pipeline_loop_send(p);
+
+                pipeline_loop_update(p);
+                return code;
+        }
         return pipeline_send(p, NULL, 0);
 }
 
@@ -347,21 +382,23 @@ int cached_pipeline_flush(cached_pipeline *p)
 
 static int pipeline_connect(cached_pipeline *p)
 {
-        const cached *c = p->handle;
-        size_t which;
-
         if (p->conn)
                 return CACHED_OK;
-        return conn_open(&c->options, &c->paths, deadline_in_ms(c->options.timeout_ms), &p->failure,
-                         &p->conn, &which);
+        if (p->nonblocking)
+                return pipeline_loop_connect(p);
+        return handle_open_conn(p->handle, deadline_in_ms(p->handle->options.timeout_ms),
+                                &p->failure, &p->conn);
 }
 
 /* A free slot for p->end. Where the daemon or the ring takes no more, replies are awaited first. */
 static int pipeline_make_room(cached_pipeline *p)
 {
-        struct deadline d = {0};
+        struct deadline d = DEADLINE_NEVER;
         size_t most = p->conn->max_in_flight ? p->conn->max_in_flight : 1;
 
+        /* Requests are held back instead. */
+        if (p->nonblocking)
+                most = SIZE_MAX;
         while (p->n_open >= most || p->end - p->base >= p->n_slots) {
                 int code;
 
@@ -373,10 +410,12 @@ static int pipeline_make_room(cached_pipeline *p)
                 /* A ring that is full of losses: they are to be collected with next(). */
                 if (p->n_open == 0)
                         return CACHED_LIMIT;
+                if (p->nonblocking)
+                        return CACHED_ERR_AGAIN;
                 code = cached_pipeline_flush(p);
                 if (code != CACHED_OK)
                         return code;
-                if (d.at_ns == 0)
+                if (deadline_is_never(d))
                         d = deadline_in_ms(p->handle->options.timeout_ms);
                 code = pipeline_receive_to_queue(p, d);
                 if (code != CACHED_OK)
@@ -385,28 +424,63 @@ static int pipeline_make_room(cached_pipeline *p)
         return CACHED_OK;
 }
 
-/* Appends the request, and of its body the first `n_copy` bytes: all or nothing. */
-static int pipeline_push(cached_pipeline *p, Cached__V1__Request *request, uint64_t n_body,
-                         const void *body, size_t n_copy, enum slot_state state, uint64_t tag)
+/* A value that is not sent from where it lies. */
+static bool is_copied(const cached_pipeline *p, const struct iovec *value)
+{
+        return p->nonblocking || value->iov_len <= VALUE_COPY_MAX;
+}
+
+/* Room for the values that are copied. False: out of memory. */
+static bool pipeline_reserve_values(cached_pipeline *p, const struct call *call)
+{
+        size_t n = 0;
+
+        for (size_t i = 0; i < call->n_body_iov; i++)
+                if (is_copied(p, &call->body[i]) &&
+                    __builtin_add_overflow(n, call->body[i].iov_len, &n))
+                        return false;
+        return buffer_reserve(&p->out, n);
+}
+
+/* Appends the request without its values, for which there is room then: all or nothing. */
+static int pipeline_push(cached_pipeline *p, struct call *call, enum slot_state state, uint64_t tag)
 {
         size_t n_before = buffer_n(&p->out);
         int code;
 
-        request->id = p->end;
-        code = call_pack(p->conn, request, n_body, &p->out, &p->failure);
+        call->request.id = p->end;
+        code = call_pack(p->conn, &call->request, call->n_body, &p->out, &p->failure);
         if (code != CACHED_OK)
                 return code;
-        if (!buffer_reserve(&p->out, n_copy)) {
+        if (call->n_body > 0 && !pipeline_reserve_values(p, call)) {
                 p->out.end = p->out.start + n_before;
                 return CACHED_ERR_NOMEM;
         }
-        if (n_copy > 0)
-                memcpy(p->out.data + p->out.end, body, n_copy);
-        p->out.end += n_copy;
-        *slot_at(p, p->end++) =
-                (struct slot){.tag = tag, .state = (uint8_t)state, .op = (uint8_t)request->op_case};
+        *slot_at(p, p->end++) = (struct slot){.tag = tag,
+                                              .state = (uint8_t)state,
+                                              .op = (uint8_t)call->request.op_case};
         p->n_open++;
+        if (p->nonblocking)
+                p->loop.n_held++;
         return CACHED_OK;
+}
+
+/* The values behind a request that was pushed. What fails here, next() tells. */
+static void pipeline_push_values(cached_pipeline *p, const struct call *call)
+{
+        for (size_t i = 0; i < call->n_body_iov; i++) {
+                const struct iovec *value = &call->body[i];
+                int code = CACHED_OK;
+
+                if (is_copied(p, value)) {
+                        memcpy(p->out.data + p->out.end, value->iov_base, value->iov_len);
+                        p->out.end += value->iov_len;
+                } else {
+                        code = pipeline_send(p, value->iov_base, value->iov_len);
+                }
+                if (code != CACHED_OK)
+                        return;
+        }
 }
 
 /*
@@ -416,19 +490,18 @@ static int pipeline_push(cached_pipeline *p, Cached__V1__Request *request, uint6
  */
 static void pipeline_open_cache(cached_pipeline *p, const char *cache)
 {
-        Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
+        struct call call = call_init(CACHED__V1__REQUEST__OP_OPEN_CACHE);
         Cached__V1__OpenCache m = CACHED__V1__OPEN_CACHE__INIT;
         char *copy;
 
-        if (!names_put(&p->conn->names, cache, 0) || !call_cache_is_open(p->handle, cache))
+        if (!names_put(&p->conn->names, cache, 0) || !handle_has_opened(p->handle, cache))
                 return;
         copy = strdup(cache);
         if (!copy)
                 return;
         m.cache = (char *)(uintptr_t)cache;
-        request.op_case = CACHED__V1__REQUEST__OP_OPEN_CACHE;
-        request.open_cache = &m;
-        if (pipeline_push(p, &request, 0, NULL, 0, SLOT_INTERNAL, 0) != CACHED_OK) {
+        call.request.open_cache = &m;
+        if (pipeline_push(p, &call, SLOT_INTERNAL, 0) != CACHED_OK) {
                 free(copy);
                 return;
         }
@@ -458,82 +531,36 @@ static int pipeline_prepare(cached_pipeline *p, const char *cache, uint32_t *ret
         return CACHED_OK;
 }
 
-static int pipeline_asked(cached_pipeline *p)
+/* Would more wait here than may? A request that is larger than that goes alone. */
+static bool is_full(const cached_pipeline *p, const struct call *call)
 {
+        size_t n = buffer_n(&p->out);
+
+        return n > 0 && (n >= OUT_MAX || call->n_body > OUT_MAX - n);
+}
+
+int pipeline_submit(cached_pipeline *p, struct call *call, uint64_t tag)
+{
+        uint32_t id = 0;
+        int code;
+
+        if (p->nonblocking && is_full(p, call))
+                return CACHED_ERR_AGAIN;
+        code = pipeline_prepare(p, call->cache, &id);
+        if (code != CACHED_OK)
+                return code;
+        *call->cache_id = id;
+        *call->cache_name = id ? (char *)protobuf_c_empty_string : (char *)(uintptr_t)call->cache;
+        code = pipeline_push(p, call, SLOT_OPEN, tag);
+        if (code != CACHED_OK)
+                return code;
         p->n_asked++;
-        if (buffer_n(&p->out) >= OUT_FLUSH)
+        if (call->n_body > 0)
+                pipeline_push_values(p, call);
+        if (p->nonblocking)
+                pipeline_loop_asked(p);
+        else if (buffer_n(&p->out) >= OUT_FLUSH)
                 (void)pipeline_send(p, NULL, 0); /* next() tells what became of it */
-        return CACHED_OK;
-}
-
-int cached_pipeline_get(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
-                        uint64_t tag)
-{
-        Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
-        Cached__V1__Get m = CACHED__V1__GET__INIT;
-        int code;
-
-        if (!p || !cache || (!key && n_key > 0))
-                return CACHED_ERR_USAGE;
-        code = pipeline_prepare(p, cache, &m.cache_id);
-        if (code != CACHED_OK)
-                return code;
-        if (m.cache_id == 0)
-                m.cache = (char *)(uintptr_t)cache;
-        m.key = (ProtobufCBinaryData){n_key, (uint8_t *)(uintptr_t)key};
-        request.op_case = CACHED__V1__REQUEST__OP_GET;
-        request.get = &m;
-        code = pipeline_push(p, &request, 0, NULL, 0, SLOT_OPEN, tag);
-        return code == CACHED_OK ? pipeline_asked(p) : code;
-}
-
-int cached_pipeline_delete(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
-                           uint64_t tag)
-{
-        Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
-        Cached__V1__Delete m = CACHED__V1__DELETE__INIT;
-        int code;
-
-        if (!p || !cache || (!key && n_key > 0))
-                return CACHED_ERR_USAGE;
-        code = pipeline_prepare(p, cache, &m.cache_id);
-        if (code != CACHED_OK)
-                return code;
-        if (m.cache_id == 0)
-                m.cache = (char *)(uintptr_t)cache;
-        m.key = (ProtobufCBinaryData){n_key, (uint8_t *)(uintptr_t)key};
-        request.op_case = CACHED__V1__REQUEST__OP_DELETE;
-        request.delete_ = &m;
-        code = pipeline_push(p, &request, 0, NULL, 0, SLOT_OPEN, tag);
-        return code == CACHED_OK ? pipeline_asked(p) : code;
-}
-
-int cached_pipeline_set(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
-                        const void *value, size_t n_value, const cached_set_options *o,
-                        uint64_t tag)
-{
-        Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
-        Cached__V1__Set m;
-        size_t n_copy;
-        int code;
-
-        if (!p || !cache || (!key && n_key > 0) || (!value && n_value > 0))
-                return CACHED_ERR_USAGE;
-        set_options_to_message(o, &m);
-        code = pipeline_prepare(p, cache, &m.cache_id);
-        if (code != CACHED_OK)
-                return code;
-        if (m.cache_id == 0)
-                m.cache = (char *)(uintptr_t)cache;
-        m.key = (ProtobufCBinaryData){n_key, (uint8_t *)(uintptr_t)key};
-        request.op_case = CACHED__V1__REQUEST__OP_SET;
-        request.set = &m;
-        n_copy = n_value <= VALUE_COPY_MAX ? n_value : 0;
-        code = pipeline_push(p, &request, n_value, value, n_copy, SLOT_OPEN, tag);
-        if (code != CACHED_OK || n_copy == n_value)
-                return code == CACHED_OK ? pipeline_asked(p) : code;
-        p->n_asked++;
-        (void)pipeline_send(p, value, n_value); /* next() tells what became of it */
         return CACHED_OK;
 }
 
@@ -571,7 +598,7 @@ static int pipeline_turn(cached_pipeline *p, struct deadline *d, struct cached_r
         *ret = pipeline_unqueue(p);
         if (*ret)
                 return CACHED_OK;
-        if (is_foreign(p))
+        if (pipeline_is_foreign(p))
                 return pipeline_break_foreign(p);
         if (deadline_is_never(*d))
                 *d = deadline_in_ms(p->handle->options.timeout_ms);
@@ -581,7 +608,7 @@ static int pipeline_turn(cached_pipeline *p, struct deadline *d, struct cached_r
 /* Waits for the caller's next reply. NULL: the pipeline broke. */
 static struct cached_reply *pipeline_await(cached_pipeline *p)
 {
-        struct deadline d = {UINT64_MAX};
+        struct deadline d = DEADLINE_NEVER;
         struct cached_reply *r = NULL;
 
         while (!r) {
@@ -599,9 +626,14 @@ int cached_pipeline_next(cached_pipeline *p, uint64_t *ret_tag, cached_reply **r
         uint64_t tag;
         int code;
 
-        if (!p || p->n_asked == 0)
+        if (!p || (p->n_asked == 0 && !p->nonblocking))
                 return call_refuse("nothing is in flight", ret);
         r = pipeline_unqueue(p);
+        if (!r && p->n_lost == 0 && p->nonblocking) {
+                if (ret)
+                        *ret = NULL;
+                return CACHED_ERR_AGAIN;
+        }
         if (!r && p->n_lost == 0)
                 r = pipeline_await(p);
         if (!r)

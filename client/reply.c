@@ -122,6 +122,37 @@ static Cached__V1__Reply *reply_unpack_plain(struct cached_reply *r, const uint8
         return &plain->reply;
 }
 
+/* Likewise a GetMany's. Whatever was allocated before it gave up stays with the reply. */
+static Cached__V1__Reply *reply_unpack_many(struct cached_reply *r, const uint8_t *message,
+                                            size_t n_message)
+{
+        struct {
+                Cached__V1__Reply reply;
+                Cached__V1__GetManyResult result;
+        } *many = (void *)r->space;
+        struct codec_items found;
+        struct codec_item *items;
+        size_t n_memory;
+
+        static_assert(sizeof(*many) <= REPLY_INLINE_MESSAGE, "it is in the inline space");
+        if (!codec_find_items(message, n_message, &many->reply, &found) ||
+            __builtin_mul_overflow(found.n, sizeof(*items) + sizeof(*many->result.items),
+                                   &n_memory))
+                return NULL;
+        many->result = (Cached__V1__GetManyResult)CACHED__V1__GET_MANY_RESULT__INIT;
+        many->reply.get_many = &many->result;
+        r->free = r->space + sizeof(*many);
+        items = reply_alloc(r, n_memory);
+        if (items) {
+                many->result.n_items = found.n;
+                many->result.items = (void *)(items + found.n);
+                if (codec_unpack_items(&found, items, many->result.items))
+                        return &many->reply;
+        }
+        r->free = r->free_end;
+        return NULL;
+}
+
 int reply_new_unpack(const uint8_t *message, size_t n_message, uint64_t n_body, struct failure *f,
                      struct cached_reply **ret)
 {
@@ -133,6 +164,8 @@ int reply_new_unpack(const uint8_t *message, size_t n_message, uint64_t n_body, 
         if (!r)
                 return failure_nomem(f);
         r->message = reply_unpack_plain(r, message, n_message);
+        if (!r->message)
+                r->message = reply_unpack_many(r, message, n_message);
         if (!r->message)
                 r->message = cached__v1__reply__unpack(&allocator, n_message, message);
         if (!r->message) {

@@ -31,13 +31,15 @@ static const struct unit duration_units[] = {
 };
 static const struct unit count_units[] = {{"", 1}};
 
+#define FRACTION_MAX UINT64_C(1000000) /* six digits; times a T it is below 2^64 */
+
 #define N_ELEMENTS(a) (sizeof(a) / sizeof((a)[0]))
 
 static int parse_with_units(const char *text, const struct unit *units, size_t n_units,
                             uint64_t *ret)
 {
         const char *p = text;
-        uint64_t n = 0;
+        uint64_t n = 0, fraction = 0, scale = 1;
         bool over = false;
 
         if (*p < '0' || *p > '9')
@@ -47,10 +49,23 @@ static int parse_with_units(const char *text, const struct unit *units, size_t n
                     __builtin_add_overflow(n, (uint64_t)(*p - '0'), &n))
                         over = true;
         }
+        if (*p == '.') {
+                if (*++p < '0' || *p > '9')
+                        return VALUE_E_SYNTAX;
+                for (; *p >= '0' && *p <= '9'; p++, scale *= 10) {
+                        if (scale >= FRACTION_MAX)
+                                return VALUE_E_SYNTAX;
+                        fraction = fraction * 10 + (uint64_t)(*p - '0');
+                }
+        }
         for (size_t i = 0; i < n_units; i++) {
                 if (strcmp(p, units[i].name) != 0)
                         continue;
-                if (over || __builtin_mul_overflow(n, units[i].factor, &n))
+                /* What cannot be kept exactly is not rounded. */
+                if (fraction * units[i].factor % scale != 0 || (scale > 1 && units[i].factor == 1))
+                        return VALUE_E_SYNTAX;
+                if (over || __builtin_mul_overflow(n, units[i].factor, &n) ||
+                    __builtin_add_overflow(n, fraction * units[i].factor / scale, &n))
                         return VALUE_E_RANGE;
                 *ret = n;
                 return 0;

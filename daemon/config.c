@@ -125,6 +125,11 @@ static int refuse_name(struct loader *l, const char *section, const char *name)
         if (best)
                 return refuse(l, "unknown setting '%.64s' in [%s]; did you mean '%s'?", name,
                               section, best);
+        if (l->realm)
+                return refuse(l,
+                              "unknown setting '%.64s' in [%s]; a realm has readers, writers, "
+                              "admins and budget",
+                              name, section);
         return refuse(l, "unknown setting '%.64s' in [%s]", name, section);
 }
 
@@ -471,13 +476,18 @@ static int load_files(struct loader *l, const char *path, bool may_be_missing)
         return r;
 }
 
+const char *config_system_path(void)
+{
+        return CONFIG_SYSCONFDIR "/cached/cached.conf";
+}
+
 int config_default_path(char *buf, size_t n_buf)
 {
         const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
         int n;
 
         if (geteuid() == 0)
-                n = snprintf(buf, n_buf, "%s/cached/cached.conf", CONFIG_SYSCONFDIR);
+                n = snprintf(buf, n_buf, "%s", config_system_path());
         else if (base && base[0] == '/')
                 n = snprintf(buf, n_buf, "%s/cached/cached.conf", base);
         else if (home && home[0] == '/')

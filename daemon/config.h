@@ -83,9 +83,10 @@ struct config *config_free(struct config *cfg); /* NULL is fine; returns NULL */
 int config_parse(const char *name, const char *data, size_t n, struct config **ret, char *err,
                  size_t n_err);
 
-/* As root /etc/cached/cached.conf (as configured at build), else the user's cached/cached.conf in
- * $XDG_CONFIG_HOME or ~/.config. 0 or -ENOENT: there is no place for it. */
+/* As root config_system_path(), as configured at build: /etc/cached/cached.conf; else the user's
+ * cached/cached.conf in $XDG_CONFIG_HOME or ~/.config. 0 or -ENOENT: there is no place for it. */
 int config_default_path(char *buf, size_t n_buf);
+const char *config_system_path(void); /* root's, whoever asks */
 
 /* Every setting in the order of the .def files, then those of the realms ("realm.NAME.readers").
  * @source is "FILE:LINE", empty for a default. Stops at and returns what is not 0. */

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "config.h"
 #include "log.h"
+#include "realm/access.h"
 #include "server.h"
 
 #define EXIT_USAGE 2
@@ -37,37 +38,49 @@ enum {
         OPT_CONFIG = 'c',
         OPT_LOG_LEVEL = 'l',
         OPT_HELP = 'h',
+        OPT_VERSION = 'V',
         OPT_CHECK_CONFIG = 256,
         OPT_HANDOVER,
-        OPT_VERSION,
         OPT_TEST_CLOCK_FD,
 };
 
+/* Not more than 79 columns. --handover is left out: it is refused by this version. */
 static void print_help(FILE *out)
 {
         (void)fprintf(
-                out, "%s",
-                "usage: cached [OPTION]...\n"
-                "Memoize once, share with every process on this machine. Runs in the foreground "
-                "and logs\n"
-                "to stderr.\n"
+                out,
+                "Usage: cached [OPTION]…\n"
                 "\n"
-                "  -s, --socket PATH      listen here instead of the passed or the default socket\n"
-                "  -c, --config FILE      read this configuration, which must exist; default:\n"
-                "                         /etc/cached/cached.conf as root, else\n"
-                "                         ~/.config/cached/cached.conf; none is fine\n"
+                "Memoize once, share with every process on this machine. Runs in the\n"
+                "foreground and logs to stderr.\n"
+                "\n"
+                "Options:\n"
+                "  -s, --socket PATH      listen here instead of the passed or default socket\n"
+                "  -c, --config FILE      read this configuration, which must exist, and then\n"
+                "                         FILE.d/*.conf. Default, where none is fine: as root\n"
+                "                         %s,\n"
+                "                         else cached/cached.conf in $XDG_CONFIG_HOME or\n"
+                "                         ~/.config\n"
                 "  -l, --log-level LEVEL  error, warning, info or debug\n"
                 "      --check-config     say whether the configuration is right, and end\n"
-                "      --handover         take over from a running daemon (not in this version)\n"
-                "      --version          print the version, and end\n"
+                "  -V, --version          print the version, and end\n"
                 "  -h, --help             print this, and end\n"
 #ifdef CACHED_TEST_CLOCK
                 "      --test-clock-fd N  add the milliseconds in this shared file to the clock\n"
 #endif
                 "\n"
-                "SIGTERM ends in order, SIGHUP reloads the configuration. The default socket is\n"
-                "$CACHED_SOCKET; as root /run/cached/cached.sock; else cached/cached.sock in\n"
-                "$XDG_RUNTIME_DIR or /run/user/UID; else /tmp/cached-UID/cached.sock.\n");
+                "SIGTERM ends in order, SIGHUP reloads the configuration. The default socket\n"
+                "is $CACHED_SOCKET; as root /run/cached/cached.sock; else cached/cached.sock in\n"
+                "$XDG_RUNTIME_DIR or /run/user/UID; else /tmp/cached-UID/cached.sock.\n"
+                "\n"
+                "Exit status:\n"
+                "  0  done\n"
+                "  1  it could not start or go on (the reason is on stderr)\n"
+                "  2  wrong usage\n"
+                "\n"
+                "Example:\n"
+                "  cached --config my.conf --check-config && cached --config my.conf\n",
+                config_system_path());
 }
 
 static int usage_error(const char *text, const char *what)
@@ -145,7 +158,7 @@ static int parse_args(int argc, char **argv)
         };
         int opt, status;
 
-        while ((opt = getopt_long(argc, argv, "s:c:l:h", options, NULL)) != -1) {
+        while ((opt = getopt_long(argc, argv, "s:c:l:hV", options, NULL)) != -1) {
                 status = parse_option(opt);
                 if (status >= 0)
                         return status;
@@ -153,6 +166,35 @@ static int parse_args(int argc, char **argv)
         if (optind < argc)
                 return usage_error("no arguments are expected, but there is ", argv[optind]);
         return -1;
+}
+
+/* The lists of realms in which somebody stands who is refused everywhere. */
+static int warn_of_overflow_uid(void *ctx, const char *name, const char *value, bool is_default,
+                                const char *source)
+{
+        static const char *const lists[] = {"readers", "writers", "admins"};
+        const struct config *cfg = ctx;
+        uid_t nobody = access_overflow_uid();
+        char its_name[128];
+
+        (void)value;
+        for (size_t i = 0; !is_default && i < 3 * cfg->n_realms; i++) {
+                const struct config_realm *realm = &cfg->realms[i / 3];
+                const struct config_who *who[] = {&realm->readers, &realm->writers, &realm->admins};
+
+                (void)snprintf(its_name, sizeof(its_name), "realm.%s.%s", realm->name,
+                               lists[i % 3]);
+                if (strcmp(name, its_name) != 0)
+                        continue;
+                for (size_t j = 0; j < who[i % 3]->n_uids; j++)
+                        if (who[i % 3]->uids[j] == nobody)
+                                (void)fprintf(stderr,
+                                              "cached: warning: %s: %s: uid %u (Debian's 'nobody') "
+                                              "stands for every user that the kernel cannot name, "
+                                              "and is always refused\n",
+                                              source, lists[i % 3], (unsigned)nobody);
+        }
+        return 0;
 }
 
 static int check_config(void)
@@ -168,6 +210,7 @@ static int check_config(void)
                 puts("no configuration file: the defaults hold");
         for (size_t i = 0; i < cfg->n_files; i++)
                 printf("%s: right\n", cfg->files[i]);
+        (void)config_for_each_setting(cfg, warn_of_overflow_uid, cfg);
         config_free(cfg);
         return EXIT_SUCCESS;
 }
@@ -239,16 +282,45 @@ static int serve(struct log *log, struct clock *clock)
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* A descriptor that is closed would be the next socket or file, and logs would go into it. What
+ * stands in for it fails as a closed one does. */
+static bool open_standard_descriptors(void)
+{
+        for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+                if (fcntl(fd, F_GETFD) >= 0)
+                        continue;
+                if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+                        return false;
+        }
+        return true;
+}
+
+/* What was printed must have arrived, as the exit status says. */
+static int end_output(int status)
+{
+        errno = 0;
+        if (fflush(stdout) == 0 && !ferror(stdout))
+                return status;
+        (void)fprintf(stderr, "cached: cannot write to stdout: %s\n", strerror(errno));
+        return EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
+        char name[] = "cached"; /* getopt's complaints begin with it, not with a path */
         struct clock clock;
         struct log log;
-        int status = parse_args(argc, argv);
+        int status;
 
+        if (!open_standard_descriptors())
+                return EXIT_FAILURE;
+        if (argc > 0)
+                argv[0] = name;
+        status = parse_args(argc, argv);
         if (status >= 0)
-                return status;
+                return end_output(status);
         if (arg_check_config)
-                return check_config();
+                return end_output(check_config());
         log_init(&log, arg_log_level >= 0 ? arg_log_level : LOG_INFO);
         if (arg_handover) {
                 log_write(&log, LOG_ERR,

@@ -9,6 +9,7 @@
 #include "proto/wire.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 enum text_fault { TEXT_OK, TEXT_NOT_UTF8, TEXT_CONTROL };
 
@@ -57,6 +58,32 @@ static enum text_fault text_check(const char *text, size_t n)
                 n -= len;
         }
         return TEXT_OK;
+}
+
+size_t wire_utf8_prefix(const char *text, size_t n)
+{
+        const uint8_t *s = (const uint8_t *)text;
+        size_t at = 0;
+
+        while (at < n) {
+                uint64_t word;
+                uint32_t c;
+                size_t len;
+
+                /* Most text is mostly ASCII. */
+                if (n - at >= sizeof(word)) {
+                        memcpy(&word, s + at, sizeof(word));
+                        if ((word & UINT64_C(0x8080808080808080)) == 0) {
+                                at += sizeof(word);
+                                continue;
+                        }
+                }
+                len = utf8_next(s + at, n - at, &c);
+                if (len == 0)
+                        break;
+                at += len;
+        }
+        return at;
 }
 
 const char *wire_cache_name_fault(const char *name, size_t n)

@@ -24,4 +24,10 @@ const char *wire_realm_name_fault(const char *name, size_t n);
 const char *wire_key_fault(size_t n);
 const char *wire_ttl_fault(uint64_t ttl_ms);
 
+/*
+ * How many bytes of @text, from its beginning, are whole characters of UTF-8: shortest form, no
+ * surrogates, up to U+10FFFF. Control characters count.
+ */
+size_t wire_utf8_prefix(const char *text, size_t n);
+
 #endif

@@ -13,7 +13,6 @@
 #include "args.h"
 
 #include <getopt.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,16 +85,41 @@ static const char *explain(const struct table *t, int found, char **argv)
         return complain("there is no option ", argv[optind - 1], "");
 }
 
+static bool list_add(struct args_list *list, const char *value)
+{
+        const char **values = reallocarray(list->values, list->n + 1, sizeof(*values));
+
+        if (!values)
+                return false;
+        values[list->n++] = value;
+        list->values = values;
+        return true;
+}
+
+/* Notes a verb's option. */
+static bool take_option(struct args *a, const struct args_option *options, int i, const char *value)
+{
+        a->options[i] = value;
+        return !options[i].repeats || list_add(&a->lists[i], value);
+}
+
+void args_done(struct args *a)
+{
+        for (size_t i = 0; i < ARGS_MAX_OPTIONS; i++) {
+                free(a->lists[i].values);
+                a->lists[i] = (struct args_list){NULL, 0};
+        }
+}
+
 const char *args_parse(int argc, char **argv, const struct args_option *globals,
                        const struct args_option *options, struct args *a)
 {
-        struct table t = {.n_shorts = 2};
+        bool stop = !options || a->command;
+        struct table t = {.n_shorts = stop ? 2 : 1};
         int code;
 
         /* `+`: stop at the first word. `:`: tell a missing value from an unknown option. */
-        memcpy(t.shorts, options ? ":" : "+:", options ? 1 : 2);
-        if (options)
-                t.n_shorts = 1;
+        memcpy(t.shorts, stop ? "+:" : ":", t.n_shorts);
         add_rows(&t, globals, CODE_GLOBAL);
         add_rows(&t, options, CODE_VERB);
         opterr = 0;
@@ -110,10 +134,10 @@ const char *args_parse(int argc, char **argv, const struct args_option *globals,
                         if (code < 0)
                                 code = code_of_letter(globals, CODE_GLOBAL, letter);
                 }
-                if (code >= CODE_VERB)
-                        a->options[code - CODE_VERB] = optarg ? optarg : "";
-                else
+                if (code < CODE_VERB || !options)
                         a->globals[code - CODE_GLOBAL] = optarg ? optarg : "";
+                else if (!take_option(a, options, code - CODE_VERB, optarg ? optarg : ""))
+                        return args_no_memory;
         }
         a->words = argv + optind;
         a->n_words = argc - optind;

@@ -8,6 +8,7 @@
  * An option is one row: getopt, the help text and the verb's code all use the same one.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define ARGS_MAX_OPTIONS 12 /* of one verb, and of the global ones */
@@ -18,6 +19,12 @@ struct args_option {
         char letter;       /* of the short form, or 0 */
         const char *value; /* what stands for its value in the help; NULL: takes none */
         const char *text;  /* one line of help */
+        bool repeats;      /* each value that is given counts, not only the last */
+};
+
+struct args_list {
+        const char **values; /* borrowed from argv; the array is from malloc() */
+        size_t n;
 };
 
 /* What was given. Everything is borrowed from argv. */
@@ -25,20 +32,24 @@ struct args {
         const char
                 *globals[ARGS_MAX_OPTIONS]; /* by the row's index; NULL: not given; "" for a flag */
         const char *options[ARGS_MAX_OPTIONS];
+        struct args_list lists[ARGS_MAX_OPTIONS]; /* of the options that repeat */
         char **words;
         int n_words;
+        bool command; /* the words are a command line: the first one ends the options */
 };
 
 /*
  * Parses argv[1] and on. With @options NULL it stops at the first word (the verb) and leaves it and
- * the rest in a->words. Else options and words may come in any order, and `--` ends the options.
- * What @a holds already stays unless it is given again.
+ * the rest in a->words; with a->command set likewise. Else options and words may come in any order,
+ * and `--` ends the options. What @a holds already stays unless it is given again.
  *
  * Returns NULL, or what is wrong, which the caller frees (or a constant when memory is out: compare
  * with args_no_memory).
  */
 const char *args_parse(int argc, char **argv, const struct args_option *globals,
                        const struct args_option *options, struct args *a);
+
+void args_done(struct args *a);
 
 extern const char args_no_memory[];
 

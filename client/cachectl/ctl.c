@@ -87,10 +87,11 @@ static void report_unreachable(struct ctl *ctl, int code, const char *why)
 {
         ctl_note(ctl, "%s", why);
         if (code == CACHED_ERR_UNREACHABLE)
-                fputs("Start one with `cached`, or as a service with `systemctl start cached`. If "
-                      "it\n"
-                      "listens elsewhere, name its socket with --socket or in $CACHED_SOCKET.\n",
+                fputs("Start one with `cached`. If it listens elsewhere, name its socket with "
+                      "--socket or in\n$CACHED_SOCKET.\n",
                       stderr);
+        else if (code == CACHED_ERR_UNTRUSTED)
+                fputs("If that user is meant to run it, say so with --service-uid.\n", stderr);
 }
 
 int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char *missing)
@@ -116,12 +117,14 @@ int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char 
 int ctl_connect(struct ctl *ctl)
 {
         cached_options *o = cached_options_new();
-        int r = o ? CACHED_OK : CACHED_ERR_NOMEM;
+        int r = o ? CACHED_OK : CACHED_ERR_NOMEM, status;
 
         if (r == CACHED_OK && ctl->socket)
                 r = cached_options_set_socket(o, ctl->socket);
         if (r == CACHED_OK && ctl->realm)
                 r = cached_options_set_realm(o, ctl->realm);
+        if (r == CACHED_OK && ctl->has_service_uid)
+                r = cached_options_set_service_uid(o, ctl->service_uid);
         if (r == CACHED_OK)
                 r = cached_options_set_client_name(o, "cachectl");
         if (r == CACHED_OK)
@@ -131,7 +134,10 @@ int ctl_connect(struct ctl *ctl)
         cached_options_free(o);
         if (r == CACHED_OK)
                 r = cached_connect(ctl->client, &ctl->hello);
-        return ctl_result(ctl, r, ctl->hello, "no such realm");
+        status = ctl_result(ctl, r, ctl->hello, "no such realm");
+        if (ctl->realm && (r == CACHED_INVALID || r == CACHED_DENIED))
+                fputs("Leave --realm out for your own.\n", stderr);
+        return status;
 }
 
 void ctl_done(struct ctl *ctl)

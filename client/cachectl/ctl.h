@@ -30,7 +30,11 @@ struct ctl {
         bool json;
         const char *socket; /* as given with --socket, or NULL */
         const char *realm;
+        bool has_service_uid; /* with --service-uid */
+        uint32_t service_uid;
         uint32_t timeout_ms;
+        bool timeout_given;   /* by --timeout: a verb may have a default of its own */
+        bool sigpipe_ignored; /* by who started us: so that commands we start inherit it */
         cached *client;
         cached_reply *hello; /* the daemon's, once connected */
         bool stdout_closed;  /* the reader of our output went away: be quiet and stop */

@@ -57,8 +57,8 @@ const struct field fields_entry[] = {
         {"version", FIELD_COUNT, "version"},
         {"size", FIELD_BYTES, "size"},
         {"flags", FIELD_COUNT, "flags", .hide_zero = true},
-        {"encoding", FIELD_CHOICE, "encoding", NULL, encodings},
-        {"raw_size", FIELD_BYTES, "raw size", .hide_zero = true},
+        {"encoding", FIELD_CHOICE, "encoding", NULL, encodings, .hide_zero = true},
+        {"raw_size", FIELD_BYTES, "raw size", .needs = "encoding"},
         {"cost_us", FIELD_US, "cost", .hide_zero = true},
         {"ttl_ms", FIELD_OPTIONAL_MS, "ttl left", "never expires"},
         {"uid", FIELD_COUNT, "stored by uid"},
@@ -203,7 +203,8 @@ int fields_to_table(const cached_reply *r, const char *prefix, const struct fiel
         for (; fields->name; fields++) {
                 const char *cells[] = {fields->label, NULL};
 
-                if (!fields->label || (fields->hide_zero && !fields_u64(r, prefix, fields->name)))
+                if (!fields->label || (fields->hide_zero && !fields_u64(r, prefix, fields->name)) ||
+                    (fields->needs && !fields_u64(r, prefix, fields->needs)))
                         continue;
                 cells[1] = fields_format(r, prefix, fields, buf);
                 if (output_table_add(t, cells) < 0)

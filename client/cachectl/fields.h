@@ -35,6 +35,7 @@ struct field {
         const char *absent;         /* of the optional kinds */
         const char *const *choices; /* of FIELD_CHOICE: the names by number, NULL ends them */
         bool hide_zero;             /* people do not see it when it is 0: it says nothing then */
+        const char *needs;          /* they do not see it when that field is 0 */
 };
 
 #define FIELDS_PATH_SIZE 160

@@ -7,6 +7,7 @@
 #include "help.h"
 
 #include "output.h"
+#include "wrap.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,36 +26,34 @@ static void print_options(const struct args_option *o)
                         snprintf(left, sizeof(left), "  --%s%s%s", o->name, o->value ? " " : "",
                                  o->value ? o->value : "");
                 if (strlen(left) >= COLUMN - 1)
-                        printf("%s\n%*s%s\n", left, COLUMN, "", o->text);
+                        printf("%s\n%*s", left, COLUMN, "");
                 else
-                        printf("%-*s%s\n", COLUMN, left, o->text);
+                        printf("%-*s", COLUMN, left);
+                wrap_print(stdout, COLUMN, COLUMN, o->text);
         }
 }
 
 static void print_statuses(const char *not_found)
 {
         printf("\nExit status:\n  0  done\n");
-        if (not_found)
-                printf("  1  %s\n", not_found);
+        if (not_found) {
+                printf("  1  ");
+                wrap_print(stdout, 5, 5, not_found);
+        }
         printf("  2  wrong usage, or a local file that cannot be read or written\n"
                "  3  the daemon is not reachable\n"
                "  4  the daemon refused (the reason is on stderr)\n");
 }
 
 static const char overview_head[] =
-        "Usage: cachectl [OPTION]… VERB [ARGUMENT]…\n"
-        "\n"
-        "Looks into `cached`, the cache that the processes of this machine share, and changes it.\n"
-        "\n"
-        "Verbs:\n";
+        "Looks into `cached`, the cache that the processes of this machine share, and changes it.";
 
 static const char overview_tail[] =
+        "`cachectl help VERB` and `cachectl VERB --help` say more about each verb.\n"
         "\n"
-        "`cachectl VERB --help` says more about each verb.\n"
-        "\n"
-        "A KEY is text, `text:…` or `hex:…`, of 1 to 64 bytes. A duration is a number with ms, s,\n"
-        "m, h or d: 250ms, 1.5s, 7d. A size is a number of bytes, or one with K, M, G or T: 64K,\n"
-        "2G. `--` ends the options: what follows is taken as it is.\n";
+        "A KEY is text, `text:…` or `hex:…`, of 1 to 64 bytes. A duration is a number with ms, s, "
+        "m, h or d: 250ms, 1.5s, 7d. A size is a number of bytes, or one with K, M, G or T: 64K, "
+        "2G. `--` ends the options: what follows is taken as it is.";
 
 static const char overview_example[] = "\n"
                                        "Example:\n"
@@ -63,30 +62,47 @@ static const char overview_example[] = "\n"
 
 void help_overview(const struct verb *const *verbs, const struct args_option *globals)
 {
-        fputs(overview_head, stdout);
-        for (; *verbs; verbs++)
-                printf("  %-*s%s\n", COLUMN - 2, (*verbs)->name, (*verbs)->summary);
+        printf("Usage: cachectl [OPTION]… VERB [ARGUMENT]…\n\n");
+        wrap_print(stdout, 0, 0, overview_head);
+        printf("\nVerbs:\n");
+        for (; *verbs; verbs++) {
+                printf("  %-*s", COLUMN - 2, (*verbs)->name);
+                wrap_print(stdout, COLUMN, COLUMN, (*verbs)->summary);
+        }
         printf("\nOptions (before or after the verb):\n");
         print_options(globals);
-        fputs(overview_tail, stdout);
+        putchar('\n');
+        wrap_print(stdout, 0, 0, overview_tail);
         print_statuses("not found: a miss, no such cache; or `set` found another version");
         fputs(overview_example, stdout);
 }
 
 void help_verb(const struct verb *verb, const struct args_option *globals)
 {
-        printf("Usage: cachectl [OPTION]… %s%s%s\n\n%s.\n", verb->name, *verb->synopsis ? " " : "",
-               verb->synopsis, verb->summary);
-        if (verb->about)
-                printf("\n%s\n", verb->about);
+        static const char usage[] = "Usage: cachectl [OPTION]… ";
+        size_t column =
+                sizeof(usage) - 3 + strlen(verb->name); /* `…` is one column of three bytes */
+
+        printf("%s%s%s", usage, verb->name, *verb->synopsis ? " " : "\n");
+        if (*verb->synopsis)
+                wrap_print(stdout, column + 1, column + 1, verb->synopsis);
+        printf("\n%s.\n", verb->summary);
+        if (verb->about) {
+                putchar('\n');
+                wrap_print(stdout, 0, 0, verb->about);
+        }
         if (verb->options[0].name) {
                 printf("\nOptions:\n");
                 print_options(verb->options);
         }
         printf("\nGlobal options:\n");
         print_options(globals);
-        printf("\nWith --json: %s\n", verb->json);
-        print_statuses(verb->not_found);
+        printf("\nWith --json: ");
+        wrap_print(stdout, 13, 0, verb->json);
+        if (verb->statuses)
+                printf("\nExit status:\n%s", verb->statuses);
+        else
+                print_statuses(verb->not_found);
         printf("\nExample:\n  %s\n", verb->example);
 }
 

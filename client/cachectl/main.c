@@ -15,6 +15,7 @@
 #include "units.h"
 #include "verb.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <locale.h>
 #include <signal.h>
@@ -22,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 /* Longer than any request should take; `--timeout` is for scripts that would rather go on without.
  */
@@ -41,7 +43,15 @@ static const struct verb *const verbs[] = {
         NULL,
 };
 
-enum { GLOBAL_SOCKET, GLOBAL_JSON, GLOBAL_REALM, GLOBAL_TIMEOUT, GLOBAL_HELP };
+enum {
+        GLOBAL_SOCKET,
+        GLOBAL_JSON,
+        GLOBAL_REALM,
+        GLOBAL_TIMEOUT,
+        GLOBAL_SERVICE_UID,
+        GLOBAL_HELP,
+        GLOBAL_VERSION
+};
 
 static const struct args_option globals[ARGS_MAX_OPTIONS] = {
         [GLOBAL_SOCKET] = {"socket", 0, "PATH",
@@ -50,7 +60,11 @@ static const struct args_option globals[ARGS_MAX_OPTIONS] = {
         [GLOBAL_REALM] = {"realm", 0, "NAME", "the realm to work in (default: your own)"},
         [GLOBAL_TIMEOUT] = {"timeout", 0, "D",
                             "give up on the daemon after this long (default: 30s)"},
+        [GLOBAL_SERVICE_UID] = {"service-uid", 0, "UID",
+                                "trust a daemon of this uid, too, not only root's and yours"},
         [GLOBAL_HELP] = {"help", 'h', NULL, "print this help"},
+        /* Only before the verb: some have an option of this name. */
+        [GLOBAL_VERSION] = {"version", 'V', NULL, "print the version of cachectl"},
 };
 
 static const struct verb *find_verb(const char *name)
@@ -69,6 +83,9 @@ static const struct verb *nearest_verb(const char *name)
         for (size_t i = 0; verbs[i]; i++) {
                 unsigned d = suggest_distance(name, verbs[i]->name);
 
+                /* Nobody shall repeat with `del` what was meant otherwise. */
+                if (verbs[i]->removes && d > 1)
+                        continue;
                 /* As many errors as letters is no resemblance. */
                 if (d < best && d < strlen(name)) {
                         best = d;
@@ -96,8 +113,26 @@ static int check_words(struct ctl *ctl, const struct verb *verb, const struct ar
                 n++;
         if (a->n_words < verb->n_required)
                 return ctl_usage(ctl, "%s is missing", verb->words[a->n_words]);
-        if (a->n_words > n)
+        if (a->n_words > n && !verb->command)
                 return ctl_usage(ctl, "'%s' is one argument too many", a->words[n]);
+        return EXIT_DONE;
+}
+
+static int set_service_uid(struct ctl *ctl, const char *text)
+{
+        const char *wrong;
+        uint64_t uid;
+
+        if (!text)
+                return EXIT_DONE;
+        wrong = units_parse_count(text, &uid);
+        if (wrong)
+                return ctl_usage(ctl, "--service-uid '%s': %s; `id -u USER` prints it", text,
+                                 wrong);
+        if (uid >= UINT32_MAX)
+                return ctl_usage(ctl, "--service-uid '%s': a uid is at most 4294967294", text);
+        ctl->has_service_uid = true;
+        ctl->service_uid = (uint32_t)uid;
         return EXIT_DONE;
 }
 
@@ -116,6 +151,8 @@ static int set_globals(struct ctl *ctl, const struct args *a)
                 return ctl_usage(
                         ctl, "--socket '%s': it is too long: a socket's path has at most %zu bytes",
                         ctl->socket, SOCKET_PATH_MAX);
+        if (set_service_uid(ctl, a->globals[GLOBAL_SERVICE_UID]) != EXIT_DONE)
+                return EXIT_USAGE;
         if (!timeout)
                 return EXIT_DONE;
         wrong = units_parse_duration_ms(timeout, &ms);
@@ -124,6 +161,7 @@ static int set_globals(struct ctl *ctl, const struct args *a)
         if (ms == 0 || ms > MAX_TIMEOUT_MS)
                 return ctl_usage(ctl, "--timeout '%s': it is 1ms to 24h", timeout);
         ctl->timeout_ms = (uint32_t)ms;
+        ctl->timeout_given = true;
         return EXIT_DONE;
 }
 
@@ -136,21 +174,56 @@ static int wrong_args(struct ctl *ctl, const char *wrong)
         return status;
 }
 
+/* Without the last, which is there before the verb only. */
+static void globals_of_verbs(struct args_option ret[ARGS_MAX_OPTIONS])
+{
+        memcpy(ret, globals, sizeof(globals));
+        ret[GLOBAL_VERSION] = (struct args_option){NULL};
+}
+
+/* `cachectl help [VERB]` */
+static int help(struct ctl *ctl, const struct args *a)
+{
+        struct args_option of_verbs[ARGS_MAX_OPTIONS];
+        const struct verb *verb;
+
+        if (a->n_words > 2)
+                return ctl_usage(ctl, "'%s' is one argument too many: help takes a verb",
+                                 a->words[2]);
+        if (a->n_words < 2 || a->words[1][0] == '-') {
+                help_overview(verbs, globals);
+                return EXIT_DONE;
+        }
+        verb = find_verb(a->words[1]);
+        if (!verb)
+                return unknown_verb(ctl, a->words[1]);
+        globals_of_verbs(of_verbs);
+        help_verb(verb, of_verbs);
+        return EXIT_DONE;
+}
+
 static int run_verb(struct ctl *ctl, const struct verb *verb, struct args *a)
 {
+        struct args_option of_verbs[ARGS_MAX_OPTIONS];
         const char *wrong;
         int status;
 
+        globals_of_verbs(of_verbs);
         ctl->verb = verb->name;
-        wrong = args_parse(a->n_words, a->words, globals, verb->options, a);
+        a->command = verb->command;
+        /* For the widths and the printability of what is in a table; numbers stay as they are.
+         * Where another program does the printing, it would only cost time. */
+        if (!verb->command)
+                (void)setlocale(LC_CTYPE, "");
+        wrong = args_parse(a->n_words, a->words, of_verbs, verb->options, a);
         if (wrong)
                 return wrong_args(ctl, wrong);
         if (a->globals[GLOBAL_HELP]) {
                 const struct verb *const one[] = {verb, NULL};
 
                 if (a->globals[GLOBAL_JSON])
-                        return help_json(ctl, one, globals);
-                help_verb(verb, globals);
+                        return help_json(ctl, one, of_verbs);
+                help_verb(verb, of_verbs);
                 return EXIT_DONE;
         }
         status = set_globals(ctl, a);
@@ -164,23 +237,48 @@ static int run_verb(struct ctl *ctl, const struct verb *verb, struct args *a)
 
 static int run(struct ctl *ctl, int argc, char **argv)
 {
+        struct args_option of_verbs[ARGS_MAX_OPTIONS];
         struct args a = {.n_words = 0};
         const struct verb *verb;
         const char *wrong;
+        int status;
 
         wrong = args_parse(argc, argv, globals, NULL, &a);
         if (wrong)
                 return wrong_args(ctl, wrong);
+        if (a.globals[GLOBAL_VERSION]) {
+                puts("cachectl " VERSION);
+                return EXIT_DONE;
+        }
+        if (a.n_words > 0 && strcmp(a.words[0], "help") == 0)
+                return help(ctl, &a);
         if (a.n_words > 0) {
                 verb = find_verb(a.words[0]);
-                return verb ? run_verb(ctl, verb, &a) : unknown_verb(ctl, a.words[0]);
+                status = verb ? run_verb(ctl, verb, &a) : unknown_verb(ctl, a.words[0]);
+                args_done(&a);
+                return status;
         }
         if (!a.globals[GLOBAL_HELP])
                 return ctl_usage(ctl, "a verb is missing");
-        if (a.globals[GLOBAL_JSON])
-                return help_json(ctl, verbs, globals);
+        if (a.globals[GLOBAL_JSON]) {
+                globals_of_verbs(of_verbs);
+                return help_json(ctl, verbs, of_verbs);
+        }
         help_overview(verbs, globals);
         return EXIT_DONE;
+}
+
+/* A descriptor that is closed would be the next socket, and what is printed would go into it. What
+ * stands in for it fails as a closed one does. */
+static bool open_standard_descriptors(void)
+{
+        for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+                if (fcntl(fd, F_GETFD) >= 0)
+                        continue;
+                if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+                        return false;
+        }
+        return true;
 }
 
 int main(int argc, char **argv)
@@ -188,9 +286,11 @@ int main(int argc, char **argv)
         struct ctl ctl = {.verb = NULL};
         int status, flushed;
 
-        /* For the widths and the printability of what is in a table; numbers stay as they are. */
-        (void)setlocale(LC_CTYPE, "");
-        (void)signal(SIGPIPE, SIG_IGN);
+        if (!open_standard_descriptors())
+                return EXIT_USAGE;
+        /* A message is put together from pieces and written as one. */
+        (void)setvbuf(stderr, NULL, _IOLBF, BUFSIZ);
+        ctl.sigpipe_ignored = signal(SIGPIPE, SIG_IGN) == SIG_IGN;
         status = run(&ctl, argc, argv);
         flushed = output_flush(&ctl);
         return status != EXIT_DONE ? status : flushed;

@@ -4,13 +4,15 @@
  * Tables and JSON
  *
  * Tables are libsmartcols': aligned by display width, with unprintable characters escaped, cut to
- * the terminal's width only when stdout is one. Nothing is coloured.
+ * the terminal's width only when stdout is one, and then with an ellipsis. Nothing is coloured.
  *
  * SIGPIPE is ignored: when the reader of our output goes away (`cachectl ls c | head`) we stop and
  * are done, whatever disposition we inherited.
  */
 
 #include "output.h"
+
+#include "fit.h"
 
 #include <errno.h>
 #include <libsmartcols.h>
@@ -69,13 +71,30 @@ int output_table_add(struct libscols_table *t, const char *const *cells)
         return 0;
 }
 
+/* libsmartcols prints nothing for a table without lines; it would look like a failure. */
+static void print_titles(struct libscols_table *t)
+{
+        if (scols_table_is_noheadings(t))
+                return;
+        for (size_t i = 0; i < scols_table_get_ncols(t); i++) {
+                struct libscols_column *c = scols_table_get_column(t, i);
+
+                printf("%s%s", i > 0 ? "  " : "", scols_cell_get_data(scols_column_get_header(c)));
+        }
+        putchar('\n');
+}
+
 int output_table(struct ctl *ctl, struct libscols_table *t)
 {
         int r;
 
         if (!t)
                 return ctl_no_memory(ctl);
-        r = scols_print_table(t);
+        r = output_width() == SIZE_MAX ? 0 : fit_table(t, output_width());
+        if (r == 0 && scols_table_get_nlines(t) == 0)
+                print_titles(t);
+        else if (r == 0)
+                r = scols_print_table(t);
         scols_unref_table(t);
         if (r == -ENOMEM)
                 return ctl_no_memory(ctl);

@@ -215,10 +215,12 @@ const char *units_format_percent(char buf[UNITS_BUFFER_SIZE], uint64_t part, uin
 
         if (part == 0 && rest == 0)
                 return "-";
-        /* Tenths, rounded down: 100 % means that there was no miss at all. */
-        unsigned tenths = (unsigned)((double)part / total * 1000);
+        /* Tenths, rounded; but 100 % means that there was no miss at all, and 0 % no hit. */
+        unsigned tenths = (unsigned)((double)part / total * 1000 + 0.5);
         if (rest > 0 && tenths >= 1000)
                 tenths = 999;
+        if (part > 0 && tenths == 0)
+                tenths = 1;
         snprintf(buf, UNITS_BUFFER_SIZE, "%u.%u%%", tenths / 10, tenths % 10);
         return buf;
 }

@@ -35,12 +35,14 @@ static const struct output_column wide_columns[] = {
         {NULL},
 };
 
-/* "ttl 10m, 1000 entries, 64M, pinned"; "-" where nothing is limited. */
+/* "ttl 10m, 1000 entries, 64M bytes, pinned"; "-" where nothing is limited. */
 static void format_policy(const cached_reply *r, const char *prefix, char *buf, size_t n_buf)
 {
         static const struct {
                 const char *before, *after;
-        } words[] = {{"ttl ", ""}, {"", " entries"}, {"", ""}}; /* as the rows of fields_policy */
+        } words[] = {{"ttl ", ""},
+                     {"", " entries"},
+                     {"", " bytes"}}; /* as the rows of fields_policy */
         char policy[FIELDS_PATH_SIZE], path[FIELDS_PATH_SIZE], text[FIELDS_TEXT_SIZE];
         size_t at = 0;
         uint64_t n;
@@ -177,18 +179,15 @@ const struct verb verb_caches = {
         .synopsis = "[--names]",
         .summary = "List the caches of the realm",
         .about = "BYTES is the memory that is charged, RATIO that of hits to look-ups, SAVED the "
-                 "computing\n"
-                 "time that hits saved, as the writers gave it. EXPIRED and POLICY are left out on "
-                 "a\n"
-                 "terminal of less than 110 columns.",
+                 "computing time that hits saved, as the writers gave it. EXPIRED and POLICY are "
+                 "left out on a terminal of less than 110 columns.",
         .options = {[OPT_NAMES] = {"names", 0, NULL, "print the names alone, one a line"}},
-        .json = "caches: a list of objects of name, policy (ttl_ms, max_entries, max_bytes; null: "
-                "no\n"
-                "limit), pinned, entries, bytes_raw, bytes_held, hits, misses, stores, deletes,\n"
-                "expirations, evicted_max_entries, evicted_max_bytes, evicted_uid_share,\n"
-                "evicted_realm_budget, evicted_global_budget, evicted_index, clears, "
-                "time_saved_us,\n"
-                "opens, policy_changes, refused.",
+        .json = "caches: a list of objects of name, policy (ttl_ms, max_entries, max_bytes; "
+                "null: no limit), pinned, entries, bytes_raw, bytes_held, hits, misses, stores, "
+                "deletes, expirations, evicted_max_entries, evicted_max_bytes, "
+                "evicted_uid_share, evicted_realm_budget, evicted_global_budget, evicted_index, "
+                "evicted_realm_entries, "
+                "clears, time_saved_us, opens, policy_changes, refused.",
         .example = "cachectl caches --json | jq -r '.caches[].name'",
         .run = run,
 };

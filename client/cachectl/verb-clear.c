@@ -70,12 +70,17 @@ const struct verb verb_clear = {
         .name = "clear",
         .synopsis = "CACHE | --all",
         .summary = "Remove all entries of a cache, or of the realm",
-        .about = "The caches themselves, their policies and counters stay.",
+        .about = "The caches themselves, their policies and counters stay. A cache cannot be "
+                 "removed: "
+                 "an empty one costs next to nothing, but counts towards limits.caches_per_realm "
+                 "until the realm was unused and empty for ten minutes, or the daemon is "
+                 "restarted.",
         .words = {"CACHE"},
         .options = {[OPT_ALL] = {"all", 0, NULL,
                                  "every cache of the realm (needs the role admin)"}},
         .json = "cache (null with --all), entries (that were there), caches.",
         .not_found = "no such cache",
         .example = "cachectl clear thumbnails",
+        .removes = true,
         .run = run,
 };

@@ -103,7 +103,7 @@ const struct verb verb_clients = {
         .summary = "List who is connected",
         .about = "Those of the realm; all of them for root and for the daemon's own uid. This "
                  "cachectl is one.",
-        .json = "clients: a list of objects of connection, pid, uid, name, realm, role, age_ms,\n"
+        .json = "clients: a list of objects of connection, pid, uid, name, realm, role, age_ms, "
                 "idle_ms, requests, bytes_in, bytes_out, queued_bytes.",
         .example = "cachectl clients",
         .run = run,

@@ -4,17 +4,16 @@
 
 #include "fields.h"
 #include "output.h"
+#include "suggest.h"
 #include "verb.h"
 
 #include <string.h>
 
+#define MAX_TYPING_ERRORS 3
+
 static const struct field fields[] = {
-        {"name", FIELD_TEXT},
-        {"value", FIELD_TEXT},
-        {"is_default", FIELD_BOOL},
-        {"source", FIELD_TEXT},
-        {"note", FIELD_TEXT},
-        {NULL},
+        {"name", FIELD_TEXT},   {"value", FIELD_TEXT}, {"is_default", FIELD_BOOL},
+        {"source", FIELD_TEXT}, {"note", FIELD_TEXT},  {NULL},
 };
 
 static json_t *setting_json(const cached_reply *r, size_t i)
@@ -98,11 +97,36 @@ static int print_table(struct ctl *ctl, const cached_reply *r)
         return status;
 }
 
+/* NULL: none resembles it. A name without its section counts as one with it. */
+static const char *nearest_setting(const cached_reply *r, const char *name)
+{
+        size_t n = cached_reply_count(r, "settings");
+        unsigned best = MAX_TYPING_ERRORS + 1;
+        char prefix[FIELDS_PATH_SIZE];
+        const char *nearest = NULL;
+
+        for (size_t i = 0; i < n; i++) {
+                const char *full, *last;
+                unsigned d;
+
+                fields_item(prefix, "settings", i);
+                full = fields_text(r, prefix, "name");
+                last = strrchr(full, '.');
+                d = suggest_distance(name, strchr(name, '.') || !last ? full : last + 1);
+                if (d < best && d < strlen(name)) {
+                        best = d;
+                        nearest = full;
+                }
+        }
+        return nearest;
+}
+
 /* The value alone, so that a script can take it. */
 static int print_setting(struct ctl *ctl, const cached_reply *r, const char *name)
 {
         size_t n = cached_reply_count(r, "settings");
         char prefix[FIELDS_PATH_SIZE];
+        const char *nearest;
 
         for (size_t i = 0; i < n; i++) {
                 fields_item(prefix, "settings", i);
@@ -116,7 +140,13 @@ static int print_setting(struct ctl *ctl, const cached_reply *r, const char *nam
                         ctl_note(ctl, "%s: %s", name, fields_text(r, prefix, "note"));
                 return EXIT_DONE;
         }
-        ctl_note(ctl, "not found: there is no setting '%s'; `cachectl config` lists them", name);
+        nearest = nearest_setting(r, name);
+        if (nearest)
+                ctl_note(ctl, "not found: there is no setting '%s'; did you mean '%s'?", name,
+                         nearest);
+        else
+                ctl_note(ctl, "not found: there is no setting '%s'; `cachectl config` lists them",
+                         name);
         return EXIT_NOT_FOUND;
 }
 
@@ -171,6 +201,11 @@ static int run(struct ctl *ctl, const struct args *a)
 {
         const char *what = a->n_words ? a->words[0] : "get";
 
+        if (strcmp(what, "set") == 0)
+                return ctl_usage(ctl, "settings stand in the daemon's configuration file; after a "
+                                      "change there, `cachectl config reload` reads it again");
+        if (a->n_words > 2)
+                return ctl_usage(ctl, "'%s' is one argument too many", a->words[2]);
         if (strcmp(what, "get") == 0)
                 return get(ctl, a->n_words > 1 ? a->words[1] : NULL);
         if (strcmp(what, "reload") != 0)
@@ -185,15 +220,14 @@ const struct verb verb_config = {
         .name = "config",
         .synopsis = "[get [NAME] | reload]",
         .summary = "Print the daemon's settings, or have it read them again",
-        .about = "`get` lists every setting with its value and where that comes from; with NAME it "
-                 "prints that\n"
-                 "value alone. `reload` is for root and the daemon's own uid; a configuration with "
-                 "a\n"
-                 "mistake in it is refused, and the old one stays.",
-        .words = {"get|reload", "NAME"},
+        .about = "`get` lists every setting with its value and where that comes from; with NAME "
+                 "it prints that value alone. `reload` is for root and the daemon's own uid; a "
+                 "configuration with a mistake in it is refused, and the old one stays. A note "
+                 "after "
+                 "the settings tells where a value does not hold for all that exists already.",
+        .words = {"get|reload", "NAME", "VALUE"}, /* the last only to say that it is not taken */
         .json = "settings: a list of objects of name, value (a string), is_default, source "
-                "(file:line);\n"
-                "and files, that were read. With NAME: that one object.",
+                "(file:line), note; and files, that were read. With NAME: that one object.",
         .not_found = "no such setting",
         .example = "cachectl config get memory.realm_budget",
         .run = run,

@@ -50,5 +50,6 @@ const struct verb verb_del = {
         .json = "cache, key or key_hex, deleted.",
         .not_found = "no such entry",
         .example = "cachectl del thumbnails hex:9f86d081",
+        .removes = true,
         .run = run,
 };

@@ -86,15 +86,13 @@ const struct verb verb_explain = {
                  "for ever.",
         .words = {"CACHE", "KEY"},
         .n_required = 2,
-        .json = "cache, key or key_hex, fate, charge, age_ms (since it departed), text, and entry: "
-                "null,\n"
-                "or for a live one an object of version, size, flags, encoding, raw_size, cost_us, "
-                "ttl_ms\n"
-                "(null: never expires), uid. fate is never_stored, live, expired, "
-                "evicted_max_entries,\n"
-                "evicted_max_bytes, evicted_uid_share, evicted_realm_budget, "
-                "evicted_global_budget,\n"
-                "evicted_index, cleared, deleted or no_cache.",
+        .json = "cache, key or key_hex, fate, charge, age_ms (since it departed), text, and "
+                "entry: null, or for a live one an object of version, size, flags, encoding, "
+                "raw_size, cost_us, ttl_ms (null: never expires), uid. fate is never_stored, "
+                "live, expired, evicted_max_entries, evicted_max_bytes, evicted_uid_share, "
+                "evicted_realm_budget, evicted_global_budget, evicted_index, "
+                "evicted_realm_entries, cleared, deleted or "
+                "no_cache.",
         .example = "cachectl explain thumbnails hex:9f86d081",
         .run = run,
 };

@@ -151,20 +151,18 @@ static int run(struct ctl *ctl, const struct args *a)
 
 const struct verb verb_get = {
         .name = "get",
-        .synopsis = "CACHE KEY [-o FILE]",
+        .synopsis = "CACHE KEY [-o FILE | --output FILE] [--peek]",
         .summary = "Print the value of an entry",
-        .about = "The value goes to stdout byte for byte, with nothing added. What a client stored "
-                 "packed\n"
-                 "is unpacked.",
+        .about = "The value goes to stdout byte for byte, with nothing added. What a client "
+                 "stored packed is unpacked.",
         .words = {"CACHE", "KEY"},
         .n_required = 2,
         .options = {[OPT_OUTPUT] = {"output", 'o', "FILE",
                                     "write it there, all or nothing; `-` is stdout"},
                     [OPT_PEEK] = {"peek", 0, NULL, "look without counting as a use or a hit"}},
-        .json = "cache, key or key_hex, found; and when found: version, size, flags, encoding,\n"
+        .json = "cache, key or key_hex, found; and when found: version, size, flags, encoding, "
                 "raw_size, cost_us, ttl_ms (null: never expires), uid, and (without -o FILE) "
-                "value, or\n"
-                "value_base64 where the value is not UTF-8.",
+                "value, or value_base64 where the value is not UTF-8.",
         .not_found = "no such entry: never stored, expired, evicted, deleted or damaged",
         .example = "cachectl get thumbnails hex:9f86d081 -o thumbnail.png",
         .run = run,

@@ -150,17 +150,14 @@ const struct verb verb_ls = {
         .synopsis = "CACHE [--limit N]",
         .summary = "List the entries of a cache",
         .about = "In no particular order. SIZE is that of the value as it is stored, TTL what is "
-                 "left of it,\n"
-                 "COST the computing time that a hit saves. Entries that are stored meanwhile may "
-                 "be\n"
-                 "missing or appear twice. It does not count as a use.",
+                 "left of it, COST the computing time that a hit saves. Entries that are stored "
+                 "meanwhile may be missing or appear twice. It does not count as a use.",
         .words = {"CACHE"},
         .n_required = 1,
         .options = {[OPT_LIMIT] = {"limit", 0, "N", "stop after so many"}},
-        .json = "cache, and entries: a list, an entry on each line, of objects of key or key_hex,\n"
-                "version, size, flags, encoding, raw_size, cost_us, ttl_ms (null: never expires), "
-                "uid,\n"
-                "charge, large (in a memory file of its own).",
+        .json = "cache, and entries: a list, an entry on each line, of objects of key or "
+                "key_hex, version, size, flags, encoding, raw_size, cost_us, ttl_ms (null: never "
+                "expires), uid, charge, large (in a memory file of its own).",
         .not_found = "no such cache",
         .example = "cachectl ls thumbnails --limit 20",
         .run = run,

@@ -68,8 +68,7 @@ const struct verb verb_ping = {
         .synopsis = "",
         .summary = "Check that the daemon answers",
         .json = "socket, round_trip_us, uptime_ms, instance (a string: another one after every "
-                "cold\n"
-                "start).",
+                "cold start).",
         .example = "cachectl ping && echo it is there",
         .run = run,
 };

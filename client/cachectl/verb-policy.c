@@ -149,15 +149,13 @@ static int run(struct ctl *ctl, const struct args *a)
 
 const struct verb verb_policy = {
         .name = "policy",
-        .synopsis = "CACHE [--ttl D] [--max-entries N] [--max-bytes S]",
+        .synopsis = "CACHE [--ttl D | --no-ttl] [--max-entries N | --no-max-entries] "
+                    "[--max-bytes S | --no-max-bytes] [--unpin]",
         .summary = "Show a cache's policy, or set and pin it",
         .about = "Without options it shows the policy in force. With some it sets these, leaves "
-                 "the others as\n"
-                 "they are, and pins the policy: clients that open the cache with another one do "
-                 "not\n"
-                 "change it. An unknown cache is created. Limits apply at once, a ttl to what is "
-                 "stored\n"
-                 "from now on.",
+                 "the others as they are, and pins the policy: clients that open the cache with "
+                 "another one do not change it. An unknown cache is created. Limits apply at "
+                 "once, a ttl to what is stored from now on.",
         .words = {"CACHE"},
         .n_required = 1,
         .options = {[OPT_TTL] = {"ttl", 0, "D", "entries expire this long after they were stored"},
@@ -170,8 +168,7 @@ const struct verb verb_policy = {
                     [OPT_UNPIN] = {"unpin", 0, NULL,
                                    "go back to what clients open the cache with"}},
         .json = "name, policy: an object of ttl_ms, max_entries, max_bytes (null: no limit); "
-                "pinned,\n"
-                "opens, policy_changes.",
+                "pinned, opens, policy_changes.",
         .not_found = "no such cache (only without options)",
         .example = "cachectl policy thumbnails --max-entries 1000 --max-bytes 64M",
         .run = run,

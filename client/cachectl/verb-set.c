@@ -13,10 +13,13 @@
 #include "value.h"
 #include "verb.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { OPT_TTL, OPT_NEVER, OPT_ADD, OPT_REPLACE, OPT_VERSION, OPT_FLAGS, OPT_COST };
@@ -48,9 +51,34 @@ static int parse_cost(struct ctl *ctl, const char *text, uint64_t *ret_us)
                      : EXIT_DONE;
 }
 
+/* A number, or hexadecimal digits: flags are bits. */
+static int parse_flags(struct ctl *ctl, const char *text, uint32_t *ret)
+{
+        uint64_t n = 0;
+        char *end;
+        int status;
+
+        if (strncmp(text, "0x", 2) == 0 && isxdigit((unsigned char)text[2])) {
+                errno = 0;
+                n = strtoull(text, &end, 16);
+                if (*end)
+                        return ctl_usage(ctl, "--flags '%s': '%c' is no hexadecimal digit", text,
+                                         *end);
+                if (errno || n > UINT32_MAX)
+                        return ctl_usage(ctl, "--flags '%s': it is larger than 0xffffffff", text);
+        } else {
+                status = ctl_parse_count(ctl, "flags", text, UINT32_MAX, &n);
+                if (status != EXIT_DONE)
+                        return status;
+        }
+        *ret = (uint32_t)n;
+        return EXIT_DONE;
+}
+
 static int parse_options(struct ctl *ctl, const struct args *a, cached_set_options *o)
 {
         uint64_t n;
+        uint32_t flags = 0;
         int status = check_options(ctl, a), r = CACHED_OK;
 
         if (status == EXIT_DONE && a->options[OPT_TTL]) {
@@ -62,13 +90,16 @@ static int parse_options(struct ctl *ctl, const struct args *a, cached_set_optio
                 r = cached_set_options_set_ttl_ms(o, CACHED_NEVER);
         if (status == EXIT_DONE && r == CACHED_OK && a->options[OPT_VERSION]) {
                 status = ctl_parse_count(ctl, "version", a->options[OPT_VERSION], UINT64_MAX, &n);
+                if (status == EXIT_DONE && n == 0)
+                        return ctl_usage(ctl, "--version '0': versions begin with 1; --add stores "
+                                              "only where nothing is");
                 if (status == EXIT_DONE)
                         r = cached_set_options_set_expected_version(o, n);
         }
         if (status == EXIT_DONE && r == CACHED_OK && a->options[OPT_FLAGS]) {
-                status = ctl_parse_count(ctl, "flags", a->options[OPT_FLAGS], UINT32_MAX, &n);
+                status = parse_flags(ctl, a->options[OPT_FLAGS], &flags);
                 if (status == EXIT_DONE)
-                        r = cached_set_options_set_flags(o, (uint32_t)n);
+                        r = cached_set_options_set_flags(o, flags);
         }
         if (status == EXIT_DONE && r == CACHED_OK && a->options[OPT_COST]) {
                 status = parse_cost(ctl, a->options[OPT_COST], &n);
@@ -80,6 +111,18 @@ static int parse_options(struct ctl *ctl, const struct args *a, cached_set_optio
                 r = cached_set_options_set_mode(o, a->options[OPT_ADD] ? CACHED_SET_ADD_ONLY
                                                                        : CACHED_SET_REPLACE_ONLY);
         return status != EXIT_DONE ? status : ctl_result(ctl, r, NULL, "");
+}
+
+/* What is left of a regular file is known before it is read; 0: nothing is known. */
+static uint64_t size_ahead(int fd)
+{
+        struct stat st;
+        off_t at;
+
+        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+                return 0;
+        at = lseek(fd, 0, SEEK_CUR);
+        return at >= 0 && at < st.st_size ? (uint64_t)(st.st_size - at) : 0;
 }
 
 static int read_value(struct ctl *ctl, const char *path, struct value *ret)
@@ -96,7 +139,12 @@ static int read_value(struct ctl *ctl, const char *path, struct value *ret)
                 }
         } else
                 path = "stdin";
-        r = value_read(fd, max ? max : UINT64_MAX, ret);
+        if (fd == STDIN_FILENO && isatty(fd))
+                ctl_note(ctl, "reading from the terminal, end with Ctrl-D");
+        if (max && size_ahead(fd) > max)
+                r = VALUE_E_TOO_LARGE;
+        else
+                r = value_read(fd, max ? max : UINT64_MAX, ret);
         if (fd != STDIN_FILENO)
                 close(fd);
         if (r == 0)
@@ -142,7 +190,12 @@ static int store(struct ctl *ctl, const struct args *a, const struct key *key,
                 return status;
         r = cached_set(ctl->client, a->words[0], key->bytes, key->n, value.bytes, value.n, o,
                        &reply);
-        status = ctl_result(ctl, r, reply, "no such entry; nothing was stored");
+        if (r == CACHED_EXISTS) {
+                ctl_note(ctl, "not stored: the key is already stored; leave --add out to replace "
+                              "its value");
+                status = EXIT_NOT_FOUND;
+        } else
+                status = ctl_result(ctl, r, reply, "no such entry; nothing was stored");
         if (status == EXIT_DONE && ctl->json)
                 status = print_json(ctl, a->words[0], key, reply);
         cached_reply_free(reply);
@@ -173,13 +226,12 @@ static int run(struct ctl *ctl, const struct args *a)
 
 const struct verb verb_set = {
         .name = "set",
-        .synopsis = "CACHE KEY [FILE|-] [--ttl D] [--add | --replace | --version N]",
+        .synopsis = "CACHE KEY [FILE|-] [--ttl D | --never] [--add | --replace | --version N] "
+                    "[--flags N] [--cost D]",
         .summary = "Store a value",
         .about = "The value is the content of FILE, byte for byte; of stdin where FILE is `-` or "
-                 "absent. An\n"
-                 "unknown cache is created. Without --ttl and --never the cache's policy says how "
-                 "long\n"
-                 "the entry lives.",
+                 "absent. An unknown cache is created. Without --ttl and --never the cache's "
+                 "policy says how long the entry lives.",
         .words = {"CACHE", "KEY", "FILE"},
         .n_required = 2,
         .options = {[OPT_TTL] = {"ttl", 0, "D", "expire after this long: 1ms to 3650d"},
@@ -188,7 +240,8 @@ const struct verb verb_set = {
                     [OPT_REPLACE] = {"replace", 0, NULL, "store only if the key is there"},
                     [OPT_VERSION] = {"version", 0, "N",
                                      "store only over exactly this version (compare and set)"},
-                    [OPT_FLAGS] = {"flags", 0, "N", "32 bits that are kept with the value"},
+                    [OPT_FLAGS] = {"flags", 0, "N",
+                                   "32 bits that are kept with the value; 12, or 0x0c"},
                     [OPT_COST] = {"cost", 0, "D",
                                   "what computing it took; each hit saves as much"}},
         .json = "cache, key or key_hex, version, size, ttl_ms (null: never expires).",

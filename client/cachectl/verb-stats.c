@@ -32,14 +32,19 @@ static const struct field fields_daemon[] = {
         {"connections_refused", FIELD_COUNT, "connections refused"},
         {"requests", FIELD_COUNT, "requests"},
         {"protocol_errors", FIELD_COUNT, "protocol errors"},
-        {"realms", FIELD_COUNT, "realms"},
+        {"realms", FIELD_OPTIONAL_COUNT, "realms", "-"},
         {"budget_bytes", FIELD_BYTES, "budget"},
-        {"bytes_charged", FIELD_BYTES, "memory charged"},
+        {"bytes_charged", FIELD_OPTIONAL_BYTES, "memory charged", "-"},
         {"resident_bytes", FIELD_BYTES, "resident"},
         {"buffer_bytes", FIELD_BYTES, "buffers"},
         {"loop_turns", FIELD_COUNT, "loop turns"},
         {"loop_turn_max_us", FIELD_US, "longest loop turn"},
         {"config_reloads", FIELD_COUNT, "config reloads"},
+        {"remembered_clients", FIELD_COUNT, "remembered clients"},
+        {"repeats_answered", FIELD_COUNT, "repeats answered"},
+        {"outcomes_unknown", FIELD_COUNT, "outcomes unknown"},
+        {"unpacked", FIELD_COUNT, "values decoded"},
+        {"unpack_failures", FIELD_COUNT, "values damaged"},
         {NULL},
 };
 
@@ -251,25 +256,28 @@ const struct verb verb_stats = {
         .name = "stats",
         .synopsis = "[CACHE]",
         .summary = "Print what the daemon has counted, or one cache",
-        .about = "Counters run since the daemon's start, or since the cache was made. Latencies "
-                 "are service\n"
-                 "times inside the daemon.",
+        .about =
+                "Counters run since the daemon's start, or since the cache was made. Latencies "
+                "are service times inside the daemon. What all realms hold together is told to "
+                "root "
+                "and to the daemon's own user only; others see `-`.\n\n"
+                "`evicted` tells which limit made entries leave that had not expired: those of the "
+                "cache's policy (max entries, max bytes), memory.uid_share, memory.realm_budget, "
+                "memory.global_budget, limits.entries_per_realm (realm entries). `evicted: index` "
+                "means that both places of a key in the index were full, which practically only "
+                "happens where keys were made to collide.",
         .words = {"CACHE"},
-        .json = "with CACHE, cache: an object as in `cachectl caches --json`. Without, total: the "
-                "same\n"
-                "numbers for all caches; realm: name, budget_bytes, uid_share_bytes, "
-                "bytes_charged,\n"
-                "bytes_reclaiming, caches, entries, arena_bytes, table_bytes, large_bytes, "
-                "index_buckets;\n"
-                "daemon: version, uptime_ms, instance (a string), pid, connections, "
-                "connections_total,\n"
-                "connections_refused, requests, protocol_errors, realms, budget_bytes, "
-                "bytes_charged,\n"
-                "resident_bytes, buffer_bytes, loop_turns, loop_turn_max_us, config_reloads, and "
-                "latencies:\n"
-                "a list of request, count, sum_ns, p50_ns, p99_ns, p999_ns, max_ns, and the "
-                "histogram's\n"
-                "bucket_ns (upper bounds) and bucket_count.",
+        .json = "with CACHE, cache: an object as in `cachectl caches --json`. Without, total: "
+                "the same numbers for all caches; realm: name, budget_bytes, uid_share_bytes, "
+                "bytes_charged, bytes_reclaiming, caches, entries, arena_bytes, table_bytes, "
+                "large_bytes, index_buckets; daemon: version, uptime_ms, instance (a string), "
+                "pid, connections, connections_total, connections_refused, requests, "
+                "protocol_errors, realms, budget_bytes, bytes_charged, resident_bytes, "
+                "buffer_bytes, loop_turns, loop_turn_max_us, config_reloads, "
+                "remembered_clients, repeats_answered, outcomes_unknown, unpacked, "
+                "unpack_failures, and latencies: a "
+                "list of request, count, sum_ns, p50_ns, p99_ns, p999_ns, max_ns, and the "
+                "histogram's bucket_ns (upper bounds) and bucket_count.",
         .not_found = "no such cache",
         .example = "cachectl stats --json | jq .realm.bytes_charged",
         .run = run,

@@ -58,8 +58,8 @@ const struct verb verb_touch = {
         .n_required = 2,
         .options = {[OPT_TTL] = {"ttl", 0, "D", "expire this long from now: 1ms to 3650d"},
                     [OPT_NEVER] = {"never", 0, NULL, "never expire"}},
-        .json = "cache, key or key_hex, version, size, flags, encoding, raw_size, cost_us, ttl_ms\n"
-                "(null: never expires), uid.",
+        .json = "cache, key or key_hex, version, size, flags, encoding, raw_size, cost_us, "
+                "ttl_ms (null: never expires), uid.",
         .not_found = "no such entry",
         .example = "cachectl touch sessions alice --ttl 30m",
         .run = run,

@@ -67,9 +67,8 @@ const struct verb verb_version = {
         .summary = "Print the versions of cachectl, its library and the daemon",
         .about = "Without a daemon it prints its own, and the exit status says that there is none.",
         .json = "cachectl, library, and daemon: null or an object of version, protocol, "
-                "daemon_pid,\n"
-                "realm, role, uid, max_value_bytes, max_message_bytes, max_requests_in_flight,\n"
-                "max_keys_per_request, instance (a string).",
+                "daemon_pid, realm, role, uid, max_value_bytes, max_message_bytes, "
+                "max_requests_in_flight, max_keys_per_request, instance (a string).",
         .example = "cachectl version --json | jq -r .daemon.version",
         .run = run,
 };

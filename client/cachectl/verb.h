@@ -16,9 +16,13 @@ struct verb {
         const char *about;    /* NULL, or more of it */
         const char *words[ARGS_MAX_WORDS + 1];
         int n_required; /* so many of the words must be given */
+        bool command;   /* the words are a command line, of any length; see struct args */
+        bool removes;   /* what is stored: only a near miss of its name is taken for it */
         struct args_option options[ARGS_MAX_OPTIONS];
         const char *json;      /* the fields of its --json */
         const char *not_found; /* what exit status 1 means; NULL: it does not happen */
+        const char
+                *statuses; /* NULL, or its exit statuses where they are not those of the others */
         const char *example;
 
         /* Checks the words and values, connects, and does it. Returns an exit status. */

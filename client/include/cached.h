@@ -18,21 +18,33 @@
  * cached_reply_free(). A reply refers to nothing but itself: it outlives the handle and may be read
  * from any thread.
  *
- * Threads: a handle may be used from many threads at once; its calls take turns on one connection.
+ * Threads: a handle may be used from many threads at once. Each call has a connection to itself
+ * while it runs; the handle makes as many as are needed at the same time, up to a limit
+ * (cached_options_set_max_connections()), and keeps them. A program with one thread has one.
  * Options, policies, replies and pipelines are used by one thread at a time.
  *
  * Fork: a handle works on in the child, also if other threads of the parent were using it: the
- * child's first call makes a connection of its own and leaves the parent's alone. Replies and
- * options are plain memory. A pipeline does not survive: in the child it may only be freed.
+ * child's calls make connections of their own and leave the parent's alone. Replies and
+ * options are plain memory. A pipeline does not survive: in the child it may only be freed, which
+ * leaves the parent's alone.
  *
- * Deadlines: a call that talks to the daemon returns within the handle's timeout, connecting
- * included (cached_options_set_timeout_ms()). While it waits, signals are handled as usual and do
- * not end it.
+ * Deadlines: a call that talks to the daemon returns within the handle's timeout, connecting and
+ * waiting for a connection included (cached_options_set_timeout_ms(), cached_with_timeout()). While
+ * it waits, signals are handled as usual and do not end it.
  *
  * Reconnecting: when the connection has broken, the call makes another one by itself. If the
- * connection breaks under a call, it is repeated once where that cannot do harm: calls that change
- * nothing, and any call that the daemon cannot have read in full. Otherwise the code is
- * CACHED_ERR_DISCONNECTED.
+ * connection breaks under a call, its request is sent again where that cannot do harm: if it
+ * changes nothing; if the daemon cannot have read it in full; and else with its old number, by
+ * which the same daemon knows whether it was carried out, and then only gives its answer again.
+ * Where the daemon was restarted meanwhile, or has forgotten, the code is CACHED_OUTCOME_UNKNOWN;
+ * where it is gone or does not remember at all, CACHED_ERR_DISCONNECTED.
+ *
+ * A daemon that is away: after a connection could not be made, calls that would need one fail at
+ * once, with the same code, for a pause that doubles from 10 ms to 1 s as long as attempts fail.
+ * When a call ends with CACHED_ERR_TIMEOUT and no call that began later was answered, the daemon
+ * counts as silent: from then on a call waits a millisecond at most for it to greet a new
+ * connection, and fails with CACHED_ERR_TIMEOUT, until it does. So a daemon that is stopped costs
+ * one timeout, and not one a call. cached_connect() tries in any case.
  *
  * Arguments: memory that is passed in is borrowed for the call and never kept, unless said
  * otherwise. Strings end in a zero byte. A cache's name is 1 to 128 bytes of UTF-8, a key 1 to 64
@@ -41,16 +53,18 @@
  *
  * Every call that takes `cached_reply **ret` may return, beside what its own comment names:
  * CACHED_INVALID, CACHED_LIMIT, CACHED_DENIED, CACHED_UNSUPPORTED, CACHED_DEADLINE,
- * CACHED_NO_MEMORY, CACHED_SHUTTING_DOWN, CACHED_PROTOCOL, CACHED_VERSION, CACHED_INTERNAL from the
- * daemon, and CACHED_ERR_UNREACHABLE, _TIMEOUT, _DISCONNECTED, _NOMEM, _BAD_REPLY, _UNTRUSTED,
- * _USAGE, _FORBIDDEN from this library: "the common codes" below. cached_reply_error() says what
- * happened and what to do.
+ * CACHED_NO_MEMORY, CACHED_SHUTTING_DOWN, CACHED_PROTOCOL, CACHED_VERSION, CACHED_INTERNAL,
+ * CACHED_OUTCOME_UNKNOWN from the daemon, and CACHED_ERR_UNREACHABLE, _TIMEOUT, _DISCONNECTED,
+ * _NOMEM, _BAD_REPLY, _UNTRUSTED, _USAGE, _FORBIDDEN, _CLOSED from this library: "the common codes"
+ * below. cached_reply_error() says what happened and what to do.
  *
  * The library never exits, prints, raises or handles signals, or changes global state.
  */
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "cached-key.h" /* builds keys */
 
 #ifdef __cplusplus
 extern "C" {
@@ -84,6 +98,7 @@ typedef struct cached_pipeline cached_pipeline;
 #define CACHED_VERSION          14
 #define CACHED_CONFIG           15
 #define CACHED_INTERNAL         16
+#define CACHED_OUTCOME_UNKNOWN  17
 #define CACHED_ERR_UNREACHABLE  64 /* no daemon answers on the socket */
 #define CACHED_ERR_TIMEOUT                                                                         \
         65 /* the call's deadline passed; a change may or may not have happened */
@@ -94,6 +109,10 @@ typedef struct cached_pipeline cached_pipeline;
 #define CACHED_ERR_USAGE        70 /* an argument is wrong; nothing was sent */
 #define CACHED_ERR_FORBIDDEN                                                                       \
         71 /* the system's socket is there but may not be opened by this user */
+#define CACHED_ERR_CLOSED                                                                          \
+        72 /* the handle was closed, before the call or under it; a change may have happened */
+#define CACHED_ERR_AGAIN                                                                           \
+        73 /* a pipeline that does not wait: nothing has finished yet, or it is full */
 
 #define CACHED_NEVER UINT64_MAX /* a ttl that never ends */
 
@@ -105,6 +124,10 @@ typedef struct cached_pipeline cached_pipeline;
 /* Encodings of a value. */
 #define CACHED_ENCODING_RAW 0
 #define CACHED_ENCODING_LZ4 1
+
+/* What a pipeline waits for: bits of cached_pipeline_wants(). */
+#define CACHED_WANT_READ  1
+#define CACHED_WANT_WRITE 2
 
 /* Fields of a policy, for cached_set_policy(): bits of reset_fields. */
 #define CACHED_POLICY_TTL         1u
@@ -177,11 +200,19 @@ int cached_options_set_client_name(cached_options *o, const char *name);
  * @o:   by one thread at a time
  * @ms:  default 5000; 0: as long as it takes
  *
- * Waiting for another thread's turn on the handle does not count.
- *
  * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
  */
 int cached_options_set_timeout_ms(cached_options *o, uint32_t ms);
+
+/*
+ * cached_options_set_max_connections() - how many connections the handle's calls may share
+ * @o:  by one thread at a time
+ * @n:  1 to 64, default 4; so many calls of different threads can be with the daemon at once, and
+ *      others wait. Pipelines have their own beside these
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL or @n is out of range, and nothing changed.
+ */
+int cached_options_set_max_connections(cached_options *o, uint32_t n);
 
 /*
  * cached_options_set_service_uid() - the uid that the daemon may run as
@@ -204,9 +235,34 @@ int cached_options_set_service_uid(cached_options *o, uint32_t uid);
 int cached_new(const cached_options *o, cached **ret);
 
 /*
- * cached_free() - frees a handle and closes its connection
- * @c:  may be NULL; no other thread may be using it, and its pipelines are freed first. Also in a
- * child after fork, where it leaves the parent's connection alone.
+ * cached_with_timeout() - another handle on the same connections, with a timeout of its own
+ * @c:    any thread
+ * @ms:   how long its calls may take, as of cached_options_set_timeout_ms()
+ * @ret:  owned by the caller, freed with cached_free(), before or after @c; untouched on failure
+ *
+ * The limit on connections, the back-off and being closed are shared, too.
+ *
+ * Return: CACHED_OK; CACHED_ERR_NOMEM; CACHED_ERR_USAGE: @c or @ret is NULL.
+ */
+int cached_with_timeout(cached *c, uint32_t ms, cached **ret);
+
+/*
+ * cached_close() - ends a handle's calls and closes its connections
+ * @c:  any thread, also while calls of others are inside; may be NULL. Closes the handles that
+ * share its connections, too
+ *
+ * Calls that wait for the daemon return soon (at most some 20 ms), and later ones at once, with
+ * CACHED_ERR_CLOSED; whether a change that they asked for happened is unknown. Pipelines keep the
+ * connection that they have and make no other. The handle is still to be freed. In a child after
+ * fork it closes the child's handle only.
+ */
+void cached_close(cached *c);
+
+/*
+ * cached_free() - closes a handle, waits until the calls inside have left, and frees it
+ * @c:  may be NULL; no call may begin any more, and its pipelines are freed first. A handle made by
+ *      cached_with_timeout() is not closed, since others share its connections: its calls end as
+ *      they would. Also in a child after fork, where it leaves the parent's connections alone
  */
 void cached_free(cached *c);
 
@@ -215,7 +271,8 @@ void cached_free(cached *c);
  * @c:    any thread
  * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ...
  *
- * Never needed: every call connects by itself.
+ * Never needed: every call connects by itself. It tries also while other calls fail at once because
+ * the daemon was away.
  *
  * Return: CACHED_OK or one of the common codes.
  */
@@ -788,8 +845,9 @@ void cached_pipeline_free(cached_pipeline *p);
  * that gathers them.
  *
  * Return: CACHED_OK: accepted. Else it was not, and its tag does not come back: CACHED_ERR_USAGE,
- * CACHED_ERR_NOMEM; CACHED_TOO_LARGE; CACHED_LIMIT: 65536 losses are not collected yet; or, while
- * connecting or waiting, one of the common codes.
+ * CACHED_ERR_NOMEM; CACHED_TOO_LARGE; CACHED_LIMIT: 65536 losses are not collected yet;
+ * CACHED_ERR_AGAIN: a pipeline that does not wait is full; or, while connecting or waiting, one of
+ * the common codes.
  */
 int cached_pipeline_get(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
                         uint64_t tag);
@@ -822,6 +880,66 @@ int cached_pipeline_delete(cached_pipeline *p, const char *cache, const void *ke
                            uint64_t tag);
 
 /*
+ * cached_pipeline_peek() - asks for an entry, without counting as a use, a hit or a miss
+ * @p:      by one thread at a time
+ * @cache:  borrowed for the call
+ * @key:    @n_key bytes, borrowed for the call
+ * @tag:    comes back with the reply; any number
+ *
+ * Return: as cached_pipeline_get().
+ */
+int cached_pipeline_peek(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
+                         uint64_t tag);
+
+/*
+ * cached_pipeline_touch() - uses an entry, and may give it a new time to live; see cached_touch()
+ * @p:         by one thread at a time
+ * @cache:     borrowed for the call
+ * @key:       @n_key bytes, borrowed for the call
+ * @ttl_ms:    milliseconds from now, 1 to 10 years, or CACHED_NEVER
+ * @keep_ttl:  not 0: @ttl_ms is ignored, the time to live stays
+ * @tag:       comes back with the reply; any number
+ *
+ * Return: as cached_pipeline_get().
+ */
+int cached_pipeline_touch(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
+                          uint64_t ttl_ms, int keep_ttl, uint64_t tag);
+
+/*
+ * cached_pipeline_get_many() - asks for several entries of one cache; see cached_get_many()
+ * @p:       by one thread at a time
+ * @cache:   borrowed for the call, as all pointers
+ * @n:       how many; the daemon's limit is HelloResult's max_keys_per_request
+ * @keys:    @n pointers; may be NULL if @n is 0
+ * @n_keys:  @n lengths in bytes; may be NULL if @n is 0
+ * @tag:     comes back with the one reply to all of them; any number
+ *
+ * Return: as cached_pipeline_get().
+ */
+int cached_pipeline_get_many(cached_pipeline *p, const char *cache, size_t n,
+                             const void *const *keys, const size_t *n_keys, uint64_t tag);
+
+/*
+ * cached_pipeline_set_many() - stores several entries of one cache; see cached_set_many()
+ * @p:         by one thread at a time
+ * @cache:     borrowed for the call, as all pointers
+ * @n:         how many; the daemon's limit is HelloResult's max_keys_per_request
+ * @keys:      @n pointers; may be NULL if @n is 0, as the other three
+ * @n_keys:    @n lengths in bytes
+ * @values:    @n pointers; each may be NULL if its length is 0; small ones are copied, large ones
+ * sent before the call returns
+ * @n_values:  @n lengths in bytes; together at most HelloResult's max_value_bytes
+ * @o:         for all of them; NULL: the defaults
+ * @tag:       comes back with the one reply to all of them; any number
+ *
+ * Return: as cached_pipeline_get().
+ */
+int cached_pipeline_set_many(cached_pipeline *p, const char *cache, size_t n,
+                             const void *const *keys, const size_t *n_keys,
+                             const void *const *values, const size_t *n_values,
+                             const cached_set_options *o, uint64_t tag);
+
+/*
  * cached_pipeline_flush() - sends what has gathered
  * @p:  by one thread at a time
  *
@@ -851,12 +969,90 @@ size_t cached_pipeline_in_flight(const cached_pipeline *p);
  * is lost, and comes out of this call one by one with that code. Requests that follow make a new
  * connection.
  *
- * Return: the request's code: what cached_get(), cached_set() or cached_delete() would have
- * returned, CACHED_ERR_NOMEM if there was no memory for its reply. CACHED_ERR_USAGE: nothing is in
- * flight; then
- * @ret_tag is untouched, and *ret is a reply that says so.
+ * Return: the request's code: what cached_get(), cached_set() and so on would have returned,
+ * CACHED_ERR_NOMEM if there was no memory for its reply. CACHED_ERR_USAGE: nothing is in flight;
+ * then @ret_tag is untouched, and *ret is a reply that says so. From a pipeline that does not wait,
+ * CACHED_ERR_AGAIN: nothing has finished, or nothing is in flight; then @ret_tag is untouched and
+ * *ret is NULL.
  */
 int cached_pipeline_next(cached_pipeline *p, uint64_t *ret_tag, cached_reply **ret);
+
+/*
+ * ---- pipelines that do not wait, in an event loop of the caller's
+ *
+ * A pipeline made by cached_pipeline_new_nonblocking() never waits, in no call: not to connect, to
+ * send, to receive. All there is to do is
+ *
+ *   1. to have the loop wait for cached_pipeline_fd() to become readable (level-triggered, which is
+ *      what poll(), epoll and libevent do unless told otherwise). It is one descriptor for the
+ * whole life of the pipeline, whatever becomes of its connections, and it has the deadline in it:
+ *      no timer is needed, and nothing to be registered anew;
+ *   2. when it is readable, to call cached_pipeline_dispatch(), and then cached_pipeline_next()
+ * until that returns CACHED_ERR_AGAIN;
+ *   3. to take it out of the loop before cached_pipeline_free(), which closes it.
+ *
+ * Requests may be made at any time, also while results are collected. They leave with the next
+ * dispatch, for which the descriptor becomes readable at once; cached_pipeline_flush() saves that
+ * turn of the loop. client/examples/ has a loop of poll() and one of libevent.
+ *
+ * What else is different from a pipeline that waits: requests are accepted before there is a
+ * connection, and beyond what the daemon takes at a time; values of any size are copied. Where the
+ * connection fails at once, a request is refused with that code; where it fails later, or where the
+ * request turns out to be too large, it was accepted and comes out with its failure. When 65536
+ * requests or 64 MiB of them wait, the code is CACHED_ERR_AGAIN: collect first. The handle's
+ * timeout is how long the next reply may take.
+ */
+
+/*
+ * cached_pipeline_new_nonblocking() - a pipeline that never waits
+ * @c:    its options are used; it must outlive the pipeline
+ * @ret:  owned by the caller, freed with cached_pipeline_free(); untouched on failure
+ *
+ * Beside its connection it has two descriptors, from the start.
+ *
+ * Return: CACHED_OK; CACHED_ERR_NOMEM: no memory or no descriptors; CACHED_ERR_USAGE: @c or @ret is
+ * NULL.
+ */
+int cached_pipeline_new_nonblocking(cached *c, cached_pipeline **ret);
+
+/*
+ * cached_pipeline_fd() - the descriptor to wait for
+ * @p:  by one thread at a time; may be NULL
+ *
+ * Readable when cached_pipeline_dispatch() has something to do; never to be read, written or
+ * closed. It says nothing about results that were not collected after the last dispatch.
+ *
+ * Return: the same number until cached_pipeline_free(), which closes it; -1: @p is NULL, or one
+ * that waits.
+ */
+int cached_pipeline_fd(const cached_pipeline *p);
+
+/*
+ * cached_pipeline_wants() - what the requests in flight wait for
+ * @p:  by one thread at a time; may be NULL
+ *
+ * The descriptor covers both already: nothing has to be registered for writing. It is for those who
+ * make requests: while CACHED_WANT_WRITE is set after a dispatch, the daemon takes no more, and
+ * what is asked for gathers in memory.
+ *
+ * Return: CACHED_WANT_READ: the daemon's replies; CACHED_WANT_WRITE: that it takes what is to be
+ * sent, or the connection; both; 0: nothing, or @p is NULL or one that waits.
+ */
+int cached_pipeline_wants(const cached_pipeline *p);
+
+/*
+ * cached_pipeline_dispatch() - does what can be done without waiting
+ * @p:  by one thread at a time
+ *
+ * Connects, sends, receives, sees whether the deadline passed: a bounded part of it, if there is
+ * much (then the descriptor stays readable). May be called at any time. Replies are collected with
+ * cached_pipeline_next().
+ *
+ * Return: CACHED_OK; or why the connection broke or did not come about, which each request that was
+ * in flight tells as it is collected, so that it need not be looked at; CACHED_ERR_USAGE: @p is
+ * NULL, or one that waits.
+ */
+int cached_pipeline_dispatch(cached_pipeline *p);
 
 #ifdef __GNUC__
 #pragma GCC visibility pop

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "dispatch/dispatcher.h"
+#include "dispatch/repeat.h"
 #include "realm/realm.h"
 #include "transport/conn.h"
 
@@ -43,6 +44,7 @@ struct client *client_free(struct client *client, uint64_t now_ms)
                 d->clients = client->next;
         if (client->next)
                 client->next->prev = client->prev;
+        repeat_leave(client, now_ms);
         if (client->realm)
                 realm_leave(client->realm, now_ms);
         conn_set_user(client->conn, NULL);

@@ -14,6 +14,7 @@
 #include "realm/access.h"
 
 struct conn;
+struct outcome_client;
 struct dispatcher;
 struct realm;
 
@@ -28,7 +29,11 @@ struct client {
         struct conn *conn;
         struct realm *realm; /* NULL before Hello */
         enum role role;
-        uint64_t last_id;
+        uint64_t last_id;            /* of requests that are not repeated */
+        struct outcome_client *past; /* of its client_id; NULL: it has none, or another connection
+                                        has taken it over */
+        uint64_t hello_id;           /* with `past` */
+        uint64_t last_repeated;
         uint64_t features;
         char name[WIRE_CLIENT_MAX + 1];
         struct cache_set opened; /* only of clients that take events */

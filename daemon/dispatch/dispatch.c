@@ -27,6 +27,7 @@
 #include "dispatch/dispatcher.h"
 #include "dispatch/events.h"
 #include "dispatch/peek.h"
+#include "dispatch/repeat.h"
 #include "dispatch/reply.h"
 #include "log.h"
 #include "server.h"
@@ -38,10 +39,18 @@
 #define BUMP_PER_KEY ((size_t)512) /* more than a Set of SetMany takes unpacked, with its reply */
 
 const struct op ops[N_OPS] = {
-#define OP(CASE, text, least, handler, accepts)                                                    \
-        [OP_##CASE] = {.name = text, .role = ACCESS_##least, .run = handler, .accept = accepts},
+#define READS   false
+#define CHANGES true
+#define OP(CASE, text, least, kind, handler, accepts)                                              \
+        [OP_##CASE] = {.name = text,                                                               \
+                       .role = ACCESS_##least,                                                     \
+                       .run = handler,                                                             \
+                       .accept = accepts,                                                          \
+                       .changes = (kind)},
 #include "dispatch/ops.def"
 #undef OP
+#undef READS
+#undef CHANGES
 };
 
 static const struct op *const op_of_case[] = {
@@ -119,6 +128,8 @@ static enum status check_order(struct request *r)
         const struct client *client = r->client;
         if (r->id == 0)
                 return violation(r, "the request has no id: ids begin at 1 and grow");
+        if (__builtin_expect(r->msg->repeated, 0))
+                return repeat_check(r);
         if (r->id <= client->last_id)
                 return violation(r,
                                  "the request's id is not larger than every id before it on this "
@@ -176,7 +187,8 @@ static enum status admit(struct request *r, const struct op **ret)
         enum status status = check_order(r);
         if (__builtin_expect(status != STATUS_OK, 0))
                 return status;
-        r->client->last_id = r->id;
+        if (!r->msg->repeated)
+                r->client->last_id = r->id;
         unsigned op_case = (unsigned)r->msg->op_case;
         const struct op *op = op_case < N_CASES ? op_of_case[op_case] : NULL;
         if (!op)
@@ -184,6 +196,12 @@ static enum status admit(struct request *r, const struct op **ret)
                                    "this daemon (" VERSION
                                    ") does not know the request: update the "
                                    "daemon, or do without it");
+        if (__builtin_expect(r->msg->repeated, 0) && op->changes) {
+                status = repeat_answer(r, op);
+                if (status != STATUS_OK || r->answered)
+                        return status;
+        }
+        r->op = op;
         if (server_stopping(r->d->server))
                 return verdict_set(&r->verdict, STATUS_SHUTTING_DOWN,
                                    "the daemon is going away: nothing was changed; connect again");
@@ -210,6 +228,7 @@ static void request_init(struct request *r, struct client *client, uint64_t n_bo
         r->d = d;
         r->client = client;
         r->msg = NULL;
+        r->op = NULL;
         r->id = 0;
         r->body = NULL;
         r->n_body = n_body;
@@ -223,6 +242,8 @@ static void request_init(struct request *r, struct client *client, uint64_t n_bo
         r->verdict.status = STATUS_OK;
         r->out = NULL;
         r->n_out = 0;
+        r->n_reply = 0;
+        r->answered = false;
         r->close = false;
 }
 
@@ -252,7 +273,7 @@ static void log_failure(struct request *r, enum status status)
         }
 }
 
-/* Answers a failure, and closes if it is one of those. */
+/* Answers a failure, remembers the reply to a change, and closes if it is one of those failures. */
 static void finish(struct request *r, enum status status)
 {
         struct conn *c = r->client->conn;
@@ -261,9 +282,11 @@ static void finish(struct request *r, enum status status)
                 if (status == STATUS_PROTOCOL)
                         r->d->protocol_errors++;
                 log_failure(r, status);
-                if (!reply_failure(c, status == STATUS_PROTOCOL ? 0 : r->id, status, text))
+                if (!reply_failure(r, status == STATUS_PROTOCOL ? 0 : r->id, status, text))
                         r->close = true;
         }
+        if (r->client->past && r->n_reply > 0 && r->op && r->op->changes)
+                repeat_keep(r);
         if (r->close)
                 conn_close(c);
 }
@@ -291,7 +314,7 @@ static enum status run(struct request *r, const uint8_t *msg, size_t n_msg,
                 return status;
         const struct op *op;
         status = admit(r, &op);
-        if (status != STATUS_OK)
+        if (status != STATUS_OK || r->answered)
                 return status;
         *ret_op = op;
         return op->run(r);
@@ -358,12 +381,17 @@ static enum status accept_body(struct request *r, const uint8_t *msg, size_t n_m
         if (status != STATUS_OK)
                 return status;
         const struct op *op;
-        uint64_t last_id = r->client->last_id;
+        struct client *client = r->client;
+        uint64_t last_id = client->last_id, last_repeated = client->last_repeated;
         status = admit(r, &op);
-        if (status == STATUS_OK)
-                status = op->accept(r, r->n_body, ret);
-        if (status == STATUS_OK)
-                r->client->last_id = last_id; /* the whole frame is still to come, with this id */
+        if (status != STATUS_OK || r->answered)
+                return status;
+        status = op->accept(r, r->n_body, ret);
+        if (status == STATUS_OK) {
+                /* The whole frame is still to come, with this id. */
+                client->last_id = last_id;
+                client->last_repeated = last_repeated;
+        }
         return status;
 }
 
@@ -378,7 +406,7 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
         request_init(&r, client, n_body);
         struct upload *upload = NULL;
         enum status status = accept_body(&r, msg, n_msg, &upload);
-        if (status == STATUS_OK) {
+        if (upload) {
                 upload->request_id = r.id;
                 *ret = (struct body_sink){.dst = upload_dst(upload),
                                           .room = upload->arrival.store ? 0 : n_body,
@@ -417,7 +445,8 @@ static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_s
         if (status == STATUS_OK)
                 return true;
         client->d->requests++;
-        client->last_id = r.id;
+        if (r.id > client->last_id)
+                client->last_id = r.id;
         finish(&r, status);
         return false;
 }
@@ -489,6 +518,12 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
                 free(d);
                 return r;
         }
+        r = outcomes_init(&d->outcomes);
+        if (r < 0) {
+                bump_done(&d->bump);
+                free(d);
+                return r;
+        }
         realms_init(&d->realms, cfg, server_instance(server));
         *ret = d;
         return 0;
@@ -499,6 +534,7 @@ struct dispatcher *dispatcher_free(struct dispatcher *d)
         if (!d)
                 return NULL;
         realms_done(&d->realms);
+        outcomes_done(&d->outcomes);
         bump_done(&d->bump);
         free(d);
         return NULL;
@@ -530,6 +566,7 @@ void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
 bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
 {
         events_flush(d, now_ms);
+        outcomes_expire(&d->outcomes, now_ms, d->cfg->limits.outcome_ms);
         return realms_maintain(&d->realms, now_ms, steps);
 }
 
@@ -538,5 +575,6 @@ uint64_t dispatcher_next_deadline(const struct dispatcher *d)
         uint64_t next = realms_next_deadline(&d->realms);
         if (d->n_pending > 0 && d->events_due_ms < next)
                 next = d->events_due_ms;
-        return next;
+        uint64_t forget = outcomes_next_deadline(&d->outcomes, d->cfg->limits.outcome_ms);
+        return forget < next ? forget : next;
 }

@@ -25,7 +25,7 @@ struct server;
 
 extern const struct conn_handler dispatch_handler;
 
-/* @cfg is borrowed until dispatcher_reconfigure() replaces it. 0 or -ENOMEM. */
+/* @cfg is borrowed until dispatcher_reconfigure() replaces it. 0 or -errno. */
 int dispatcher_new(struct server *server, const struct config *cfg, struct dispatcher **ret);
 
 /* All connections have had their on_close() before. NULL is fine; returns NULL. */
@@ -36,7 +36,7 @@ struct dispatcher *dispatcher_free(struct dispatcher *d);
 void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg);
 
 /* Does at most about @steps units of pending work: that of the stores, events to be sent, realms
- * that nobody uses any more. True: more is pending. */
+ * that nobody uses any more, outcomes that are too old. True: more is pending. */
 bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps);
 
 /* Boottime ms of the next work for dispatcher_maintain(); UINT64_MAX: none. */

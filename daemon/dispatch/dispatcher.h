@@ -13,6 +13,8 @@
 #include "dispatch/bump.h"
 #include "dispatch/client.h"
 #include "dispatch/dispatch.h"
+#include "dispatch/outcomes.h"
+#include "dispatch/quota.h"
 #include "dispatch/upload.h"
 #include "proto/cached.pb-c.h"
 #include "realm/realm.h"
@@ -32,11 +34,14 @@ struct dispatcher {
         struct realms realms;     /* of which `first` is the list */
         struct bump bump;         /* of the request that runs */
         struct client *clients;
-        struct upload_accounts uploads;
+        struct quota uploads; /* long bodies on their way in */
+        struct quota decoded; /* values on their way out, for clients that cannot decode */
+        struct outcomes outcomes;
         size_t n_pending;       /* clients that have not been told of a change yet */
         uint64_t events_due_ms; /* when to try again to tell them */
         uid_t own_uid, overflow_uid;
         uint64_t requests, protocol_errors;
+        uint64_t n_decoded, n_damaged;
         struct histogram latencies[N_OPS];
 };
 
@@ -44,6 +49,7 @@ struct request {
         struct dispatcher *d;
         struct client *client;
         const Cached__V1__Request *msg; /* in d->bump */
+        const struct op *op;            /* once it was admitted as far as the operation */
         uint64_t id;
         const uint8_t *body;
         uint64_t n_body;
@@ -52,7 +58,10 @@ struct request {
         struct verdict verdict;
         uint8_t *out; /* reserved output, see reply.h */
         size_t n_out;
-        bool close; /* after the reply */
+        const uint8_t *reply; /* message of the queued reply, valid until more is queued */
+        size_t n_reply;       /* 0: none was queued */
+        bool answered;        /* from memory: nothing is to be done */
+        bool close;           /* after the reply */
 };
 
 /* Runs the request and queues its reply, or returns a failure (or NOT_FOUND) for the caller to
@@ -66,11 +75,12 @@ struct op {
         enum role role; /* that it takes at least */
         op_run run;
         op_accept accept; /* NULL: takes no body */
+        bool changes;     /* something, so that it must not be carried out twice */
 };
 
 extern const struct op ops[N_OPS];
 
-#define OP(CASE, name, role, run, accept) enum status run(struct request *r);
+#define OP(CASE, name, role, kind, run, accept) enum status run(struct request *r);
 #include "dispatch/ops.def"
 #undef OP
 

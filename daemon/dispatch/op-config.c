@@ -32,7 +32,8 @@ static char *copy_text(struct request *r, const char *text)
 static void write_note(struct request *r, const char *name, char *buf, size_t n_buf)
 {
         bool all = client_is_privileged(r->client);
-        uint32_t n = all ? realms_least_caches(&r->d->realms) : store_max_caches(r->who.realm->store);
+        uint32_t n =
+                all ? realms_least_caches(&r->d->realms) : store_max_caches(r->who.realm->store);
 
         buf[0] = '\0';
         if (strcmp(name, "limits.caches_per_realm") == 0 && n < r->d->cfg->limits.caches_per_realm)

@@ -8,12 +8,16 @@
  *
  * What is copied is bounded by limits.output_bytes (one value always fits), the body by
  * limits.value_bytes, the message by limits.message_bytes. An item beyond has status TOO_LARGE.
+ *
+ * Values that the client cannot decode are decoded in the first pass, into memory of their own; the
+ * bound on copies is theirs, too, whether they are damaged or not.
  */
 #include <inttypes.h>
 #include <string.h>
 
 #include "config.h"
 #include "dispatch/decode.h"
+#include "dispatch/plain.h"
 #include "dispatch/reply.h"
 #include "services/limits.h"
 
@@ -25,6 +29,7 @@ struct value {
         const uint8_t *data;
         uint64_t n;
         struct large *large; /* not NULL: attach */
+        struct plain *plain; /* not NULL: owns `data`; attached if it is long */
 };
 
 struct many {
@@ -74,21 +79,59 @@ static enum status allocate(struct request *r, size_t n, struct many *m)
         return STATUS_OK;
 }
 
+static bool is_attached(const struct value *v)
+{
+        return v->large || (v->plain && v->n >= ATTACH_MIN);
+}
+
+/* Whether @n more bytes fit into the body; @copy: and may be copied. */
+static bool has_room(const struct request *r, const struct many *m, uint64_t n, bool copy)
+{
+        const struct config_limits *limits = &r->d->cfg->limits;
+        if (n > limits->value_bytes - m->n_body)
+                return false;
+        return !copy || m->n_copy == 0 ||
+               (m->n_copy < limits->output_bytes && n <= limits->output_bytes - m->n_copy);
+}
+
 /* Whether a value goes into the body; if so it is counted. */
 static bool take_value(struct request *r, struct many *m, const struct store_entry *e)
 {
-        const struct config_limits *limits = &r->d->cfg->limits;
         bool attach = e->large && e->n_value >= ATTACH_MIN;
-        if (e->n_value > limits->value_bytes - m->n_body)
+        if (!has_room(r, m, e->n_value, !attach))
                 return false;
-        if (!attach && m->n_copy > 0 &&
-            (m->n_copy >= limits->output_bytes || e->n_value > limits->output_bytes - m->n_copy))
-                return false;
-        m->values[m->n_values++] = (struct value){e->value, e->n_value, attach ? e->large : NULL};
+        m->values[m->n_values++] = (struct value){.data = e->value,
+                                                  .n = e->n_value,
+                                                  .large = attach ? e->large : NULL};
         m->n_body += e->n_value;
         if (!attach)
                 m->n_copy += e->n_value;
         return true;
+}
+
+/* The same for one that is decoded first. OK; NOT_FOUND: it is damaged; TOO_LARGE; NO_MEMORY,
+ * LIMIT. */
+static enum status take_plain(struct request *r, const struct cache_ref *ref, struct many *m,
+                              const struct store_entry *e)
+{
+        struct plain *p = NULL;
+        if (!has_room(r, m, e->raw_size, true))
+                return STATUS_TOO_LARGE;
+        enum status status = plain_new(r, ref, e, !r->msg->get_many->no_touch, &p);
+        m->n_copy += e->raw_size;
+        if (m->n_copy > PLAIN_SHORT)
+                conn_yield(r->client->conn);
+        if (status != STATUS_OK)
+                return status;
+        m->values[m->n_values++] = (struct value){.data = p->bytes, .n = p->n, .plain = p};
+        m->n_body += p->n;
+        return STATUS_OK;
+}
+
+static void done(struct many *m)
+{
+        for (size_t i = 0; i < m->n_values; i++)
+                plain_free(m->values[i].plain);
 }
 
 static enum status find(struct request *r, const struct cache_ref *ref, struct many *m, size_t i,
@@ -108,13 +151,23 @@ static enum status find(struct request *r, const struct cache_ref *ref, struct m
         if (status == STATUS_NOT_FOUND)
                 return STATUS_OK;
 
+        bool plain = plain_is_due(r, &e);
         bool described =
                 m->n_message + ITEM_MAX + n_left * ITEM_MIN <= r->d->cfg->limits.message_bytes;
-        if (!described || !take_value(r, m, &e))
-                item->status = CACHED__V1__STATUS__TOO_LARGE;
-        if (described) {
+        if (!described)
+                status = STATUS_TOO_LARGE;
+        else if (plain)
+                status = take_plain(r, ref, m, &e);
+        else
+                status = take_value(r, m, &e) ? STATUS_OK : STATUS_TOO_LARGE;
+        if (status != STATUS_OK && status != STATUS_NOT_FOUND && status != STATUS_TOO_LARGE)
+                return status;
+        item->status = (Cached__V1__Status)status;
+        if (described && status != STATUS_NOT_FOUND) {
                 cached__v1__entry_info__init(&m->infos[i]);
                 reply_entry(&m->infos[i], &e, r->who.now_ms);
+                if (plain)
+                        plain_describe(&m->infos[i]);
                 item->entry = &m->infos[i];
                 m->n_message += ITEM_MAX;
         }
@@ -129,7 +182,7 @@ static void release_large(void *ctx)
 /* Copies values from *i up to the next one that is attached. */
 static uint8_t *copy_run(const struct many *m, size_t *i, uint8_t *out)
 {
-        for (; *i < m->n_values && !m->values[*i].large; ++*i) {
+        for (; *i < m->n_values && !is_attached(&m->values[*i]); ++*i) {
                 if (m->values[*i].n > 0)
                         memcpy(out, m->values[*i].data, m->values[*i].n);
                 out += m->values[*i].n;
@@ -141,20 +194,28 @@ static uint8_t *copy_run(const struct many *m, size_t *i, uint8_t *out)
 static size_t run_length(const struct many *m, size_t i)
 {
         size_t n = 0;
-        for (; i < m->n_values && !m->values[i].large; i++)
+        for (; i < m->n_values && !is_attached(&m->values[i]); i++)
                 n += m->values[i].n;
         return n;
 }
 
+/* False: no memory. */
+static bool attach(struct conn *conn, struct value *v)
+{
+        if (v->large)
+                return conn_attach(conn, v->data, v->n, release_large, large_ref(v->large)) == 0;
+        struct plain *p = v->plain;
+        v->plain = NULL;
+        return conn_attach(conn, p->bytes, p->n, plain_release, p) == 0;
+}
+
 /* What follows the first run of copies. False: no memory, in the middle of the frame. */
-static bool send_rest(struct request *r, const struct many *m, size_t i)
+static bool send_rest(struct request *r, struct many *m, size_t i)
 {
         struct conn *conn = r->client->conn;
         while (i < m->n_values) {
-                const struct value *v = &m->values[i];
-                if (v->large) {
-                        if (conn_attach(conn, v->data, v->n, release_large, large_ref(v->large)) <
-                            0)
+                if (is_attached(&m->values[i])) {
+                        if (!attach(conn, &m->values[i]))
                                 return false;
                         i++;
                         continue;
@@ -201,7 +262,12 @@ enum status op_get_many(struct request *r)
                 status = check(r, msg);
         if (status == STATUS_OK)
                 status = allocate(r, msg->n_keys, &m);
+        if (status != STATUS_OK)
+                return status;
         for (size_t i = 0; status == STATUS_OK && i < msg->n_keys; i++)
                 status = find(r, &ref, &m, i, msg->n_keys - i - 1);
-        return status == STATUS_OK ? answer(r, &m) : status;
+        if (status == STATUS_OK)
+                status = answer(r, &m);
+        done(&m);
+        return status;
 }

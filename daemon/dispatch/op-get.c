@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Get: one entry. A small value is copied into the output; a large one is sent from its memory
- * file, which stays as long as the output needs it, whatever happens to the entry.
+ * file, which stays as long as the output needs it, whatever happens to the entry. What the client
+ * cannot decode is decoded for it (see plain.c).
  */
 #include "dispatch/decode.h"
+#include "dispatch/plain.h"
 #include "dispatch/reply.h"
 
 /* From here on a reference and an extra segment are cheaper than the copy. Guess, not measured. */
@@ -34,6 +36,46 @@ static enum status answer(struct request *r, const struct store_entry *e)
         return STATUS_OK;
 }
 
+/* Decoded in its place in the output. */
+static enum status decode_in_place(struct request *r, const struct cache_ref *ref,
+                                   const struct store_entry *e, Cached__V1__Reply *reply)
+{
+        enum status status = reply_reserve(r, REPLY_SMALL, (size_t)e->raw_size);
+        if (status != STATUS_OK)
+                return status;
+        uint8_t *body = reply_pack(r, reply, e->raw_size);
+        status = plain_decode(r, ref, e, !r->msg->get->no_touch, body);
+        if (status == STATUS_OK)
+                conn_commit(r->client->conn, (size_t)(body - r->out) + (size_t)e->raw_size);
+        return status;
+}
+
+static enum status answer_plain(struct request *r, const struct cache_ref *ref,
+                                const struct store_entry *e)
+{
+        Cached__V1__EntryInfo info = CACHED__V1__ENTRY_INFO__INIT;
+        reply_entry(&info, e, r->who.now_ms);
+        plain_describe(&info);
+        Cached__V1__Reply reply = reply_to(r, STATUS_OK);
+        reply.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
+        reply.entry = &info;
+        if (e->raw_size < ATTACH_MIN)
+                return decode_in_place(r, ref, e, &reply);
+
+        struct plain *p = NULL;
+        enum status status = plain_new(r, ref, e, !r->msg->get->no_touch, &p);
+        if (status == STATUS_OK)
+                status = reply_reserve(r, REPLY_SMALL, 0);
+        if (status != STATUS_OK) {
+                plain_free(p);
+                return status;
+        }
+        reply_queue(r, &reply, NULL, 0, p->n);
+        if (conn_attach(r->client->conn, p->bytes, p->n, plain_release, p) < 0)
+                reply_abort(r);
+        return STATUS_OK;
+}
+
 enum status op_get(struct request *r)
 {
         const Cached__V1__Get *msg = r->msg->get;
@@ -45,7 +87,7 @@ enum status op_get(struct request *r)
         struct store_entry entry;
         if (status == STATUS_OK)
                 status = data_get(&r->who, &ref, key, !msg->no_touch, &entry, &r->verdict);
-        if (status == STATUS_OK)
-                status = answer(r, &entry);
-        return status;
+        if (status != STATUS_OK)
+                return status;
+        return plain_is_due(r, &entry) ? answer_plain(r, &ref, &entry) : answer(r, &entry);
 }

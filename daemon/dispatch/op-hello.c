@@ -10,12 +10,14 @@
 
 #include "config.h"
 #include "dispatch/decode.h"
+#include "dispatch/repeat.h"
 #include "dispatch/reply.h"
 #include "server.h"
 #include "services/limits.h"
 
 #define PROTOCOL_VERSION 1
-#define FEATURES         ((uint64_t)CACHED__V1__FEATURE__FEATURE_EVENTS)
+#define FEATURES                                                                                   \
+        ((uint64_t)CACHED__V1__FEATURE__FEATURE_EVENTS | (uint64_t)CACHED__V1__FEATURE__FEATURE_LZ4)
 #define HELLO_RESULT_MAX 512
 
 static enum status check(struct request *r, const Cached__V1__Hello *msg)
@@ -47,13 +49,14 @@ static enum status check_access(struct request *r, const char *name, enum role *
                 r->close = true;
                 return verdict_set(&r->verdict, STATUS_DENIED,
                                    "the peer's uid is %u, which stands for every user that the "
-                                   "kernel cannot name here: connect from outside the user "
-                                   "namespace, and keep PrivateUsers= off in the daemon's unit",
+                                   "kernel cannot name here (and is Debian's 'nobody'): use "
+                                   "another user, connect from outside the user namespace, and "
+                                   "keep PrivateUsers= off in the daemon's unit",
                                    (unsigned)peer.uid);
         case ACCESS_E_UNKNOWN:
                 return verdict_set(&r->verdict, STATUS_INVALID,
-                                   "there is no realm '%s': name it in the configuration, or use "
-                                   "\"uid:N\"",
+                                   "there is no realm '%s': leave the realm out for your own, "
+                                   "have it named in the configuration, or use \"uid:N\"",
                                    name);
         default:
                 return verdict_set(&r->verdict, STATUS_DENIED,
@@ -94,6 +97,7 @@ static void answer(struct request *r)
         result.max_value_bytes = limits->value_bytes;
         result.max_requests_in_flight = (uint32_t)limits->requests_in_flight;
         result.max_keys_per_request = (uint32_t)limits->keys_per_request;
+        result.max_lz4_bytes = limits->lz4_bytes;
         result.uid = (uint32_t)conn_peer(client->conn)->uid;
         Cached__V1__Reply reply = reply_to(r, STATUS_OK);
         reply.result_case = CACHED__V1__REPLY__RESULT_HELLO;
@@ -121,10 +125,17 @@ enum status op_hello(struct request *r)
                 status = enter(r, name, &realm);
         if (status != STATUS_OK)
                 return status;
+        status = repeat_enter(r, realm);
+        if (status != STATUS_OK) {
+                realm_leave(realm, r->who.now_ms);
+                return status;
+        }
 
         client->realm = realm;
         client->role = role;
         client->features = msg->features & FEATURES;
+        if (client->past)
+                client->features |= CACHED__V1__FEATURE__FEATURE_REPEAT;
         snprintf(client->name, sizeof(client->name), "%s", msg->client);
         answer(r);
         return STATUS_OK;

@@ -132,7 +132,10 @@ static void fill_daemon(const struct request *r, Cached__V1__DaemonStats *to)
         to->protocol_errors = d->protocol_errors;
         to->budget_bytes = d->realms.pool.budget;
         if (client_is_privileged(r->client)) {
+                to->realms_told_case = CACHED__V1__DAEMON_STATS__REALMS_TOLD_REALMS;
                 to->realms = d->realms.n;
+                to->bytes_charged_told_case =
+                        CACHED__V1__DAEMON_STATS__BYTES_CHARGED_TOLD_BYTES_CHARGED;
                 to->bytes_charged = d->realms.pool.total;
         }
         to->resident_bytes = admin_resident_bytes();
@@ -140,6 +143,11 @@ static void fill_daemon(const struct request *r, Cached__V1__DaemonStats *to)
         to->loop_turns = stats.loop_turns;
         to->loop_turn_max_us = stats.loop_turn_max_us;
         to->config_reloads = stats.config_reloads;
+        to->remembered_clients = d->outcomes.n;
+        to->repeats_answered = d->outcomes.answered;
+        to->outcomes_unknown = d->outcomes.unknown;
+        to->unpacked = d->n_decoded;
+        to->unpack_failures = d->n_damaged;
 }
 
 enum status op_stats(struct request *r)

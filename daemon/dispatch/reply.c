@@ -48,6 +48,8 @@ uint8_t *reply_pack(struct request *r, Cached__V1__Reply *reply, uint64_t n_body
         size_t n = protobuf_c_message_pack(&reply->base, r->out + FRAME_HEADER_SIZE);
         assert(FRAME_HEADER_SIZE + n <= r->n_out);
         frame_header_write(r->out, (uint32_t)n, n_body);
+        r->reply = r->out + FRAME_HEADER_SIZE;
+        r->n_reply = n;
         return r->out + FRAME_HEADER_SIZE + n;
 }
 
@@ -91,13 +93,27 @@ static size_t pack_failure(uint64_t id, enum status status, const char *text, ui
         return FRAME_HEADER_SIZE + n;
 }
 
-bool reply_failure(struct conn *c, uint64_t id, enum status status, const char *text)
+/* Where the frame is, and its size; NULL: no memory. */
+static const uint8_t *queue_failure(struct conn *c, uint64_t id, enum status status,
+                                    const char *text, size_t *ret_n)
 {
         size_t n_out = FRAME_HEADER_SIZE + 32 + strlen(text);
         uint8_t *out = conn_reserve(c, n_out);
         if (!out)
+                return NULL;
+        *ret_n = pack_failure(id, status, text, out, n_out);
+        conn_commit(c, *ret_n);
+        return out;
+}
+
+bool reply_failure(struct request *r, uint64_t id, enum status status, const char *text)
+{
+        size_t n;
+        const uint8_t *frame = queue_failure(r->client->conn, id, status, text, &n);
+        if (!frame)
                 return false;
-        conn_commit(c, pack_failure(id, status, text, out, n_out));
+        r->reply = frame + FRAME_HEADER_SIZE;
+        r->n_reply = n - FRAME_HEADER_SIZE;
         return true;
 }
 
@@ -110,8 +126,9 @@ size_t dispatch_refusal(int status, const char *text, uint8_t *out, size_t n_out
 
 void dispatch_refuse(struct conn *c, int status, const char *text)
 {
+        size_t n;
         /* Without memory the connection just ends. */
-        (void)reply_failure(c, 0, (enum status)status, text);
+        (void)queue_failure(c, 0, (enum status)status, text, &n);
 }
 
 void reply_abort(struct request *r)

@@ -32,7 +32,7 @@ uint8_t *reply_pack(struct request *r, Cached__V1__Reply *reply, uint64_t n_body
 enum status reply_message(struct request *r, Cached__V1__Reply *reply);
 
 /* A reply without a result; false: no memory even for that. */
-bool reply_failure(struct conn *c, uint64_t id, enum status status, const char *text);
+bool reply_failure(struct request *r, uint64_t id, enum status status, const char *text);
 
 /* For a reply that cannot be completed: the peer sees the connection end inside a frame. */
 void reply_abort(struct request *r);

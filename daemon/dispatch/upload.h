@@ -13,20 +13,11 @@
 #include "store/store.h"
 
 struct large;
-
-struct upload_account {
-        uid_t uid;
-        uint64_t bytes;
-        struct upload_account *next;
-};
-
-struct upload_accounts {
-        struct upload_account *first;
-};
+struct quota;
 
 /* Either in a memory file of its own, or in plain memory. */
 struct upload {
-        struct upload_accounts *accounts;
+        struct quota *quota;
         uid_t uid;
         uint64_t n;
         struct large *large;
@@ -41,7 +32,7 @@ enum {
 };
 
 /* Room for @n bytes. 0, UPLOAD_E_LIMIT, -ENOMEM, -ENOSPC, -EMFILE. */
-int upload_new(struct upload_accounts *accounts, uid_t uid, uint64_t n, uint64_t max, bool as_large,
+int upload_new(struct quota *quota, uid_t uid, uint64_t n, uint64_t max, bool as_large,
                struct upload **ret);
 struct upload *upload_free(struct upload *u); /* NULL is fine; returns NULL */
 uint8_t *upload_dst(struct upload *u);

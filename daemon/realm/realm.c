@@ -128,6 +128,7 @@ static int realm_new(struct realms *rs, const char *name, struct realm **ret)
         if (!r)
                 return -ENOMEM;
         r->realms = rs;
+        r->serial = ++rs->last_serial;
         memcpy(r->name, name, n_name);
         int k = open_store(r);
         if (k != 0) {

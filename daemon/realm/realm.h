@@ -21,6 +21,7 @@ struct store;
 
 struct realm {
         struct realms *realms;
+        uint64_t serial; /* never used for another realm of this process */
         struct store *store;
         struct charge charge;
         size_t n_clients;
@@ -36,6 +37,7 @@ struct realms {
         struct realm *first;
         struct realm *turn; /* the one whose upkeep comes next; NULL: the first */
         size_t n;
+        uint64_t last_serial;
         uint64_t instance;
 };
 
@@ -47,8 +49,8 @@ enum {
 void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance);
 void realms_done(struct realms *rs); /* no clients are left */
 
-/* Budgets and limits apply at once to every realm, but for a raised limits.caches_per_realm: that is
- * laid out when a realm is made. */
+/* Budgets and limits apply at once to every realm, but for a raised limits.caches_per_realm: that
+ * is laid out when a realm is made. */
 void realms_reconfigure(struct realms *rs, const struct config *cfg);
 
 /* The limit on caches that is in force in every realm: less than limits.caches_per_realm where one

@@ -14,6 +14,8 @@
 
 #include "realm/realm.h"
 
+#define TIME_TEXT_MAX 48
+
 void admin_list_caches(const struct caller *who, uint32_t max, uint64_t *cursor,
                        bool (*visit)(void *ctx, const struct store_cache_info *info), void *ctx)
 {
@@ -131,21 +133,41 @@ static const char *cause_text(enum store_cause cause)
         return "its cause is not known";
 }
 
+/* As cachectl shows a time to live, so that the two can be compared. */
+static const char *format_ms(uint64_t ms, char buf[TIME_TEXT_MAX])
+{
+        uint64_t s = ms / 1000;
+
+        if (ms < 1000)
+                snprintf(buf, TIME_TEXT_MAX, "%" PRIu64 "ms", ms);
+        else if (s < 60)
+                snprintf(buf, TIME_TEXT_MAX, "%" PRIu64 ".%" PRIu64 "s", s, ms % 1000 / 100);
+        else if (s < 3600)
+                snprintf(buf, TIME_TEXT_MAX, "%" PRIu64 "m%02" PRIu64 "s", s / 60, s % 60);
+        else if (s < 86400)
+                snprintf(buf, TIME_TEXT_MAX, "%" PRIu64 "h%02" PRIu64 "m", s / 3600, s / 60 % 60);
+        else
+                snprintf(buf, TIME_TEXT_MAX, "%" PRIu64 "d%02" PRIu64 "h", s / 86400,
+                         s / 3600 % 24);
+        return buf;
+}
+
 static void explain_text(const struct store_fate *fate, uint64_t now_ms, char *text, size_t n)
 {
+        char time[TIME_TEXT_MAX];
+
         if (!fate->live && !fate->known) {
                 snprintf(text, n,
                          "a miss: it was never stored, or so long ago that the daemon does "
                          "not remember");
         } else if (!fate->live) {
-                snprintf(text, n, "a miss: %s, %" PRIu64 ".%03" PRIu64 " s ago",
-                         cause_text(fate->cause), fate->age_ms / 1000, fate->age_ms % 1000);
+                snprintf(text, n, "a miss: %s, %s ago", cause_text(fate->cause),
+                         format_ms(fate->age_ms, time));
         } else if (fate->entry.deadline == STORE_NEVER) {
                 snprintf(text, n, "a hit: it is stored and never expires");
         } else {
                 uint64_t left = fate->entry.deadline > now_ms ? fate->entry.deadline - now_ms : 0;
-                snprintf(text, n, "a hit: it is stored and expires in %" PRIu64 ".%03" PRIu64 " s",
-                         left / 1000, left % 1000);
+                snprintf(text, n, "a hit: it is stored and expires in %s", format_ms(left, time));
         }
 }
 

@@ -79,6 +79,20 @@ enum status data_get(const struct caller *who, const struct cache_ref *ref, stru
         return r == 0 ? STATUS_OK : STATUS_NOT_FOUND;
 }
 
+void data_miss(const struct caller *who, const struct cache_ref *ref, const struct store_entry *e)
+{
+        struct verdict v;
+        uint32_t cache;
+        if (data_find_cache(who, ref, &cache, &v) != STATUS_OK)
+                return;
+        struct store_counters *counters = store_cache_counters(who->realm->store, cache);
+        if (!counters)
+                return;
+        counters->hits--;
+        counters->misses++;
+        counters->time_saved_us -= e->cost_us;
+}
+
 /* What bounds the charge, and how to raise it. */
 static const char *refusal_bound(enum store_cause cause)
 {
@@ -170,6 +184,12 @@ static enum status check_value_size(const struct caller *who, const struct store
                                    "the value has %" PRIu64 " bytes (%" PRIu64
                                    " decoded), more than limits.value_bytes, %" PRIu64 ": %s",
                                    put->n_value, put->raw_size, max, limit_advice.value_bytes);
+        if (__builtin_expect(put->encoding != 0, 0) && put->raw_size > who->cfg->limits.lz4_bytes)
+                return verdict_set(v, STATUS_TOO_LARGE,
+                                   "the value has %" PRIu64
+                                   " bytes decoded, more than limits.lz4_bytes, %" PRIu64 ": %s",
+                                   put->raw_size, who->cfg->limits.lz4_bytes,
+                                   limit_advice.lz4_bytes);
         return STATUS_OK;
 }
 

@@ -50,6 +50,9 @@ enum status data_need_cache(const struct caller *who, const struct cache_ref *re
 enum status data_get(const struct caller *who, const struct cache_ref *ref, struct key_ref key,
                      bool touch, struct store_entry *ret, struct verdict *v);
 
+/* What data_get() counted as a hit turned out to be of no use. */
+void data_miss(const struct caller *who, const struct cache_ref *ref, const struct store_entry *e);
+
 /* @put: all but cache, uid, large. A value of large_threshold and more that is not in @put->large
  * yet is copied into a large one. */
 enum status data_set(const struct caller *who, const struct cache_ref *ref, struct store_put *put,

@@ -68,7 +68,5 @@ void conn_settle(struct conn *c);
 void conn_check_deadlines(struct conn *c);
 /* Finishes what was received and closes then. */
 void conn_end(struct conn *c);
-/* Closes without sending or reading anything more. */
-void conn_abort(struct conn *c);
 
 #endif

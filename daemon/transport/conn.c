@@ -693,6 +693,11 @@ void conn_close(struct conn *c)
         conn_kick(c);
 }
 
+void conn_yield(struct conn *c)
+{
+        c->budget = 0;
+}
+
 void conn_info(const struct conn *c, struct conn_info *ret)
 {
         *ret = (struct conn_info){.id = c->id,

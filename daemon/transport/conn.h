@@ -86,6 +86,13 @@ void conn_kick(struct conn *c);
 /* Closes when the queued output is sent, or at once if it cannot be. No more frames are handled. */
 void conn_close(struct conn *c);
 
+/* Ends at once: nothing more of it is read, handled or sent. Not for the connection that is being
+ * handled. */
+void conn_abort(struct conn *c);
+
+/* No more frames of it are handled in this turn, after the one that is. */
+void conn_yield(struct conn *c);
+
 struct conn_info {
         uint64_t id;
         uint64_t since_ns, last_ns; /* boottime: accepted, last frame */

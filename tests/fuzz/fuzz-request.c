@@ -4,11 +4,14 @@
  *
  * The bytes are a stream as a client sends it: frames, cut here as transport would, handed to
  * dispatch with the real services and store behind it. Every other frame goes through a body sink.
- * The first byte says whether a Hello was sent before. Whatever comes: no crash, every reply is a
- * frame that unpacks, and what the store holds stays within its budget.
+ * The first byte says whether a Hello was sent before (its lowest two bits are not 0), with a
+ * client_id (bit 2), and after how many frames the client comes again on a second connection (the
+ * highest five bits; 0: never). Whatever comes: no crash, every reply is a frame that unpacks, and
+ * what the store holds stays within its budget.
  */
 
 #include <assert.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,25 +48,34 @@ static void check_output(struct conn *c)
         c->n_out = 0;
 }
 
-static void say_hello(struct conn *c)
+static void say_hello(struct conn *c, bool with_id)
 {
         /* Request{id: 1, hello: {protocol_min: 1, protocol_max: 1, features: 1}} */
         static const uint8_t hello[] = {0x08, 1, 0x52, 6, 0x08, 1, 0x10, 1, 0x28, 1};
-        fake_conn_frame(c, hello, sizeof(hello), NULL, 0, UINT64_MAX);
+        /* The same with client_id: "0123456789abcdef" */
+        static const uint8_t hello_id[] = {0x08, 1,   0x52, 24,  0x08, 1,   0x10, 1,   0x28, 1,
+                                           0x32, 16,  '0',  '1', '2',  '3', '4',  '5', '6',  '7',
+                                           '8',  '9', 'a',  'b', 'c',  'd', 'e',  'f'};
+        if (with_id)
+                fake_conn_frame(c, hello_id, sizeof(hello_id), NULL, 0, UINT64_MAX);
+        else
+                fake_conn_frame(c, hello, sizeof(hello), NULL, 0, UINT64_MAX);
         check_output(c);
         assert(!c->closed);
 }
 
-static void feed(struct conn *c, const uint8_t *data, size_t n)
+/* At most @most frames; returns how many of the bytes were used. */
+static size_t feed(struct conn *c, const uint8_t *data, size_t n, unsigned most)
 {
-        for (unsigned i = 0; n >= FRAME_HEADER_SIZE && !c->closed; i++) {
+        const uint8_t *start = data;
+        for (unsigned i = 0; i < most && n >= FRAME_HEADER_SIZE && !c->closed; i++) {
                 struct frame_header h = frame_header_read(data);
                 if (frame_header_check(h, MESSAGE_MAX, BODY_MAX))
-                        return;
+                        break;
                 data += FRAME_HEADER_SIZE;
                 n -= FRAME_HEADER_SIZE;
                 if (h.n_message > n)
-                        return;
+                        break;
                 const uint8_t *body = data + h.n_message;
                 uint64_t n_body = h.n_body <= n - h.n_message ? h.n_body : n - h.n_message;
                 /* The bytes end where they end: sanitizers see a read beyond them. */
@@ -72,6 +84,7 @@ static void feed(struct conn *c, const uint8_t *data, size_t n)
                 data = body + n_body;
                 n -= h.n_message + (size_t)n_body;
         }
+        return (size_t)(data - start);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
@@ -83,15 +96,27 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         if (dispatcher_new(&server, server.cfg, &server.dispatcher) < 0)
                 abort();
         struct conn *c = fake_conn_new(&server, 1000);
-        if (n > 0 && data[0] % 4 != 0)
-                say_hello(c);
-        if (n > 0)
-                feed(c, data + 1, n - 1);
+        struct conn *again = NULL;
+        uint8_t how = n > 0 ? data[0] : 0;
+        if (how % 4 != 0)
+                say_hello(c, how & 4);
+        if (n > 0) {
+                unsigned most = how >> 3 ? how >> 3 : UINT_MAX;
+                size_t used = 1 + feed(c, data + 1, n - 1, most);
+                if (how >> 3) {
+                        again = fake_conn_new(&server, 1000);
+                        feed(again, data + used, n - used, UINT_MAX);
+                }
+        }
         for (int i = 0;
              i < 100 && dispatcher_maintain(server.dispatcher, server_now_ms(&server), 64); i++)
                 check_output(c);
         check_output(c);
         fake_conn_free(c);
+        if (again) {
+                check_output(again);
+                fake_conn_free(again);
+        }
         dispatcher_free(server.dispatcher);
         config_free(server.cfg);
         return 0;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Usage: check-symbols.sh LIBCACHED.SO LIBCACHED.MAP
 #
-# The public header, the symbol map and the library agree: every function that cached.h declares is in
+# The public headers, the symbol map and the library agree: every function that they declare is in
 # the map and exported, nothing else is, and each has a comment above it that names it, every one of its
 # parameters, and what it returns.
 
@@ -13,13 +13,13 @@ if [ $# -ne 2 ]; then
 fi
 lib=$1
 map=$2
-header=$(dirname "$map")/include/cached.h
+include=$(dirname "$map")/include
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 failed=0
 
-# What the compiler sees of the header: one declaration to a line.
-"${CC:-cc}" -E -P "$header" | tr '\n' ' ' | tr ';' '\n' |
+# What the compiler sees of the headers (cached.h includes the others): one declaration to a line.
+"${CC:-cc}" -E -P "$include/cached.h" | tr '\n' ' ' | tr ';' '\n' |
         grep -o 'cached_[a-z0-9_]*(.*' >"$tmp/declarations"
 sed 's/(.*//' "$tmp/declarations" | sort -u >"$tmp/header"
 # Comments may stand in the map, so only names that end in a semicolon count.
@@ -27,7 +27,7 @@ sed -n 's/^ *\(cached_[a-z0-9_]*\);.*/\1/p' "$map" | sort -u >"$tmp/map"
 nm -D --defined-only "$lib" | sed -n 's/.* [TDBRVW] \([^@]*\).*/\1/p' | sort -u >"$tmp/library"
 
 if [ "$(wc -l <"$tmp/header")" -lt 10 ]; then
-        echo "$header: only $(wc -l <"$tmp/header") functions were found; this check is broken" >&2
+        echo "$include/cached.h: only $(wc -l <"$tmp/header") functions were found; this check is broken" >&2
         exit 1
 fi
 
@@ -93,6 +93,6 @@ awk -v declarations="$tmp/declarations" '
                         }
                 exit bad
         }
-' "$header" >&2 || failed=1
+' "$include"/*.h >&2 || failed=1
 
 exit $failed

@@ -22,19 +22,21 @@ HEAD = """\
 #
 # Read at start and on SIGHUP; a file with a mistake is refused whole and the settings in force stay.
 # Check one with: cached --config FILE --check-config
-# Files in cached.conf.d/ whose names end in .conf are read after this one, in the order of their
-# names, and override it. Every setting stands here with its default, commented out.
+# Files in cached.conf.d/ beside this one (with --config FILE: in FILE.d/) whose names end in .conf
+# are read after it, in the order of their names, and override it. Every setting stands here with
+# its default, commented out.
 #
 # A setting is `name = value` on a line of its own. Lines that begin with # or ; are comments. A list
-# may go on in the next line if that is indented; other lines should not be. Sizes are 64K 16M 2G 1T
-# (powers of 1024), durations 250ms 10s 5m 1h 7d.
+# may go on in the next line if that is indented; other lines should not be. Sizes are 64K 1.5M 2G
+# 1T (powers of 1024), durations 250ms 1.5s 5m 1h 7d.
 """
 
 INTRO = {
     "daemon": "",
     "memory": "How much may be kept. What is over a budget leaves in the order of its last use. A share (N%) is\n"
               "of the machine's memory, or of what the daemon's control group may use if that is less.",
-    "limits": "What one client can take from the others. An error that a limit causes names it.",
+    "limits": "What one client can take from the others. An error that a limit causes names it. A reload holds at\n"
+              "once, but clients that are connected keep to the sizes that they were told.",
 }
 
 REALMS = """\

@@ -30,6 +30,7 @@ FORBIDDEN = {
     "proto": [EVENT, SOCKET, DAEMON],
     "client/cachectl": [PROTOBUF, EVENT, r"proto/(?!status\.def)", DAEMON],
     "client": [EVENT, DAEMON],
+    "client/examples": [PROTOBUF, r"(proto|client)/", DAEMON],
 }
 
 # (file, include): why this one may stand.

@@ -34,9 +34,17 @@ def test_cli01_help_names_every_verb():
     assert r.status == DONE and not r.err
     for verb in VERBS:
         assert re.search(rf"^  {verb}  +\w", r.text, re.M), verb
-    for word in ("--socket", "--json", "--realm", "Exit status:", "Example:"):
+    for word in ("--socket", "--json", "--realm", "--service-uid", "Exit status:", "Example:"):
         assert word in r.text
-    assert run_plain("-h").text == r.text
+    assert run_plain("-h").text == run_plain("help").text == run_plain("help", "--help").text == r.text
+    assert max(map(len, r.lines)) <= 79
+    assert set(VERBS) <= set(listed_verbs()), "VERBS above is what is tested"
+
+
+def listed_verbs():
+    """The verbs that the overview has."""
+    section = run_plain("--help").text.split("\nVerbs:\n")[1].split("\n\n")[0]
+    return re.findall(r"^  (\w+)  ", section, re.M)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -47,10 +55,36 @@ def test_cli02_each_verb_has_help(verb):
     assert re.match(rf"Usage: cachectl \[OPTION\]… {verb}\b", r.text)
     for word in ("--socket", "With --json: ", "Exit status:\n  0  done", "  2  ", "  3  ", "  4  ", "Example:\n  "):
         assert word in r.text
-    assert max(map(len, r.lines)) <= 100
+    assert run_plain("help", verb).text == r.text
     assert not re.search(r"[ \t]$", r.text, re.M)
     assert run_plain("--help", verb).text == r.text
     assert run_plain(verb, "x", "y", "z", "--help").text == r.text
+
+
+def test_cli08_every_verbs_help_fits_and_its_usage_is_complete():
+    """No line has more than 79 columns; each option of the verb stands in its usage line, too."""
+    for verb in listed_verbs():
+        r = run_plain(verb, "--help")
+        for line in r.lines:
+            # An example may be as long as its command.
+            assert len(line) <= 79 or line in r.text.split("Example:\n")[1], f"{verb}: {line}"
+        usage = " ".join(r.text.split("\n\n")[0].split())
+        if "\nOptions:\n" not in r.text:
+            continue
+        options = r.text.split("\nOptions:\n")[1].split("\n\n")[0]
+        for name in re.findall(r"^  (?:-\w, )?(--[\w-]+)", options, re.M):
+            assert re.search(rf"{name}\b(?!-)", usage), f"{verb}: {name} is missing in: {usage}"
+
+
+def test_cli09_help_and_version():
+    """Before a verb; after it --version belongs to the verb."""
+    assert run_plain("help", "nosuch").status == USAGE
+    assert "one argument too many" in run_plain("help", "get", "x").err
+    for flag in ("--version", "-V"):
+        r = run_plain(flag)
+        assert r.status == DONE and re.fullmatch(r"cachectl \d+\.\d+\.\d+\n", r.text)
+    assert "there is no option --version" in run_plain("get", "c", "k", "--version").err
+    assert "option --version needs a value" in run_plain("set", "c", "k", "--version").err
 
 
 @pytest.mark.parametrize("typed, meant", [("gett", "get"), ("sett", "set"), ("stat", "stats"), ("plociy", "policy"),
@@ -65,6 +99,11 @@ def test_cli03_unknown_verb_suggests_the_nearest(typed, meant):
 def test_cli04_no_suggestion_without_resemblance():
     r = run_plain("xyzzyqux")
     assert r.status == USAGE and "did you mean" not in r.err
+    for typed in ("dump", "cler1", "add", "lear2", "dex"):
+        # Nobody shall be led to what removes things.
+        r = run_plain(typed)
+        removes = [verb for verb in ("del", "clear") if f"'{verb}'" in r.err]
+        assert r.status == USAGE and (not removes or typed == "dex"), r.err
     assert run_plain("").status == USAGE
     assert "a verb is missing" in run_plain().err
 
@@ -95,7 +134,9 @@ MISUSE = [
     (["explain", "c"], "KEY is missing"),
     (["explain", "c", "k", "x"], "'x' is one argument too many"),
     (["clients", "x"], "'x' is one argument too many"),
-    (["config", "set"], "'set' is neither get nor reload"),
+    (["config", "change"], "'change' is neither get nor reload"),
+    (["config", "set"], "settings stand in the daemon's configuration file"),
+    (["config", "set", "a", "b"], "`cachectl config reload` reads it again"),
     (["config", "reload", "x"], "'x' is one argument too many"),
     (["config", "get", "a", "b"], "'b' is one argument too many"),
     # names and keys
@@ -121,6 +162,8 @@ MISUSE = [
     (["get", "c", "k", "-o", ""], "--output '': it is empty"),
     (["get", "c", "k", "--ttl", "5s"], "there is no option --ttl"),
     (["get", "c", "k", "--peek=1"], "option --peek takes no value"),
+    (["--service-uid", "alice", "ping"], "--service-uid 'alice': it does not start with a digit"),
+    (["--service-uid", "4294967295", "ping"], "a uid is at most 4294967294"),
     (["--socket"], "option --socket needs a value"),
     (["--socket", "", "ping"], "--socket '': it is empty"),
     (["--timeout", "0s", "ping"], "it is 1ms to 24h"),
@@ -139,7 +182,10 @@ MISUSE = [
     (["set", "c", "k", "--add", "--replace"], "--add and --replace exclude each other"),
     (["set", "c", "k", "--add", "--version", "1"], "--add and --version exclude each other"),
     (["set", "c", "k", "--version", "x"], "--version 'x': it does not start with a digit"),
+    (["set", "c", "k", "--version", "0"], "versions begin with 1; --add stores only where nothing is"),
     (["set", "c", "k", "--flags", "4294967296"], "--flags '4294967296': it is larger than 4294967295"),
+    (["set", "c", "k", "--flags", "0x100000000"], "--flags '0x100000000': it is larger than 0xffffffff"),
+    (["set", "c", "k", "--flags", "0x1g"], "--flags '0x1g': 'g' is no hexadecimal digit"),
     (["set", "c", "k", "--flags", "-1"], "it may not be negative"),
     (["set", "c", "k", "--cost", "fast"], "--cost 'fast': it does not start with a digit"),
     (["touch", "c", "k", "--ttl", "1w"], "--ttl '1w': its unit is unknown"),
@@ -602,5 +648,5 @@ def test_cli63_explain(cli, js, c):
     c.set("small", b"b", b"v")
     assert js("explain", "small", "a")["fate"] == "evicted_max_entries"
     # The age in the text goes on.
-    digits = re.compile(r"[\d.]+ \w+")
+    digits = re.compile(r"[\d.]+m?s\b")
     assert digits.sub("#", cli("explain", "small", "a").text) == digits.sub("#", js("explain", "small", "a")["text"]) + "\n"

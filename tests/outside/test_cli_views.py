@@ -87,6 +87,7 @@ def test_cli73_ls_columns(cli, js, c):
 
 def test_cli74_caches(cli, js, c):
     assert js("caches") == {"caches": []}
+    assert [line.split()[:2] for line in cli("caches").lines] == [["CACHE", "ENTRIES"]]
     c.open("t", ttl_ms=600000, max_entries=1000, max_bytes=64 << 20)
     c.set("t", b"k", b"v", cost_us=2000000)
     c.get("t", b"k"), c.get("t", b"k"), c.get("t", b"none")
@@ -101,7 +102,8 @@ def test_cli74_caches(cli, js, c):
     assert lines[0].split() == ["CACHE", "ENTRIES", "BYTES", "HITS", "MISSES", "RATIO", "SAVED", "EVICTED", "EXPIRED",
                                 "POLICY"]
     [t] = [line for line in lines if line.startswith("t ")]
-    assert t.split(None, 9) == ["t", "1", t.split()[2], "2", "1", "66.6%", "4s", "0", "0", "ttl 10m, 1000 entries, 64M"]
+    assert t.split(None, 9) == ["t", "1", t.split()[2], "2", "1", "66.7%", "4s", "0", "0",
+                                  "ttl 10m, 1000 entries, 64M bytes"]
     check_columns(lines)
 
 
@@ -185,6 +187,9 @@ def test_cli79_config(make_daemon):
     assert run("--json", "config", "get").json == o
     assert run("config", "get", name).text == by_name[name]["value"] + "\n"
     assert run("--json", "config", "get", name).json == by_name[name]
+    r = run("config", "get", "memory.realm_bugdet")
+    assert r.status == NOT_FOUND and "did you mean 'memory.realm_budget'?" in r.err
+    assert "did you mean 'memory.realm_budget'?" in run("config", "get", "realm_budgte").err
     r = run("config", "get", "nosuch")
     assert r.status == NOT_FOUND and "there is no setting 'nosuch'" in r.err and not r.out
     lines = run("config").lines
@@ -201,6 +206,18 @@ def test_cli80_config_reload(daemon, cli, js):
     r = cli("config", "reload", status=REFUSED)
     assert f"{daemon.config_path}:2" in r.err
     assert [s for s in js("config")["settings"] if s["name"].endswith("value_bytes")][0]["is_default"] is False
+
+
+def test_cli81_config_notes_what_a_reload_could_not_change(make_daemon):
+    """After the settings, after a reload, and on stderr where the value alone is printed."""
+    d = make_daemon(limits={"caches_per_realm": 5})
+    s = ["--socket", str(d.socket)]
+    assert "keeps that" not in run_plain(*s, "config").text
+    d.config_path.write_text("[limits]\ncaches_per_realm = 50\n")
+    for args in (["config", "reload"], ["config"]):
+        assert re.search("^limits.caches_per_realm: .* was 5 and keeps that", run_plain(*s, *args).text, re.M)
+    r = run_plain(*s, "config", "get", "limits.caches_per_realm")
+    assert r.text == "50\n" and "keeps that" in r.err
 
 
 # ---- where the output goes
@@ -270,6 +287,7 @@ def test_cli92_tables_on_a_terminal(daemon, c, columns):
         if args == ["caches"]:
             assert ("POLICY" in text) == (columns >= 110)
             assert "a_function_with_quite" in text
+            assert "…" in text, "a name that is cut says so"
         for line in text.splitlines():
             assert len(line) <= columns and line == line.rstrip(), (args, line)
 

@@ -11,6 +11,7 @@ import re
 import select
 import shutil
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -33,7 +34,7 @@ def env(daemon=None, **more):
     folders = f"{CACHECTL.parent}:{harness.BINARY.parent}:{os.environ['PATH']}"
     if daemon:
         more["CACHED_SOCKET"] = str(daemon.socket)
-    return environment(PATH=folders, HOME="/nonexistent", **more)
+    return environment(PATH=folders, HOME=tempfile.gettempdir() + "/cached-no-home", **more)
 
 
 def the_help():
@@ -187,7 +188,7 @@ def test_cmp09_bash_words_and_settings(daemon):
 
 def daemon_options():
     text = subprocess.run([harness.BINARY, "--help"], capture_output=True, text=True, check=True).stdout
-    return set(re.findall(r"(?<![\w-])(--?[a-z][a-z-]*)(?=[ ,\n])", "\n".join(
+    return set(re.findall(r"(?<![\w-])(--?[A-Za-z][a-z-]*)(?=[ ,\n])", "\n".join(
         line[:25] for line in text.splitlines() if line.startswith("  ")) + "\n"))
 
 
@@ -270,7 +271,7 @@ def test_cmp32_fish_commands_of_memo():
 def test_cmp50_zsh_by_the_tab_key(daemon, c, tmp_path):
     c.open("thumbnails")
     (tmp_path / "value.bin").write_text("x")
-    e = env(daemon, TERM="dumb", ZDOTDIR="/nonexistent")
+    e = env(daemon, TERM="dumb", ZDOTDIR=str(tmp_path))
     lines = [
         ("cachectl expl\t", r"cachectl explain "),
         ("cachectl --json pol\t", r"cachectl --json policy "),

@@ -63,7 +63,7 @@ def test_pag03_every_option_of_cached():
     options = set(re.findall(r"^  (?:-\w, |    )--([\w-]+)", text, re.M)) - {"test-clock-fd"}
     listed = {x.replace("\\", "") for line in re.findall(r"^\.It (Fl .*)$", source("cached.8"), re.M)
               for x in re.findall(r"Fl \\-(\S+)", line)}
-    assert listed == options and len(options) >= 7
+    assert listed == options and len(options) >= 6
 
 
 @needs_mandoc

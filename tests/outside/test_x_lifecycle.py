@@ -548,3 +548,40 @@ def test_x35_idle_means_asleep(daemon):
     before = ticks()
     time.sleep(10 if harness.LONG else 2)
     assert ticks() == before
+
+
+# ---- help and warnings
+
+def test_x36_help_fits_and_names_the_configuration():
+    """At most 79 columns; the path is the one that was compiled in."""
+    r = run("--help")
+    assert r.returncode == 0 and not r.stderr and r.stdout.startswith("Usage: cached [OPTION]…\n")
+    assert max(map(len, r.stdout.splitlines())) <= 79
+    prefix = harness.OPTIONS.get("prefix", "")
+    if prefix in ("/usr", "/usr/local") and harness.OPTIONS.get("sysconfdir") in ("etc", "/etc"):
+        assert " /etc/cached/cached.conf" in r.stdout
+    assert "--handover" not in r.stdout
+    assert run("-V").stdout == run("--version").stdout
+
+
+def test_x37_complaints_begin_with_the_name():
+    """And not with the path that it was started by."""
+    for args in (["--nonsense"], ["--socket"], ["--version=1"], ["stray"]):
+        for line in run(*args).stderr.splitlines():
+            assert line.startswith("cached: "), line
+
+
+def test_x38_check_config_warns_of_nobody(make_daemon):
+    """The overflow uid in a list of a realm is no mistake of form, but nobody gets in by it."""
+    uid = int(pathlib.Path("/proc/sys/kernel/overflowuid").read_text())
+    d = make_daemon(start=False)
+    d.config_path.write_text(f"[realm a]\nreaders = 1\n[realm b]\nwriters = 1, {uid}\n")
+    r = run("--config", d.config_path, "--check-config")
+    assert r.returncode == 0 and f"{d.config_path}: right" in r.stdout
+    assert f"warning: {d.config_path}:4: writers: uid {uid}" in r.stderr and r.stderr.count("warning") == 1
+
+
+def test_x39_what_a_realm_has_is_listed(make_daemon):
+    d = make_daemon(start=False)
+    d.config_path.write_text("[realm b]\nowner = root\n")
+    refused(run("--config", d.config_path, "--check-config"), "readers, writers, admins and budget")

@@ -74,9 +74,9 @@ def frame(message, body=b"", n_message=None, n_body=None):
                        len(body) if n_body is None else n_body) + message + body
 
 
-def request(request_id, op, deadline_ms=0, **fields):
+def request(request_id, op, deadline_ms=0, repeated=False, **fields):
     """A Request with one operation. None leaves a field out; lists and messages are copied in."""
-    r = pb.Request(id=request_id, deadline_ms=deadline_ms)
+    r = pb.Request(id=request_id, deadline_ms=deadline_ms, repeated=repeated)
     message = getattr(r, op)
     message.SetInParent()
     for name, value in fields.items():
@@ -259,9 +259,18 @@ class Client:
 
     # ---- requests
 
-    def hello(self, realm="", name="outside", features=pb.FEATURE_EVENTS, minimum=1, maximum=1):
+    def repeat(self, request_id, op, body=b"", **fields):
+        """The reply to a request that an earlier connection of this client_id sent under this id."""
+        self.send(request(request_id, op, repeated=True, **fields), body)
+        return self.wait(request_id)
+
+    def hello(self, realm="", name="outside", features=pb.FEATURE_EVENTS, minimum=1, maximum=1, client_id=b"",
+              last_id=None):
+        """@last_id: the last id of an earlier connection with this client_id, from which ids count on."""
+        if last_id is not None:
+            self.last_id = last_id
         reply = self.must("hello", protocol_min=minimum, protocol_max=maximum, client=name, realm=realm,
-                          features=features)
+                          features=features, client_id=client_id)
         self.info = reply.hello
         return reply.hello
 

@@ -14,6 +14,7 @@
 #include <cached.h>
 #include <cmocka.h>
 #include <dirent.h>
+#include <fcntl.h>
 
 #include "client/deadline.h"
 #include "fake-daemon.h"
@@ -59,6 +60,19 @@ static inline cached *client_new(const char *path, uint32_t timeout_ms)
         return c;
 }
 
+static inline cached *client_of_size(const char *path, uint32_t timeout_ms, uint32_t n_connections)
+{
+        cached_options *o = cached_options_new();
+        cached *c;
+
+        assert_int_equal(cached_options_set_socket(o, path), CACHED_OK);
+        assert_int_equal(cached_options_set_timeout_ms(o, timeout_ms), CACHED_OK);
+        assert_int_equal(cached_options_set_max_connections(o, n_connections), CACHED_OK);
+        assert_int_equal(cached_new(o, &c), CACHED_OK);
+        cached_options_free(o);
+        return c;
+}
+
 static inline uint64_t now_ms(void)
 {
         return deadline_now_ns() / 1000000u;
@@ -66,6 +80,22 @@ static inline uint64_t now_ms(void)
 
 /* Generous, so that only a hang is one: the tests of deadlines set their own. */
 #define PATIENCE_MS 20000
+
+/*
+ * AddressSanitizer's allocator does not survive a fork while another thread is inside it: the child
+ * hangs there. Tests that fork among threads at any moment leave it out.
+ */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define HAS_ASAN 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define HAS_ASAN 1
+#endif
+#ifndef HAS_ASAN
+#define HAS_ASAN 0
+#endif
 
 /* ------------------------------------------------------------------------ a daemon that behaves */
 
@@ -77,7 +107,7 @@ static inline uint64_t now_ms(void)
 
 struct good {
         atomic_uint n_by_id, n_by_name, n_opens;
-        atomic_uint n_sets;
+        atomic_uint n_sets, n_peeks;
         size_t n_last_body;
         uint64_t body_sum;
 };
@@ -95,6 +125,8 @@ static inline bool good_get(struct fake *d, int fd, uint64_t id, const Cached__V
         static const uint8_t zeros[BIG];
 
         good_count_name(d->data, m->cache_id, m->cache);
+        if (d->data && m->no_touch)
+                atomic_fetch_add(&((struct good *)d->data)->n_peeks, 1);
         if (m->key.len == 4 && !memcmp(m->key.data, "miss", 4))
                 return fake_reply_status(d, fd, id, CACHED_NOT_FOUND, "");
         if (m->key.len == 5 && !memcmp(m->key.data, "empty", 5))
@@ -259,6 +291,9 @@ static inline bool good_answer(struct fake *d, int fd, const struct fake_request
                 return good_set(d, fd, r);
         case CACHED__V1__REQUEST__OP_SET_MANY:
                 return good_set_many(d, fd, r);
+        case CACHED__V1__REQUEST__OP_TOUCH:
+                /* The version tells what time to live was asked for. */
+                return fake_reply_entry(d, fd, id, r->m->touch->ttl_ms + 1, NULL, 0);
         case CACHED__V1__REQUEST__OP_DELETE:
                 return fake_reply_status(d, fd, id, CACHED_OK, "");
         case CACHED__V1__REQUEST__OP_STATS:
@@ -285,6 +320,58 @@ static inline void serve_good(struct fake *d, int fd, int nth)
 {
         if (fake_hello(d, fd))
                 serve_good_rest(d, fd);
+}
+
+/* ------------------------------------------------------------------- many connections at a time */
+
+/* Serves its connections at the same time, each in a thread. */
+#define PARALLEL_MAX 256
+
+struct parallel {
+        struct good good; /* first: for the functions that count */
+        void (*serve)(struct fake *d, int fd, int nth);
+        pthread_t threads[PARALLEL_MAX];
+        int n;
+};
+
+struct parallel_conn {
+        struct fake *d;
+        int fd, nth;
+};
+
+static inline void *parallel_run(void *data)
+{
+        struct parallel_conn pc = *(struct parallel_conn *)data;
+
+        free(data);
+        ((struct parallel *)pc.d->data)->serve(pc.d, pc.fd, pc.nth);
+        close(pc.fd);
+        return NULL;
+}
+
+static inline void serve_parallel(struct fake *d, int fd, int nth)
+{
+        struct parallel *p = (struct parallel *)d->data;
+        struct parallel_conn *pc = malloc(sizeof(*pc));
+
+        assert(pc && p->n < PARALLEL_MAX);
+        *pc = (struct parallel_conn){d, fcntl(fd, F_DUPFD_CLOEXEC, 0), nth};
+        assert(pthread_create(&p->threads[p->n++], NULL, parallel_run, pc) == 0);
+}
+
+/* `p` is zeroed but for what the test keeps in `good`. */
+static inline void parallel_start(struct fake *d, struct parallel *p,
+                                  void (*serve)(struct fake *d, int fd, int nth))
+{
+        p->serve = serve;
+        fake_start(d, serve_parallel, p);
+}
+
+static inline void parallel_stop(struct fake *d, struct parallel *p)
+{
+        fake_unlisten(d);
+        for (int i = 0; i < p->n; i++)
+                pthread_join(p->threads[i], NULL);
 }
 
 #endif

@@ -33,8 +33,8 @@ struct conn {
         size_t n_out, n_cap, n_room; /* n_room: reserved and not committed */
         uint64_t arrival_ns;
         uint64_t queued_for_long; /* what conn_info() reports besides n_out */
-        unsigned kicks;
-        bool closed;
+        unsigned kicks, yields;
+        bool closed, aborted;
 };
 
 struct server {
@@ -190,6 +190,18 @@ void conn_kick(struct conn *c)
 void conn_close(struct conn *c)
 {
         c->closed = true;
+}
+
+void conn_abort(struct conn *c)
+{
+        c->closed = true;
+        c->aborted = true;
+        c->n_out = 0;
+}
+
+void conn_yield(struct conn *c)
+{
+        c->yields++;
 }
 
 void conn_info(const struct conn *c, struct conn_info *ret)

@@ -38,6 +38,12 @@ struct fake {
         /* What the next Hello says. */
         uint32_t max_in_flight;
         uint64_t max_message, max_value;
+        uint64_t instance, features;
+        /* What the last Hello said. */
+        pthread_mutex_t lock;
+        uint64_t hello_id;
+        size_t n_client_id;
+        uint8_t client_id[16];
 };
 
 struct fake_request {
@@ -206,7 +212,7 @@ static inline bool fake_reply_cache(struct fake *d, int fd, uint64_t id, const c
         return fake_reply(d, fd, &m, NULL, 0);
 }
 
-static inline uint8_t *fake_hello_frame(const struct fake *d, size_t *ret_n)
+static inline uint8_t *fake_hello_frame(const struct fake *d, uint64_t id, size_t *ret_n)
 {
         Cached__V1__Reply m = CACHED__V1__REPLY__INIT;
         Cached__V1__HelloResult hello = CACHED__V1__HELLO_RESULT__INIT;
@@ -217,7 +223,9 @@ static inline uint8_t *fake_hello_frame(const struct fake *d, size_t *ret_n)
         hello.max_message_bytes = d->max_message;
         hello.max_value_bytes = d->max_value;
         hello.max_requests_in_flight = d->max_in_flight;
-        m.id = 1;
+        hello.instance = d->instance;
+        hello.features = d->features;
+        m.id = id;
         m.result_case = CACHED__V1__REPLY__RESULT_HELLO;
         m.hello = &hello;
         return fake_frame(&m, NULL, 0, ret_n);
@@ -227,14 +235,23 @@ static inline bool fake_hello(struct fake *d, int fd)
 {
         struct fake_request r;
         uint8_t *frame;
+        uint64_t id;
         size_t n;
         bool ok;
 
         if (!fake_read_request(d, fd, &r))
                 return false;
-        assert(r.m->op_case == CACHED__V1__REQUEST__OP_HELLO && r.m->id == 1);
+        assert(r.m->op_case == CACHED__V1__REQUEST__OP_HELLO);
+        id = r.m->id;
+        pthread_mutex_lock(&d->lock);
+        d->hello_id = id;
+        d->n_client_id = r.m->hello->client_id.len;
+        assert(d->n_client_id <= sizeof(d->client_id));
+        if (d->n_client_id > 0)
+                memcpy(d->client_id, r.m->hello->client_id.data, d->n_client_id);
+        pthread_mutex_unlock(&d->lock);
         fake_request_done(&r);
-        frame = fake_hello_frame(d, &n);
+        frame = fake_hello_frame(d, id, &n);
         ok = fake_write(d, fd, frame, n);
         free(frame);
         return ok;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The public header alone is C99, and comes twice without harm. Compiled with -std=c99 and
+ * The public headers, each alone, are C99, and come twice without harm. Compiled with -std=c99 and
  * -pedantic; run, it links one function of each kind.
  */
+#include <cached-key.h>
+
 #include <cached.h>
 
 int main(void)
@@ -17,6 +19,8 @@ int main(void)
         if (cached_reply_code(r) != CACHED_ERR_USAGE)
                 code = 1;
         cached_reply_free(r);
+        if (cached_key_add_null(NULL) != CACHED_ERR_USAGE)
+                code = 1;
         cached_pipeline_free(cached_pipeline_new(c));
         cached_free(c);
         cached_options_free(o);

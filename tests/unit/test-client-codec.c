@@ -97,6 +97,7 @@ static void test_pack(void **state)
 
                 r.id = random_number();
                 r.deadline_ms = (uint32_t)random_number();
+                r.repeated = random_u64() % 8 == 0;
                 switch (random_u64() % 3) {
                 case 0:
                         random_address(&get.cache_id, &get.cache, &get.key);
@@ -162,18 +163,67 @@ static size_t random_reply(uint8_t *out)
         return cached__v1__reply__pack(&r, out);
 }
 
-/* Whether the short cut took it; if so, it was right. */
+static size_t random_many(uint8_t *out)
+{
+        Cached__V1__Reply r = CACHED__V1__REPLY__INIT;
+        Cached__V1__GetManyResult many = CACHED__V1__GET_MANY_RESULT__INIT;
+        Cached__V1__GetManyItem item[8], *items[8];
+        Cached__V1__EntryInfo entry[8];
+
+        r.id = random_number();
+        r.status = (Cached__V1__Status)(random_u64() % 2);
+        many.n_items = random_u64() % 8;
+        many.items = items;
+        for (size_t i = 0; i < many.n_items; i++) {
+                items[i] = &item[i];
+                cached__v1__get_many_item__init(&item[i]);
+                cached__v1__entry_info__init(&entry[i]);
+                item[i].status = (Cached__V1__Status)(random_u64() % 20);
+                entry[i].version = random_number();
+                entry[i].size = random_number();
+                entry[i].flags = (uint32_t)random_number();
+                if (random_u64() % 2)
+                        item[i].entry = &entry[i];
+        }
+        r.result_case = CACHED__V1__REPLY__RESULT_GET_MANY;
+        r.get_many = &many;
+        return cached__v1__reply__pack(&r, out);
+}
+
+/* Either short cut; *ret_memory is to be freed. */
+static bool take(const uint8_t *message, size_t n, Cached__V1__Reply *r, Cached__V1__EntryInfo *e,
+                 Cached__V1__GetManyResult *many, void **ret_memory)
+{
+        struct codec_items found;
+        struct codec_item *items;
+
+        *ret_memory = NULL;
+        if (codec_unpack(message, n, r, e))
+                return true;
+        if (!codec_find_items(message, n, r, &found))
+                return false;
+        items = *ret_memory = malloc(found.n * (sizeof(*items) + sizeof(*many->items)) + 1);
+        *many = (Cached__V1__GetManyResult)CACHED__V1__GET_MANY_RESULT__INIT;
+        many->n_items = found.n;
+        many->items = (void *)(items + found.n);
+        r->get_many = many;
+        return codec_unpack_items(&found, items, many->items);
+}
+
+/* Whether a short cut took it; if so, it was right. */
 static bool agrees(const uint8_t *message, size_t n)
 {
         /* Of its exact length, so that a sanitizer sees a read beyond it. */
         uint8_t *copy = malloc(n ? n : 1), *ours, *theirs;
         Cached__V1__Reply r, *pb;
+        Cached__V1__GetManyResult many;
         Cached__V1__EntryInfo e;
+        void *memory;
         size_t size;
         bool taken;
 
         memcpy(copy, message, n);
-        taken = codec_unpack(copy, n, &r, &e);
+        taken = take(copy, n, &r, &e, &many, &memory);
         if (taken) {
                 pb = cached__v1__reply__unpack(NULL, n, copy);
                 assert_non_null(pb);
@@ -188,8 +238,14 @@ static bool agrees(const uint8_t *message, size_t n)
                 free(theirs);
                 cached__v1__reply__free_unpacked(pb, NULL);
         }
+        free(memory);
         free(copy);
         return taken;
+}
+
+static size_t random_message(uint8_t *out, int i)
+{
+        return i % 2 ? random_many(out) : random_reply(out);
 }
 
 static void test_unpack(void **state)
@@ -197,8 +253,8 @@ static void test_unpack(void **state)
         int n_taken = 0;
 
         for (int i = 0; i < 100000; i++) {
-                uint8_t message[256];
-                size_t n = random_reply(message);
+                uint8_t message[1024];
+                size_t n = random_message(message, i);
 
                 n_taken += agrees(message, n);
         }
@@ -210,8 +266,8 @@ static void test_unpack_damaged(void **state)
         int n_taken = 0;
 
         for (int i = 0; i < 300000; i++) {
-                uint8_t message[256];
-                size_t n = random_reply(message), at = n ? random_u64() % n : 0;
+                uint8_t message[1024];
+                size_t n = random_message(message, i), at = n ? random_u64() % n : 0;
 
                 switch (random_u64() % 4) {
                 case 0:

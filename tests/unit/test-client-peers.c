@@ -80,7 +80,7 @@ static void test_i_untrusted_daemon(void **state)
 }
 
 /* In a child, as a user who may not: the system's socket is closed to it, and no other answers. */
-static int forbidden_in_child(const char *path, enum sockpath_kind kind)
+static int forbidden_in_child(const struct fake *d, const char *path, enum sockpath_kind kind)
 {
         pid_t pid = fork();
         int status;
@@ -98,7 +98,7 @@ static int forbidden_in_child(const char *path, enum sockpath_kind kind)
                 p.at[0].kind = kind;
                 (void)snprintf(p.at[0].path, sizeof(p.at[0].path), "%s", path);
                 p.at[1].kind = SOCKPATH_OF_USER;
-                (void)snprintf(p.at[1].path, sizeof(p.at[1].path), "%s", "/nonexistent/s");
+                (void)snprintf(p.at[1].path, sizeof(p.at[1].path), "%s/none", d->dir);
                 _exit(conn_open(&o, &p, deadline_in_ms(1000), &f, &conn, &which));
         }
         assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -108,6 +108,7 @@ static int forbidden_in_child(const char *path, enum sockpath_kind kind)
 
 static void test_i_forbidden_socket(void **state)
 {
+        char no_path[108];
         struct fake d;
 
         if (geteuid() != 0)
@@ -115,9 +116,10 @@ static void test_i_forbidden_socket(void **state)
         fake_start(&d, serve_good, NULL);
         assert_int_equal(chmod(d.dir, 0755), 0);
         assert_int_equal(chmod(d.path, 0600), 0);
-        assert_int_equal(forbidden_in_child(d.path, SOCKPATH_OF_SYSTEM), CACHED_ERR_FORBIDDEN);
-        assert_int_equal(forbidden_in_child(d.path, SOCKPATH_NAMED), CACHED_ERR_FORBIDDEN);
-        assert_int_equal(forbidden_in_child("/nonexistent/t", SOCKPATH_OF_SYSTEM),
+        (void)snprintf(no_path, sizeof(no_path), "%s/neither", d.dir);
+        assert_int_equal(forbidden_in_child(&d, d.path, SOCKPATH_OF_SYSTEM), CACHED_ERR_FORBIDDEN);
+        assert_int_equal(forbidden_in_child(&d, d.path, SOCKPATH_NAMED), CACHED_ERR_FORBIDDEN);
+        assert_int_equal(forbidden_in_child(&d, no_path, SOCKPATH_OF_SYSTEM),
                          CACHED_ERR_UNREACHABLE);
         fake_unlisten(&d);
 }
@@ -146,45 +148,6 @@ static void test_i_open_tmp_directory(void **state)
 
 /* ---------------------------------------------------------------------------- forks and threads */
 
-/* Serves its connections at the same time, each in a thread. */
-struct parallel {
-        struct good good; /* first: for the functions that count */
-        pthread_t threads[16];
-        int n;
-};
-
-struct parallel_conn {
-        struct fake *d;
-        int fd;
-};
-
-static void *parallel_run(void *data)
-{
-        struct parallel_conn pc = *(struct parallel_conn *)data;
-
-        free(data);
-        serve_good(pc.d, pc.fd, 0);
-        close(pc.fd);
-        return NULL;
-}
-
-static void serve_parallel(struct fake *d, int fd, int nth)
-{
-        struct parallel *p = (struct parallel *)d->data;
-        struct parallel_conn *pc = malloc(sizeof(*pc));
-
-        assert(pc && p->n < 16);
-        *pc = (struct parallel_conn){d, fcntl(fd, F_DUPFD_CLOEXEC, 0)};
-        assert(pthread_create(&p->threads[p->n++], NULL, parallel_run, pc) == 0);
-}
-
-static void parallel_stop(struct fake *d, struct parallel *p)
-{
-        fake_unlisten(d);
-        for (int i = 0; i < p->n; i++)
-                pthread_join(p->threads[i], NULL);
-}
-
 static void test_j_fork(void **state)
 {
         struct parallel p = {0};
@@ -193,7 +156,7 @@ static void test_j_fork(void **state)
         cached *c;
         pid_t pid;
 
-        fake_start(&d, serve_parallel, &p);
+        parallel_start(&d, &p, serve_good);
         c = client_new(d.path, PATIENCE_MS);
         assert_int_equal(cached_ping(c, NULL), CACHED_OK);
         pid = fork();
@@ -239,12 +202,14 @@ static void test_j_fork_in_a_call(void **state)
         struct caller k = {0};
         pthread_t thread;
 
+        if (HAS_ASAN)
+                skip();
         for (int i = 0; i < 3; i++) {
                 struct parallel p = {0};
                 struct fake d;
                 int status;
 
-                fake_start(&d, serve_parallel, &p);
+                parallel_start(&d, &p, serve_good);
                 k.c = client_new(d.path, PATIENCE_MS);
                 atomic_store(&k.stop, false);
                 atomic_store(&k.n, 0);
@@ -293,11 +258,12 @@ static void *call_many(void *data)
 static void test_j_threads(void **state)
 {
         struct caller k[4] = {0};
+        struct parallel p = {0};
         pthread_t threads[4];
         struct fake d;
         cached *c;
 
-        fake_start(&d, serve_good, NULL);
+        parallel_start(&d, &p, serve_good);
         c = client_new(d.path, PATIENCE_MS);
         for (int i = 0; i < 4; i++) {
                 k[i].c = c;
@@ -307,9 +273,9 @@ static void test_j_threads(void **state)
                 pthread_join(threads[i], NULL);
                 assert_int_equal(k[i].bad, 0);
         }
-        assert_int_equal(atomic_load(&d.n_connections), 1);
+        assert_in_range(atomic_load(&d.n_connections), 1, 4);
         cached_free(c);
-        fake_unlisten(&d);
+        parallel_stop(&d, &p);
 }
 
 int main(void)

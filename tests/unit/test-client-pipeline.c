@@ -5,12 +5,13 @@
  * Windows of requests, replies that overtake, the daemon's limit on requests in flight, large
  * values in both directions at once, cache ids, connections that break in the middle, deadlines,
  * lies, forks: each request comes out exactly once. At last, every allocation of a whole round of
- * calls fails in turn; the linker sends them through __wrap_malloc() and its kin.
+ * calls fails in turn.
  *
  * Every case ends with as many open descriptors as it began with.
  */
 
 #include "client-harness.h"
+#include "fail-alloc.h"
 
 #include <sys/wait.h>
 
@@ -102,6 +103,97 @@ static void test_a_kinds(void **state)
         cached_pipeline_free(p);
         cached_free(c);
         fake_unlisten(&d);
+}
+
+static const void *const pair_keys[] = {"one", "two"};
+static const size_t pair_n_keys[] = {3, 3};
+
+static cached_reply *next_reply(cached_pipeline *p, uint64_t expected_tag, int expected_code)
+{
+        cached_reply *r;
+        uint64_t tag;
+
+        assert_int_equal(cached_pipeline_next(p, &tag, &r), expected_code);
+        assert_int_equal(tag, expected_tag);
+        return r;
+}
+
+static void test_a_more_kinds(void **state)
+{
+        static uint8_t large[100000];
+        const void *values[] = {"ooo", large};
+        size_t n_values[] = {3, sizeof(large)};
+        struct good g = {0};
+        struct fake d;
+        cached_pipeline *p;
+        cached_reply *r;
+        cached *c;
+        size_t n;
+
+        memset(large, 't', sizeof(large));
+        fake_start(&d, serve_good, &g);
+        c = client_new(d.path, PATIENCE_MS);
+        p = pipeline_new(c);
+        assert_int_equal(cached_pipeline_peek(p, "x", "k", 1, 1), CACHED_OK);
+        assert_int_equal(cached_pipeline_touch(p, "x", "k", 1, 4711, 0, 2), CACHED_OK);
+        assert_int_equal(cached_pipeline_touch(p, "x", "k", 1, 4711, 1, 3), CACHED_OK);
+        assert_int_equal(cached_pipeline_get_many(p, "x", 2, pair_keys, pair_n_keys, 4), CACHED_OK);
+        assert_int_equal(cached_pipeline_set_many(p, "x", 2, pair_keys, pair_n_keys, values,
+                                                  n_values, NULL, 5),
+                         CACHED_OK);
+        assert_int_equal(cached_pipeline_get_many(p, "x", 0, NULL, NULL, 6), CACHED_OK);
+        assert_int_equal(cached_pipeline_set_many(p, "x", 0, NULL, NULL, NULL, NULL, NULL, 7),
+                         CACHED_OK);
+        cached_reply_free(next_reply(p, 1, CACHED_OK));
+        r = next_reply(p, 2, CACHED_OK);
+        assert_int_equal(cached_reply_version(r), 4712);
+        cached_reply_free(r);
+        r = next_reply(p, 3, CACHED_OK);
+        assert_int_equal(cached_reply_version(r), 1);
+        cached_reply_free(r);
+        r = next_reply(p, 4, CACHED_OK);
+        assert_int_equal(cached_reply_n_items(r), 2);
+        assert_memory_equal(cached_reply_item_value(r, 1, &n), "two", 3);
+        assert_int_equal(n, 3);
+        cached_reply_free(r);
+        r = next_reply(p, 5, CACHED_OK);
+        assert_int_equal(cached_reply_n_items(r), 2);
+        assert_int_equal(cached_reply_item_code(r, 0), CACHED_OK);
+        assert_int_equal(cached_reply_item_code(r, 1), CACHED_OK);
+        cached_reply_free(r);
+        cached_reply_free(next_reply(p, 6, CACHED_OK));
+        cached_reply_free(next_reply(p, 7, CACHED_OK));
+        assert_int_equal(atomic_load(&g.n_peeks), 1);
+        cached_pipeline_free(p);
+        cached_free(c);
+        fake_unlisten(&d);
+}
+
+static void test_a_wrong_arguments(void **state)
+{
+        const void *none[] = {NULL, NULL};
+        cached *c = client_new("/nowhere", PATIENCE_MS);
+        cached_pipeline *p = pipeline_new(c), *other = NULL;
+
+        assert_int_equal(cached_pipeline_peek(NULL, "x", "k", 1, 1), CACHED_ERR_USAGE);
+        assert_int_equal(cached_pipeline_touch(p, NULL, "k", 1, 1, 0, 1), CACHED_ERR_USAGE);
+        assert_int_equal(cached_pipeline_get_many(p, "x", 2, none, pair_n_keys, 1),
+                         CACHED_ERR_USAGE);
+        assert_int_equal(cached_pipeline_get_many(p, "x", 2, NULL, NULL, 1), CACHED_ERR_USAGE);
+        assert_int_equal(cached_pipeline_set_many(p, "x", 2, pair_keys, pair_n_keys, none,
+                                                  pair_n_keys, NULL, 1),
+                         CACHED_ERR_USAGE);
+        assert_int_equal(cached_pipeline_fd(p), -1);
+        assert_int_equal(cached_pipeline_fd(NULL), -1);
+        assert_int_equal(cached_pipeline_wants(p), 0);
+        assert_int_equal(cached_pipeline_dispatch(p), CACHED_ERR_USAGE);
+        assert_int_equal(cached_pipeline_dispatch(NULL), CACHED_ERR_USAGE);
+        assert_int_equal(cached_pipeline_new_nonblocking(NULL, &other), CACHED_ERR_USAGE);
+        assert_int_equal(cached_pipeline_new_nonblocking(c, NULL), CACHED_ERR_USAGE);
+        assert_null(other);
+        assert_int_equal(cached_pipeline_in_flight(p), 0);
+        cached_pipeline_free(p);
+        cached_free(c);
 }
 
 /* Answers in groups of 8, the last one first. */
@@ -483,39 +575,6 @@ static void test_e_fork(void **state)
 
 /* -------------------------------------------------------------------------- failing allocations */
 
-/* Of this thread: the daemon's are not to fail. 0: none; else it counts down to the one that does.
- */
-static _Thread_local long fail_after;
-static _Thread_local long n_allocations;
-
-static bool allocation_fails(void)
-{
-        n_allocations++;
-        return fail_after > 0 && --fail_after == 0;
-}
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t m);
-char *__real_strdup(const char *s);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t m);
-char *__wrap_strdup(const char *s);
-
-void *__wrap_malloc(size_t n)
-{
-        return allocation_fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t m)
-{
-        return allocation_fails() ? NULL : __real_calloc(n, m);
-}
-
-char *__wrap_strdup(const char *s)
-{
-        return allocation_fails() ? NULL : __real_strdup(s);
-}
-
 /* An answer, or the lack of memory; with a reply that says the same. */
 static int check(int code, cached_reply **r)
 {
@@ -537,10 +596,17 @@ static int pipeline_round(cached *c)
         if (!p)
                 return worst;
         for (uint64_t i = 0; i < 70; i++) {
-                int code =
-                        i == 50 ? cached_pipeline_set(p, "x", "k", 1, value, sizeof(value), NULL, i)
-                                : cached_pipeline_get(p, "x", "key", 3, i);
+                int code;
 
+                if (i == 50)
+                        code = cached_pipeline_set(p, "x", "k", 1, value, sizeof(value), NULL, i);
+                else if (i == 51)
+                        code = cached_pipeline_get_many(p, "x", 2, pair_keys, pair_n_keys, i);
+                else if (i == 52)
+                        code = cached_pipeline_set_many(p, "x", 2, pair_keys, pair_n_keys,
+                                                        pair_keys, pair_n_keys, NULL, i);
+                else
+                        code = cached_pipeline_get(p, "x", "key", 3, i);
                 if (code == CACHED_OK)
                         n++;
                 else
@@ -622,6 +688,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_a_window, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_kinds, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_a_more_kinds, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_a_wrong_arguments, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_b_overtaking, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_b_limit_in_flight, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_b_large_values_both_ways, setup, teardown),

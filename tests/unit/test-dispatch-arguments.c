@@ -30,7 +30,9 @@ static void test_a_hello_says_what_holds(void **state)
         assert_int_equal(h->protocol, 1);
         assert_int_equal(h->uid, 1001);
         assert_int_equal(h->instance, 4711);
-        assert_int_equal(h->features, CACHED__V1__FEATURE__FEATURE_EVENTS);
+        assert_int_equal(h->features,
+                         CACHED__V1__FEATURE__FEATURE_EVENTS | CACHED__V1__FEATURE__FEATURE_LZ4);
+        assert_int_equal(h->max_lz4_bytes, 4 * 1024 * 1024);
         assert_int_equal(h->max_keys_per_request, 300);
         assert_int_equal(h->max_message_bytes, 64 * 1024);
         reply_done(&r);
@@ -466,7 +468,8 @@ static void test_the_limit_of_caches_is_told(void **state)
         for (int i = 0; i < 6; i++, name[0]++)
                 assert_int_equal(set_text(w, w->c, name, "k", "v"), STATUS_OK);
         Cached__V1__Set set = set_of(name, "k");
-        assert_failure(send_set(w, w->c, &set, "v", 1), STATUS_LIMIT, "(6; limits.caches_per_realm)");
+        assert_failure(send_set(w, w->c, &set, "v", 1), STATUS_LIMIT,
+                       "(6; limits.caches_per_realm)");
 }
 
 int main(void)

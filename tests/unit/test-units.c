@@ -230,6 +230,8 @@ static void only_a_full_ratio_is_100_percent(void **state)
         assert_string_equal(units_format_percent(buf, 0, 0), "-");
         assert_string_equal(units_format_percent(buf, 0, 1), "0.0%");
         assert_string_equal(units_format_percent(buf, 1, 2), "33.3%");
+        assert_string_equal(units_format_percent(buf, 2, 1), "66.7%");
+        assert_string_equal(units_format_percent(buf, 1, UINT64_MAX - 1), "0.1%");
         assert_string_equal(units_format_percent(buf, 5, 0), "100.0%");
         assert_string_equal(units_format_percent(buf, UINT64_MAX - 1, 1), "99.9%");
 }

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLIENT_POOL_H
+#define CLIENT_POOL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "client/backoff.h"
+#include "client/conn.h"
+#include "client/deadline.h"
+#include "client/failure.h"
+#include "client/guard.h"
+
+/* Connections of one handle, at most. */
+#define POOL_MAX 64
+
+struct pool_waiter;
+
+enum pool_slot_state {
+        POOL_FREE, /* no call has it; `conn` may be NULL: not connected */
+        POOL_BUSY, /* one call has it */
+};
+
+/* A place for a connection. Whoever has a busy one uses its connection alone. */
+struct pool_slot {
+        struct conn *conn; /* changed under the guard; see pool.c */
+        enum pool_slot_state state;
+        /* The reply to Hello has come: nearly always, unless the daemon is away. */
+        atomic_bool greeted;
+        uint64_t used; /* when it was given back: counts gives */
+        /* Each slot is a client of its own to the daemon, whose ids go on over its connections. */
+        uint64_t next_id;
+};
+
+/* What handles on the same connections share. */
+struct pool {
+        unsigned n_slots; /* never changed */
+        /* Index into the socket paths: the one that answered last. */
+        _Atomic size_t which;
+        atomic_bool closed;
+
+        struct guard guard;
+        struct guard_self self;
+        /* The rest under the guard. */
+        unsigned n_refs;
+        unsigned generation; /* goes up in a child, after fork */
+        uint64_t n_given;
+        struct pool_waiter *waiters; /* oldest first */
+        _Atomic uint32_t left;       /* futex: changes when a call left that somebody waits for */
+        bool is_left_awaited;
+        uint64_t answered_ns; /* the latest start of a call that was answered */
+        bool has_client_id;
+        uint8_t client_id[CONN_CLIENT_ID_SIZE]; /* of slot 0; others differ in the last byte */
+        struct backoff backoff;
+        struct names opened; /* caches that were opened, ids unused */
+        struct pool_slot slots[];
+};
+
+/* The calls inside one handle. Zeroed memory: none. Under the pool's guard. */
+struct pool_user {
+        unsigned n_inside;
+        unsigned generation; /* of the pool, when n_inside was counted */
+};
+
+/* NULL: out of memory. The caller has the first reference. */
+struct pool *pool_new(unsigned n_slots);
+void pool_ref(struct pool *p);
+
+/*
+ * pool_leave() - ends a user: waits until its calls have left, and drops the reference
+ *
+ * The last one frees the pool.
+ */
+void pool_leave(struct pool *p, struct pool_user *u);
+
+/* Every call inside ends soon, every later one at once. */
+void pool_close(struct pool *p);
+
+/*
+ * pool_take() - enters the pool, with a slot: the one used last of those that are connected, else
+ * one that is not
+ *
+ * Return: CACHED_OK, then pool_give() leaves; CACHED_ERR_CLOSED; CACHED_ERR_TIMEOUT: none came free
+ * in time; the failure of the last attempt if none is free and the daemon is away.
+ */
+int pool_take(struct pool *p, struct pool_user *u, struct deadline d, struct failure *f,
+              struct pool_slot **ret);
+
+/*
+ * pool_exchange() - where the daemon takes no more connections but others of the pool stand, one of
+ * those instead of this slot, which has none
+ *
+ * Return: false: that is not so, and nothing happened. Else *s is another slot; or NULL, when none
+ * came free: then the pool was left, and *f says why.
+ */
+bool pool_exchange(struct pool *p, struct pool_user *u, struct deadline d, struct failure *f,
+                   struct pool_slot **s);
+
+/* @answered_ns: when the call began, if the daemon answered it; else 0. */
+void pool_give(struct pool *p, struct pool_user *u, struct pool_slot *s, uint64_t answered_ns);
+
+/*
+ * Puts a connection that has not said Hello into a busy slot that has none, with the slot's
+ * client_id. Consumed also if the pool is closed already.
+ */
+int pool_put_conn(struct pool *p, struct pool_slot *s, struct conn *conn, struct failure *f);
+/* Frees the connection of a busy slot. */
+void pool_drop_conn(struct pool *p, struct pool_slot *s);
+/* Frees those connections of free slots that have ended: after one has broken others may have. */
+void pool_drop_stale(struct pool *p);
+
+/*
+ * pool_may_connect() - whether there should be an attempt now
+ * @ret_probe:  the daemon is away and silent: the attempt should wait for next to nothing
+ *
+ * Return: CACHED_OK; or the failure of the last attempt.
+ */
+int pool_may_connect(struct pool *p, uint64_t now_ns, struct failure *f, bool *ret_probe);
+/* What an attempt came to. `f` is read only if `code` is not CACHED_OK. */
+void pool_attempted(struct pool *p, int code, const struct failure *f);
+/* A call that began then had no answer in time. */
+void pool_timed_out(struct pool *p, uint64_t start_ns, const struct failure *f);
+
+void pool_note_open(struct pool *p, const char *cache);
+bool pool_has_opened(struct pool *p, const char *cache);
+
+#endif

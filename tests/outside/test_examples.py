@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""The programs of client/examples, each run as its comment says, against a daemon and without one."""
+
+import os
+import subprocess
+import threading
+
+import pytest
+
+import harness
+
+EXAMPLES = harness.BUILD / "client" / "examples"
+
+
+def environment(socket):
+    return dict(os.environ, CACHED_SOCKET=str(socket))
+
+
+def run(daemon, name, *args, stdin=""):
+    done = subprocess.run([EXAMPLES / name, *args], input=stdin, text=True, capture_output=True,
+                          env=environment(daemon.socket), timeout=harness.PATIENCE * 3)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    return done.stdout
+
+
+def test_batch(daemon):
+    assert run(daemon, "batch") == ("stored 1000 values with 10 requests\n"
+                                    "found 1000 values with 10 requests, 0 are missing\n"
+                                    "deleted 1000 values through a pipeline\n")
+
+
+def test_batch_of_an_odd_number(daemon):
+    assert run(daemon, "batch", "101") == ("stored 101 values with 2 requests\n"
+                                           "found 101 values with 2 requests, 0 are missing\n"
+                                           "deleted 101 values through a pipeline\n")
+
+
+def test_batch_without_a_daemon(make_daemon):
+    d = make_daemon(start=False)
+    done = subprocess.run([EXAMPLES / "batch"], text=True, capture_output=True, timeout=harness.PATIENCE * 3,
+                          env=environment(d.socket))
+    assert done.returncode == 1
+    assert "no daemon answers" in done.stderr
+
+
+def test_libevent_loop(daemon):
+    assert run(daemon, "libevent-loop", "50") == "0 found, 50 computed, 50 stored\n"
+    assert run(daemon, "libevent-loop", "50") == "50 found, 0 computed, 0 stored\n"
+    assert run(daemon, "libevent-loop", "60") == "50 found, 10 computed, 10 stored\n"
+
+
+def test_libevent_loop_without_a_daemon(make_daemon):
+    assert run(make_daemon(start=False), "libevent-loop", "5") == "0 found, 5 computed, 0 stored\n"
+
+
+def test_poll_loop(daemon):
+    out = run(daemon, "poll-loop", stdin="get one\nset one the first\nget one\ndel one\nget one\nnonsense\n")
+    lines = dict(line.split(": ", 1) for line in out.splitlines())
+    assert lines["3"] == "the first"
+    assert lines["1"] == lines["5"] == "not found"
+    assert len(lines) == 6 and lines["6"] != "done"
+
+
+class Talk:
+    """A running poll-loop: what it prints is waited for line by line."""
+
+    def __init__(self, socket):
+        self.process = subprocess.Popen([EXAMPLES / "poll-loop"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True, bufsize=1, env=environment(socket))
+        self.lines = {}
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            tag, _, rest = line.rstrip("\n").partition(": ")
+            self.lines[int(tag)] = rest
+
+    def say(self, *lines):
+        self.process.stdin.write("".join(line + "\n" for line in lines))
+        self.process.stdin.flush()
+
+    def answer(self, tag):
+        harness.wait_until(lambda: tag in self.lines, f"the answer to line {tag}")
+        return self.lines[tag]
+
+    def end(self):
+        self.process.stdin.close()
+        assert self.process.wait(timeout=harness.PATIENCE) == 0
+        self.reader.join()
+
+
+@pytest.fixture
+def talk(daemon):
+    t = Talk(daemon.socket)
+    yield t
+    t.process.kill()
+    t.process.wait()
+
+
+def test_poll_loop_over_a_restart(daemon, talk):
+    """Requests of a daemon that is gone fail; the same program goes on with the next one."""
+    talk.say("set k value", "get k")
+    assert talk.answer(2) == "value"
+    daemon.stop()
+    talk.say("get k")
+    assert talk.answer(3) != "value"
+    daemon.start()
+    talk.say("get k", "set k again", "get k")
+    assert talk.answer(6) == "again"
+    assert talk.answer(4) == "not found"
+    talk.end()
+
+
+def test_poll_loop_while_the_daemon_is_stopped(daemon, talk):
+    """The loop is not held up: other lines are still answered, and the rest when the daemon goes on."""
+    talk.say("set k value")
+    talk.answer(1)
+    with daemon.stopped():
+        talk.say("get k")
+        talk.say("nonsense")
+        talk.answer(3)
+        assert 2 not in talk.lines
+    assert talk.answer(2) == "value"
+    talk.end()
