@@ -186,7 +186,7 @@ const struct verb verb_caches = {
                 "null: no limit), pinned, entries, bytes_raw, bytes_held, hits, misses, stores, "
                 "deletes, expirations, evicted_max_entries, evicted_max_bytes, "
                 "evicted_uid_share, evicted_realm_budget, evicted_global_budget, evicted_index, "
-                "evicted_realm_entries, "
+                "evicted_realm_entries, evicted_large_values, "
                 "clears, time_saved_us, opens, policy_changes, refused.",
         .example = "cachectl caches --json | jq -r '.caches[].name'",
         .run = run,

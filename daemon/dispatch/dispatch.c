@@ -408,6 +408,7 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
         enum status status = accept_body(&r, msg, n_msg, &upload);
         if (upload) {
                 upload->request_id = r.id;
+                upload->op = r.op;
                 *ret = (struct body_sink){.dst = upload_dst(upload),
                                           .room = upload->arrival.store ? 0 : n_body,
                                           .ctx = upload};
@@ -440,6 +441,7 @@ static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_s
         struct request r;
         request_init(&r, client, u->n);
         r.id = u->request_id;
+        r.op = u->op;
         enum status status = arrival_more(&r, u, n, n_copied, &sink->room);
         realm_settle(client->realm);
         if (status == STATUS_OK)

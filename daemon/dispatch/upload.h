@@ -13,6 +13,7 @@
 #include "store/store.h"
 
 struct large;
+struct op;
 struct quota;
 
 /* Either in a memory file of its own, or in plain memory. */
@@ -23,7 +24,8 @@ struct upload {
         struct large *large;
         uint8_t *heap;
         struct store_arrival arrival; /* of one value: the room that it has */
-        uint64_t request_id;
+        uint64_t request_id;          /* of the Set or SetMany that it belongs to */
+        const struct op *op;
 };
 
 enum {
