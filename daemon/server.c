@@ -188,11 +188,11 @@ static void apply(struct server *s, struct config *cfg)
         int r;
 
         s->config = cfg;
+        raise_nofile(s); /* first: how many large values there may be follows from it */
         dispatcher_reconfigure(s->dispatcher, cfg);
         hub_set_limits(&s->hub, &cfg->limits);
         if (!s->log_level_fixed)
                 s->log->level = cfg->log_level;
-        raise_nofile(s);
         r = sockfile_set_access(&s->sockfile, &access);
         if (r < 0)
                 log_write(s->log, LOG_WARNING, "cannot set mode and group of %s: %s",

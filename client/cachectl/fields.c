@@ -42,6 +42,7 @@ const struct field fields_cache_stats[] = {
         {"evicted_global_budget", FIELD_COUNT, "evicted: global budget"},
         {"evicted_index", FIELD_COUNT, "evicted: index"},
         {"evicted_realm_entries", FIELD_COUNT, "evicted: realm entries"},
+        {"evicted_large_values", FIELD_COUNT, "evicted: large values"},
         {"clears", FIELD_COUNT, "clears"},
         {"time_saved_us", FIELD_US, "time saved"},
         {"opens", FIELD_COUNT, "opens"},
@@ -80,6 +81,7 @@ const char *const fields_fates[] = {
         "deleted",
         "no_cache",
         "evicted_realm_entries",
+        "evicted_large_values",
         NULL,
 };
 

@@ -71,7 +71,8 @@ static uint64_t sum_evicted(const cached_reply *r, const char *prefix)
                fields_u64(r, prefix, "evicted_realm_budget") +
                fields_u64(r, prefix, "evicted_global_budget") +
                fields_u64(r, prefix, "evicted_index") +
-               fields_u64(r, prefix, "evicted_realm_entries");
+               fields_u64(r, prefix, "evicted_realm_entries") +
+               fields_u64(r, prefix, "evicted_large_values");
 }
 
 static int add_line(struct libscols_table *t, const cached_reply *r, const char *prefix)
@@ -194,7 +195,7 @@ const struct verb verb_caches = {
                 "null: no limit), pinned, entries, bytes_raw, bytes_held, hits, misses, stores, "
                 "deletes, expirations, evicted_max_entries, evicted_max_bytes, "
                 "evicted_uid_share, evicted_realm_budget, evicted_global_budget, evicted_index, "
-                "evicted_realm_entries, "
+                "evicted_realm_entries, evicted_large_values, "
                 "clears, time_saved_us, opens, policy_changes, refused.",
         .example = "cachectl caches --json | jq -r '.caches[].name'",
         .run = run,

@@ -91,7 +91,7 @@ const struct verb verb_explain = {
                 "raw_size, cost_us, ttl_ms (null: never expires), uid. fate is never_stored, "
                 "live, expired, evicted_max_entries, evicted_max_bytes, evicted_uid_share, "
                 "evicted_realm_budget, evicted_global_budget, evicted_index, "
-                "evicted_realm_entries, cleared, deleted or "
+                "evicted_realm_entries, evicted_large_values, cleared, deleted or "
                 "no_cache.",
         .example = "cachectl explain thumbnails hex:9f86d081",
         .run = run,

@@ -19,6 +19,7 @@ static const struct field fields_realm[] = {
         {"table_bytes", FIELD_BYTES, "table"},
         {"large_bytes", FIELD_BYTES, "large values"},
         {"index_buckets", FIELD_COUNT, "index buckets"},
+        {"held_bytes", FIELD_BYTES, "held by readers"},
         {NULL},
 };
 
@@ -270,7 +271,8 @@ const struct verb verb_stats = {
         .json = "with CACHE, cache: an object as in `cachectl caches --json`. Without, total: "
                 "the same numbers for all caches; realm: name, budget_bytes, uid_share_bytes, "
                 "bytes_charged, bytes_reclaiming, caches, entries, arena_bytes, table_bytes, "
-                "large_bytes, index_buckets; daemon: version, uptime_ms, instance (a string), "
+                "large_bytes, index_buckets, held_bytes; daemon: version, uptime_ms, instance (a "
+                "string), "
                 "pid, connections, connections_total, connections_refused, requests, "
                 "protocol_errors, realms, budget_bytes, bytes_charged, resident_bytes, "
                 "buffer_bytes, loop_turns, loop_turn_max_us, config_reloads, "

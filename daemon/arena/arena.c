@@ -15,11 +15,12 @@
 
 #include "base/idheap.h"
 
-#define PAGE                4096u
-#define SPAN_BYTES          ((uint64_t)ARENA_SPAN_SIZE)
-#define LISTS_MAX           65536u
-#define LARGE_MAX           1048576u
-#define PAGES_KEPT          16
+#define PAGE       4096u
+#define SPAN_BYTES ((uint64_t)ARENA_SPAN_SIZE)
+#define LISTS_MAX  65536u
+#define LARGE_MAX  1048576u
+#define GENS_PER_CACHE                                                                             \
+        8u /* so that all caches can be cleared a few times before any of it is reclaimed */
 #define HEAP_ITEMS_PER_PAGE 448 /* see expiry.c */
 
 static uint64_t page_up(uint64_t n)
@@ -89,15 +90,19 @@ static int create_table(struct arena *a, const struct arena_params *p, uint32_t 
                 .magic = TABLE_MAGIC,
                 .layout_version = ARENA_LAYOUT_VERSION,
                 .max_caches = p->max_caches,
-                .max_gens = 2 * p->max_caches + 64,
+                .max_gens = GENS_PER_CACHE * p->max_caches + 64,
                 .max_lists = LISTS_MAX,
                 .max_large = LARGE_MAX,
                 .gen_free = TABLE_NONE,
                 .dying_head = TABLE_NONE,
                 .dying_tail = TABLE_NONE,
                 .list_free = TABLE_NONE,
+                .oldest_list = TABLE_NONE,
                 .page_free = TABLE_NONE,
+                .chunk_pages = {TABLE_NONE, TABLE_NONE},
                 .large_free = TABLE_NONE,
+                .large_head = TABLE_NONE,
+                .large_tail = TABLE_NONE,
                 .span_high = 1, /* span 0 stays unused: handle 0 is "none" */
                 .span_free = TABLE_NONE,
                 .span_empty = TABLE_NONE,
@@ -113,7 +118,7 @@ static int create_table(struct arena *a, const struct arena_params *p, uint32_t 
                 t.n_names *= 2;
         t.max_pages = (uint32_t)((uint64_t)n_spans * (SPAN_BYTES / ARENA_CHUNK_MIN) /
                                          HEAP_ITEMS_PER_PAGE +
-                                 2 * t.max_gens);
+                                 4 * (uint64_t)t.max_gens);
         t.owners_off = lay(&end, sizeof(struct table_owner) * ARENA_OWNERS_MAX);
         t.names_off = lay(&end, sizeof(uint32_t) * t.n_names);
         t.caches_off = lay(&end, sizeof(struct table_cache) * (p->max_caches + 1));
@@ -122,10 +127,9 @@ static int create_table(struct arena *a, const struct arena_params *p, uint32_t 
         t.spans_off = lay(&end, sizeof(struct table_span) * n_spans);
         t.departed_off = lay(&end, sizeof(struct table_departed) * N_DEPARTED);
         t.large_off = lay(&end, sizeof(struct table_large) * t.max_large);
-        t.list_heap_off = lay(&end, sizeof(struct idheap_item) * t.max_lists);
         t.gen_heap_off = lay(&end, sizeof(struct idheap_item) * t.max_gens);
         t.pages_off = lay(&end, (uint64_t)PAGE * t.max_pages);
-        t.page_links_off = lay(&end, sizeof(uint32_t) * t.max_pages);
+        t.page_table_off = lay(&end, sizeof(struct table_page) * t.max_pages);
         t.recs_off = lay(&end, RECS_PER_SPAN_BYTES * n_spans);
         t.size = end;
         r = memfile_init(&a->table, "cached:table", end);
@@ -162,10 +166,9 @@ static void set_pointers(struct arena *a)
         a->spans = (struct table_span *)(void *)(t + a->t->spans_off);
         a->departed = (struct table_departed *)(void *)(t + a->t->departed_off);
         a->large = (struct table_large *)(void *)(t + a->t->large_off);
-        a->list_heap = (struct idheap_item *)(void *)(t + a->t->list_heap_off);
         a->gen_heap = (struct idheap_item *)(void *)(t + a->t->gen_heap_off);
         a->pages = t + a->t->pages_off;
-        a->page_links = (uint32_t *)(void *)(t + a->t->page_links_off);
+        a->page_table = (struct table_page *)(void *)(t + a->t->page_table_off);
         a->recs = t + a->t->recs_off;
 }
 
@@ -193,42 +196,12 @@ void arena_done(struct arena *a)
         memfile_done(&a->table);
 }
 
-int arena_page_alloc(struct arena *a, uint32_t *ret_page)
+int arena_commit_element(struct memfile *m, uint64_t off, uint64_t i, uint64_t size)
 {
-        struct table_header *t = a->t;
-        uint32_t page = t->page_free;
-        int r;
+        uint64_t from = off + i * size, last = from + size - 1;
 
-        if (page == TABLE_NONE) {
-                if (t->page_high == t->max_pages)
-                        return -ENOMEM;
-                page = t->page_high;
-                r = memfile_commit(&a->table, t->page_links_off + (uint64_t)page * sizeof(uint32_t),
-                                   sizeof(uint32_t));
-                if (r < 0)
-                        return r;
-        }
-        r = memfile_commit(&a->table, t->pages_off + (uint64_t)page * PAGE, PAGE);
-        if (r < 0)
-                return r;
-        if (page == t->page_high)
-                t->page_high++;
-        else
-                t->page_free = a->page_links[page];
-        t->n_pages++;
-        *ret_page = page;
-        return 0;
-}
-
-void arena_page_free(struct arena *a, uint32_t page)
-{
-        struct table_header *t = a->t;
-
-        a->page_links[page] = t->page_free;
-        t->page_free = page;
-        t->n_pages--;
-        /* A few warm ones are kept: a heap whose size moves about a page boundary must not call the
-         * kernel each time. */
-        if (t->page_high - t->n_pages > PAGES_KEPT)
-                memfile_release(&a->table, t->pages_off + (uint64_t)page * PAGE, PAGE);
+        /* Its first page is there already if the element before it reaches into it. */
+        if (i > 0 && from % PAGE != 0 && last / PAGE == from / PAGE)
+                return 0;
+        return memfile_commit(m, from, size);
 }

@@ -36,9 +36,9 @@ struct arena {
         struct table_owner *owners;
         struct table_departed *departed;
         struct table_large *large;
-        struct idheap_item *list_heap, *gen_heap;
+        struct idheap_item *gen_heap;
         uint8_t *pages;
-        uint32_t *page_links; /* free pages: the next one */
+        struct table_page *page_table;
         uint8_t *recs;
 };
 
@@ -96,13 +96,9 @@ static inline void rec_set_stamp(struct table_rec *r, uint64_t stamp)
         r->stamp_hi = (uint32_t)(stamp >> 32);
 }
 
-/* Pages of the pool that expiry heaps are made of: 4096 bytes each. 0 or -ENOMEM. */
-int arena_page_alloc(struct arena *a, uint32_t *ret_page);
-void arena_page_free(struct arena *a, uint32_t page);
-
-static inline void *arena_page(const struct arena *a, uint32_t page)
-{
-        return a->pages + (uint64_t)page * 4096;
-}
+/* Makes element @i of an array in the file resident when its elements are taken one after the
+ * other, from the first on: a call of the kernel for each page, not for each element. 0, -ENOMEM.
+ */
+int arena_commit_element(struct memfile *m, uint64_t off, uint64_t i, uint64_t size);
 
 #endif

@@ -14,6 +14,8 @@
 
 #include <stdint.h>
 
+#include "base/idhash.h"
+#include "base/linkheap.h"
 #include "proto/layout.h"
 
 #define TABLE_MAGIC 0x656c626174636163 /* "cactable" */
@@ -45,18 +47,16 @@ struct table_span {
         uint32_t rec_committed; /* bytes of records that are resident */
 };
 
-/* Entries of one cache generation that one uid wrote, in order of use. */
+/* Entries of one cache generation that one uid wrote, in order of use. There is one only while it
+ * has entries. */
 struct table_list {
-        uint32_t gen;        /* index of the generation */
+        uint32_t gen;        /* index of the generation; of a free list: the next free one */
         uint32_t owner;      /* index of the owner */
         uint32_t head, tail; /* most, least recently used */
-        uint64_t n_entries;
-        uint32_t next_in_gen, next_of_owner;
-        uint32_t heap_pos; /* among the realm's lists by age of their tail */
-        uint32_t in_use;
+        uint32_t n_entries;
+        struct idhash_slot slot;                         /* by generation and owner */
+        struct linkheap_node of_realm, of_owner, of_gen; /* lists by the stamp of their tail */
 };
-
-#define GEN_DIR_PAGES 256
 
 enum gen_state { GEN_FREE = 0, GEN_LIVE, GEN_DYING };
 
@@ -65,17 +65,22 @@ struct table_gen {
         uint32_t id; /* as in entries: index | reuse count << 20 */
         uint32_t state;
         uint32_t cache;
-        uint32_t lists; /* first of its lists */
+        uint32_t lists; /* the one with the oldest tail, or TABLE_NONE */
         uint64_t n_entries, bytes_held, bytes_raw;
         uint32_t next;     /* among free or dying ones */
         uint32_t heap_pos; /* among the realm's generations by next deadline */
-        uint64_t n_heap;   /* entries in the expiry heap */
+        uint32_t before;   /* id of the cache's generation before it, which may be gone; 0: none */
         uint64_t cleared_at;
-        uint32_t dir[GEN_DIR_PAGES]; /* pages of page numbers of the expiry heap */
+        /* expiry heap, see expiry.c */
+        uint32_t n_heap; /* entries in it */
+        uint32_t heap;   /* chunk, page, or page of page numbers */
+        uint32_t heap_pages;
+        uint8_t heap_kind;
+        uint8_t heap_depth; /* levels of page numbers */
 };
 
 #define TABLE_NAME_SIZE 132
-#define TABLE_N_CAUSES  11
+#define TABLE_N_CAUSES  12
 
 struct table_policy {
         uint64_t ttl_ms, max_entries, max_bytes;
@@ -94,8 +99,10 @@ struct table_cache {
 
 struct table_owner {
         uint64_t charged;
+        uint64_t held, arriving; /* the parts of it that no eviction frees: see struct store */
         uint32_t uid;
-        uint32_t lists; /* first of its lists */
+        uint32_t lists;          /* the one with the oldest tail, or TABLE_NONE */
+        struct idhash_slot slot; /* by uid */
 };
 
 /* A key that is gone: a small direct-mapped memory for `explain`. */
@@ -108,9 +115,18 @@ struct table_departed {
 /* A value in a memory file of its own; the descriptor itself is the process's. */
 struct table_large {
         uint64_t size;
-        uint32_t next_free;
-        uint32_t in_use;
+        uint32_t handle;     /* of the entry; ARENA_NONE: the place is free */
+        uint32_t prev, next; /* those nobody holds, latest use first; `next` also among free ones */
 };
+
+/* One page of the pool: free, whole in use, or cut into chunks. */
+struct table_page {
+        uint32_t prev, next; /* free ones (next only); those of a class that have a free chunk */
+        uint16_t used;       /* chunks in use, one bit each */
+        uint16_t class;
+};
+
+#define N_PAGE_CLASSES 2
 
 /* The one multi-step change that may be torn when the process is killed. */
 enum intent_op {
@@ -139,7 +155,7 @@ struct table_header {
         uint64_t size;
         /* where things lie */
         uint64_t gens_off, caches_off, names_off, lists_off, owners_off, spans_off, departed_off,
-                large_off, list_heap_off, gen_heap_off, pages_off, page_links_off, recs_off;
+                large_off, gen_heap_off, pages_off, page_table_off, recs_off;
         uint32_t max_gens, max_caches, max_lists, n_names, max_pages, max_large;
 
         struct table_intent intent;
@@ -156,13 +172,15 @@ struct table_header {
 
         /* lists */
         uint32_t list_free, list_high;
-        uint32_t n_list_heap;
+        uint32_t oldest_list;
 
-        /* heap pages */
+        /* pages of expiry heaps */
         uint32_t page_free, page_high, n_pages;
+        uint32_t chunk_pages[N_PAGE_CLASSES]; /* that have a free chunk */
 
-        /* large values */
+        /* large values; large_bytes with those that left and are still being sent */
         uint32_t large_free, large_high;
+        uint32_t large_head, large_tail;
         uint64_t large_bytes;
 
         /* spans */

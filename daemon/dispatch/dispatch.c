@@ -33,8 +33,10 @@
 #include "log.h"
 #include "server.h"
 #include "services/limits.h"
+#include "store/large.h"
 
-#define BUMP_FIRST   ((size_t)64 * 1024) /* nearly every request; guess, not measured */
+#define BUMP_FIRST   ((size_t)64 * 1024)    /* nearly every request; guess, not measured */
+#define ROOM_AHEAD   ((uint64_t)256 * 1024) /* what a sender's socket holds, about; guess */
 #define BUMP_PER_KEY ((size_t)512) /* more than a Set of SetMany takes unpacked, with its reply */
 
 const struct op ops[N_OPS] = {
@@ -462,16 +464,53 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
         request_init(&r, client, n_body);
         struct upload *upload = NULL;
         enum status status = accept_body(&r, msg, n_msg, &upload);
-        if (upload)
-                *ret = (struct body_sink){.dst = upload_dst(upload), .ctx = upload};
-        else if (r.wait)
+        if (upload) {
+                upload->request_id = r.id;
+                upload->op = r.op;
+                *ret = (struct body_sink){.dst = upload_dst(upload),
+                                          .room = upload->arrival.store ? 0 : n_body,
+                                          .ctx = upload};
+        } else if (r.wait) {
                 ret->wait = true;
-        else
+        } else {
                 client->d->requests++;
+        }
         finish(&r, status);
         if (client->realm)
                 realm_settle(client->realm); /* room may have been reserved */
         bump_reset(&client->d->bump);
+}
+
+/* Room for the next bytes of a value, and memory for those that are copied: what is received by the
+ * kernel needs none in advance. */
+static enum status arrival_more(struct request *r, struct upload *u, uint64_t n, uint64_t n_copied,
+                                uint64_t *ret_room)
+{
+        enum status status =
+                data_arrival_more(&r->who, &u->arrival, n, n + ROOM_AHEAD, ret_room, &r->verdict);
+        if (status != STATUS_OK || !u->large || n_copied == 0)
+                return status;
+        int k = large_commit(u->large, n_copied);
+        return k < 0 ? verdict_errno(&r->verdict, k, "receiving the value") : STATUS_OK;
+}
+
+static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_sink *sink)
+{
+        struct client *client = conn_user(c);
+        struct upload *u = sink->ctx;
+        struct request r;
+        request_init(&r, client, u->n);
+        r.id = u->request_id;
+        r.op = u->op;
+        enum status status = arrival_more(&r, u, n, n_copied, &sink->room);
+        realm_settle(client->realm);
+        if (status == STATUS_OK)
+                return true;
+        client->d->requests++;
+        if (r.id > client->last_id)
+                client->last_id = r.id;
+        finish(&r, status);
+        return false;
 }
 
 enum status upload_begin(struct request *r, uint64_t n, bool as_large, struct upload **ret)
@@ -518,6 +557,7 @@ const struct conn_handler dispatch_handler = {
         .on_frame = on_frame,
         .drop_frame = drop_frame,
         .on_body = on_body,
+        .on_room = on_room,
         .drop_sink = drop_sink,
         .on_violation = on_violation,
         .on_close = on_close,
@@ -527,8 +567,8 @@ const struct conn_handler dispatch_handler = {
 
 static size_t bump_limit(const struct config *cfg)
 {
-        /* For a full request, and its bytes once more. It also bounds the time that unpacking takes:
-         * most of it goes into pages that are touched for the first time. */
+        /* For a full request, and its bytes once more. It also bounds the time that unpacking
+         * takes: most of it goes into pages that are touched for the first time. */
         return (size_t)(cfg->limits.keys_per_request * BUMP_PER_KEY + cfg->limits.message_bytes);
 }
 

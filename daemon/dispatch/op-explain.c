@@ -12,6 +12,8 @@ _Static_assert((int)CACHED__V1__FATE__FATE_EVICTED_INDEX == (int)CAUSE_INDEX + 2
 _Static_assert((int)CACHED__V1__FATE__FATE_DELETED == (int)CAUSE_DELETED + 2, "fates");
 _Static_assert((int)CACHED__V1__FATE__FATE_EVICTED_REALM_ENTRIES == (int)CAUSE_REALM_ENTRIES + 2,
                "fates");
+_Static_assert((int)CACHED__V1__FATE__FATE_EVICTED_LARGE_VALUES == (int)CAUSE_LARGE_VALUES + 2,
+               "fates");
 
 static Cached__V1__Fate fate_of(const struct explanation *e)
 {

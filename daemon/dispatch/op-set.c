@@ -15,23 +15,21 @@ static enum status decode(struct request *r, uint64_t n_body, struct cache_ref *
         return status == STATUS_OK ? decode_set(r, msg, n_body, put) : status;
 }
 
-/* Room first, memory then: the budget holds while the value arrives, too. */
-static enum status accept_large(struct request *r, uint64_t n_body, const struct cache_ref *ref,
+/* Room is made as the bytes arrive: the budget holds meanwhile, too. */
+static enum status accept_value(struct request *r, uint64_t n_body, const struct cache_ref *ref,
                                 struct store_put *put, struct upload **ret)
 {
-        struct store *store = r->client->realm->store;
-        uint64_t charge;
-        enum status status = data_reserve(&r->who, ref, put, &charge, &r->verdict);
+        struct store_arrival arrival;
+        enum status status = data_arrival_begin(&r->who, ref, put, &arrival, &r->verdict);
         if (status != STATUS_OK)
                 return status;
         struct upload *u = NULL;
-        status = upload_begin(r, n_body, true, &u);
+        status = upload_begin(r, n_body, arrival.large, &u);
         if (status != STATUS_OK) {
-                store_unreserve(store, (uint32_t)r->who.uid, charge);
+                store_arrival_end(&arrival);
                 return status;
         }
-        u->reserved_in = store;
-        u->reserved = charge;
+        u->arrival = arrival;
         *ret = u;
         return STATUS_OK;
 }
@@ -45,9 +43,7 @@ enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **re
                 status = data_check_set(&r->who, &ref, &put, &r->verdict);
         if (status != STATUS_OK)
                 return status;
-        if (n_body < r->d->cfg->large_threshold)
-                return upload_begin(r, n_body, false, ret);
-        return accept_large(r, n_body, &ref, &put, ret);
+        return accept_value(r, n_body, &ref, &put, ret);
 }
 
 enum status op_set(struct request *r)
@@ -61,12 +57,15 @@ enum status op_set(struct request *r)
                 return status;
 
         put.value = r->body;
+        if (r->upload) {
+                store_arrival_end(&r->upload->arrival);
+                put.arrived = &r->upload->arrival;
+        }
         if (r->upload && r->upload->large) {
                 int k = large_seal(r->upload->large);
                 if (k < 0)
                         return verdict_errno(&r->verdict, k, "sealing the value");
                 put.large = r->upload->large;
-                upload_unreserve(r->upload);
         }
         struct store_entry entry;
         status = data_set(&r->who, &ref, &put, &entry, &r->verdict);

@@ -42,6 +42,7 @@ void cache_stats_message_init(struct cache_stats_message *m, const struct store_
         to->evicted_global_budget = c->departed[CAUSE_GLOBAL_BUDGET];
         to->evicted_index = c->departed[CAUSE_INDEX];
         to->evicted_realm_entries = c->departed[CAUSE_REALM_ENTRIES];
+        to->evicted_large_values = c->departed[CAUSE_LARGE_VALUES];
         to->clears = c->clears;
         to->time_saved_us = c->time_saved_us;
         to->opens = c->opens;
@@ -63,6 +64,7 @@ static void fill_realm(const struct request *r, Cached__V1__RealmStats *to)
         to->arena_bytes = stats.arena_bytes;
         to->table_bytes = stats.table_bytes;
         to->large_bytes = stats.large_bytes;
+        to->held_bytes = stats.held;
         to->index_buckets = stats.index_buckets;
 }
 

@@ -13,7 +13,6 @@
 
 #include "dispatch/quota.h"
 #include "store/large.h"
-#include "store/store.h"
 
 int upload_new(struct quota *quota, uid_t uid, uint64_t n, uint64_t max, bool as_large,
                struct upload **ret)
@@ -41,18 +40,11 @@ int upload_new(struct quota *quota, uid_t uid, uint64_t n, uint64_t max, bool as
         return 0;
 }
 
-void upload_unreserve(struct upload *u)
-{
-        if (u->reserved_in)
-                store_unreserve(u->reserved_in, (uint32_t)u->uid, u->reserved);
-        u->reserved_in = NULL;
-}
-
 struct upload *upload_free(struct upload *u)
 {
         if (!u)
                 return NULL;
-        upload_unreserve(u);
+        store_arrival_end(&u->arrival);
         quota_give(u->quota, u->uid, u->n);
         large_unref(u->large);
         free(u->heap);

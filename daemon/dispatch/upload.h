@@ -10,9 +10,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "store/store.h"
+
 struct large;
+struct op;
 struct quota;
-struct store;
 
 /* Either in a memory file of its own, or in plain memory. */
 struct upload {
@@ -21,8 +23,9 @@ struct upload {
         uint64_t n;
         struct large *large;
         uint8_t *heap;
-        struct store *reserved_in; /* where room for it is taken; NULL: nowhere */
-        uint64_t reserved;         /* charge */
+        struct store_arrival arrival; /* of one value: the room that it has */
+        uint64_t request_id;          /* of the Set or SetMany that it belongs to */
+        const struct op *op;
 };
 
 enum {
@@ -33,8 +36,6 @@ enum {
 /* Room for @n bytes. 0, UPLOAD_E_LIMIT, -ENOMEM, -ENOSPC, -EMFILE. */
 int upload_new(struct quota *quota, uid_t uid, uint64_t n, uint64_t max, bool as_large,
                struct upload **ret);
-/* Gives the room back that was reserved for it, before it is stored or dropped. */
-void upload_unreserve(struct upload *u);
 struct upload *upload_free(struct upload *u); /* NULL is fine; returns NULL */
 uint8_t *upload_dst(struct upload *u);
 

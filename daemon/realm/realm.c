@@ -19,11 +19,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 
 #include "config.h"
 #include "store/store.h"
 
-#define STEPS_AT_ONCE 64 /* of one realm before the next has its turn */
+#define STEPS_AT_ONCE 64  /* of one realm before the next has its turn */
+#define FILES_BESIDES 64u /* descriptors that are neither connections nor large values */
 
 static uint64_t realm_budget(const struct config *cfg, const char *name)
 {
@@ -31,11 +33,24 @@ static uint64_t realm_budget(const struct config *cfg, const char *name)
         return named ? named->budget : cfg->realm_budget.bytes;
 }
 
+/* Descriptors that large values may take: what connections leave, and half of what there is at
+ * least where there is little. */
+static uint64_t max_files(const struct config *cfg)
+{
+        struct rlimit lim;
+        uint64_t max = cfg->limits.large_values, conns = cfg->limits.connections;
+        if (getrlimit(RLIMIT_NOFILE, &lim) < 0 || lim.rlim_cur == RLIM_INFINITY)
+                return max;
+        uint64_t all = lim.rlim_cur > FILES_BESIDES ? lim.rlim_cur - FILES_BESIDES : 1;
+        uint64_t left = all - (conns < all / 2 ? conns : all / 2);
+        return left < max ? left : max;
+}
+
 void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance)
 {
         *rs = (struct realms){
                 .cfg = cfg,
-                .pool = {.budget = cfg->global_budget.bytes},
+                .pool = {.budget = cfg->global_budget.bytes, .max_files = max_files(cfg)},
                 .instance = instance,
         };
 }
@@ -68,6 +83,7 @@ void realms_reconfigure(struct realms *rs, const struct config *cfg)
 {
         rs->cfg = cfg;
         rs->pool.budget = cfg->global_budget.bytes;
+        rs->pool.max_files = max_files(cfg);
         for (struct realm *r = rs->first; r; r = r->next) {
                 uint64_t budget = realm_budget(cfg, r->name);
                 store_set_budget(r->store, budget, config_share_of(&cfg->uid_share, budget));
@@ -77,11 +93,12 @@ void realms_reconfigure(struct realms *rs, const struct config *cfg)
         }
 }
 
-static int make_room(void *ctx, struct store *s, uint64_t delta, uint64_t now)
+static int make_room(void *ctx, struct store *s, const struct store_want *want, uint64_t now,
+                     struct store_refusal *ret)
 {
         struct realm *r = ctx;
         assert(r->store == s);
-        return charge_make_room(&r->charge, delta, now);
+        return charge_make_room(&r->charge, want, now, ret);
 }
 
 static int open_store(struct realm *r)
@@ -212,6 +229,7 @@ bool realms_maintain(struct realms *rs, uint64_t now_ms, unsigned steps)
         /* One turn over all realms; each gets an equal slice, and who was not reached is next. */
         struct realm *r = rs->turn ? rs->turn : rs->first;
         bool more = false;
+        steps -= charge_trim(&rs->pool, now_ms, steps);
         for (size_t left = rs->n; left > 0 && steps > 0; left--) {
                 struct realm *next = r->next ? r->next : rs->first;
                 if (realm_next_deadline(r) <= now_ms) {
@@ -232,7 +250,7 @@ bool realms_maintain(struct realms *rs, uint64_t now_ms, unsigned steps)
 
 uint64_t realms_next_deadline(const struct realms *rs)
 {
-        uint64_t next = UINT64_MAX;
+        uint64_t next = charge_is_over(&rs->pool) ? 0 : UINT64_MAX;
         for (const struct realm *r = rs->first; r; r = r->next) {
                 uint64_t its = realm_next_deadline(r);
                 if (its < next)

@@ -119,6 +119,9 @@ static const char *cause_text(enum store_cause cause)
         case CAUSE_REALM_ENTRIES:
                 return "it was the least recently used when the realm reached its number of "
                        "entries (limits.entries_per_realm)";
+        case CAUSE_LARGE_VALUES:
+                return "it was the large value used least recently when descriptors for large "
+                       "values ran out (limits.large_values, RLIMIT_NOFILE)";
         case CAUSE_CLEARED:
                 return "the cache was cleared";
         case CAUSE_DELETED:

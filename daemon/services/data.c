@@ -118,10 +118,29 @@ static enum status refused(const struct store_refusal *refusal, bool ever, struc
                                    " bytes, more than %s, %" PRIu64
                                    " bytes, can ever hold: store a smaller value, or raise it",
                                    refusal->need, refusal_bound(refusal->cause), refusal->limit);
+        if (refusal->cause == CAUSE_REALM_ENTRIES)
+                return verdict_set(v, STATUS_NO_SPACE,
+                                   "%s is %" PRIu64 ", and no entry can be evicted now: try again "
+                                   "later",
+                                   refusal_bound(refusal->cause), refusal->limit);
+        if (refusal->cause == CAUSE_LARGE_VALUES)
+                return verdict_set(v, STATUS_NO_SPACE,
+                                   "the daemon has descriptors for %" PRIu64
+                                   " large values (limits.large_values, RLIMIT_NOFILE), and all of "
+                                   "them are being sent or received: try again later, or %s",
+                                   refusal->limit, limit_advice.large_values);
+        if (refusal->held == 0 && refusal->arriving == 0)
+                return verdict_set(v, STATUS_NO_SPACE,
+                                   "the entry needs %" PRIu64 " bytes under %s, %" PRIu64
+                                   " bytes, and no more can be evicted now: try again later",
+                                   refusal->need, refusal_bound(refusal->cause), refusal->limit);
         return verdict_set(v, STATUS_NO_SPACE,
                            "the entry needs %" PRIu64 " bytes under %s, %" PRIu64
-                           " bytes, and no more can be evicted now: try again later",
-                           refusal->need, refusal_bound(refusal->cause), refusal->limit);
+                           " bytes, of which %" PRIu64
+                           " are held by readers that values are being sent to, and %" PRIu64
+                           " by values that are arriving: try again later",
+                           refusal->need, refusal_bound(refusal->cause), refusal->limit,
+                           refusal->held, refusal->arriving);
 }
 
 static enum status put_verdict(const struct caller *who, const struct store_put *put, int r,
@@ -209,8 +228,8 @@ enum status data_check_set(const struct caller *who, const struct cache_ref *ref
         return put_verdict(who, put, r, &refusal, v);
 }
 
-enum status data_reserve(const struct caller *who, const struct cache_ref *ref,
-                         struct store_put *put, uint64_t *ret_charge, struct verdict *v)
+enum status data_arrival_begin(const struct caller *who, const struct cache_ref *ref,
+                               struct store_put *put, struct store_arrival *ret, struct verdict *v)
 {
         struct store_refusal refusal = {0};
         enum status status = data_find_cache(who, ref, &put->cache, v);
@@ -219,9 +238,17 @@ enum status data_reserve(const struct caller *who, const struct cache_ref *ref,
         else if (status != STATUS_OK)
                 return status;
         put->uid = (uint32_t)who->uid;
-        int r = store_reserve(who->realm->store, put, put->n_value, who->now_ms, ret_charge,
-                              &refusal);
+        int r = store_arrival_begin(who->realm->store, put, put->n_value, who->now_ms, ret,
+                                    &refusal);
         return put_verdict(who, put, r, &refusal, v);
+}
+
+enum status data_arrival_more(const struct caller *who, struct store_arrival *a, uint64_t least,
+                              uint64_t most, uint64_t *ret_room, struct verdict *v)
+{
+        struct store_refusal refusal = {0};
+        int r = store_arrival_more(a, least, most, who->now_ms, ret_room, &refusal);
+        return put_verdict(who, NULL, r, &refusal, v);
 }
 
 /* Copies the value into a memory file of its own. */
@@ -230,7 +257,7 @@ static enum status make_large(const struct store_put *put, struct large **ret, s
         struct large *large;
         int r = large_new(put->n_value, &large);
         if (r == 0) {
-                r = large_commit(large);
+                r = large_commit(large, put->n_value);
                 if (r == 0) {
                         memcpy(large->map, put->value, put->n_value);
                         r = large_seal(large);

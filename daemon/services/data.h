@@ -63,9 +63,11 @@ enum status data_set(const struct caller *who, const struct cache_ref *ref, stru
 enum status data_check_set(const struct caller *who, const struct cache_ref *ref,
                            const struct store_put *put, struct verdict *v);
 
-/* Makes room for a large value that is still arriving: see store_reserve(). */
-enum status data_reserve(const struct caller *who, const struct cache_ref *ref,
-                         struct store_put *put, uint64_t *ret_charge, struct verdict *v);
+/* A long value that is on its way in: see store_arrival_begin() and store_arrival_more(). */
+enum status data_arrival_begin(const struct caller *who, const struct cache_ref *ref,
+                               struct store_put *put, struct store_arrival *ret, struct verdict *v);
+enum status data_arrival_more(const struct caller *who, struct store_arrival *a, uint64_t least,
+                              uint64_t most, uint64_t *ret_room, struct verdict *v);
 
 enum status data_touch(const struct caller *who, const struct cache_ref *ref, struct key_ref key,
                        uint64_t ttl_ms, struct store_entry *ret, struct verdict *v);

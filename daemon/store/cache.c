@@ -17,12 +17,9 @@
 #include "store/internal.h"
 
 #define GEN_INDEX_BITS 20
-/* Entries that leave at once when a limit is lowered; the others follow in store_maintain(). */
-#define TRIM_AT_ONCE 2048u
-/* A cache of so few entries is cleared by dropping them: no generation has to die for it. */
+/* A cache of so few entries is cleared by dropping them, no generation has to die for it; as long
+ * as the allowance for such work lasts, since all caches may be cleared in one turn. */
 #define CLEAR_AT_ONCE 64u
-/* Steps of reclaiming that one request does to get a generation back: about a millisecond. */
-#define RECLAIM_AT_ONCE 4096u
 
 /* ---- generations */
 
@@ -40,11 +37,10 @@ int gen_alloc(struct store *s, uint32_t cache, uint32_t *ret_gen)
                 i = t->gen_high;
                 if (i == t->max_gens)
                         return STORE_E_LIMIT;
-                r = memfile_commit(&s->a.table, t->gens_off + i * sizeof(*g), sizeof(*g));
+                r = arena_commit_element(&s->a.table, t->gens_off, i, sizeof(*g));
                 if (r == 0)
-                        r = memfile_commit(&s->a.table,
-                                           t->gen_heap_off + i * sizeof(struct idheap_item),
-                                           sizeof(struct idheap_item));
+                        r = arena_commit_element(&s->a.table, t->gen_heap_off, i,
+                                                 sizeof(struct idheap_item));
                 if (r < 0)
                         return r;
                 t->gen_high++;
@@ -59,8 +55,6 @@ int gen_alloc(struct store *s, uint32_t cache, uint32_t *ret_gen)
                 .next = TABLE_NONE,
                 .heap_pos = IDHEAP_NONE,
         };
-        for (uint32_t d = 0; d < GEN_DIR_PAGES; d++)
-                g->dir[d] = TABLE_NONE;
         *ret_gen = i;
         return 0;
 }
@@ -69,13 +63,7 @@ void gen_free(struct store *s, uint32_t gen)
 {
         struct table_gen *g = &s->a.gens[gen];
 
-        assert(g->n_entries == 0);
-        while (g->lists != TABLE_NONE) {
-                uint32_t list = g->lists;
-
-                g->lists = s->a.lists[list].next_in_gen;
-                lru_list_free(s, list);
-        }
+        assert(g->n_entries == 0 && g->lists == TABLE_NONE);
         g->state = GEN_FREE;
         g->next = s->a.t->gen_free;
         s->a.t->gen_free = gen;
@@ -86,11 +74,8 @@ static int gen_get(struct store *s, uint32_t cache, uint32_t *ret_gen)
 {
         int r = gen_alloc(s, cache, ret_gen);
 
-        for (unsigned i = 0; r == STORE_E_LIMIT && i < RECLAIM_AT_ONCE; i++) {
-                if (!evict_reclaim_one(s))
-                        return r;
+        while (r == STORE_E_LIMIT && evict_take_extra(s) && evict_reclaim_one(s))
                 r = gen_alloc(s, cache, ret_gen);
-        }
         return r;
 }
 
@@ -151,7 +136,7 @@ int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_
         }
         if (t->n_caches >= s->p.max_caches)
                 return STORE_E_LIMIT;
-        r = memfile_commit(&s->a.table, t->caches_off + id * sizeof(*c), sizeof(*c));
+        r = arena_commit_element(&s->a.table, t->caches_off + sizeof(*c), id - 1, sizeof(*c));
         if (r == 0)
                 r = gen_get(s, id, &gen);
         if (r != 0)
@@ -223,7 +208,7 @@ void store_cache_set_policy(struct store *s, uint32_t cache, const struct store_
         c->policy = policy_in(policy);
         c->pinned = pinned;
         s->settled = false;
-        for (unsigned i = 0; i < TRIM_AT_ONCE; i++)
+        while (evict_take_extra(s))
                 if (!evict_trim_one(s, cache, now))
                         return;
         s->trim = 1;
@@ -231,42 +216,59 @@ void store_cache_set_policy(struct store *s, uint32_t cache, const struct store_
 
 /* ---- clear */
 
+static bool drop_at_once(struct store *s, uint32_t gen, uint64_t now)
+{
+        const struct table_gen *g = &s->a.gens[gen];
+
+        if (g->n_entries > CLEAR_AT_ONCE || g->n_entries > s->extra)
+                return false;
+        while (g->n_entries > 0) {
+                (void)evict_take_extra(s);
+                entry_drop(s, lru_oldest_of_gen(s, gen), CAUSE_CLEARED, now);
+        }
+        return true;
+}
+
+/* Puts another generation in the place of the cache's, which is to die. */
+static void begin_dying(struct store *s, struct table_cache *c, uint32_t gen, uint64_t now)
+{
+        struct table_header *t = s->a.t;
+        struct table_gen *old = cache_gen(s, c);
+
+        old->state = GEN_DYING;
+        old->cleared_at = now;
+        s->a.gens[gen].before = old->id;
+        expiry_forget_gen(s, c->gen);
+        if (t->dying_tail == TABLE_NONE)
+                t->dying_head = c->gen;
+        else
+                s->a.gens[t->dying_tail].next = c->gen;
+        t->dying_tail = c->gen;
+        t->reclaiming += old->bytes_held;
+        t->n_reclaiming += old->n_entries;
+        c->gen = gen;
+        s->settled = false;
+        atomic_store_explicit(&s->a.cache_dir[old->cache].generation, s->a.gens[gen].id,
+                              memory_order_release);
+}
+
 int store_clear(struct store *s, uint32_t cache, uint64_t now, uint64_t *ret_entries)
 {
         struct table_cache *c = cache_at(s, cache);
-        struct table_header *t = s->a.t;
-        struct table_gen *old;
+        uint64_t n;
         uint32_t gen;
         int r;
 
         if (!c)
                 return STORE_E_NO_CACHE;
-        old = cache_gen(s, c);
-        *ret_entries = old->n_entries;
-        if (old->n_entries <= CLEAR_AT_ONCE) {
-                while (old->n_entries > 0)
-                        entry_drop(s, lru_oldest_of_gen(s, c->gen), CAUSE_CLEARED, now);
-        } else {
+        n = cache_gen(s, c)->n_entries;
+        if (!drop_at_once(s, c->gen, now)) {
                 r = gen_get(s, cache, &gen);
                 if (r != 0)
                         return r;
-                old->state = GEN_DYING;
-                old->cleared_at = now;
-                for (uint32_t l = old->lists; l != TABLE_NONE; l = s->a.lists[l].next_in_gen)
-                        lru_forget_list(s, l);
-                expiry_forget_gen(s, c->gen);
-                if (t->dying_tail == TABLE_NONE)
-                        t->dying_head = c->gen;
-                else
-                        s->a.gens[t->dying_tail].next = c->gen;
-                t->dying_tail = c->gen;
-                t->reclaiming += old->bytes_held;
-                t->n_reclaiming += old->n_entries;
-                c->gen = gen;
-                s->settled = false;
-                atomic_store_explicit(&s->a.cache_dir[cache].generation, s->a.gens[gen].id,
-                                      memory_order_release);
+                begin_dying(s, c, gen, now);
         }
         cache_counters(c)->clears++;
+        *ret_entries = n;
         return 0;
 }

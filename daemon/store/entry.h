@@ -92,10 +92,13 @@ static inline struct arena_large entry_large(const struct entry *e)
 
 void entry_set_deadline(struct arena_entry *b, uint64_t deadline);
 
-/* What the entry counts against budgets: PROTOCOL.md, "What an entry is charged". */
+/* What the entry counts against budgets: PROTOCOL.md, "What an entry is charged". No block is
+ * smaller than the smallest chunk. */
 static inline uint64_t entry_charge(uint64_t n_block, uint64_t n_large)
 {
-        return n_block + n_block / 8 + 56 + ((n_large + 4095) & ~UINT64_C(4095));
+        uint64_t n = n_block < ARENA_CHUNK_MIN ? ARENA_CHUNK_MIN : n_block;
+
+        return n + n / 8 + 56 + ((n_large + 4095) & ~UINT64_C(4095));
 }
 
 #endif

@@ -8,10 +8,12 @@
  * children of a node are side by side. Each entry's record knows its position, so any entry is
  * dropped in O(log n).
  *
- * The heap is an array in pages of the pool: a page holds 448 items as three columns (handle, low
- * 32 bits, high 8 bits of the deadline): nine bytes an item. The generation has a directory of
- * directories of pages. Physical slot of item i is i + 7, so that groups of children (8i+1 … 8i+8)
- * do not straddle pages.
+ * The heap is an array of three columns (handle, low 32 bits, high 8 bits of the deadline): nine
+ * bytes an item. A small one lies in a sixteenth or a quarter of a page of the pool, so that what
+ * it holds is in proportion to what its entries are charged; a larger one in whole pages of 448
+ * items, and pages of page numbers above them. In pages the physical slot of item i is i + 7, so
+ * that groups of children (8i+1 … 8i+8) do not straddle pages. Items move to the next kind of place
+ * when one is full, and back when little of it is used: some hundreds of items at most.
  *
  * The generations themselves lie in a small heap by their next deadline, for the timer and the
  * sweep. This file does not read a clock and does not decide what a miss means: reads check the
@@ -20,63 +22,95 @@
 
 #include <errno.h>
 
+#include "arena/pages.h"
 #include "store/internal.h"
 
-#define ARITY    8u
-#define PER_PAGE 448u
-#define SHIFT    (ARITY - 1)
-#define PER_DIR  1024u
+#define ARITY      8u
+#define PER_PAGE   448u
+#define SHIFT      (ARITY - 1)
+#define FAN_OUT    1024u /* page numbers in a page */
+#define ITEM_BYTES 9u
 
-struct heap_page {
-        uint32_t handle[PER_PAGE];
-        uint32_t low[PER_PAGE];
-        uint8_t high[PER_PAGE];
-};
-static_assert(sizeof(struct heap_page) <= 4096, "a page of the pool");
+enum kind { KIND_NONE = 0, KIND_SIXTEENTH, KIND_QUARTER, KIND_PAGES };
+
+/* Items that fit: multiples of four, so that the columns are aligned. */
+#define FIT_SIXTEENTH 28u
+#define FIT_QUARTER   112u
 static_assert(PER_PAGE % ARITY == 0, "children stay in one page");
+static_assert(PER_PAGE * ITEM_BYTES <= POOL_PAGE_SIZE, "a page");
+static_assert(FIT_SIXTEENTH * ITEM_BYTES <= POOL_PAGE_SIZE / 16, "a sixteenth");
+static_assert(FIT_QUARTER * ITEM_BYTES <= POOL_PAGE_SIZE / 4, "a quarter");
 
 struct item {
         uint64_t deadline;
         uint32_t handle;
 };
 
-static uint32_t *page_entry(const struct store *s, const struct table_gen *g, uint64_t page)
-{
-        return &((uint32_t *)arena_page(&s->a, g->dir[page / PER_DIR]))[page % PER_DIR];
-}
-
-static struct heap_page *page_of(const struct store *s, const struct table_gen *g, uint64_t i,
-                                 uint32_t *ret_at)
-{
-        uint64_t slot = i + SHIFT;
-
-        *ret_at = (uint32_t)(slot % PER_PAGE);
-        return arena_page(&s->a, *page_entry(s, g, slot / PER_PAGE));
-}
-
-static struct item item_get(const struct store *s, const struct table_gen *g, uint64_t i)
-{
+/* The columns of the place where an item is, and its number there. */
+struct cell {
+        uint32_t *handles, *lows;
+        uint8_t *highs;
         uint32_t at;
-        const struct heap_page *p = page_of(s, g, i, &at);
+};
 
-        return (struct item){(uint64_t)p->high[at] << 32 | p->low[at], p->handle[at]};
-}
-
-static void item_put(struct store *s, const struct table_gen *g, uint64_t i, struct item it)
+static struct cell cell_in(void *place, uint32_t fit, uint32_t at)
 {
-        uint32_t at;
-        struct heap_page *p = page_of(s, g, i, &at);
+        uint32_t *handles = place;
 
-        p->handle[at] = it.handle;
-        p->low[at] = (uint32_t)it.deadline;
-        p->high[at] = (uint8_t)(it.deadline >> 32);
-        arena_rec(&s->a, it.handle)->heap_pos = (uint32_t)i;
+        return (struct cell){handles, handles + fit, (uint8_t *)(handles + 2 * fit), at};
 }
 
-static void sift_up(struct store *s, const struct table_gen *g, uint64_t i, struct item it)
+/* Where the number of a heap's page stands; the page itself need not be there yet. */
+static uint32_t *page_number(const struct store *s, struct table_gen *g, uint32_t page)
+{
+        uint32_t *at = &g->heap;
+
+        if (g->heap_depth == 2)
+                at = &((uint32_t *)page_at(&s->a, *at))[page / FAN_OUT];
+        if (g->heap_depth >= 1)
+                at = &((uint32_t *)page_at(&s->a, *at))[page % FAN_OUT];
+        return at;
+}
+
+static struct cell cell_of(const struct store *s, struct table_gen *g, uint32_t i)
+{
+        uint32_t slot = i + SHIFT;
+
+        switch (g->heap_kind) {
+        case KIND_SIXTEENTH:
+                return cell_in(chunk_at(&s->a, 0, g->heap), FIT_SIXTEENTH, i);
+        case KIND_QUARTER:
+                return cell_in(chunk_at(&s->a, 1, g->heap), FIT_QUARTER, i);
+        default:
+                return cell_in(page_at(&s->a, *page_number(s, g, slot / PER_PAGE)), PER_PAGE,
+                               slot % PER_PAGE);
+        }
+}
+
+static struct item item_get(const struct store *s, struct table_gen *g, uint32_t i)
+{
+        struct cell c = cell_of(s, g, i);
+
+        return (struct item){(uint64_t)c.highs[c.at] << 32 | c.lows[c.at], c.handles[c.at]};
+}
+
+static void cell_put(struct cell c, struct item it)
+{
+        c.handles[c.at] = it.handle;
+        c.lows[c.at] = (uint32_t)it.deadline;
+        c.highs[c.at] = (uint8_t)(it.deadline >> 32);
+}
+
+static void item_put(struct store *s, struct table_gen *g, uint32_t i, struct item it)
+{
+        cell_put(cell_of(s, g, i), it);
+        arena_rec(&s->a, it.handle)->heap_pos = i;
+}
+
+static void sift_up(struct store *s, struct table_gen *g, uint32_t i, struct item it)
 {
         while (i > 0) {
-                uint64_t parent = (i - 1) / ARITY;
+                uint32_t parent = (i - 1) / ARITY;
                 struct item p = item_get(s, g, parent);
 
                 if (p.deadline <= it.deadline)
@@ -87,17 +121,18 @@ static void sift_up(struct store *s, const struct table_gen *g, uint64_t i, stru
         item_put(s, g, i, it);
 }
 
-static void sift_down(struct store *s, const struct table_gen *g, uint64_t i, struct item it)
+static void sift_down(struct store *s, struct table_gen *g, uint32_t i, struct item it)
 {
         for (;;) {
-                uint64_t first = i * ARITY + 1, best = first;
-                uint64_t n = g->n_heap - first < ARITY ? g->n_heap - first : ARITY;
+                uint64_t begin = (uint64_t)i * ARITY + 1;
+                uint32_t first = (uint32_t)begin, best = first, n;
                 struct item least;
 
-                if (first >= g->n_heap)
+                if (begin >= g->n_heap)
                         break;
+                n = g->n_heap - first < ARITY ? g->n_heap - first : ARITY;
                 least = item_get(s, g, first);
-                for (uint64_t j = 1; j < n; j++) {
+                for (uint32_t j = 1; j < n; j++) {
                         struct item c = item_get(s, g, first + j);
 
                         if (c.deadline < least.deadline) {
@@ -114,7 +149,7 @@ static void sift_down(struct store *s, const struct table_gen *g, uint64_t i, st
 }
 
 /* Puts the item where it belongs, starting from the hole at i. */
-static void settle(struct store *s, const struct table_gen *g, uint64_t i, struct item it)
+static void settle(struct store *s, struct table_gen *g, uint32_t i, struct item it)
 {
         if (i > 0 && item_get(s, g, (i - 1) / ARITY).deadline > it.deadline)
                 sift_up(s, g, i, it);
@@ -141,7 +176,7 @@ struct idheap expiry_gen_heap(struct store *s)
 
 static void top_changed(struct store *s, uint32_t gen)
 {
-        const struct table_gen *g = &s->a.gens[gen];
+        struct table_gen *g = &s->a.gens[gen];
         uint64_t deadline;
 
         if (g->state != GEN_LIVE || g->n_heap == 0) {
@@ -158,42 +193,148 @@ void expiry_forget_gen(struct store *s, uint32_t gen)
         idheap_drop(&s->gen_heap, gen);
 }
 
-/* ---- operations */
+/* ---- places */
 
 /* Pages that n items take. */
-static uint64_t pages_for(uint64_t n)
+static uint32_t pages_for(uint32_t n)
 {
         return n == 0 ? 0 : (n + SHIFT + PER_PAGE - 1) / PER_PAGE;
 }
 
+/* Adds a page behind the last one, and a level of page numbers where that is full. */
+static int page_push(struct store *s, struct table_gen *g)
+{
+        uint32_t fits = g->heap_depth == 0 ? 1 : g->heap_depth == 1 ? FAN_OUT : FAN_OUT * FAN_OUT;
+        uint32_t numbers = TABLE_NONE, page;
+        int r;
+
+        if (g->heap_pages == fits) {
+                if (g->heap_depth == 2)
+                        return -ENOMEM;
+                r = page_alloc(&s->a, &page);
+                if (r < 0)
+                        return r;
+                *(uint32_t *)page_at(&s->a, page) = g->heap;
+                g->heap = page;
+                g->heap_depth++;
+        }
+        if (g->heap_depth == 2 && g->heap_pages % FAN_OUT == 0) {
+                r = page_alloc(&s->a, &numbers);
+                if (r < 0)
+                        return r;
+        }
+        r = page_alloc(&s->a, &page);
+        if (r < 0) {
+                if (numbers != TABLE_NONE)
+                        page_free(&s->a, numbers);
+                return r;
+        }
+        if (numbers != TABLE_NONE)
+                ((uint32_t *)page_at(&s->a, g->heap))[g->heap_pages / FAN_OUT] = numbers;
+        *page_number(s, g, g->heap_pages++) = page;
+        return 0;
+}
+
+/* Frees the last page, and the page numbers that are not needed without it. */
+static void page_pop(struct store *s, struct table_gen *g)
+{
+        page_free(&s->a, *page_number(s, g, --g->heap_pages));
+        if (g->heap_depth == 2 && g->heap_pages % FAN_OUT == 0)
+                page_free(&s->a, ((uint32_t *)page_at(&s->a, g->heap))[g->heap_pages / FAN_OUT]);
+        if ((g->heap_depth == 2 && g->heap_pages <= FAN_OUT) ||
+            (g->heap_depth == 1 && g->heap_pages <= 1)) {
+                uint32_t numbers = g->heap;
+
+                g->heap = *(uint32_t *)page_at(&s->a, numbers);
+                g->heap_depth--;
+                page_free(&s->a, numbers);
+        }
+}
+
+/* Frees a place that is smaller than a page, or the last page. False: there is none. */
+static bool place_pop(struct store *s, struct table_gen *g)
+{
+        switch (g->heap_kind) {
+        case KIND_NONE:
+                return false;
+        case KIND_PAGES:
+                page_pop(s, g);
+                if (g->heap_pages > 0)
+                        return true;
+                break;
+        default:
+                chunk_free(&s->a, g->heap_kind - KIND_SIXTEENTH, g->heap);
+        }
+        g->heap_kind = KIND_NONE;
+        return true;
+}
+
+/* An empty place of the kind, which is not the generation's yet. */
+static int place_take(struct store *s, enum kind kind, struct table_gen *ret)
+{
+        int r;
+
+        *ret = (struct table_gen){.heap_kind = (uint8_t)kind};
+        if (kind != KIND_PAGES)
+                return chunk_alloc(&s->a, (unsigned)kind - KIND_SIXTEENTH, &ret->heap);
+        r = page_alloc(&s->a, &ret->heap);
+        if (r == 0)
+                ret->heap_pages = 1;
+        return r;
+}
+
+/* Brings the items to a place of another kind, where they fit. */
+static int change_kind(struct store *s, struct table_gen *g, enum kind kind)
+{
+        struct table_gen to;
+        int r = place_take(s, kind, &to);
+
+        if (r < 0)
+                return r;
+        for (uint32_t i = 0; i < g->n_heap; i++)
+                cell_put(cell_of(s, &to, i), item_get(s, g, i));
+        while (place_pop(s, g))
+                ;
+        g->heap_kind = to.heap_kind;
+        g->heap = to.heap;
+        g->heap_pages = to.heap_pages;
+        g->heap_depth = 0;
+        return 0;
+}
+
+/* Gives back what is not needed, but not so much that the next item asks for it again. */
+static void shrink(struct store *s, struct table_gen *g)
+{
+        if (g->n_heap == 0) {
+                while (place_pop(s, g))
+                        ;
+                return;
+        }
+        if (g->heap_kind == KIND_PAGES && g->heap_pages > pages_for(g->n_heap) + 1)
+                page_pop(s, g);
+        /* Without memory for the smaller place the larger one is kept. */
+        if (g->heap_kind == KIND_PAGES && g->n_heap <= FIT_QUARTER / 2)
+                (void)change_kind(s, g, KIND_QUARTER);
+        else if (g->heap_kind == KIND_QUARTER && g->n_heap <= FIT_SIXTEENTH / 2)
+                (void)change_kind(s, g, KIND_SIXTEENTH);
+}
+
+/* ---- operations */
+
 int expiry_reserve(struct store *s, uint32_t gen)
 {
         struct table_gen *g = &s->a.gens[gen];
-        uint64_t page = pages_for(g->n_heap);
-        uint32_t got;
-        int r;
 
-        if (pages_for(g->n_heap + 1) == page)
-                return 0;
-        if (page / PER_DIR >= GEN_DIR_PAGES)
-                return -ENOMEM;
-        if (page % PER_DIR == 0) {
-                if (g->dir[page / PER_DIR] == TABLE_NONE) {
-                        r = arena_page_alloc(&s->a, &got);
-                        if (r < 0)
-                                return r;
-                        for (uint32_t i = 0; i < PER_DIR; i++)
-                                ((uint32_t *)arena_page(&s->a, got))[i] = TABLE_NONE;
-                        g->dir[page / PER_DIR] = got;
-                }
+        switch (g->heap_kind) {
+        case KIND_NONE:
+                return change_kind(s, g, KIND_SIXTEENTH);
+        case KIND_SIXTEENTH:
+                return g->n_heap < FIT_SIXTEENTH ? 0 : change_kind(s, g, KIND_QUARTER);
+        case KIND_QUARTER:
+                return g->n_heap < FIT_QUARTER ? 0 : change_kind(s, g, KIND_PAGES);
+        default:
+                return pages_for(g->n_heap + 1) <= g->heap_pages ? 0 : page_push(s, g);
         }
-        if (*page_entry(s, g, page) == TABLE_NONE) {
-                r = arena_page_alloc(&s->a, &got);
-                if (r < 0)
-                        return r;
-                *page_entry(s, g, page) = got;
-        }
-        return 0;
 }
 
 void expiry_set(struct store *s, uint32_t gen, uint32_t handle, uint64_t deadline)
@@ -209,34 +350,11 @@ void expiry_set(struct store *s, uint32_t gen, uint32_t handle, uint64_t deadlin
         top_changed(s, gen);
 }
 
-/* Frees one page of the heap, and its directory with the first page of it. */
-static void drop_page(struct store *s, struct table_gen *g, uint64_t page)
-{
-        if (page / PER_DIR >= GEN_DIR_PAGES || g->dir[page / PER_DIR] == TABLE_NONE ||
-            *page_entry(s, g, page) == TABLE_NONE)
-                return;
-        arena_page_free(&s->a, *page_entry(s, g, page));
-        *page_entry(s, g, page) = TABLE_NONE;
-        if (page % PER_DIR == 0) {
-                arena_page_free(&s->a, g->dir[page / PER_DIR]);
-                g->dir[page / PER_DIR] = TABLE_NONE;
-        }
-}
-
-/* Frees the page behind the last item, but one: a size that moves about a boundary stays calm.
- * Called after each removal, so there is never more than one to free, but at the very end. */
-static void shrink(struct store *s, struct table_gen *g)
-{
-        drop_page(s, g, pages_for(g->n_heap) + 1);
-        if (g->n_heap == 0)
-                drop_page(s, g, 0);
-}
-
 void expiry_remove(struct store *s, uint32_t gen, uint32_t handle)
 {
         struct table_gen *g = &s->a.gens[gen];
         struct table_rec *rec = arena_rec(&s->a, handle);
-        uint64_t i = rec->heap_pos;
+        uint32_t i = rec->heap_pos;
         struct item last;
 
         if (rec->heap_pos == TABLE_NONE)
@@ -252,16 +370,18 @@ void expiry_remove(struct store *s, uint32_t gen, uint32_t handle)
 /* The record (with its position) was copied to another handle. */
 void expiry_moved(struct store *s, uint32_t gen, uint32_t handle)
 {
-        const struct table_gen *g = &s->a.gens[gen];
-        uint32_t pos = arena_rec(&s->a, handle)->heap_pos, at;
+        uint32_t pos = arena_rec(&s->a, handle)->heap_pos;
 
-        if (pos != TABLE_NONE)
-                page_of(s, g, pos, &at)->handle[at] = handle;
+        if (pos != TABLE_NONE) {
+                struct cell c = cell_of(s, &s->a.gens[gen], pos);
+
+                c.handles[c.at] = handle;
+        }
 }
 
 uint32_t expiry_due(const struct store *s, uint32_t gen, uint64_t now)
 {
-        const struct table_gen *g = &s->a.gens[gen];
+        struct table_gen *g = &s->a.gens[gen];
         struct item top;
 
         if (g->n_heap == 0)
@@ -277,25 +397,7 @@ uint32_t expiry_due_any(const struct store *s, uint64_t now)
         return expiry_due(s, s->a.gen_heap[0].id, now);
 }
 
-bool expiry_free_page(struct store *s, uint32_t gen)
+bool expiry_free_place(struct store *s, uint32_t gen)
 {
-        struct table_gen *g = &s->a.gens[gen];
-
-        for (uint32_t d = 0; d < GEN_DIR_PAGES; d++) {
-                uint32_t *dir;
-
-                if (g->dir[d] == TABLE_NONE)
-                        continue;
-                dir = arena_page(&s->a, g->dir[d]);
-                for (uint32_t i = 0; i < PER_DIR; i++)
-                        if (dir[i] != TABLE_NONE) {
-                                arena_page_free(&s->a, dir[i]);
-                                dir[i] = TABLE_NONE;
-                                return true;
-                        }
-                arena_page_free(&s->a, g->dir[d]);
-                g->dir[d] = TABLE_NONE;
-                return true;
-        }
-        return false;
+        return place_pop(s, &s->a.gens[gen]);
 }

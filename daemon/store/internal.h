@@ -6,10 +6,12 @@
  * What the files of the store share: the struct, and how they call each other
  *
  *   store.c   the operations               upkeep.c  bounded background work
- *   evict.c   making room, dropping        cache.c   caches, generations, policies
+ *   room.c    budgets                      evict.c   choosing what leaves, dropping it
+ *   arrival.c large values on their way in cache.c   caches, generations, policies
  *   index.c   key → handle                 lru.c     recency lists
  *   expiry.c  deadlines                    departed.c  why a key is gone
- *   owner.c   writers' uids                entry.c   packing      large.c  memory files
+ *   owner.c   writers' uids                entry.c   packing
+ *   large.c   memory files                 large-table.c  the store's, and who holds them
  */
 
 #include "arena/alloc.h"
@@ -21,17 +23,22 @@
 struct store {
         struct arena a;
         struct store_params p;
-        struct idheap list_heap; /* lists by the stamp of their least recently used entry (a lower
-                                    bound) */
-        struct idheap gen_heap;  /* generations by their next deadline */
-        struct large **large;    /* by id; NULL: free */
-        uint32_t n_large;        /* allocated length */
-        uint32_t trim;           /* from this cache on, one may be over a lowered limit; 0: none */
-        bool settled;            /* nothing changed since store_maintain() found nothing to do */
-        uint64_t reserved;       /* part of the realm's charge: values that are still arriving */
-        int upkeep_paid;         /* steps of upkeep that stores have paid for; negative: owed */
-        uint64_t listing_until;  /* a listing is under way: nothing moves; 0: none */
-        uint32_t keep;           /* handle that must not be evicted now: it is being replaced */
+        struct idheap gen_heap; /* generations by their next deadline */
+        struct large **large;   /* by id; NULL: free */
+        uint32_t n_large;       /* allocated length */
+        struct large *files;    /* all that the store is charged for, stored or still held */
+        uint32_t n_files;       /* their number, and that of large values on their way in */
+        uint32_t trim;          /* from this cache on, one may be over a lowered limit; 0: none */
+        bool settled;           /* nothing changed since store_maintain() found nothing to do */
+        /* Parts of the realm's charge that no eviction frees: values that somebody is being sent,
+         * and what has arrived of values that are on their way in. */
+        uint64_t held, arriving;
+        unsigned drops;         /* entries that left since store_maintain() */
+        unsigned extra;         /* steps that requests may still do beyond what each has to, until
+                                   store_maintain() */
+        int upkeep_paid;        /* steps of upkeep that stores have paid for; negative: owed */
+        uint64_t listing_until; /* a listing is under way: nothing moves; 0: none */
+        uint32_t keep;          /* handle that must not be evicted now: it is being replaced */
 };
 
 /* A key with its hash, and where it was found. */
@@ -76,17 +83,20 @@ void index_edit_begin(struct store *s, struct index_slot slot, uint32_t handle);
 void index_edit_end(struct store *s, struct index_slot slot);
 
 /* ---- lru.c */
+/* Makes the list if it is not there; who then has no entry for it calls lru_list_put(). 0,
+ * STORE_E_LIMIT, -ENOMEM. */
 int lru_list_get(struct store *s, uint32_t gen, uint32_t owner, uint32_t *ret_list);
-void lru_list_free(struct store *s, uint32_t list);
+void lru_list_put(struct store *s, uint32_t list);
+uint32_t lru_list_find(const struct store *s, uint32_t gen, uint32_t owner); /* or TABLE_NONE */
 void lru_push(struct store *s, uint32_t list, uint32_t handle);
 void lru_remove(struct store *s, uint32_t list, uint32_t handle);
 void lru_touch(struct store *s, uint32_t list, uint32_t handle);
 void lru_moved(struct store *s, uint32_t list, uint32_t from, uint32_t to);
 uint32_t lru_oldest_of_gen(const struct store *s, uint32_t gen);     /* handle or ARENA_NONE */
 uint32_t lru_oldest_of_owner(const struct store *s, uint32_t owner); /* likewise */
-uint32_t lru_oldest(struct store *s);                                /* of the realm */
-void lru_forget_list(struct store *s, uint32_t list); /* no longer considered by lru_oldest() */
-struct idheap lru_heap(struct store *s);
+uint32_t lru_oldest(const struct store *s);                          /* of the realm */
+/* Of a dying generation: its entries are no longer found by owner or in the realm. */
+void lru_list_forget(struct store *s, uint32_t list);
 
 /* ---- expiry.c */
 int expiry_reserve(struct store *s, uint32_t gen); /* room for one more: 0, -ENOMEM */
@@ -96,7 +106,7 @@ void expiry_remove(struct store *s, uint32_t gen, uint32_t handle);
 void expiry_moved(struct store *s, uint32_t gen, uint32_t handle);
 uint32_t expiry_due(const struct store *s, uint32_t gen, uint64_t now); /* handle or ARENA_NONE */
 uint32_t expiry_due_any(const struct store *s, uint64_t now);           /* of any live generation */
-bool expiry_free_page(struct store *s, uint32_t gen); /* of a dying generation; false: none left */
+bool expiry_free_place(struct store *s, uint32_t gen); /* of a dying generation; false: none left */
 void expiry_forget_gen(struct store *s, uint32_t gen);
 struct idheap expiry_gen_heap(struct store *s);
 
@@ -135,22 +145,35 @@ void entry_release(struct store *s, uint32_t handle);
 /* One entry of the oldest dying generation, or a piece of its bookkeeping; false: nothing is dying.
  */
 bool evict_reclaim_one(struct store *s);
-struct room {
-        uint32_t cache; /* 0: not known yet, its limits are not looked at */
-        uint32_t gen, owner;
-        uint64_t charge;     /* of the new entry */
-        uint64_t old_charge; /* of s->keep, the entry that it replaces, or 0 */
-        uint32_t old_owner;
-};
-/* Evicts until the entry fits all budgets. 0, STORE_E_NO_SPACE. */
-int evict_make_room(struct store *s, const struct room *r, uint64_t now, struct store_refusal *ret);
-/* Could an entry of this charge ever fit? 0, STORE_E_TOO_LARGE. */
-int evict_check_size(const struct store *s, const struct table_cache *c, uint64_t charge,
-                     struct store_refusal *ret);
-/* Which bound of the realm is overstepped, as when it was lowered; N_CAUSES: none. */
-enum store_cause evict_over_realm(const struct store *s);
+/* One entry of the scope, the first that is to leave. Of a realm: the charge that was freed, 0:
+ * nothing may leave; of the others: false. */
+uint64_t evict_of_realm(struct store *s, enum store_cause cause, uint64_t now);
+bool evict_of_cache(struct store *s, uint32_t gen, enum store_cause cause, uint64_t now);
+bool evict_of_owner(struct store *s, uint32_t owner, uint64_t now);
 /* One entry of a cache that is over its limits; false: it is within. */
 bool evict_trim_one(struct store *s, uint32_t cache, uint64_t now);
+/* May a request do a step more than it has to? See struct store. */
+bool evict_take_extra(struct store *s);
+#define EVICT_EXTRA 2048u /* some 600 µs */
+
+/* ---- room.c */
+struct room {
+        uint32_t cache; /* 0: its limits are not looked at */
+        uint32_t gen, owner;
+        uint64_t charge; /* that is added */
+        uint64_t later;  /* what will be added after that; only asked whether it can ever be */
+        uint64_t old_charge, old_frees; /* of s->keep, the entry that is replaced: in its cache, and
+                                           what of it leaves realm and owner */
+        uint32_t old_owner;
+        unsigned files; /* descriptors that are added */
+};
+/* Evicts until what is added fits all budgets. 0, STORE_E_NO_SPACE. */
+int room_make(struct store *s, const struct room *r, uint64_t now, struct store_refusal *ret);
+/* Could an entry of this charge ever fit? 0, STORE_E_TOO_LARGE. */
+int room_check_size(const struct store *s, const struct table_cache *c, uint64_t charge,
+                    struct store_refusal *ret);
+/* Which bound of the realm is overstepped, as when it was lowered; N_CAUSES: none. */
+enum store_cause room_over_realm(const struct store *s);
 
 /* ---- upkeep.c */
 /* A store's share of compaction. */
@@ -160,10 +183,33 @@ void upkeep_pay(struct store *s, uint64_t n, uint64_t now); /* @n: bytes stored 
 /* Completes what the block alone does not say: raw size without encoding, size of a large value. */
 void entry_resolve(const struct store *s, struct entry *e);
 uint64_t store_block_charge(const struct store *s, uint32_t handle);
+struct found {
+        uint32_t handle; /* ARENA_NONE: no live entry */
+        struct index_key key;
+        struct index_slot slot;
+};
+/* Finds a live entry; one that has expired leaves now. */
+struct found store_find_live(struct store *s, const struct table_cache *c, const void *key,
+                             size_t n_key, uint64_t now);
+/* Is @p what the key may be stored under? 0, STORE_E_MISS, _EXISTS, _VERSION. */
+int store_check_mode(const struct store *s, const struct store_put *p, uint32_t handle);
+void store_touch_lru(struct store *s, uint32_t handle);
+/* What of an entry's charge goes with it, when nobody holds its value any more. */
+uint64_t store_block_frees(const struct store *s, uint32_t handle);
 void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry *ret);
 
-/* ---- large.c */
-int large_table_add(struct store *s, struct large *l, uint32_t *ret_id);
+/* ---- large-table.c */
+static inline uint64_t large_charge(uint64_t size)
+{
+        return (size + 4095) & ~UINT64_C(4095);
+}
+int large_table_add(struct store *s, struct large *l, uint32_t owner, uint32_t handle,
+                    uint32_t *ret_id);
 void large_table_drop(struct store *s, uint32_t id);
+void large_table_touch(struct store *s, uint32_t id);
+uint32_t
+large_table_oldest(const struct store *s); /* that nobody holds: its handle or ARENA_NONE */
+void large_table_see(struct large *l);     /* a reference came or went */
+void large_table_done(struct store *s);
 
 #endif

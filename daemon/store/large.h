@@ -9,23 +9,33 @@
  * references: the entry holds one, every reply that is being sent holds one.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+struct store;
 
 struct large {
         unsigned refs;
         int fd;
         uint8_t *map; /* writable until large_seal(), then read-only */
         uint64_t size;
+        /* For the store that is charged for it, see large-table.c. */
+        struct store *store; /* NULL: none */
+        uint32_t id;         /* in the store's table; LARGE_NO_ID: its entry has left */
+        uint32_t owner;
+        bool held; /* somebody besides the store has a reference */
+        struct large *prev, *next;
 };
 
-/* The first LARGE_COMMIT bytes are resident at once, so that copying them in cannot run out of
- * memory. More would take long: it is to be received by the kernel (recv() answers EFAULT where
- * there is no memory). 0, -ENOMEM, -ENOSPC, -EMFILE. */
-#define LARGE_COMMIT (UINT64_C(1) << 20)
+#define LARGE_NO_ID UINT32_MAX
+
+/* Nothing of it is resident yet. 0, -ENOMEM, -ENOSPC, -EMFILE. */
 int large_new(uint64_t size, struct large **ret);
-/* Makes all of it resident, for bytes that are copied in. 0, -ENOMEM. */
-int large_commit(struct large *l);
+/* Makes the first @n bytes resident, so that copying them in cannot run out of memory. What is
+ * received by the kernel needs it not: recv() answers EFAULT where there is no memory. 0, -ENOMEM.
+ */
+int large_commit(struct large *l, uint64_t n);
 int large_seal(struct large *l);
 struct large *large_ref(struct large *l);
 struct large *large_unref(struct large *l); /* NULL is fine; returns NULL */

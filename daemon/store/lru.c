@@ -7,129 +7,157 @@
  * the least recently used entry of a cache, of an owner or of the realm is the one with the
  * smallest stamp among the tails of the lists concerned: exact, whatever the scope.
  *
- * For the realm, the lists lie in a heap keyed by the stamp of their tail *as last seen*. A tail's
- * stamp only grows, so the key is a lower bound; lru_oldest() corrects the top until it is exact. A
- * cache has few lists (one per writing uid) and an owner few caches: those are scanned.
+ * Each list is in three heaps by the stamp of its tail: of the realm's lists, of its owner's and of
+ * its generation's. So the oldest entry of each scope is one look, and whatever changes a tail
+ * costs the logarithm of the number of lists, however many caches and writers there are. Lists of a
+ * dying generation stay in the heaps until reclaiming comes to them: clearing a cache that many
+ * have written to takes no longer than clearing any other.
  *
- * The lists link handles; they own nothing. A list lives as long as its generation.
+ * A list is found by generation and owner through a hash, and exists while it has entries: there
+ * are no more lists than entries, and none to look for when they run out. The lists link handles;
+ * they own nothing.
  */
 
 #include <errno.h>
 
 #include "store/internal.h"
 
-static uint32_t *list_pos(void *ctx, uint32_t id)
+static struct linkheap heap_of(const struct store *s, size_t node_off)
 {
-        struct store *s = ctx;
-
-        return &s->a.lists[id].heap_pos;
+        return (struct linkheap){(uint8_t *)s->a.lists + node_off, sizeof(struct table_list)};
 }
 
-struct idheap lru_heap(struct store *s)
+static struct linkheap realm_heap(const struct store *s)
 {
-        return (struct idheap){.items = s->a.list_heap,
-                               .n = &s->a.t->n_list_heap,
-                               .pos = list_pos,
-                               .ctx = s};
+        return heap_of(s, offsetof(struct table_list, of_realm));
 }
 
-static void unlink_from_gen(struct store *s, uint32_t list)
+static struct linkheap owner_heap(const struct store *s)
 {
-        uint32_t *at = &s->a.gens[s->a.lists[list].gen].lists;
-
-        while (*at != list)
-                at = &s->a.lists[*at].next_in_gen;
-        *at = s->a.lists[list].next_in_gen;
+        return heap_of(s, offsetof(struct table_list, of_owner));
 }
 
-/* All lists are in use: one of a writer that has nothing left in its cache will do. */
-static int reuse_list(struct store *s, uint32_t *ret)
+static struct linkheap gen_heap(const struct store *s)
 {
-        for (uint32_t i = 0; i < s->a.t->list_high; i++)
-                if (s->a.lists[i].in_use && s->a.lists[i].n_entries == 0) {
-                        unlink_from_gen(s, i);
-                        lru_list_free(s, i);
-                        s->a.t->list_free = s->a.lists[i].next_in_gen;
-                        *ret = i;
-                        return 0;
-                }
-        return STORE_E_LIMIT;
+        return heap_of(s, offsetof(struct table_list, of_gen));
+}
+
+static struct idhash lists_hash(const struct store *s)
+{
+        return (struct idhash){(uint8_t *)s->a.lists + offsetof(struct table_list, slot),
+                               sizeof(struct table_list), &s->a.t->list_high};
+}
+
+static uint32_t hash_of(const struct store *s, uint32_t gen, uint32_t owner)
+{
+        return idhash_mix((uint64_t)gen << 32 | owner, s->a.h->seed[0]);
+}
+
+/* ---- finding and making lists */
+
+uint32_t lru_list_find(const struct store *s, uint32_t gen, uint32_t owner)
+{
+        struct idhash h;
+        uint32_t i = s->a.gens[gen].lists;
+
+        /* Most caches have one writer. */
+        if (i == TABLE_NONE || s->a.lists[i].owner == owner)
+                return i;
+        h = lists_hash(s);
+        for (i = idhash_first(&h, hash_of(s, gen, owner)); i != IDHASH_NONE; i = idhash_next(&h, i))
+                if (s->a.lists[i].gen == gen && s->a.lists[i].owner == owner)
+                        return i;
+        return TABLE_NONE;
 }
 
 static int list_alloc(struct store *s, uint32_t *ret)
 {
         struct table_header *t = s->a.t;
+        struct idhash h = lists_hash(s);
         uint32_t i = t->list_free;
         int r;
 
         if (i != TABLE_NONE) {
-                t->list_free = s->a.lists[i].next_in_gen;
+                t->list_free = s->a.lists[i].gen;
                 *ret = i;
                 return 0;
         }
         i = t->list_high;
         if (i == t->max_lists)
-                return reuse_list(s, ret);
-        r = memfile_commit(&s->a.table, t->lists_off + i * sizeof(struct table_list),
-                           sizeof(struct table_list));
-        if (r == 0)
-                r = memfile_commit(&s->a.table, t->list_heap_off + i * sizeof(struct idheap_item),
-                                   sizeof(struct idheap_item));
+                return STORE_E_LIMIT;
+        r = arena_commit_element(&s->a.table, t->lists_off, i, sizeof(struct table_list));
         if (r < 0)
                 return r;
-        t->list_high++;
+        idhash_grow(&h);
         *ret = i;
         return 0;
 }
 
 int lru_list_get(struct store *s, uint32_t gen, uint32_t owner, uint32_t *ret_list)
 {
+        struct idhash h = lists_hash(s);
+        uint32_t i = lru_list_find(s, gen, owner);
         struct table_list *l;
-        uint32_t i;
         int r;
 
-        for (i = s->a.gens[gen].lists; i != TABLE_NONE; i = s->a.lists[i].next_in_gen)
-                if (s->a.lists[i].owner == owner) {
-                        *ret_list = i;
-                        return 0;
-                }
-        r = list_alloc(s, &i);
-        if (r != 0)
-                return r;
-        l = &s->a.lists[i];
-        *l = (struct table_list){
-                .gen = gen,
-                .owner = owner,
-                .next_in_gen = s->a.gens[gen].lists,
-                .next_of_owner = s->a.owners[owner].lists,
-                .heap_pos = IDHEAP_NONE,
-                .in_use = 1,
-        };
-        s->a.gens[gen].lists = i;
-        s->a.owners[owner].lists = i;
+        if (i == TABLE_NONE) {
+                r = list_alloc(s, &i);
+                if (r != 0)
+                        return r;
+                l = &s->a.lists[i];
+                *l = (struct table_list){.gen = gen, .owner = owner, .slot = l->slot};
+                idhash_add(&h, i, hash_of(s, gen, owner));
+        }
         *ret_list = i;
         return 0;
 }
 
-void lru_forget_list(struct store *s, uint32_t list)
-{
-        idheap_drop(&s->list_heap, list);
-}
-
-void lru_list_free(struct store *s, uint32_t list)
+static void list_free(struct store *s, uint32_t list)
 {
         struct table_list *l = &s->a.lists[list];
-        uint32_t *at = &s->a.owners[l->owner].lists;
+        struct linkheap of_gen = gen_heap(s);
+        struct idhash h = lists_hash(s);
 
-        assert(l->n_entries == 0);
-        lru_forget_list(s, list);
-        while (*at != list)
-                at = &s->a.lists[*at].next_of_owner;
-        *at = l->next_of_owner;
-        l->in_use = 0;
-        l->next_in_gen = s->a.t->list_free;
+        lru_list_forget(s, list);
+        linkheap_drop(&of_gen, &s->a.gens[l->gen].lists, list);
+        idhash_remove(&h, list);
+        l->gen = s->a.t->list_free;
         s->a.t->list_free = list;
 }
+
+void lru_list_put(struct store *s, uint32_t list)
+{
+        if (s->a.lists[list].n_entries == 0)
+                list_free(s, list);
+}
+
+/* ---- heaps */
+
+void lru_list_forget(struct store *s, uint32_t list)
+{
+        struct linkheap of_realm = realm_heap(s), of_owner = owner_heap(s);
+
+        linkheap_drop(&of_realm, &s->a.t->oldest_list, list);
+        linkheap_drop(&of_owner, &s->a.owners[s->a.lists[list].owner].lists, list);
+}
+
+/* The list has another tail, or its tail another stamp. @all: also where the list was in no heap */
+static void tail_changed(struct store *s, uint32_t list, bool all)
+{
+        const struct table_list *l = &s->a.lists[list];
+        uint64_t stamp = rec_stamp(arena_rec(&s->a, l->tail));
+        struct linkheap h = realm_heap(s);
+
+        if (all || linkheap_has(&h, list))
+                linkheap_put(&h, &s->a.t->oldest_list, list, stamp);
+        h = owner_heap(s);
+        if (all || linkheap_has(&h, list))
+                linkheap_put(&h, &s->a.owners[l->owner].lists, list, stamp);
+        h = gen_heap(s);
+        linkheap_put(&h, &s->a.gens[l->gen].lists, list, stamp);
+}
+
+/* ---- entries */
 
 static void link_front(struct store *s, struct table_list *l, uint32_t handle)
 {
@@ -164,28 +192,34 @@ void lru_push(struct store *s, uint32_t list, uint32_t handle)
 
         rec_set_stamp(arena_rec(&s->a, handle), ++s->a.t->stamp);
         link_front(s, l, handle);
-        if (l->n_entries++ == 0 && s->a.gens[l->gen].state == GEN_LIVE)
-                idheap_put(&s->list_heap, list, s->a.t->stamp);
+        if (l->n_entries++ == 0)
+                tail_changed(s, list, true);
 }
 
 void lru_remove(struct store *s, uint32_t list, uint32_t handle)
 {
         struct table_list *l = &s->a.lists[list];
+        bool was_tail = l->tail == handle;
 
         unlink_rec(s, l, handle);
         if (--l->n_entries == 0)
-                lru_forget_list(s, list);
+                list_free(s, list);
+        else if (was_tail)
+                tail_changed(s, list, false);
 }
 
 void lru_touch(struct store *s, uint32_t list, uint32_t handle)
 {
         struct table_list *l = &s->a.lists[list];
+        bool was_tail = l->tail == handle;
 
         rec_set_stamp(arena_rec(&s->a, handle), ++s->a.t->stamp);
-        if (l->head == handle)
-                return;
-        unlink_rec(s, l, handle);
-        link_front(s, l, handle);
+        if (l->head != handle) {
+                unlink_rec(s, l, handle);
+                link_front(s, l, handle);
+        }
+        if (was_tail)
+                tail_changed(s, list, false);
 }
 
 /* The record was copied from one handle to another: whoever pointed at it follows. */
@@ -204,51 +238,24 @@ void lru_moved(struct store *s, uint32_t list, uint32_t from, uint32_t to)
                 arena_rec(&s->a, rec->next)->prev = to;
 }
 
-static uint64_t tail_stamp(const struct store *s, const struct table_list *l)
+/* ---- the oldest */
+
+static uint32_t tail_of(const struct store *s, uint32_t list)
 {
-        return l->n_entries ? rec_stamp(arena_rec(&s->a, l->tail)) : UINT64_MAX;
+        return list == TABLE_NONE ? ARENA_NONE : s->a.lists[list].tail;
 }
 
 uint32_t lru_oldest_of_gen(const struct store *s, uint32_t gen)
 {
-        uint32_t best = ARENA_NONE;
-        uint64_t best_stamp = UINT64_MAX;
-
-        for (uint32_t i = s->a.gens[gen].lists; i != TABLE_NONE; i = s->a.lists[i].next_in_gen)
-                if (tail_stamp(s, &s->a.lists[i]) < best_stamp) {
-                        best = s->a.lists[i].tail;
-                        best_stamp = tail_stamp(s, &s->a.lists[i]);
-                }
-        return best;
+        return tail_of(s, s->a.gens[gen].lists);
 }
 
 uint32_t lru_oldest_of_owner(const struct store *s, uint32_t owner)
 {
-        uint32_t best = ARENA_NONE;
-        uint64_t best_stamp = UINT64_MAX;
-
-        for (uint32_t i = s->a.owners[owner].lists; i != TABLE_NONE;
-             i = s->a.lists[i].next_of_owner) {
-                const struct table_list *l = &s->a.lists[i];
-
-                if (s->a.gens[l->gen].state == GEN_LIVE && tail_stamp(s, l) < best_stamp) {
-                        best = l->tail;
-                        best_stamp = tail_stamp(s, l);
-                }
-        }
-        return best;
+        return tail_of(s, s->a.owners[owner].lists);
 }
 
-uint32_t lru_oldest(struct store *s)
+uint32_t lru_oldest(const struct store *s)
 {
-        while (s->a.t->n_list_heap > 0) {
-                struct idheap_item top = s->a.list_heap[0];
-                const struct table_list *l = &s->a.lists[top.id];
-                uint64_t stamp = tail_stamp(s, l);
-
-                if (stamp == top.key)
-                        return l->tail;
-                idheap_put(&s->list_heap, top.id, stamp);
-        }
-        return ARENA_NONE;
+        return tail_of(s, s->a.t->oldest_list);
 }

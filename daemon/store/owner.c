@@ -4,7 +4,7 @@
  *
  * An entry names its writer by a small index; the uids themselves stand in the arena, where readers
  * see them. Indices are never given up while the store lives: a realm is written by few uids (one,
- * unless it is a named realm), and the number is bounded.
+ * unless it is a named realm), and the number is bounded. A uid is found through a hash.
  */
 
 #include <errno.h>
@@ -14,23 +14,26 @@
 int owner_get(struct store *s, uint32_t uid, uint32_t *ret_owner)
 {
         struct table_header *t = s->a.t;
-        uint32_t i;
+        struct idhash h = {(uint8_t *)s->a.owners + offsetof(struct table_owner, slot),
+                           sizeof(struct table_owner), &t->n_owners};
+        uint32_t hash = idhash_mix(uid, s->a.h->seed[1]), i;
         int r;
 
-        for (i = 0; i < t->n_owners; i++)
+        for (i = idhash_first(&h, hash); i != IDHASH_NONE; i = idhash_next(&h, i))
                 if (s->a.owners[i].uid == uid) {
                         *ret_owner = i;
                         return 0;
                 }
+        i = t->n_owners;
         if (i == ARENA_OWNERS_MAX)
                 return STORE_E_LIMIT;
-        r = memfile_commit(&s->a.table, t->owners_off + i * sizeof(struct table_owner),
-                           sizeof(struct table_owner));
+        r = arena_commit_element(&s->a.table, t->owners_off, i, sizeof(struct table_owner));
         if (r < 0)
                 return r;
         s->a.owners[i] = (struct table_owner){.uid = uid, .lists = TABLE_NONE};
         __atomic_store_n(&s->a.owner_uids[i], uid, __ATOMIC_RELAXED);
-        t->n_owners++;
+        idhash_grow(&h);
+        idhash_add(&h, i, hash);
         *ret_owner = i;
         return 0;
 }

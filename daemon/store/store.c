@@ -35,9 +35,9 @@ int store_new(const struct store_params *p, struct store **ret)
         if (!s)
                 return -ENOMEM;
         s->p = *p;
+        s->extra = EVICT_EXTRA;
         r = arena_init(&s->a, &ap);
         if (r == 0) {
-                s->list_heap = lru_heap(s);
                 s->gen_heap = expiry_gen_heap(s);
                 r = index_init(s);
         }
@@ -53,9 +53,7 @@ struct store *store_free(struct store *s)
 {
         if (!s)
                 return NULL;
-        for (uint32_t i = 0; i < s->n_large; i++)
-                large_unref(s->large[i]);
-        free(s->large);
+        large_table_done(s);
         arena_done(&s->a);
         free(s);
         return NULL;
@@ -112,6 +110,18 @@ uint64_t store_block_charge(const struct store *s, uint32_t handle)
         return entry_charge(entry_total(b), entry_large(&e).size);
 }
 
+uint64_t store_block_frees(const struct store *s, uint32_t handle)
+{
+        const struct arena_entry *b = arena_block(&s->a, handle);
+        struct entry e;
+
+        if (!(b->sizes & ENTRY_LARGE))
+                return store_block_charge(s, handle);
+        entry_read(b, &e);
+        return entry_charge(entry_total(b),
+                            s->large[entry_large(&e).id]->held ? 0 : entry_large(&e).size);
+}
+
 static uint64_t deadline_out(uint64_t deadline)
 {
         return deadline == ENTRY_NEVER ? STORE_NEVER : deadline;
@@ -148,15 +158,8 @@ void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry
 
 /* ---- looking up */
 
-struct found {
-        uint32_t handle; /* ARENA_NONE: no live entry */
-        struct index_key key;
-        struct index_slot slot;
-};
-
-/* Finds a live entry; one that has expired leaves now. */
-static struct found find_live(struct store *s, const struct table_cache *c, const void *key,
-                              size_t n_key, uint64_t now)
+struct found store_find_live(struct store *s, const struct table_cache *c, const void *key,
+                             size_t n_key, uint64_t now)
 {
         struct found f;
 
@@ -169,13 +172,17 @@ static struct found find_live(struct store *s, const struct table_cache *c, cons
         return f;
 }
 
-static void touch_lru(struct store *s, uint32_t handle)
+void store_touch_lru(struct store *s, uint32_t handle)
 {
         const struct arena_entry *b = arena_block(&s->a, handle);
-        uint32_t list;
 
-        if (lru_list_get(s, gen_index(b->gen), entry_owner(b), &list) == 0)
-                lru_touch(s, list, handle);
+        lru_touch(s, lru_list_find(s, gen_index(b->gen), entry_owner(b)), handle);
+        if (b->sizes & ENTRY_LARGE) {
+                struct entry e;
+
+                entry_read(b, &e);
+                large_table_touch(s, entry_large(&e).id);
+        }
 }
 
 int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
@@ -186,13 +193,13 @@ int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, ui
 
         if (!c)
                 return STORE_E_NO_CACHE;
-        f = find_live(s, c, key, n_key, now);
+        f = store_find_live(s, c, key, n_key, now);
         if (f.handle == ARENA_NONE) {
                 cache_counters(c)->misses += touch;
                 return STORE_E_MISS;
         }
         if (touch)
-                touch_lru(s, f.handle);
+                store_touch_lru(s, f.handle);
         store_entry_fill(s, f.handle, ret);
         if (touch) {
                 cache_counters(c)->hits++;
@@ -254,10 +261,23 @@ static uint64_t deadline_of(const struct table_cache *c, uint64_t ttl_ms, uint64
         return deadline;
 }
 
-static int check_mode(const struct store *s, const struct store_put *p, uint32_t handle)
+/* Did the old entry leave for this one, in the cache as it is? */
+static bool was_dropped(const struct store *s, const struct store_put *p)
+{
+        const struct table_cache *c = cache_at(s, p->cache);
+
+        return p->arrived && p->arrived->dropped_version != 0 && c &&
+               cache_gen(s, c)->id == p->arrived->dropped_gen;
+}
+
+int store_check_mode(const struct store *s, const struct store_put *p, uint32_t handle)
 {
         struct entry e;
 
+        if (handle == ARENA_NONE && was_dropped(s, p))
+                return p->compare && p->arrived->dropped_version != p->expected_version
+                               ? STORE_E_VERSION
+                               : 0;
         if (handle == ARENA_NONE)
                 return p->compare || p->mode == STORE_REPLACE_ONLY ? STORE_E_MISS : 0;
         if (p->mode == STORE_ADD_ONLY)
@@ -269,7 +289,7 @@ static int check_mode(const struct store *s, const struct store_put *p, uint32_t
 }
 
 /* Takes everything that publishing will need, so that it cannot fail. */
-static int prepare(struct store *s, const struct store_put *p, struct entry *e,
+static int prepare(struct store *s, const struct store_put *p, struct entry *e, uint32_t *ret_list,
                    uint32_t *ret_handle, struct arena_large *ret_large)
 {
         uint32_t n_ext = entry_ext_size(e->flags, e->cost_us, e->encoding != 0);
@@ -283,10 +303,15 @@ static int prepare(struct store *s, const struct store_put *p, struct entry *e,
                 if (r < 0)
                         goto fail;
         }
+        r = lru_list_get(s, gen_index(e->gen), e->owner, ret_list);
+        if (r != 0)
+                goto fail;
         if (p->large) {
-                r = large_table_add(s, p->large, &ret_large->id);
-                if (r != 0)
+                r = large_table_add(s, p->large, e->owner, *ret_handle, &ret_large->id);
+                if (r != 0) {
+                        lru_list_put(s, *ret_list);
                         goto fail;
+                }
                 ret_large->size = p->large->size;
                 e->stored = (const uint8_t *)ret_large;
         }
@@ -339,9 +364,13 @@ static void room_credit(struct store *s, struct room *room, uint32_t old)
         s->keep = old;
         if (old == ARENA_NONE)
                 return;
-        touch_lru(s, old);
+        store_touch_lru(s, old);
         room->old_charge = store_block_charge(s, old);
+        room->old_frees = store_block_frees(s, old);
         room->old_owner = entry_owner(arena_block(&s->a, old));
+        /* The descriptor of a large value that nobody holds goes to the new one. */
+        if (arena_block(&s->a, old)->sizes & ENTRY_LARGE && room->old_frees == room->old_charge)
+                room->files = 0;
 }
 
 static int put_found(struct store *s, const struct store_put *p, const struct found *f,
@@ -354,18 +383,16 @@ static int put_found(struct store *s, const struct store_put *p, const struct fo
                 .gen = gen_index(e->gen),
                 .owner = e->owner,
                 .charge = charge,
+                .files = p->large != NULL,
         };
         uint32_t list;
         int r;
 
-        r = lru_list_get(s, room.gen, e->owner, &list);
-        if (r != 0)
-                return r;
         room_credit(s, &room, f->handle);
-        r = evict_make_room(s, &room, now, refusal);
+        r = room_make(s, &room, now, refusal);
         s->keep = ARENA_NONE;
         if (r == 0)
-                r = prepare(s, p, e, ret_handle, &large);
+                r = prepare(s, p, e, &list, ret_handle, &large);
         if (r != 0)
                 return r;
         publish(s, f, e, list, *ret_handle, charge, now);
@@ -387,7 +414,7 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
                 return STORE_E_NO_CACHE;
         charge = store_charge(p->n_key, p->large ? p->large->size : p->n_value, p->flags,
                               p->cost_us, p->encoding != 0, p->large != NULL);
-        r = evict_check_size(s, c, charge, refusal);
+        r = room_check_size(s, c, charge, refusal);
         if (r != 0) {
                 cache_counters(c)->refused++;
                 return r;
@@ -409,8 +436,8 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
                 .stored = p->value,
         };
         upkeep_pay(s, e.n_stored, now);
-        f = find_live(s, c, p->key, p->n_key, now);
-        r = check_mode(s, p, f.handle);
+        f = store_find_live(s, c, p->key, p->n_key, now);
+        r = store_check_mode(s, p, f.handle);
         if (r == 0)
                 r = owner_get(s, p->uid, &e.owner);
         if (r == 0)
@@ -430,52 +457,8 @@ int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_v
 {
         bool large = n_value >= s->p.large_threshold;
 
-        return evict_check_size(s, cache_at(s, cache),
-                                store_charge(n_key, n_value, 0, 0, false, large), refusal);
-}
-
-int store_reserve(struct store *s, const struct store_put *p, uint64_t size, uint64_t now,
-                  uint64_t *ret_charge, struct store_refusal *refusal)
-{
-        const struct table_cache *c = cache_at(s, p->cache);
-        struct found f = {.handle = ARENA_NONE};
-        struct room room = {
-                .charge =
-                        store_charge(p->n_key, size, p->flags, p->cost_us, p->encoding != 0, true),
-        };
-        uint64_t grows;
-        int r = evict_check_size(s, c, room.charge, refusal);
-
-        if (r == 0 && c) {
-                f = find_live(s, c, p->key, p->n_key, now);
-                r = check_mode(s, p, f.handle);
-        }
-        if (r == 0)
-                r = owner_get(s, p->uid, &room.owner);
-        if (r != 0)
-                return r;
-        room_credit(s, &room, f.handle);
-        r = evict_make_room(s, &room, now, refusal);
-        s->keep = ARENA_NONE;
-        if (r != 0)
-                return r;
-        grows = room.charge > room.old_charge ? room.charge - room.old_charge : 0;
-        s->a.owners[room.owner].charged += grows;
-        s->a.t->charged += grows;
-        s->reserved += grows;
-        *ret_charge = grows;
-        return 0;
-}
-
-void store_unreserve(struct store *s, uint32_t uid, uint64_t charge)
-{
-        uint32_t owner;
-
-        if (owner_get(s, uid, &owner) != 0)
-                return; /* it is there: store_reserve() made it */
-        s->a.owners[owner].charged -= charge;
-        s->a.t->charged -= charge;
-        s->reserved -= charge;
+        return room_check_size(s, cache_at(s, cache),
+                               store_charge(n_key, n_value, 0, 0, false, large), refusal);
 }
 
 /* ---- changing without storing */
@@ -509,7 +492,7 @@ int store_touch(struct store *s, uint32_t cache, const void *key, size_t n_key, 
 
         if (!c)
                 return STORE_E_NO_CACHE;
-        f = find_live(s, c, key, n_key, now);
+        f = store_find_live(s, c, key, n_key, now);
         if (f.handle == ARENA_NONE)
                 return STORE_E_MISS;
         if (ttl_ms != STORE_TTL_POLICY) {
@@ -517,7 +500,7 @@ int store_touch(struct store *s, uint32_t cache, const void *key, size_t n_key, 
                 if (r < 0)
                         return r;
         }
-        touch_lru(s, f.handle);
+        store_touch_lru(s, f.handle);
         store_entry_fill(s, f.handle, ret);
         return 0;
 }
@@ -529,7 +512,7 @@ int store_delete(struct store *s, uint32_t cache, const void *key, size_t n_key,
 
         if (!c)
                 return STORE_E_NO_CACHE;
-        f = find_live(s, c, key, n_key, now);
+        f = store_find_live(s, c, key, n_key, now);
         if (f.handle == ARENA_NONE)
                 return STORE_E_MISS;
         entry_drop(s, f.handle, CAUSE_DELETED, now);
@@ -580,23 +563,27 @@ int store_list(struct store *s, uint32_t cache, uint64_t now, uint32_t max, uint
         return 0;
 }
 
-/* Cleared, but not reclaimed yet? */
+/* Cleared, but not reclaimed yet? The latest clears are looked at; what was cleared first is
+ * reclaimed first. */
+#define DYING_LOOK 16u
 static void in_dying(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
                      struct store_fate *ret)
 {
-        for (uint32_t i = s->a.t->dying_head; i != TABLE_NONE; i = s->a.gens[i].next) {
-                const struct table_gen *g = &s->a.gens[i];
+        uint32_t id = cache_gen(s, cache_at(s, cache))->before;
+
+        for (unsigned i = 0; id != 0 && i < DYING_LOOK && !ret->known; i++) {
+                const struct table_gen *g = &s->a.gens[gen_index(id)];
                 struct index_key k;
                 struct index_slot slot;
 
-                if (g->cache != cache)
-                        continue;
-                index_key_init(s, &k, g->id, key, (uint32_t)n_key);
-                if (index_find(s, &k, &slot) == ARENA_NONE)
-                        continue;
-                *ret = (struct store_fate){.known = true,
-                                           .cause = CAUSE_CLEARED,
-                                           .age_ms = now - g->cleared_at};
+                if (g->id != id || g->state != GEN_DYING)
+                        return;
+                index_key_init(s, &k, id, key, (uint32_t)n_key);
+                if (index_find(s, &k, &slot) != ARENA_NONE)
+                        *ret = (struct store_fate){.known = true,
+                                                   .cause = CAUSE_CLEARED,
+                                                   .age_ms = now - g->cleared_at};
+                id = g->before;
         }
 }
 
@@ -610,7 +597,7 @@ int store_explain(struct store *s, uint32_t cache, const void *key, size_t n_key
         if (!c)
                 return STORE_E_NO_CACHE;
         *ret = (struct store_fate){0};
-        f = find_live(s, c, key, n_key, now);
+        f = store_find_live(s, c, key, n_key, now);
         if (f.handle != ARENA_NONE) {
                 ret->live = ret->known = true;
                 store_entry_fill(s, f.handle, &ret->entry);
@@ -639,6 +626,7 @@ void store_stats(const struct store *s, struct store_stats *ret)
                 .arena_bytes = t->committed_bytes + t->index_bytes,
                 .table_bytes = t->rec_bytes + (uint64_t)t->n_pages * 4096,
                 .large_bytes = t->large_bytes,
+                .held = s->held,
                 .index_buckets = atomic_load_explicit(&s->a.h->n_buckets, memory_order_relaxed),
         };
 }
@@ -648,9 +636,19 @@ uint64_t store_charged(const struct store *s)
         return s->a.t->charged;
 }
 
-uint64_t store_reserved(const struct store *s)
+uint64_t store_held(const struct store *s)
 {
-        return s->reserved;
+        return s->held;
+}
+
+uint64_t store_arriving(const struct store *s)
+{
+        return s->arriving;
+}
+
+uint32_t store_files(const struct store *s)
+{
+        return s->n_files;
 }
 
 uint64_t store_entries(const struct store *s)

@@ -52,12 +52,22 @@ enum store_cause {
         CAUSE_DELETED,
         CAUSE_REPLACED, /* never reported: the key is live under a new version */
         CAUSE_REALM_ENTRIES,
+        CAUSE_LARGE_VALUES, /* as many large values as there are descriptors for */
         N_CAUSES,
 };
 
 enum store_mode { STORE_ANY = 0, STORE_ADD_ONLY, STORE_REPLACE_ONLY };
 
 struct store;
+
+/* What a store is about to grow by. */
+struct store_want {
+        uint64_t bytes; /* of charge, now */
+        uint64_t later; /* of the same value: if there can never be room for both, refuse at once */
+        unsigned files; /* large values */
+};
+
+struct store_refusal;
 
 struct store_params {
         uint64_t arena_size;      /* virtual bytes of the arena; 0: from the machine's memory */
@@ -69,9 +79,11 @@ struct store_params {
         uint64_t max_entries;     /* in the whole realm */
         uint64_t seed[2];         /* of the key hash, random */
         uint64_t instance;
-        /* Called before the store grows by @delta charge: make room under budgets above the realm
-         * (it may call store_evict_one() on this or any other store). 0 or -ENOSPC. May be NULL. */
-        int (*make_room)(void *ctx, struct store *s, uint64_t delta, uint64_t now);
+        /* Called before the store grows: make room under bounds above the realm (it may call
+         * store_evict_one() and store_evict_large() on this or any other store). 0 or -ENOSPC, with
+         * all of @ret but `need`. May be NULL. */
+        int (*make_room)(void *ctx, struct store *s, const struct store_want *want, uint64_t now,
+                         struct store_refusal *ret);
         void *ctx;
 };
 
@@ -170,7 +182,8 @@ struct store_put {
         const void *value; /* ignored with @large */
         uint64_t n_value;
         struct large *large; /* NULL, or a sealed large value: a ref is taken on success */
-        uint64_t ttl_ms;     /* STORE_TTL_POLICY, STORE_NEVER or milliseconds */
+        const struct store_arrival *arrived; /* that it came by, ended; or NULL */
+        uint64_t ttl_ms;                     /* STORE_TTL_POLICY, STORE_NEVER or milliseconds */
         enum store_mode mode;
         bool compare;
         uint64_t expected_version;
@@ -183,9 +196,12 @@ struct store_put {
 
 /* Filled when a put returns STORE_E_TOO_LARGE or STORE_E_NO_SPACE. */
 struct store_refusal {
-        enum store_cause cause; /* CAUSE_MAX_BYTES, _UID_SHARE, _REALM_BUDGET, _GLOBAL_BUDGET */
-        uint64_t need;          /* charge of the entry */
+        enum store_cause cause; /* CAUSE_MAX_BYTES, _UID_SHARE, _REALM_BUDGET, _GLOBAL_BUDGET,
+                                   _REALM_ENTRIES, _LARGE_VALUES */
+        uint64_t need;          /* charge of the entry; of the last two causes: a number */
         uint64_t limit;
+        uint64_t held, arriving; /* within the limit: charge that no eviction frees, see
+                                    store_held() and store_arriving() */
 };
 
 /* Returns 0, STORE_E_MISS (replace-only or compare and nothing there), _EXISTS, _VERSION,
@@ -200,16 +216,32 @@ int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_v
                      struct store_refusal *ret_refusal);
 
 /*
- * Room for a large value that is still arriving: decides and evicts as store_put() will, with @size
- * for the value's length, but for the limits of the cache, and charges what the realm grows by to
- * realm and uid until store_unreserve(), which comes right before the put or when the value will
- * not come. So memory is taken only after room was made for it, and what it replaces stays until
- * then.
+ * A long value that is still arriving: see arrival.c. Begin decides as store_put() will, with @size
+ * for the value's length, but for the limits of the cache, and evicts nothing but where large
+ * values run out. More makes room for the first bytes of the value before they are received: for
+ * @least, and for up to @most unless much has left in this turn already; @ret_room says for how
+ * many. It may evict, or refuse with STORE_E_NO_SPACE. End gives all of it back: right before the
+ * put, or when the value will not come. What the value is to replace stays until the put, unless
+ * both cannot be there at once.
  * @p->cache 0: the cache does not exist yet. Returns as store_put().
  */
-int store_reserve(struct store *s, const struct store_put *p, uint64_t size, uint64_t now,
-                  uint64_t *ret_charge, struct store_refusal *ret_refusal);
-void store_unreserve(struct store *s, uint32_t uid, uint64_t charge);
+struct store_arrival {
+        struct store *store; /* NULL: not begun, or ended */
+        uint32_t cache, owner, n_key;
+        bool large;
+        uint64_t size;
+        uint64_t total, taken; /* charge: in the end, so far */
+        /* Of the old entry, if that had to leave first: the put still replaces it. 0: it did not.
+         */
+        uint64_t dropped_version;
+        uint32_t dropped_gen;
+        uint8_t key[STORE_KEY_MAX];
+};
+int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t size, uint64_t now,
+                        struct store_arrival *ret, struct store_refusal *ret_refusal);
+int store_arrival_more(struct store_arrival *a, uint64_t least, uint64_t most, uint64_t now,
+                       uint64_t *ret_room, struct store_refusal *ret_refusal);
+void store_arrival_end(struct store_arrival *a); /* not begun: fine */
 
 /* @ttl_ms: STORE_TTL_POLICY means "leave the deadline as it is". */
 int store_touch(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms,
@@ -223,6 +255,10 @@ int store_clear(struct store *s, uint32_t cache, uint64_t now, uint64_t *ret_ent
 /* Drops one entry: something cleared, else something expired, else the least recently used of the
  * realm. Returns the charge that was freed; 0: the store is empty. */
 uint64_t store_evict_one(struct store *s, enum store_cause cause, uint64_t now);
+
+/* Drops the least recently used of the large values that nobody is being sent. False: there is
+ * none. */
+bool store_evict_large(struct store *s, uint64_t now);
 
 /* Visits live entries of a cache, at most @max and at most a bounded number of steps; the callback
  * returns false to stop before counting this one. *cursor: in and out, 0 at the start and at the
@@ -254,10 +290,16 @@ uint64_t store_next_deadline(const struct store *s);
 struct store_stats {
         uint64_t budget, uid_share, charged, reclaiming, caches, entries;
         uint64_t arena_bytes, table_bytes, large_bytes, index_buckets;
+        uint64_t held; /* see store_held() */
 };
 void store_stats(const struct store *s, struct store_stats *ret);
 uint64_t store_charged(const struct store *s);
-uint64_t store_reserved(const struct store *s); /* the part of it that no eviction can free */
+/* The parts of it that no eviction frees: large values that are being sent (stored, or gone since),
+ * and what has come of values that are arriving. */
+uint64_t store_held(const struct store *s);
+uint64_t store_arriving(const struct store *s);
+/* Descriptors of large values: stored, still being sent, arriving. */
+uint32_t store_files(const struct store *s);
 uint64_t store_entries(const struct store *s);
 int store_arena_fd(const struct store *s); /* borrowed */
 

@@ -17,6 +17,7 @@
 
 #include <string.h>
 
+#include "arena/pages.h"
 #include "store/internal.h"
 
 #define MOVE_STEPS            2u
@@ -33,10 +34,11 @@
 static int64_t excess(const struct store *s)
 {
         const struct table_header *t = s->a.t;
-        uint64_t resident = t->committed_bytes + t->rec_bytes + t->index_bytes + t->large_bytes;
+        uint64_t resident = t->committed_bytes + t->rec_bytes + t->index_bytes + t->large_bytes +
+                            (uint64_t)t->n_pages * POOL_PAGE_SIZE;
 
-        /* What is still arriving is charged but not there. */
-        return (int64_t)resident - (int64_t)(t->charged - s->reserved);
+        /* What is still arriving is charged but not counted as resident. */
+        return (int64_t)resident - (int64_t)(t->charged - s->arriving);
 }
 
 static bool is_wasteful(const struct store *s)
@@ -53,7 +55,7 @@ static bool is_very_wasteful(const struct store *s)
  */
 static unsigned compact_one(struct store *s)
 {
-        uint32_t from = alloc_drain_next(&s->a, is_very_wasteful(s)), to, gen, list;
+        uint32_t from = alloc_drain_next(&s->a, is_very_wasteful(s)), to, gen;
         uint64_t committed = s->a.t->committed_bytes;
         const struct arena_entry *b;
         struct index_slot slot;
@@ -72,10 +74,15 @@ static unsigned compact_one(struct store *s)
         memcpy(arena_block(&s->a, to), b, n);
         *arena_rec(&s->a, to) = *arena_rec(&s->a, from);
         index_replace(s, slot, to, INTENT_MOVE);
-        if (lru_list_get(s, gen, entry_owner(b), &list) == 0)
-                lru_moved(s, list, from, to);
+        lru_moved(s, lru_list_find(s, gen, entry_owner(b)), from, to);
         if (s->a.gens[gen].state == GEN_LIVE)
                 expiry_moved(s, gen, to);
+        if (b->sizes & ENTRY_LARGE) {
+                struct entry e;
+
+                entry_read(b, &e);
+                s->a.large[entry_large(&e).id].handle = to;
+        }
         alloc_free(&s->a, from);
         committed = s->a.t->committed_bytes - committed;
         return MOVE_STEPS + n / COPY_BYTES_PER_STEP + (unsigned)(committed / COMMIT_BYTES_PER_STEP);
@@ -106,7 +113,7 @@ static bool drop_one(struct store *s, uint64_t now)
         }
         if (trim_one(s, now))
                 return true;
-        over = evict_over_realm(s);
+        over = room_over_realm(s);
         return over != N_CAUSES && store_evict_one(s, over, now) > 0;
 }
 
@@ -114,7 +121,9 @@ static bool over_budget(const struct store *s)
 {
         const struct table_header *t = s->a.t;
 
-        return t->committed_bytes + t->rec_bytes + t->index_bytes > s->p.budget;
+        return t->committed_bytes + t->rec_bytes + t->index_bytes +
+                       (uint64_t)t->n_pages * POOL_PAGE_SIZE >
+               s->p.budget;
 }
 
 /* A listing goes by place: nothing may move from ahead of its cursor to behind it. So compaction
@@ -177,6 +186,8 @@ bool store_maintain(struct store *s, uint64_t now, unsigned steps)
 {
         unsigned done = 0;
 
+        s->extra = EVICT_EXTRA;
+        s->drops = 0;
         if (now >= s->listing_until)
                 s->listing_until = 0;
         while (done < steps) {

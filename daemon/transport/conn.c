@@ -70,6 +70,12 @@ static void drop_sink(struct conn *c)
 {
         if (c->body.active && c->body.sink.dst)
                 c->hub->handler->drop_sink(c, c->body.sink.ctx);
+        c->body.sink = (struct body_sink){0};
+}
+
+static void drop_body(struct conn *c)
+{
+        drop_sink(c);
         c->body = (struct conn_body){0};
 }
 
@@ -79,7 +85,7 @@ static void drop_frame(struct conn *c)
         if (c->again)
                 c->hub->handler->drop_frame(c);
         c->again = false;
-        drop_sink(c);
+        drop_body(c);
         inbuf_done(&c->in, &c->hub->pool);
         hold_drop(&c->hub->holds, &c->hold);
 }
@@ -199,6 +205,15 @@ static bool take_body(struct conn *c)
         return true;
 }
 
+/* Is there room for the first @n bytes of the body? Else what follows is thrown away. */
+static void make_room(struct conn *c, uint64_t n, uint64_t n_copied)
+{
+        struct body_sink *sink = &c->body.sink;
+
+        if (sink->dst && n > sink->room && !c->hub->handler->on_room(c, n, n_copied, sink))
+                drop_sink(c);
+}
+
 /* The message of a frame with a long body is there, and some of the body, but not all. */
 static void begin_body(struct conn *c, struct frame_header h)
 {
@@ -216,6 +231,7 @@ static void begin_body(struct conn *c, struct frame_header h)
                                      .sink = sink,
                                      .size = h.n_body,
                                      .n_message = h.n_message};
+        make_room(c, n_here, n_here);
         if (c->body.sink.dst)
                 memcpy(c->body.sink.dst, here, n_here);
         c->body.got = n_here;
@@ -358,7 +374,11 @@ static bool read_body(struct conn *c)
 
         if (want > SINK_READ_MAX)
                 want = SINK_READ_MAX;
+        if (b->sink.dst && b->got == b->sink.room)
+                make_room(c, b->got + 1, 0);
         if (b->sink.dst) {
+                if (want > b->sink.room - b->got)
+                        want = b->sink.room - b->got;
                 got = receive(c->fd, b->sink.dst + b->got, (size_t)want, &fds);
         } else {
                 scratch = blocks_get(&c->hub->pool);

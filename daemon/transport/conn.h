@@ -33,8 +33,9 @@ struct peer {
 /* Where a long body goes while it arrives. dst NULL: it is thrown away. */
 struct body_sink {
         uint8_t *dst;
-        void *ctx; /* handed to on_frame(), or to drop_sink() if the frame never completes */
-        bool wait; /* nowhere yet: conn_hold_body() said so; on_body() is called again */
+        uint64_t room; /* bytes that may be written there now; on_room() is asked for more */
+        void *ctx;     /* handed to on_frame(), or to drop_sink() if the frame never completes */
+        bool wait;     /* nowhere yet: conn_hold_body() said so; on_body() is called again */
 };
 
 struct conn_handler {
@@ -54,6 +55,10 @@ struct conn_handler {
          * With dst NULL the handler has answered already and will not see the frame again. */
         void (*on_body)(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n_body,
                         struct body_sink *ret);
+        /* More is about to arrive: room for the first @n bytes, of which @n_copied are written by
+         * the processor. False: there is none; the request was answered, the sink is dropped and
+         * the rest of the body thrown away. Only called where `room` is less than the body. */
+        bool (*on_room)(struct conn *c, uint64_t n, uint64_t n_copied, struct body_sink *sink);
         void (*drop_sink)(struct conn *c, void *sink_ctx);
         /* The bytes cannot be a frame, or the peer sent what it must not. The handler queues the
          * last reply; the connection closes after it was sent (or could not be). */

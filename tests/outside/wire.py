@@ -114,7 +114,7 @@ def charge(n_key, n_stored, flags=0, cost_us=0, encoded=False, large=False):
     extension = 0
     if flags or cost_us or encoded:
         extension = 4 + (4 if flags else 0) + (8 if cost_us else 0) + (12 if encoded else 0)
-    n = 20 + n_key + (16 if large else n_stored) + extension
+    n = max(20 + n_key + (16 if large else n_stored) + extension, 64)
     total = n + n // 8 + 56
     if large:
         total += (n_stored + 4095) // 4096 * 4096

@@ -152,6 +152,7 @@ static inline void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uin
         }
         s->n_sinks++;
         ret->ctx = ret->dst = malloc((size_t)n_body);
+        ret->room = n_body;
         assert_non_null(ret->dst);
 }
 

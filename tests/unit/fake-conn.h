@@ -258,6 +258,11 @@ static inline void fake_conn_frame(struct conn *c, const uint8_t *msg, size_t n_
         dispatch_handler.on_body(c, msg, n_msg, n_body, &sink);
         if (!sink.dst)
                 return;
+        while (sink.room < n_body)
+                if (!dispatch_handler.on_room(c, sink.room + 1, 0, &sink)) {
+                        dispatch_handler.drop_sink(c, sink.ctx);
+                        return;
+                }
         memcpy(sink.dst, body, n_body);
         while (!dispatch_handler.on_frame(c, msg, n_msg, sink.dst, n_body, sink.ctx))
                 c->agains++;

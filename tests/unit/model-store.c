@@ -29,6 +29,7 @@ static uint64_t charge_of(const struct model *m, const struct store_put *p)
         (void)m;
         ext += ext ? 4 : 0;
         n = 20 + p->n_key + ext + (p->large ? 16 : size);
+        n = n < 64 ? 64 : n;
         return n + n / 8 + 56 + (p->large ? (size + 4095) / 4096 * 4096 : 0);
 }
 

@@ -23,6 +23,33 @@
                 }                                                                                  \
         } while (0)
 
+/* A leftist heap: keys and ranks below @root, and the way back up. Returns its number of nodes. */
+static uint64_t check_heap(const struct linkheap *h, uint32_t root, uint32_t up, uint64_t least,
+                           uint32_t *ret_rank)
+{
+        const struct linkheap_node *n;
+        uint32_t left, right;
+        uint64_t count;
+
+        *ret_rank = 0;
+        if (root == LINKHEAP_NONE)
+                return 0;
+        n = linkheap_node(h, root);
+        CHECK(n->up == up && n->key >= least);
+        count = 1 + check_heap(h, n->left, root, n->key, &left) +
+                check_heap(h, n->right, root, n->key, &right);
+        CHECK(left >= right && n->rank == right + 1);
+        *ret_rank = n->rank;
+        return count;
+}
+
+static struct linkheap lists_heap(const struct store *s, size_t node_off)
+{
+        return (struct linkheap){(uint8_t *)s->a.lists + node_off, sizeof(struct table_list)};
+}
+
+#define LISTS_HEAP(s, node) lists_heap(s, offsetof(struct table_list, node))
+
 static uint64_t check_list(struct store *s, uint32_t list)
 {
         const struct table_list *l = &s->a.lists[list];
@@ -42,14 +69,33 @@ static uint64_t check_list(struct store *s, uint32_t list)
         }
         CHECK(l->tail == prev);
         CHECK(n == l->n_entries);
-        if (s->a.gens[l->gen].state == GEN_LIVE && n > 0) {
-                CHECK(l->heap_pos != IDHEAP_NONE);
-                CHECK(s->a.list_heap[l->heap_pos].id == list);
-                CHECK(s->a.list_heap[l->heap_pos].key <= rec_stamp(arena_rec(&s->a, l->tail)));
-        } else {
-                CHECK(l->heap_pos == IDHEAP_NONE);
-        }
+        CHECK(n > 0 && lru_list_find(s, l->gen, l->owner) == list);
+        stamp = rec_stamp(arena_rec(&s->a, l->tail));
+        CHECK(l->of_gen.rank != 0 && l->of_gen.key == stamp);
+        CHECK((l->of_realm.rank != 0) == (l->of_owner.rank != 0));
+        CHECK(l->of_realm.rank != 0 || s->a.gens[l->gen].state == GEN_DYING);
+        CHECK(l->of_realm.rank == 0 || (l->of_realm.key == stamp && l->of_owner.key == stamp));
         return n;
+}
+
+static uint64_t check_gen_lists(struct store *s, const struct linkheap *h, uint32_t root)
+{
+        if (root == LINKHEAP_NONE)
+                return 0;
+        return check_list(s, root) + check_gen_lists(s, h, linkheap_node(h, root)->left) +
+               check_gen_lists(s, h, linkheap_node(h, root)->right);
+}
+
+/* The same lists are in the heaps of the owners and of the realm. */
+static void check_list_heaps(struct store *s)
+{
+        struct linkheap realm = LISTS_HEAP(s, of_realm), owner = LISTS_HEAP(s, of_owner);
+        uint64_t in_owners = 0;
+        uint32_t rank;
+
+        for (uint32_t i = 0; i < s->a.t->n_owners; i++)
+                in_owners += check_heap(&owner, s->a.owners[i].lists, LINKHEAP_NONE, 0, &rank);
+        CHECK(check_heap(&realm, s->a.t->oldest_list, LINKHEAP_NONE, 0, &rank) == in_owners);
 }
 
 static void check_entry(struct store *s, uint32_t handle, uint64_t *n_heap)
@@ -69,19 +115,64 @@ static void check_entry(struct store *s, uint32_t handle, uint64_t *n_heap)
         }
 }
 
+/* Large values: who holds them, what that charges, and the list of those that may leave. Returns
+ * what is charged beyond the entries. */
+static uint64_t check_large(struct store *s)
+{
+        uint64_t held = 0, gone = 0, bytes = 0, free_to_leave = 0, listed = 0, n = 0;
+
+        for (struct large *l = s->files; l; l = l->next) {
+                bool stored = l->id != LARGE_NO_ID;
+
+                n++;
+                CHECK(l->store == s && l->held == (l->refs > stored));
+                CHECK(!stored || s->large[l->id] == l);
+                bytes += l->size;
+                held += l->held ? large_charge(l->size) : 0;
+                gone += stored ? 0 : large_charge(l->size);
+                free_to_leave += stored && !l->held;
+        }
+        for (uint32_t i = s->a.t->large_head; i != TABLE_NONE; i = s->a.large[i].next) {
+                const struct arena_entry *b = arena_block(&s->a, s->a.large[i].handle);
+                struct entry e;
+
+                entry_read(b, &e);
+                CHECK(e.large && entry_large(&e).id == i && !s->large[i]->held);
+                listed++;
+        }
+        CHECK(listed == free_to_leave);
+        CHECK(held == s->held && bytes == s->a.t->large_bytes);
+        CHECK(n <= s->n_files && (s->arriving > 0 || n == s->n_files));
+        return gone + s->arriving;
+}
+
+static void check_owners(struct store *s)
+{
+        uint64_t charged = 0, held = 0, arriving = 0;
+
+        for (uint32_t i = 0; i < s->a.t->n_owners; i++) {
+                charged += s->a.owners[i].charged;
+                held += s->a.owners[i].held;
+                arriving += s->a.owners[i].arriving;
+        }
+        CHECK(charged == s->a.t->charged && held == s->held && arriving == s->arriving);
+}
+
 static void check_gens(struct store *s, uint64_t *ret_heap)
 {
         uint64_t entries = 0, charged = 0, reclaiming = 0;
+        struct linkheap h = LISTS_HEAP(s, of_gen);
 
         *ret_heap = 0;
         for (uint32_t i = 0; i < s->a.t->gen_high; i++) {
                 const struct table_gen *g = &s->a.gens[i];
-                uint64_t n = 0;
+                uint64_t n;
+                uint32_t rank;
 
                 if (g->state == GEN_FREE)
                         continue;
-                for (uint32_t l = g->lists; l != TABLE_NONE; l = s->a.lists[l].next_in_gen)
-                        n += check_list(s, l);
+                (void)check_heap(&h, g->lists, LINKHEAP_NONE, 0, &rank);
+                n = check_gen_lists(s, &h, g->lists);
                 CHECK(n == g->n_entries);
                 entries += n;
                 charged += g->bytes_held;
@@ -92,7 +183,7 @@ static void check_gens(struct store *s, uint64_t *ret_heap)
                 CHECK(g->state != GEN_LIVE || (g->n_heap > 0) == (g->heap_pos != IDHEAP_NONE));
         }
         CHECK(entries == s->a.t->n_entries);
-        CHECK(charged + s->reserved == s->a.t->charged);
+        CHECK(charged + check_large(s) == s->a.t->charged);
         CHECK(reclaiming == s->a.t->reclaiming);
 }
 
@@ -114,6 +205,8 @@ void store_check(struct store *s)
         uint64_t used = 0, committed = 0, charge = 0, live = 0, n_heap = 0, in_heaps;
 
         check_gens(s, &in_heaps);
+        check_list_heaps(s);
+        check_owners(s);
         check_index(s);
         for (uint32_t i = 1; i < s->a.t->span_high; i++) {
                 const struct table_span *sp = &s->a.spans[i];
@@ -138,7 +231,7 @@ void store_check(struct store *s)
         }
         CHECK(used == s->a.t->used_bytes);
         CHECK(committed == s->a.t->committed_bytes);
-        CHECK(charge + s->reserved == s->a.t->charged);
+        CHECK(charge + check_large(s) == s->a.t->charged);
         CHECK(live == s->a.t->n_entries);
         CHECK(n_heap == in_heaps);
 }

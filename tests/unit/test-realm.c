@@ -313,9 +313,14 @@ static void test_more_than_the_global_budget_is_refused(void **state)
         realms_init(&rs, cfg, 1);
         assert_int_equal(realm_enter(&rs, "uid:1", &r), 0);
         put(r, 1, 1, 1000, 0);
-        assert_int_equal(charge_make_room(&r->charge, 257 * KIB, NOW), -ENOSPC);
+        struct store_want want = {.bytes = 1 * KIB, .later = 256 * KIB};
+        struct store_refusal why;
+        assert_int_equal(charge_make_room(&r->charge, &want, NOW, &why), -ENOSPC);
+        assert_int_equal(why.cause, CAUSE_GLOBAL_BUDGET);
+        assert_int_equal(why.limit, 256 * KIB);
         assert_int_equal(store_entries(r->store), 1); /* it could not help: nothing was evicted */
-        assert_int_equal(charge_make_room(&r->charge, 256 * KIB, NOW), 0);
+        want = (struct store_want){.bytes = 256 * KIB};
+        assert_int_equal(charge_make_room(&r->charge, &want, NOW, &why), 0);
         assert_int_equal(store_entries(r->store), 0);
         realm_leave(r, NOW);
         realms_done(&rs);

@@ -53,11 +53,13 @@ static void fill_value(uint8_t *p, uint64_t n, uint32_t fill)
                 p[i] = (uint8_t)(fill + i * 7 + (i >> 8));
 }
 
-static int global_room(void *ctx, struct store *s, uint64_t delta, uint64_t now)
+static int global_room(void *ctx, struct store *s, const struct store_want *want, uint64_t now,
+                       struct store_refusal *ret)
 {
         const struct world *w = ctx;
 
-        while (store_charged(s) + delta > w->global)
+        *ret = (struct store_refusal){.cause = CAUSE_GLOBAL_BUDGET, .limit = w->global};
+        while (store_charged(s) + want->bytes > w->global)
                 if (store_evict_one(s, CAUSE_GLOBAL_BUDGET, now) == 0)
                         return -28;
         return 0;
@@ -247,6 +249,7 @@ static void step(struct world *w)
 {
         uint64_t dice = below(w, 1000);
 
+        store_maintain(w->s, w->now, 0); /* each operation has a turn of its own */
         if (dice < 400)
                 do_put(w);
         else if (dice < 850)
