@@ -85,11 +85,21 @@ static uint64_t peek_id(const uint8_t *msg, size_t n)
         return read_varint(&at, msg + n);
 }
 
+/* What a full request needs, and its bytes once more. It also bounds the time that unpacking takes:
+ * most of it goes into pages that are touched for the first time. */
+static size_t unpack_limit(const struct config *cfg)
+{
+        return (size_t)(cfg->limits.keys_per_request * BUMP_PER_KEY + cfg->limits.message_bytes);
+}
+
 static enum status unpack(struct request *r, const uint8_t *msg, size_t n)
 {
         struct bump *b = &r->d->bump;
+        size_t limit = b->limit; /* of the reply, too */
+        b->limit = unpack_limit(r->d->cfg);
         r->msg = (const Cached__V1__Request *)
                 protobuf_c_message_unpack(&cached__v1__request__descriptor, &b->allocator, n, msg);
+        b->limit = limit;
         if (__builtin_expect(r->msg != NULL, 1)) {
                 r->id = r->msg->id;
                 return STATUS_OK;
@@ -567,9 +577,8 @@ const struct conn_handler dispatch_handler = {
 
 static size_t bump_limit(const struct config *cfg)
 {
-        /* For a full request, and its bytes once more. It also bounds the time that unpacking
-         * takes: most of it goes into pages that are touched for the first time. */
-        return (size_t)(cfg->limits.keys_per_request * BUMP_PER_KEY + cfg->limits.message_bytes);
+        return (size_t)(cfg->limits.keys_per_request * BUMP_PER_KEY +
+                        4 * cfg->limits.message_bytes);
 }
 
 int dispatcher_new(struct server *server, const struct config *cfg, struct dispatcher **ret)
