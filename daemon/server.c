@@ -124,7 +124,7 @@ void server_stats(const struct server *s, struct server_stats *ret)
         ret->connections_total = s->hub.stats.connections_total;
         ret->refused = s->hub.stats.refused;
         ret->protocol_errors = s->hub.stats.protocol_errors;
-        ret->buffer_bytes = s->hub.pool.bytes;
+        ret->buffer_bytes = s->hub.pool.bytes + s->hub.holds.bytes[HOLD_BODY];
 }
 
 void server_for_each_conn(struct server *s, bool (*visit)(void *ctx, struct conn *c), void *ctx)
@@ -196,7 +196,8 @@ static void apply(struct server *s, struct config *cfg)
         r = sockfile_set_access(&s->sockfile, &access);
         if (r < 0)
                 log_write(s->log, LOG_WARNING, "cannot set mode and group of %s: %s",
-                          s->sockfile.path, strerror(-r));
+                          s->sockfile.path,
+                          r == -ESTALE ? "another file stands in its place" : strerror(-r));
         config_free(old);
         s->stats.config_reloads++;
 }
@@ -227,7 +228,7 @@ static void stop(struct server *s)
 
         s->stopping = true;
         notify("STOPPING=1");
-        log_write(s->log, LOG_INFO, "stopping: finishing what was received");
+        log_write(s->log, LOG_INFO, "stopping: finishing what was sent");
         hub_tick(&s->hub);
         sockfile_remove(&s->sockfile);
         listener_done(&s->listener);
@@ -266,7 +267,8 @@ static void on_end_timer(evutil_socket_t fd, short what, void *arg)
         (void)fd;
         (void)what;
         log_write(s->log, LOG_WARNING,
-                  "%llu connections did not take their replies in %d s: closed",
+                  "%llu connections went on sending, or did not take their replies, for %d s: "
+                  "closed",
                   (unsigned long long)s->hub.stats.connections, END_SEC);
         s->done = true;
 }
@@ -469,6 +471,8 @@ static int start_listening(struct server *s, const struct server_params *p)
                         log_write(s->log, LOG_ERR, "%s", err);
                         return r;
                 }
+                if (sockfile_is_exposed(&s->sockfile, err, sizeof(err)))
+                        log_write(s->log, LOG_WARNING, "%s", err);
         }
         r = listener_init(&s->listener, &s->hub, fd);
         if (r < 0)

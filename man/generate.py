@@ -12,20 +12,7 @@ import re
 import subprocess
 import sys
 
-PUNCTUATION = ".,;:)?!"
-
-
-def escape(text):
-    """Plain text: no escapes, no macro at the start of a line, an ASCII form of what pages should not rely on."""
-    text = text.replace("\\", "\\e").replace("…", "...").replace("-", "\\-")
-    return re.sub(r"^([.'])", r"\\&\1", text)
-
-
-def argument(text):
-    """One argument of a macro."""
-    text = escape(text)
-    text = "\\&" + text if re.fullmatch(r"[A-Z][a-z]|[.,;:()\[\]?!|]", text) else text
-    return '"' + text.replace('"', '""') + '"' if " " in text else text
+from mdoc import CLOSING, argument, escape
 
 
 def prose(text):
@@ -38,7 +25,7 @@ def paragraph(text):
     parts = " ".join(text.split()).split("`")
     for i, part in enumerate(parts):
         if i % 2:
-            after = re.match(f"[{PUNCTUATION}]*", parts[i + 1])[0]
+            after = re.match(f"[{CLOSING}]*", parts[i + 1])[0]
             parts[i + 1] = parts[i + 1][len(after):]
             before = ""
             if out and out[-1].endswith("("):

@@ -33,7 +33,7 @@ struct ctl {
         bool has_service_uid; /* with --service-uid */
         uint32_t service_uid;
         uint32_t timeout_ms;
-        bool as_stored; /* values come as they were stored, packed or not */
+        bool as_stored;       /* values come as they were stored, packed or not */
         bool timeout_given;   /* by --timeout: a verb may have a default of its own */
         bool sigpipe_ignored; /* by who started us: so that commands we start inherit it */
         cached *client;

@@ -11,11 +11,13 @@
  */
 
 #include "output.h"
+#include "utf8.h"
 
 #include "fit.h"
 
 #include <errno.h>
 #include <libsmartcols.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -59,15 +61,37 @@ void output_table_free(struct libscols_table *t)
         scols_unref_table(t);
 }
 
+/* A copy with '?' for each mark that changes the direction of text; other control characters are
+ * escaped by the table. NULL: no memory. */
+static char *cell_text(const char *text)
+{
+        char *copy = strdup(text ? text : ""), *to = copy;
+
+        for (const char *p = copy; copy && *p;) {
+                size_t n = utf8_direction_mark(p);
+
+                *to++ = n > 0 ? '?' : *p;
+                p += n > 0 ? n : 1;
+        }
+        if (copy)
+                *to = '\0';
+        return copy;
+}
+
 int output_table_add(struct libscols_table *t, const char *const *cells)
 {
         struct libscols_line *line = scols_table_new_line(t, NULL);
 
         if (!line)
                 return -ENOMEM;
-        for (size_t i = 0; i < scols_table_get_ncols(t); i++)
-                if (scols_line_set_data(line, i, cells[i]) < 0)
+        for (size_t i = 0; i < scols_table_get_ncols(t); i++) {
+                char *text = cell_text(cells[i]);
+
+                if (!text || scols_line_refer_data(line, i, text) < 0) { /* it frees the text */
+                        free(text);
                         return -ENOMEM;
+                }
+        }
         return 0;
 }
 
@@ -137,8 +161,12 @@ void output_text(FILE *f, const char *text)
 {
         for (const char *p = text; *p; p++) {
                 unsigned char c = (unsigned char)*p;
+                size_t n_mark = utf8_direction_mark(p);
 
-                if (c < 0x20 || c == 0x7f)
+                if (n_mark > 0) {
+                        p += n_mark - 1;
+                        c = '?';
+                } else if (c < 0x20 || c == 0x7f)
                         c = '?';
                 else if (c == 0xc2 && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xa0) {
                         p++; /* U+0080 to U+009F */

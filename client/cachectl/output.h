@@ -42,7 +42,7 @@ json_t *output_json_u64(uint64_t n);
 /* Adds "key", or "key_hex" when it is not text. Returns 0 or -ENOMEM. */
 int output_json_key(json_t *object, const void *key, size_t n_key);
 
-/* @text with control characters replaced by '?'. */
+/* @text with control characters, and marks that change its direction, replaced by '?'. */
 void output_text(FILE *f, const char *text);
 
 /* Flushes stdout. EXIT_DONE also when its reader went away (then ctl->stdout_closed is set). */

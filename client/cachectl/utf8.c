@@ -11,6 +11,7 @@
 #include "utf8.h"
 
 #include <stdint.h>
+#include <string.h>
 
 /* The bytes of the sequence at @p, and its code point; 0: not UTF-8. */
 static size_t decode(const uint8_t *p, size_t n, uint32_t *ret)
@@ -79,4 +80,15 @@ bool utf8_is_printable(const void *bytes, size_t n)
 bool utf8_is_name(const void *bytes, size_t n)
 {
         return check(bytes, n, false);
+}
+
+size_t utf8_direction_mark(const char *text)
+{
+        uint32_t c;
+        size_t n = decode((const uint8_t *)text, strnlen(text, 4), &c);
+
+        if (n > 0 && (c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x202a && c <= 0x202e) ||
+                      (c >= 0x2066 && c <= 0x2069)))
+                return n;
+        return 0;
 }

@@ -13,4 +13,8 @@ bool utf8_is_printable(const void *bytes, size_t n);
 /* Well-formed UTF-8 without control characters: what may be in a cache's name. */
 bool utf8_is_name(const void *bytes, size_t n);
 
+/* The length of the mark at @text that changes the direction of what follows (as U+202E does), so
+ * that a name reads as another one; 0: there is none. */
+size_t utf8_direction_mark(const char *text);
+
 #endif

@@ -4,6 +4,7 @@
 
 #include "fields.h"
 #include "output.h"
+#include "paging.h"
 #include "units.h"
 #include "verb.h"
 
@@ -96,6 +97,12 @@ static int add_line(struct libscols_table *t, const cached_reply *r, const char 
         return output_table_add(t, cells);
 }
 
+static void print_name(const char *name)
+{
+        output_text(stdout, name);
+        putchar('\n');
+}
+
 /* Adds one page to the table, or to the array; with both NULL it prints the names. */
 static int add_page(struct libscols_table *t, json_t *array, const cached_reply *r)
 {
@@ -108,7 +115,7 @@ static int add_page(struct libscols_table *t, json_t *array, const cached_reply 
                 if (t)
                         failed = add_line(t, r, prefix);
                 else if (!array)
-                        puts(fields_text(r, prefix, "name"));
+                        print_name(fields_text(r, prefix, "name"));
                 else
                         failed =
                                 json_array_append_new(array, fields_cache_json(r, prefix,
@@ -119,24 +126,26 @@ static int add_page(struct libscols_table *t, json_t *array, const cached_reply 
 
 static int list(struct ctl *ctl, struct libscols_table *t, json_t *array)
 {
+        struct paging paging = {0};
         cached_reply *reply;
-        uint64_t cursor = 0;
         int status, r;
 
         do {
                 reply = NULL;
-                r = cached_list_caches(ctl->client, 0, cursor, &reply);
+                paging_ask(&paging);
+                r = cached_list_caches(ctl->client, 0, paging.cursor, &reply);
                 status = ctl_result(ctl, r, reply, "no caches");
                 if (status == EXIT_DONE && add_page(t, array, reply) < 0)
                         status = ctl_no_memory(ctl);
-                cursor = fields_u64(reply, "", "next");
+                if (status == EXIT_DONE)
+                        status = paging_answer(ctl, &paging, fields_u64(reply, "", "next"));
                 cached_reply_free(reply);
-        } while (status == EXIT_DONE && cursor != 0);
+        } while (status == EXIT_DONE && !paging.done);
         return status;
 }
 
-/* Nothing is built first: whoever wants them quickly has the first ones at once. The daemon lets no
- * control character into a name, so a line is a name. */
+/* Nothing is built first: whoever wants them quickly has the first ones at once. A line is a name:
+ * no control character comes through, whatever the daemon says. */
 static int print_names(struct ctl *ctl)
 {
         int status = ctl_connect(ctl);

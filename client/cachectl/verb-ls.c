@@ -9,6 +9,7 @@
 
 #include "fields.h"
 #include "output.h"
+#include "paging.h"
 #include "units.h"
 #include "verb.h"
 
@@ -104,7 +105,7 @@ static int print_page(struct ctl *ctl, struct listing *l, const cached_reply *r)
 
 static int list(struct ctl *ctl, struct listing *l)
 {
-        uint64_t cursor = 0;
+        struct paging paging = {0};
         bool begun = false;
         int status, r;
 
@@ -113,19 +114,21 @@ static int list(struct ctl *ctl, struct listing *l)
                 /* Ask for no more than is wanted; 0 is the largest page that the daemon gives. */
                 uint32_t page = l->left < 1000 ? (uint32_t)l->left : 0;
 
-                r = cached_list_entries(ctl->client, l->cache, page, cursor, &reply);
+                paging_ask(&paging);
+                r = cached_list_entries(ctl->client, l->cache, page, paging.cursor, &reply);
                 status = ctl_result(ctl, r, reply, "no such cache");
                 if (status == EXIT_DONE && !begun) {
                         status = begin(ctl, l);
                         begun = true;
                 }
                 if (status == EXIT_DONE)
+                        status = paging_answer(ctl, &paging, fields_u64(reply, "", "next"));
+                if (status == EXIT_DONE)
                         status = print_page(ctl, l, reply);
-                cursor = fields_u64(reply, "", "next");
                 cached_reply_free(reply);
                 if (status == EXIT_DONE)
                         status = output_flush(ctl);
-        } while (status == EXIT_DONE && cursor != 0 && l->left > 0 && !ctl->stdout_closed);
+        } while (status == EXIT_DONE && !paging.done && l->left > 0 && !ctl->stdout_closed);
         if (status == EXIT_DONE && ctl->json)
                 fputs("]}\n", stdout);
         return status;

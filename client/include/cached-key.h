@@ -34,11 +34,12 @@
  * Memory: constant, but for 32 bytes for each member of the sets and 64 bytes for each pair of the
  * maps that are open (and as much again while they grow), and up to 1 MiB for a buffer that is fed.
  *
- * Threads: a builder is used by one thread at a time. Fork: a builder is plain memory; in the child
- * it goes on from where it was.
+ * Threads: a builder is used by one thread at a time.
  *
- * Everything here needs no daemon. Memory that is passed in is borrowed for the call and never
- * kept. A pointer may be NULL if its length is 0.
+ * Fork: a builder is plain memory; in the child it goes on from where it was.
+ *
+ * Arguments: memory that is passed in is borrowed for the call and never kept. A pointer may be
+ * NULL if its length is 0. Nothing here needs a daemon.
  */
 
 #include <stddef.h>
@@ -51,7 +52,7 @@ extern "C" {
 #pragma GCC visibility push(default) /* the library itself is built with hidden visibility */
 #endif
 
-typedef struct cached_key cached_key;
+typedef struct cached_key cached_key; /* makes keys of typed values */
 
 #define CACHED_KEY_SIZE 32 /* bytes of a finished key */
 

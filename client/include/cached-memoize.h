@@ -42,7 +42,9 @@
  * Threads: any number may call with one handle; options may be shared, as long as nobody changes
  * them. The function runs in the caller's thread, without locks held and without a connection
  * taken, so it may call cached_memoize() itself, also with the same handle. Threads that miss the
- * same key at the same time all compute. Fork: as for any call.
+ * same key at the same time all compute.
+ *
+ * Fork: as for any call.
  */
 
 #include "cached.h"
@@ -54,8 +56,8 @@ extern "C" {
 #pragma GCC visibility push(default) /* the library itself is built with hidden visibility */
 #endif
 
-typedef struct cached_result cached_result;
-typedef struct cached_memo_options cached_memo_options;
+typedef struct cached_result cached_result;             /* what a memoized function gave */
+typedef struct cached_memo_options cached_memo_options; /* how to memoize */
 
 #define CACHED_ERR_CALLER 256 /* codes from here on, and below 0, are the program's own */
 
@@ -150,7 +152,11 @@ int cached_memo_options_set_wait_ms(cached_memo_options *o, uint32_t ms);
 int cached_memoize(cached *c, const char *name, cached_key *arguments, cached_compute compute,
                    void *data, const cached_memo_options *o, cached_result **ret);
 
-/* ---- results: used by one thread at a time; plain memory over fork */
+/*
+ * ---- results
+ *
+ * Used by one thread at a time; plain memory over fork.
+ */
 
 /*
  * cached_result_set() - the function's value

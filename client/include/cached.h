@@ -6,7 +6,8 @@
  * libcached: the client of `cached`, the cache that all processes of a machine share
  *
  * Everything here is plain C functions on opaque types; no macro or inline is needed, so that any
- * language's foreign function interface can use it.
+ * language's foreign function interface can use it. The library never exits, prints, raises or
+ * handles signals, or changes global state.
  *
  * Results: every call that talks to the daemon returns a code: CACHED_OK (0), a status of the
  * daemon (1 to 63, the numbers of proto/status.def) or a failure of the client side (64 and more).
@@ -51,14 +52,12 @@
  * bytes, any bytes; what is outside is answered with CACHED_INVALID. A key may be NULL only if its
  * length is 0.
  *
- * Every call that takes `cached_reply **ret` may return, beside what its own comment names:
+ * Errors: every call that takes `cached_reply **ret` may return, beside what its own comment names:
  * CACHED_INVALID, CACHED_LIMIT, CACHED_DENIED, CACHED_UNSUPPORTED, CACHED_DEADLINE,
  * CACHED_NO_MEMORY, CACHED_SHUTTING_DOWN, CACHED_PROTOCOL, CACHED_VERSION, CACHED_INTERNAL,
  * CACHED_OUTCOME_UNKNOWN from the daemon, and CACHED_ERR_UNREACHABLE, _TIMEOUT, _DISCONNECTED,
  * _NOMEM, _BAD_REPLY, _UNTRUSTED, _USAGE, _FORBIDDEN, _CLOSED from this library: "the common codes"
  * below. cached_reply_error() says what happened and what to do.
- *
- * The library never exits, prints, raises or handles signals, or changes global state.
  */
 
 #include <stddef.h>
@@ -73,12 +72,12 @@ extern "C" {
 #pragma GCC visibility push(default) /* the library itself is built with hidden visibility */
 #endif
 
-typedef struct cached cached;
-typedef struct cached_options cached_options;
-typedef struct cached_policy cached_policy;
-typedef struct cached_set_options cached_set_options;
-typedef struct cached_reply cached_reply;
-typedef struct cached_pipeline cached_pipeline;
+typedef struct cached cached;                         /* a handle */
+typedef struct cached_options cached_options;         /* how a handle finds and uses a daemon */
+typedef struct cached_policy cached_policy;           /* how much a cache keeps, and how long */
+typedef struct cached_set_options cached_set_options; /* how an entry is stored */
+typedef struct cached_reply cached_reply;             /* what came back from one call */
+typedef struct cached_pipeline cached_pipeline;       /* many requests in flight, one thread */
 
 /* Codes. 0 to 63 are the daemon's statuses; 64 and more come from this library. */
 #define CACHED_OK               0
@@ -168,9 +167,9 @@ void cached_options_free(cached_options *o);
  * cached_options_set_socket() - the daemon's socket, and no other
  * @o:     by one thread at a time
  * @path:  copied; NULL or "": find it out. Then $CACHED_SOCKET is the only one, if it is set; else
- * the first that answers of /run/cached/cached.sock, $XDG_RUNTIME_DIR/cached/cached.sock,
- *         /run/user/UID/cached/cached.sock and /tmp/cached-UID/cached.sock. The environment is read
- * by cached_new(), and not in a set-uid program.
+ *         the first that answers of /run/cached/cached.sock, $XDG_RUNTIME_DIR/cached/cached.sock,
+ *         /run/user/UID/cached/cached.sock and /tmp/cached-UID/cached.sock. The environment is
+ *         read by cached_new(), and not in a set-uid program.
  *
  * Return: CACHED_OK; CACHED_ERR_NOMEM or CACHED_ERR_USAGE (@o is NULL), and nothing changed.
  */
@@ -244,7 +243,7 @@ int cached_options_set_decode(cached_options *o, int on);
  * cached_options_set_service_uid() - the uid that the daemon may run as
  * @o:    by one thread at a time
  * @uid:  trusted beside 0 and the caller's own effective uid, which always are. On the system's
- * socket the owner of the directory /run/cached, which only root can make, is trusted too.
+ *        socket the owner of the directory /run/cached, which only root can make, is trusted too.
  *
  * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
  */
@@ -275,7 +274,7 @@ int cached_with_timeout(cached *c, uint32_t ms, cached **ret);
 /*
  * cached_close() - ends a handle's calls and closes its connections
  * @c:  any thread, also while calls of others are inside; may be NULL. Closes the handles that
- * share its connections, too
+ *      share its connections, too
  *
  * Calls that wait for the daemon return soon (at most some 20 ms), and later ones at once, with
  * CACHED_ERR_CLOSED; whether a change that they asked for happened is unknown. Pipelines keep the
@@ -331,7 +330,7 @@ void cached_policy_free(cached_policy *p);
  * cached_policy_set_ttl_ms() - how long entries live that are stored from then on
  * @p:   by one thread at a time
  * @ms:  milliseconds from the store, 1 to 10 years; CACHED_NEVER: no ttl, as if this was never
- * called
+ *       called
  *
  * Return: CACHED_OK; CACHED_ERR_USAGE: @p is NULL. The range is checked by the daemon.
  */
@@ -360,7 +359,8 @@ int cached_policy_set_max_bytes(cached_policy *p, uint64_t n);
  * @c:      any thread
  * @cache:  created if it is unknown
  * @p:      NULL: an existing policy stays. Else the cache's whole policy: what it does not set
- * becomes unlimited. The newest open wins, unless the policy was pinned by cached_set_policy()
+ *          becomes unlimited. The newest open wins, unless the policy was pinned by
+ *          cached_set_policy()
  * @ret:    fields of CacheInfo: "policy.ttl_ms", "pinned", "created" ... with the effective policy
  *
  * Return: CACHED_OK or one of the common codes.
@@ -463,7 +463,7 @@ int cached_set_options_set_cost_us(cached_set_options *o, uint64_t us);
  * @cache:  an unknown one is a miss
  * @key:    @n_key bytes
  * @ret:    on a hit: cached_reply_value(), cached_reply_version(), ...; valid until
- * cached_reply_free(), whatever becomes of the entry
+ *          cached_reply_free(), whatever becomes of the entry
  *
  * A value that was stored as an LZ4 block is decoded (cached_options_set_decode()).
  *
@@ -508,8 +508,8 @@ int cached_get_many(cached *c, const char *cache, size_t n, const void *const *k
  *
  * Return: CACHED_OK; CACHED_EXISTS (add only), CACHED_NOT_FOUND (replace only, or an expected
  * version where nothing is), CACHED_VERSION_MISMATCH; CACHED_TOO_LARGE, CACHED_NO_SPACE; or one of
- * the common codes. After anything but CACHED_OK, _TIMEOUT, _DISCONNECTED, _NOMEM and _BAD_REPLY
- * nothing changed; after these four it may have.
+ * the common codes. After CACHED_OUTCOME_UNKNOWN, CACHED_ERR_TIMEOUT, _DISCONNECTED, _NOMEM,
+ * _BAD_REPLY and _CLOSED it may have been stored or not; after any other failure nothing changed.
  */
 int cached_set(cached *c, const char *cache, const void *key, size_t n_key, const void *value,
                size_t n_value, const cached_set_options *o, cached_reply **ret);
@@ -522,7 +522,7 @@ int cached_set(cached *c, const char *cache, const void *key, size_t n_key, cons
  * @keys:      @n pointers; may be NULL if @n is 0, as the other three
  * @n_keys:    @n lengths in bytes
  * @values:    @n pointers; each may be NULL if its length is 0
- * @n_values:  @n lengths in bytes; together at most HelloResult's max_value_bytes
+ * @n_values:  @n lengths in bytes; together at most HelloResult's max_many_bytes
  * @o:         for all of them; NULL: the defaults
  * @ret:       @n items, in order: cached_reply_item_code() is what cached_set() would have returned
  *
@@ -604,8 +604,8 @@ int cached_list_caches(cached *c, uint32_t page_size, uint64_t cursor, cached_re
  * @cache:      its name
  * @page_size:  entries; 0: as many as the daemon allows
  * @cursor:     0: from the start; else "next" of the page before, which is 0 on the last one
- * @ret:        fields of ListEntriesResult: "entries[0].key", "entries[0].entry.size" ... "next". A
- * page may be short or empty though others follow
+ * @ret:        fields of ListEntriesResult: "entries[0].key", "entries[0].entry.size" ... "next".
+ *              A page may be short or empty though others follow
  *
  * Return: CACHED_OK; CACHED_NOT_FOUND: no such cache; or one of the common codes.
  */
@@ -663,8 +663,11 @@ int cached_get_config(cached *c, cached_reply **ret);
  */
 int cached_reload_config(cached *c, cached_reply **ret);
 
-/* ---- replies: read by any one thread at a time, also after their handle is gone; plain memory
- * over fork */
+/*
+ * ---- replies
+ *
+ * Read by any one thread at a time, also after their handle is gone; plain memory over fork.
+ */
 
 /*
  * cached_reply_free() - frees a reply and all that was read from it
@@ -810,7 +813,7 @@ int cached_reply_u64(const cached_reply *r, const char *path, uint64_t *ret);
  * @r:     may be NULL
  * @path:  any string
  * @ret:   UTF-8 as far as its writer kept to it; valid until cached_reply_free(); untouched on
- * failure
+ *         failure
  *
  * Return: CACHED_OK, CACHED_NOT_FOUND (also an enum's value without a name), CACHED_ERR_USAGE; see
  * above.
@@ -954,7 +957,7 @@ int cached_pipeline_get_many(cached_pipeline *p, const char *cache, size_t n,
  * @keys:      @n pointers; may be NULL if @n is 0, as the other three
  * @n_keys:    @n lengths in bytes
  * @values:    @n pointers; each may be NULL if its length is 0; small ones are copied, large ones
- * sent before the call returns
+ *             sent before the call returns
  * @n_values:  @n lengths in bytes; together at most HelloResult's max_value_bytes
  * @o:         for all of them; NULL: the defaults
  * @tag:       comes back with the one reply to all of them; any number
@@ -1010,12 +1013,12 @@ int cached_pipeline_next(cached_pipeline *p, uint64_t *ret_tag, cached_reply **r
  * A pipeline made by cached_pipeline_new_nonblocking() never waits, in no call: not to connect, to
  * send, to receive. All there is to do is
  *
- *   1. to have the loop wait for cached_pipeline_fd() to become readable (level-triggered, which is
- *      what poll(), epoll and libevent do unless told otherwise). It is one descriptor for the
- * whole life of the pipeline, whatever becomes of its connections, and it has the deadline in it:
- *      no timer is needed, and nothing to be registered anew;
+ *   1. to have the loop wait for cached_pipeline_fd() to become readable (level-triggered, which
+ *      is what poll(), epoll and libevent do unless told otherwise). It is one descriptor for the
+ *      whole life of the pipeline, whatever becomes of its connections, and it has the deadline in
+ *      it: no timer is needed, and nothing to be registered anew;
  *   2. when it is readable, to call cached_pipeline_dispatch(), and then cached_pipeline_next()
- * until that returns CACHED_ERR_AGAIN;
+ *      until that returns CACHED_ERR_AGAIN;
  *   3. to take it out of the loop before cached_pipeline_free(), which closes it.
  *
  * Requests may be made at any time, also while results are collected. They leave with the next

@@ -76,6 +76,15 @@ void bump_done(struct bump *b)
         b->first = b->at = b->end = NULL;
 }
 
+void bump_swap(struct bump *a, struct bump *b)
+{
+        struct bump c = *a;
+        *a = *b;
+        *b = c;
+        a->allocator.allocator_data = a;
+        b->allocator.allocator_data = b;
+}
+
 /* Makes a chunk with room for @n bytes the one in use. */
 static bool bump_grow(struct bump *b, size_t n)
 {

@@ -28,6 +28,9 @@ int bump_init(struct bump *b, size_t n_first, size_t limit);
 void bump_done(struct bump *b);
 void bump_reset(struct bump *b);
 
+/* Exchanges what two of them hold. */
+void bump_swap(struct bump *a, struct bump *b);
+
 /* NULL: no memory or over the limit, see the flags. Aligned for any type, not cleared. */
 void *bump_alloc(struct bump *b, size_t n);
 void *bump_alloc_array(struct bump *b, size_t n, size_t size);

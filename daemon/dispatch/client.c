@@ -13,6 +13,7 @@
 
 #include "dispatch/dispatcher.h"
 #include "dispatch/repeat.h"
+#include "dispatch/unfinished.h"
 #include "realm/realm.h"
 #include "transport/conn.h"
 
@@ -44,6 +45,7 @@ struct client *client_free(struct client *client, uint64_t now_ms)
                 d->clients = client->next;
         if (client->next)
                 client->next->prev = client->prev;
+        unfinished_drop(client);
         repeat_leave(client, now_ms);
         if (client->realm)
                 realm_leave(client->realm, now_ms);

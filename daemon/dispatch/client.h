@@ -17,6 +17,7 @@ struct conn;
 struct outcome_client;
 struct dispatcher;
 struct realm;
+struct unfinished;
 
 /* Cache ids, one bit each. */
 struct cache_set {
@@ -34,6 +35,7 @@ struct client {
                                         has taken it over */
         uint64_t hello_id;           /* with `past` */
         uint64_t last_repeated;
+        struct unfinished *unfinished; /* the request that is being carried out, or NULL */
         uint64_t features;
         char name[WIRE_CLIENT_MAX + 1];
         struct cache_set opened; /* only of clients that take events */

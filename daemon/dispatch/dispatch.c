@@ -3,8 +3,8 @@
  * Dispatch
  *
  * A frame comes in, is unpacked into the request's memory, admitted (order, version, deadline,
- * role, body), run by its row of ops.def, and has been answered when this returns: requests are
- * never deferred, so there is no state of a request beyond its call.
+ * role, body), run by its row of ops.def, and answered. That is one call for all but those that
+ * take long: they run in portions (see unfinished.c).
  *
  * A long body does not pass through here: its message is admitted when it arrives, the operation
  * decides where the bytes go, and when the frame is complete it runs like any other, with
@@ -29,6 +29,7 @@
 #include "dispatch/peek.h"
 #include "dispatch/repeat.h"
 #include "dispatch/reply.h"
+#include "dispatch/unfinished.h"
 #include "log.h"
 #include "server.h"
 #include "services/limits.h"
@@ -72,8 +73,8 @@ static uint64_t read_varint(const uint8_t **at, const uint8_t *end)
         return value;
 }
 
-/* The id of a message that cannot be unpacked for want of memory; 0: it has none where clients
- * write it, at the start. */
+/* The id of a message that cannot be unpacked for want of memory; 0: it has none where all known
+ * encoders write it, at the start. */
 static uint64_t peek_id(const uint8_t *msg, size_t n)
 {
         if (n < 2 || msg[0] != 0x08)
@@ -102,6 +103,8 @@ static enum status unpack(struct request *r, const uint8_t *msg, size_t n)
         r->id = peek_id(msg, n);
         if (r->id > r->client->last_id)
                 r->client->last_id = r->id;
+        else
+                r->close = true; /* a reply that belongs to no request is the last one */
         if (b->over_limit)
                 return verdict_set(&r->verdict, STATUS_LIMIT,
                                    "the message has too many fields for limits.keys_per_request, "
@@ -241,6 +244,10 @@ static void request_init(struct request *r, struct client *client, uint64_t n_bo
         r->out = NULL;
         r->n_out = 0;
         r->n_reply = 0;
+        r->ran = false;
+        r->state = NULL;
+        r->again = false;
+        r->wait = false;
         r->answered = false;
         r->close = false;
 }
@@ -304,8 +311,7 @@ static struct client *client_of(struct conn *c)
         return client;
 }
 
-static enum status run(struct request *r, const uint8_t *msg, size_t n_msg,
-                       const struct op **ret_op)
+static enum status run(struct request *r, const uint8_t *msg, size_t n_msg)
 {
         enum status status = unpack(r, msg, n_msg);
         if (status != STATUS_OK)
@@ -314,36 +320,88 @@ static enum status run(struct request *r, const uint8_t *msg, size_t n_msg,
         status = admit(r, &op);
         if (status != STATUS_OK || r->answered)
                 return status;
-        *ret_op = op;
+        r->ran = true;
         return op->run(r);
 }
 
-static void on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,
+/* After the reply was queued. @busy_ns: what the request took. */
+static void settle(struct request *r, uint64_t busy_ns)
+{
+        struct dispatcher *d = r->d;
+        upload_free(r->upload);
+        if (r->client->realm)
+                realm_settle(r->client->realm);
+        bump_reset(&d->bump);
+        d->requests++;
+        if (r->ran)
+                histogram_add(&d->latencies[r->op - ops], busy_ns);
+}
+
+static uint64_t since(struct dispatcher *d, uint64_t start_ns)
+{
+        uint64_t now_ns = server_tick(d->server);
+        return now_ns > start_ns ? now_ns - start_ns : 0;
+}
+
+/* The frame of an unfinished request comes again. */
+static bool resume(struct client *client, const uint8_t *body, struct upload *upload)
+{
+        struct dispatcher *d = client->d;
+        uint64_t start_ns = server_now_ns(d->server);
+        struct request *r = unfinished_resume(client, body, upload);
+        r->who.cfg = d->cfg;
+        r->who.now_ms = server_now_ms(d->server);
+        enum status status = r->op->run(r);
+        if (r->again) {
+                realm_settle(client->realm);
+                unfinished_pause(client, since(d, start_ns));
+                return false;
+        }
+        finish(r, status);
+        uint64_t busy_ns = client->unfinished->busy_ns;
+        settle(r, busy_ns + since(d, start_ns));
+        unfinished_finish(client);
+        return true;
+}
+
+static bool on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,
                      uint64_t n_body, void *sink_ctx)
 {
         struct client *client = client_of(c);
         if (!client) {
                 upload_free(sink_ctx);
-                return;
+                return true;
         }
         struct dispatcher *d = client->d;
+        if (__builtin_expect(client->unfinished != NULL, 0))
+                return resume(client, body, sink_ctx);
+        if (__builtin_expect(!unfinished_may_begin(d, n_msg + n_body), 0))
+                return false;
         uint64_t start_ns = server_now_ns(d->server);
         struct request r;
         request_init(&r, client, n_body);
         r.body = body;
         r.upload = sink_ctx;
 
-        const struct op *op = NULL;
-        finish(&r, run(&r, msg, n_msg, &op));
+        enum status status = run(&r, msg, n_msg);
+        while (__builtin_expect(r.again, 0)) {
+                if (unfinished_keep(&r, since(d, start_ns))) {
+                        realm_settle(client->realm);
+                        return false;
+                }
+                r.again = false;
+                status = r.op->run(&r);
+        }
+        finish(&r, status);
+        settle(&r, since(d, start_ns));
+        return true;
+}
 
-        upload_free(r.upload);
-        if (client->realm)
-                realm_settle(client->realm);
-        bump_reset(&d->bump);
-        d->requests++;
-        uint64_t end_ns = server_tick(d->server);
-        if (op)
-                histogram_add(&d->latencies[op - ops], end_ns > start_ns ? end_ns - start_ns : 0);
+static void drop_frame(struct conn *c)
+{
+        struct client *client = conn_user(c);
+        if (client)
+                unfinished_drop(client);
 }
 
 /* The keys of the frames that come next, as hints to the store. */
@@ -406,6 +464,8 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
         enum status status = accept_body(&r, msg, n_msg, &upload);
         if (upload)
                 *ret = (struct body_sink){.dst = upload_dst(upload), .ctx = upload};
+        else if (r.wait)
+                ret->wait = true;
         else
                 client->d->requests++;
         finish(&r, status);
@@ -417,6 +477,10 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
 enum status upload_begin(struct request *r, uint64_t n, bool as_large, struct upload **ret)
 {
         uint64_t max = r->d->cfg->limits.upload_bytes_per_uid;
+        if (!as_large && !conn_hold_body(r->client->conn, n)) {
+                r->wait = true;
+                return STATUS_OK;
+        }
         int k = upload_new(&r->d->uploads, r->who.uid, n, max, as_large, ret);
         if (k == UPLOAD_E_LIMIT)
                 return verdict_set(&r->verdict, STATUS_LIMIT,
@@ -452,6 +516,7 @@ static void on_close(struct conn *c)
 const struct conn_handler dispatch_handler = {
         .on_ahead = on_ahead,
         .on_frame = on_frame,
+        .drop_frame = drop_frame,
         .on_body = on_body,
         .drop_sink = drop_sink,
         .on_violation = on_violation,
@@ -462,8 +527,9 @@ const struct conn_handler dispatch_handler = {
 
 static size_t bump_limit(const struct config *cfg)
 {
-        return (size_t)(cfg->limits.keys_per_request * BUMP_PER_KEY +
-                        4 * cfg->limits.message_bytes);
+        /* For a full request, and its bytes once more. It also bounds the time that unpacking takes:
+         * most of it goes into pages that are touched for the first time. */
+        return (size_t)(cfg->limits.keys_per_request * BUMP_PER_KEY + cfg->limits.message_bytes);
 }
 
 int dispatcher_new(struct server *server, const struct config *cfg, struct dispatcher **ret)

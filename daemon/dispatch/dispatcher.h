@@ -37,6 +37,7 @@ struct dispatcher {
         struct quota uploads; /* long bodies on their way in */
         struct quota decoded; /* values on their way out, for clients that cannot decode */
         struct outcomes outcomes;
+        unsigned n_unfinished;
         size_t n_pending;       /* clients that have not been told of a change yet */
         uint64_t events_due_ms; /* when to try again to tell them */
         uid_t own_uid, overflow_uid;
@@ -60,12 +61,16 @@ struct request {
         size_t n_out;
         const uint8_t *reply; /* message of the queued reply, valid until more is queued */
         size_t n_reply;       /* 0: none was queued */
+        bool ran;             /* the operation was begun */
+        void *state;          /* in d->bump: of an operation that runs in portions */
+        bool again;           /* the operation is not done: it is to be run again, later */
+        bool wait;            /* there is no room for the body at the moment */
         bool answered;        /* from memory: nothing is to be done */
         bool close;           /* after the reply */
 };
 
 /* Runs the request and queues its reply, or returns a failure (or NOT_FOUND) for the caller to
- * queue. */
+ * queue. Sets `again` instead when it has used its time (see unfinished.h), and keeps `state`. */
 typedef enum status (*op_run)(struct request *r);
 /* Decides on a body of @n_body bytes before it arrives. */
 typedef enum status (*op_accept)(struct request *r, uint64_t n_body, struct upload **ret);
@@ -84,7 +89,8 @@ extern const struct op ops[N_OPS];
 #include "dispatch/ops.def"
 #undef OP
 
-/* Room for a body of @n bytes, within what the peer's uid may send at the same time. */
+/* Room for a body of @n bytes, within what the peer's uid may send at the same time. OK without a
+ * result: not now, the body has to wait. */
 enum status upload_begin(struct request *r, uint64_t n, bool as_large, struct upload **ret);
 
 enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **ret);

@@ -98,6 +98,7 @@ static void answer(struct request *r)
         result.max_requests_in_flight = (uint32_t)limits->requests_in_flight;
         result.max_keys_per_request = (uint32_t)limits->keys_per_request;
         result.max_lz4_bytes = limits->lz4_bytes;
+        result.max_many_bytes = limits->many_bytes;
         result.uid = (uint32_t)conn_peer(client->conn)->uid;
         Cached__V1__Reply reply = reply_to(r, STATUS_OK);
         reply.result_case = CACHED__V1__REPLY__RESULT_HELLO;

@@ -6,18 +6,27 @@
  * twice) fails it before anything is stored. Then every item stands for itself: it is checked,
  * stored and answered alone, in order. Room for the reply is reserved first; error texts are sent
  * as long as that room lasts, statuses always.
+ *
+ * It runs in portions: between them others are served, who see the items that were stored by then.
+ * The room for the reply does not survive that. Should there be none at the end, the connection is
+ * closed, and the client learns nothing, which is true.
  */
 #include <inttypes.h>
 #include <string.h>
 
 #include "config.h"
 #include "dispatch/decode.h"
+#include "dispatch/repeat.h"
 #include "dispatch/reply.h"
+#include "dispatch/unfinished.h"
+#include "server.h"
 #include "services/limits.h"
 
 #define ITEM_MAX      ((size_t)24)        /* bytes of an item without a text, at most */
 #define TEXTS_MAX     ((size_t)16 * 1024) /* of the texts together: some 100 of them */
 #define TEXT_OVERHEAD ((size_t)8)
+#define LOOK_ITEMS    16u /* and after so many, or so many bytes, the clock is looked at */
+#define LOOK_BYTES    ((uint64_t)64 * 1024)
 
 static enum status check_sizes(struct request *r, const Cached__V1__SetMany *msg, uint64_t n_body)
 {
@@ -25,6 +34,12 @@ static enum status check_sizes(struct request *r, const Cached__V1__SetMany *msg
         for (size_t i = 0; i < msg->n_sizes; i++)
                 if (__builtin_add_overflow(sum, msg->sizes[i], &sum))
                         sum = UINT64_MAX;
+        uint64_t max = r->d->cfg->limits.many_bytes;
+        if (n_body > max)
+                return verdict_set(&r->verdict, STATUS_LIMIT,
+                                   "the values have %" PRIu64
+                                   " bytes together, more than limits.many_bytes, %" PRIu64 ": %s",
+                                   n_body, max, limit_advice.many_bytes);
         if (sum != n_body)
                 return verdict_set(&r->verdict, STATUS_INVALID,
                                    "sizes add up to %" PRIu64 " but the body has %" PRIu64
@@ -81,25 +96,38 @@ enum status op_set_many_accept(struct request *r, uint64_t n_body, struct upload
 }
 
 struct many {
+        struct cache_ref ref;
+        size_t next;      /* item to store */
+        uint64_t at;      /* where its value begins in the body */
+        uint64_t noticed; /* up to where the clock was last read */
+        unsigned n_portions;
         Cached__V1__SetManyItem *items;
         Cached__V1__SetManyItem **item_ptrs;
         size_t n_texts; /* bytes left for texts */
 };
 
-static enum status allocate(struct request *r, size_t n, struct many *m)
+static enum status reserve(struct request *r, size_t n)
+{
+        return reply_reserve(r, REPLY_SMALL + n * ITEM_MAX + TEXTS_MAX, 0);
+}
+
+static enum status allocate(struct request *r, size_t n, struct many **ret)
 {
         struct bump *b = &r->d->bump;
-        *m = (struct many){
-                .items = bump_alloc_array(b, n, sizeof(*m->items)),
-                .item_ptrs = bump_alloc_array(b, n, sizeof(*m->item_ptrs)),
-                .n_texts = TEXTS_MAX,
-        };
-        if (!m->items || !m->item_ptrs)
+        struct many *m = bump_alloc(b, sizeof(*m));
+        if (m)
+                *m = (struct many){
+                        .items = bump_alloc_array(b, n, sizeof(*m->items)),
+                        .item_ptrs = bump_alloc_array(b, n, sizeof(*m->item_ptrs)),
+                        .n_texts = TEXTS_MAX,
+                };
+        if (!m || !m->items || !m->item_ptrs)
                 return verdict_set(&r->verdict, STATUS_NO_MEMORY,
                                    "the daemon has no memory for %zu items: nothing was changed; "
                                    "send fewer at once, or try again later",
                                    n);
-        return reply_reserve(r, REPLY_SMALL + n * ITEM_MAX + TEXTS_MAX, 0);
+        *ret = m;
+        return reserve(r, n);
 }
 
 /* Keeps the text of the item's verdict if there is room for it. */
@@ -116,19 +144,21 @@ static void keep_text(struct request *r, struct many *m, Cached__V1__SetManyItem
         m->n_texts -= n + TEXT_OVERHEAD;
 }
 
-static void store_item(struct request *r, const struct cache_ref *ref, struct many *m, size_t i,
-                       const uint8_t *value)
+static void store_item(struct request *r, struct many *m)
 {
         const Cached__V1__SetMany *msg = r->msg->set_many;
+        size_t i = m->next++;
+        const uint8_t *value = r->body + m->at;
         Cached__V1__SetManyItem *item = &m->items[i];
         cached__v1__set_many_item__init(item);
         m->item_ptrs[i] = item;
+        m->at += msg->sizes[i];
         struct store_put put;
         struct store_entry entry;
         enum status status = decode_set(r, msg->sets[i], msg->sizes[i], &put);
         if (status == STATUS_OK) {
                 put.value = value;
-                status = data_set(&r->who, ref, &put, &entry, &r->verdict);
+                status = data_set(&r->who, &m->ref, &put, &entry, &r->verdict);
         }
         item->status = (Cached__V1__Status)status;
         if (status == STATUS_OK)
@@ -137,28 +167,54 @@ static void store_item(struct request *r, const struct cache_ref *ref, struct ma
                 keep_text(r, m, item);
 }
 
-enum status op_set_many(struct request *r)
+/* Whether the portion that began at @start_ns has taken its time. */
+static bool is_due(struct request *r, struct many *m, uint64_t start_ns)
 {
-        const Cached__V1__SetMany *msg = r->msg->set_many;
-        struct cache_ref ref;
-        struct many m;
-        enum status status = decode(r, r->n_body, &ref);
-        if (status == STATUS_OK)
-                status = allocate(r, msg->n_sets, &m);
-        if (status != STATUS_OK)
-                return status;
+        if (m->next % LOOK_ITEMS != 0 && m->at - m->noticed < LOOK_BYTES)
+                return false;
+        m->noticed = m->at;
+        return server_tick(r->d->server) - start_ns >= UNFINISHED_PORTION_NS;
+}
 
-        uint64_t at = 0;
-        for (size_t i = 0; i < msg->n_sets; i++) {
-                store_item(r, &ref, &m, i, r->body + at);
-                at += msg->sizes[i];
+static void answer(struct request *r, struct many *m)
+{
+        if (m->n_portions > 0 && reserve(r, m->next) != STATUS_OK) {
+                repeat_forget(r->client, r->id);
+                reply_abort(r);
+                return;
         }
         Cached__V1__SetManyResult result = CACHED__V1__SET_MANY_RESULT__INIT;
-        result.n_items = msg->n_sets;
-        result.items = m.item_ptrs;
+        result.n_items = m->next;
+        result.items = m->item_ptrs;
         Cached__V1__Reply reply = reply_to(r, STATUS_OK);
         reply.result_case = CACHED__V1__REPLY__RESULT_SET_MANY;
         reply.set_many = &result;
         reply_queue(r, &reply, NULL, 0, 0);
+}
+
+enum status op_set_many(struct request *r)
+{
+        const Cached__V1__SetMany *msg = r->msg->set_many;
+        struct many *m = r->state;
+        if (!m) {
+                struct cache_ref ref;
+                enum status status = decode(r, r->n_body, &ref);
+                if (status == STATUS_OK)
+                        status = allocate(r, msg->n_sets, &m);
+                if (status != STATUS_OK)
+                        return status;
+                m->ref = ref;
+                r->state = m;
+        }
+        uint64_t start_ns = server_now_ns(r->d->server);
+        while (m->next < msg->n_sets) {
+                store_item(r, m);
+                if (m->next < msg->n_sets && is_due(r, m, start_ns)) {
+                        m->n_portions++;
+                        r->again = true;
+                        return STATUS_OK;
+                }
+        }
+        answer(r, m);
         return STATUS_OK;
 }

@@ -21,6 +21,7 @@
 #include "dispatch/decode.h"
 #include "dispatch/outcomes.h"
 #include "dispatch/reply.h"
+#include "dispatch/unfinished.h"
 #include "proto/frame.h"
 
 static enum status violation(struct request *r, const char *what)
@@ -38,6 +39,7 @@ static void end_older(struct outcome_client *oc)
                 return;
         if (older->last_id > oc->last_id)
                 oc->last_id = older->last_id;
+        unfinished_drop(older);
         older->past = NULL;
         oc->client = NULL;
         conn_abort(older->conn);
@@ -161,4 +163,11 @@ void repeat_keep(struct request *r)
 {
         outcome_log_add(&r->client->past->log, r->id, r->reply, r->n_reply,
                         (size_t)r->d->cfg->limits.outcome_bytes);
+}
+
+void repeat_forget(struct client *client, uint64_t id)
+{
+        if (client->past)
+                outcome_log_add(&client->past->log, id, (const uint8_t *)"", 0,
+                                (size_t)client->d->cfg->limits.outcome_bytes);
 }

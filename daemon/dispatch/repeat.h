@@ -24,4 +24,7 @@ enum status repeat_answer(struct request *r, const struct op *op);
 /* Remembers the reply to a change. */
 void repeat_keep(struct request *r);
 
+/* Nobody will know what became of the client's request @id, which was begun. */
+void repeat_forget(struct client *client, uint64_t id);
+
 #endif

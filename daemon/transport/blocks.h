@@ -3,23 +3,26 @@
 #define BLOCKS_H
 
 /*
- * Buffer blocks: memory of one size that connections borrow while bytes are under way
+ * Buffer blocks: memory that connections borrow while bytes are under way. See blocks.c.
  *
- * An idle connection holds none. A few returned blocks are kept, the last returned is the next
- * given (its lines are still in the cache); the rest go back to malloc. Counts all bytes of
- * connection buffers, also of the larger ones that are not pooled.
+ * An idle connection holds none. Counts all bytes of connection buffers.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define BLOCK_SIZE       (64 * 1024) /* guess: 400 requests of 100 bytes; a larger one gained nothing */
 #define BLOCKS_SPARE_MAX 8           /* so much is kept: 512 KiB */
 
+#define BLOCKS_CLASSES 5 /* 192 KiB to 2 MiB: of each one is kept, 4 MiB at most */
+
 struct blocks {
         void *spare[BLOCKS_SPARE_MAX];
         unsigned n_spare;
-        uint64_t bytes; /* all buffer memory, spare included */
+        void *large[BLOCKS_CLASSES]; /* NULL: none */
+        bool used, used_large;       /* since they were last looked at: something was taken */
+        uint64_t bytes;              /* all buffer memory, spare included */
 };
 
 void blocks_init(struct blocks *b);
@@ -33,7 +36,9 @@ void *blocks_alloc(struct blocks *b, size_t n);
 void *blocks_realloc(struct blocks *b, void *p, size_t n_old, size_t n);
 void blocks_release(struct blocks *b, void *p, size_t n);
 
-/* Frees the spare ones: called when the daemon becomes idle. */
-void blocks_trim(struct blocks *b);
+/* Whether anything is kept that nobody uses. */
+bool blocks_have_spare(const struct blocks *b);
+/* Frees what is kept of the sizes that nobody took since the last call. True: nobody took any. */
+bool blocks_trim(struct blocks *b);
 
 #endif

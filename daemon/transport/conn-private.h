@@ -22,7 +22,7 @@ struct conn_body {
 struct conn {
         struct hub *hub;
         struct list node;      /* hub->conns or hub->dead */
-        struct list held_node; /* hub->held */
+        struct list turn_node; /* in hub->turns: something is to be done */
         struct list kick_node; /* hub->kicked */
         int fd;
         struct event read_event, write_event, timer;
@@ -33,10 +33,12 @@ struct conn {
         struct inbuf in;
         struct outbuf out;
         struct conn_body body;
-        size_t need; /* bytes from the start of `in` that are known to be waited for */
+        struct hold hold; /* for the frame that is not complete */
+        size_t need;      /* bytes from the start of `in` that are known to be waited for */
 
-        uint64_t turn;   /* the loop turn that `budget` is of */
-        uint64_t budget; /* frames that may still be handled in it */
+        uint64_t slice_ns; /* when its turn in the line, or its read, began */
+        uint64_t turn;     /* the loop turn that `budget` is of */
+        uint64_t budget;   /* frames that may still be handled in it */
 
         uint64_t frame_since_ns; /* when the incomplete frame began; 0: there is none */
         uint64_t frame_body;     /* length of its body, as far as known */
@@ -46,8 +48,10 @@ struct conn {
 
         bool reading, writing; /* which events are added */
         bool held;             /* `in` may hold complete frames that had no turn yet */
+        bool ready;            /* the socket may have bytes that had no turn yet */
+        bool again;            /* the first frame was begun and comes again */
         bool eof;              /* the peer has ended its side; nothing is left in the socket */
-        bool ending;           /* nothing more is read: the daemon ends */
+        bool ending;           /* ends when the socket is empty: the daemon ends */
         bool deaf;             /* the peer takes no more: output is thrown away */
         bool closing;          /* no more frames; ends when the output is sent */
         bool dead;
@@ -61,12 +65,20 @@ struct conn {
 int conn_new(struct hub *h, int fd, struct peer *peer, struct account *a, struct conn **ret);
 void conn_free(struct conn *c); /* after it died */
 
-/* Handles frames that are held, within the turn's budget, then settles. */
+/* Its turn: handles what is held, then what the socket has, then settles. */
 void conn_take_turn(struct conn *c);
+/* What it waited for to hold is there. */
+void conn_wake(struct conn *c);
 /* Sends, and decides what to wait for next. Ends every callback. */
 void conn_settle(struct conn *c);
 void conn_check_deadlines(struct conn *c);
-/* Finishes what was received and closes then. */
+void conn_timer_init(struct conn *c);
+/* Arms the timer for what is due next. */
+void conn_set_timer(struct conn *c);
+/* The peer did what it must not: it is told, and the connection closes. */
+void conn_violate(struct conn *c, const char *what);
+void conn_out_of_memory(struct conn *c);
+/* Finishes what was sent and closes then. */
 void conn_end(struct conn *c);
 
 #endif

@@ -4,15 +4,18 @@
  *
  * A callback reads once into one contiguous buffer, handles every complete frame in it, and sends
  * all replies with one system call at its end (conn_settle()). What a callback may do is bounded:
- * so many frames and so many bytes. Frames that are left go to the hub's list of held connections
- * and have their turn in the next turn of the loop, whether or not the kernel has new bytes.
+ * so many frames, so many bytes, so much time. With frames that are left (`held`) the connection
+ * waits in the hub's line for its next turn, whether or not the kernel has new bytes; so does one
+ * that becomes readable (`ready`) when others wait already, or when the turn is over.
+ *
+ * A frame that is not complete holds memory. Where there is none to be held the connection is not
+ * read from until there is (see holds.c).
  *
  * Output beyond the limit stops both reading and handling. A peer that has gone (EPIPE) makes the
  * connection deaf: replies are thrown away, but what it had sent before is still handled, up to its
  * last byte.
  *
- * Timers exist only while a frame is incomplete or output waits: an idle connection causes no
- * wake-up and holds no buffer.
+ * An idle connection causes no wake-up and holds no buffer. Deadlines are conn-timer.c's.
  *
  * Nothing here frees the connection: it dies (conn_die) and the hub frees it at the end of the
  * turn.
@@ -22,8 +25,10 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,19 +36,32 @@
 #include "transport/peer.h"
 #include "transport/receive.h"
 
-#define BUFFERED_BODY  BLOCK_SIZE /* a longer body goes into a sink, unless it is there already */
-#define SINK_READ_MAX  (1024 * 1024) /* one recvmsg() into a sink */
+#define BUFFERED_BODY  BLOCK_SIZE   /* a longer body goes into a sink, unless it is there already */
+#define SINK_READ_MAX  (256 * 1024) /* one recvmsg() into a sink; the kernel holds about so much */
 #define READS_PER_TURN 4 /* of at most a buffer's size each, while the peer keeps it full */
 #define SEND_MAX       (1024 * 1024) /* bytes in one turn, so that one long reply holds nobody up */
 #define IOV_MAX_PIECES 64
-#define TIMER_MIN_MS   1
 #define AHEAD_MAX      32 /* frames shown to the handler in advance; their cache lines fit into L1 */
-
-#define NEVER UINT64_MAX
 
 static bool is_paused(const struct conn *c)
 {
         return c->out.queued > c->hub->limits.output_bytes;
+}
+
+static bool slice_is_over(const struct conn *c)
+{
+        return c->hub->now_ns - c->slice_ns >= HUB_SLICE_NS;
+}
+
+static void queue_turn(struct conn *c)
+{
+        if (list_is_empty(&c->turn_node))
+                turns_add(&c->hub->turns, &c->account->lane, &c->turn_node);
+}
+
+static void leave_line(struct conn *c)
+{
+        turns_remove(&c->hub->turns, &c->account->lane, &c->turn_node);
 }
 
 /* ---- ending */
@@ -53,6 +71,17 @@ static void drop_sink(struct conn *c)
         if (c->body.active && c->body.sink.dst)
                 c->hub->handler->drop_sink(c, c->body.sink.ctx);
         c->body = (struct conn_body){0};
+}
+
+/* Of the frame that is not done with: the handler's part of it, the body, the room for both. */
+static void drop_frame(struct conn *c)
+{
+        if (c->again)
+                c->hub->handler->drop_frame(c);
+        c->again = false;
+        drop_sink(c);
+        inbuf_done(&c->in, &c->hub->pool);
+        hold_drop(&c->hub->holds, &c->hold);
 }
 
 static void set_reading(struct conn *c, bool on)
@@ -85,10 +114,11 @@ static void conn_die(struct conn *c)
         (void)event_del(&c->write_event);
         (void)event_del(&c->timer);
         c->reading = c->writing = false;
-        list_unlink(&c->held_node);
+        leave_line(c);
         list_unlink(&c->kick_node);
         list_unlink(&c->node);
         list_append(&c->hub->dead, &c->node);
+        hold_drop(&c->hub->holds, &c->hold);
 }
 
 void conn_abort(struct conn *c)
@@ -97,7 +127,7 @@ void conn_abort(struct conn *c)
         conn_die(c);
 }
 
-static void violate(struct conn *c, const char *what)
+void conn_violate(struct conn *c, const char *what)
 {
         struct hub *h = c->hub;
 
@@ -110,7 +140,7 @@ static void violate(struct conn *c, const char *what)
         c->closing = true;
 }
 
-static void out_of_memory(struct conn *c)
+void conn_out_of_memory(struct conn *c)
 {
         log_peer(c->hub->log, LOG_WARNING, LOG_KIND_MEMORY, c->hub->now_ns,
                  "out of memory: closed the connection of pid %d (uid %u)", (int)c->peer.pid,
@@ -126,29 +156,47 @@ static void frame_done(struct conn *c, size_t n_input)
         c->need = FRAME_HEADER_SIZE;
         c->frame_since_ns = 0;
         c->frame_body = 0;
+        if (__builtin_expect(!hold_is_empty(&c->hold), 0))
+                hold_drop(&c->hub->holds, &c->hold);
 }
 
-static void handle_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,
+/* Room for the whole frame of which a part is here, unless it is short. False: it has to wait. */
+static bool hold_input(struct conn *c)
+{
+        uint64_t n = c->need > BLOCK_SIZE ? c->need + BLOCK_SIZE : BLOCK_SIZE;
+
+        if (c->need <= INBUF_REST_MAX || c->hold.bytes[HOLD_INPUT] > 0)
+                return true;
+        return hold_take(&c->hub->holds, &c->hold, HOLD_INPUT, n > c->in.cap ? n : c->in.cap);
+}
+
+/* False: it is not done with. */
+static bool handle_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,
                          uint64_t n_body, void *sink_ctx)
 {
-        c->requests++;
+        if (!c->again)
+                c->requests++;
         c->hub->turn_frames++;
-        if (c->budget > 0) /* a long body ends where there may be none left */
-                c->budget--;
+        c->budget--;
         c->last_ns = c->hub->now_ns;
-        c->hub->handler->on_frame(c, msg, n_msg, body, n_body, sink_ctx);
+        c->again = !c->hub->handler->on_frame(c, msg, n_msg, body, n_body, sink_ctx);
+        c->held = c->again;
+        return !c->again;
 }
 
-/* The body is complete: its message is still at the front of the input. */
-static void body_done(struct conn *c)
+/* The body is complete: its message is still at the front of the input. False: the frame is not
+ * done with. */
+static bool take_body(struct conn *c)
 {
-        struct conn_body body = c->body;
+        const struct conn_body *b = &c->body;
+        size_t n_front = FRAME_HEADER_SIZE + b->n_message;
 
+        if (b->sink.dst && !handle_frame(c, inbuf_head(&c->in) + FRAME_HEADER_SIZE, b->n_message,
+                                         b->sink.dst, b->size, b->sink.ctx))
+                return false;
         c->body = (struct conn_body){0};
-        if (body.sink.dst)
-                handle_frame(c, inbuf_head(&c->in) + FRAME_HEADER_SIZE, body.n_message,
-                             body.sink.dst, body.size, body.sink.ctx);
-        frame_done(c, FRAME_HEADER_SIZE + body.n_message);
+        frame_done(c, n_front);
+        return true;
 }
 
 /* The message of a frame with a long body is there, and some of the body, but not all. */
@@ -157,11 +205,17 @@ static void begin_body(struct conn *c, struct frame_header h)
         size_t n_front = FRAME_HEADER_SIZE + h.n_message;
         size_t n_here = inbuf_len(&c->in) - n_front;
         const uint8_t *here = inbuf_head(&c->in) + n_front;
+        struct body_sink sink = {0};
 
-        c->body = (struct conn_body){.active = true, .size = h.n_body, .n_message = h.n_message};
         c->arrival_ns = c->hub->now_ns;
         c->hub->handler->on_body(c, inbuf_head(&c->in) + FRAME_HEADER_SIZE, h.n_message, h.n_body,
-                                 &c->body.sink);
+                                 &sink);
+        if (sink.wait)
+                return;
+        c->body = (struct conn_body){.active = true,
+                                     .sink = sink,
+                                     .size = h.n_body,
+                                     .n_message = h.n_message};
         if (c->body.sink.dst)
                 memcpy(c->body.sink.dst, here, n_here);
         c->body.got = n_here;
@@ -185,7 +239,7 @@ static bool take_frame(struct conn *c)
         h = frame_header_read(p);
         wrong = frame_header_check(h, limits->message_bytes, limits->value_bytes);
         if (wrong) {
-                violate(c, wrong);
+                conn_violate(c, wrong);
                 return false;
         }
         n_front = FRAME_HEADER_SIZE + h.n_message;
@@ -198,10 +252,12 @@ static bool take_frame(struct conn *c)
         if (n < n_frame)
                 return false;
         if (n_frame < n_front + h.n_body) {
-                begin_body(c, h);
+                if (hold_input(c))
+                        begin_body(c, h);
                 return false;
         }
-        handle_frame(c, p + FRAME_HEADER_SIZE, h.n_message, p + n_front, h.n_body, NULL);
+        if (!handle_frame(c, p + FRAME_HEADER_SIZE, h.n_message, p + n_front, h.n_body, NULL))
+                return false;
         frame_done(c, n_frame);
         return true;
 }
@@ -236,16 +292,17 @@ static void take_frames(struct conn *c)
                 c->budget = c->hub->limits.requests_per_turn;
         }
         c->held = false;
-        if (c->hub->handler->on_ahead && !c->closing && !c->body.active && !is_paused(c))
+        if (c->hub->handler->on_ahead && !c->closing && !c->body.active && !c->again &&
+            !is_paused(c))
                 look_ahead(c);
-        while (!c->closing && !c->body.active) {
-                if (inbuf_len(&c->in) == 0)
+        while (!c->closing) {
+                if (c->body.active ? c->body.got < c->body.size : inbuf_len(&c->in) == 0)
                         return;
-                if (c->budget == 0 || is_paused(c)) {
+                if (c->budget == 0 || is_paused(c) || slice_is_over(c)) {
                         c->held = true;
                         return;
                 }
-                if (!take_frame(c))
+                if (!(c->body.active ? take_body(c) : take_frame(c)))
                         return;
         }
 }
@@ -259,7 +316,7 @@ static void take_fds(struct conn *c, const struct received_fds *fds)
         log_peer(h->log, LOG_INFO, LOG_KIND_DESCRIPTORS, h->now_ns,
                  "pid %d (uid %u) sent %u descriptors", (int)c->peer.pid, (unsigned)c->peer.uid,
                  fds->n);
-        violate(c, "a descriptor was sent, but no request carries any: send bytes only");
+        conn_violate(c, "a descriptor was sent, but no request carries any: send bytes only");
         hub_close_elsewhere(h, c->account, fds->fds, fds->n);
 }
 
@@ -281,7 +338,7 @@ static bool check_received(struct conn *c, ssize_t got, const struct received_fd
                 c->eof = true;
                 c->deaf = true;
         } else if (got == -EFAULT) { /* no page could be had for the place where the bytes go */
-                out_of_memory(c);
+                conn_out_of_memory(c);
         } else if (got != -EAGAIN) {
                 log_peer(c->hub->log, LOG_DEBUG, LOG_KIND_STALL, c->hub->now_ns,
                          "receiving from pid %d: %s", (int)c->peer.pid, strerror((int)-got));
@@ -306,7 +363,7 @@ static bool read_body(struct conn *c)
         } else {
                 scratch = blocks_get(&c->hub->pool);
                 if (!scratch) {
-                        out_of_memory(c);
+                        conn_out_of_memory(c);
                         return false;
                 }
                 if (want > BLOCK_SIZE)
@@ -317,9 +374,10 @@ static bool read_body(struct conn *c)
         if (!check_received(c, got, &fds))
                 return false;
         b->got += (uint64_t)got;
+        hub_tick(c->hub); /* new pages take their time */
         if (b->got == b->size) {
                 c->arrival_ns = c->hub->now_ns;
-                body_done(c);
+                take_frames(c);
         }
         return (uint64_t)got == want;
 }
@@ -331,12 +389,18 @@ static bool read_frames(struct conn *c)
         size_t room;
         ssize_t got;
 
+        if (!hold_input(c))
+                return false;
         if (inbuf_make_room(&c->in, &c->hub->pool, c->need) < 0) {
-                out_of_memory(c);
+                conn_out_of_memory(c);
                 return false;
         }
         room = c->in.cap - c->in.end;
         assert(room > 0); /* else the frame would be complete, and handled */
+        /* Of a frame that cannot be held little is read. */
+        if (room > INBUF_REST_MAX && c->hold.bytes[HOLD_INPUT] == 0 &&
+            holds_are_short(&c->hub->holds, &c->account->holds))
+                room = INBUF_REST_MAX;
         got = receive(c->fd, c->in.data + c->in.end, room, &fds);
         if (!check_received(c, got, &fds))
                 return false;
@@ -348,13 +412,25 @@ static bool read_frames(struct conn *c)
         return (size_t)got == room;
 }
 
+static bool may_read(const struct conn *c)
+{
+        return !c->closing && !c->eof && !c->held && !is_paused(c) && !c->account->overloaded &&
+               !hold_waits(&c->hold);
+}
+
 static void read_some(struct conn *c)
 {
-        for (int i = 0; i < READS_PER_TURN; i++) {
+        for (int i = 0; i < READS_PER_TURN && may_read(c); i++) {
                 bool more = c->body.active ? read_body(c) : read_frames(c);
-                if (!more || c->closing || c->held || is_paused(c) || c->account->overloaded)
+                if (!more || slice_is_over(c))
                         return;
         }
+}
+
+static void begin_slice(struct conn *c)
+{
+        c->slice_ns = c->hub->now_ns;
+        c->hub->turn_served = true;
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -363,18 +439,37 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
         (void)fd;
         (void)what;
-        if (c->dead || c->held) /* held: what was read before comes first, in the hub's turn */
+        if (c->dead || c->held || c->ready) /* what was read before, or came before, comes first */
                 return;
         hub_tick(c->hub);
-        if (!c->account->overloaded) /* else settling stops the reading */
-                read_some(c);
+        if (c->hub->turns.n > 0 || hub_is_late(c->hub)) {
+                c->ready = true;
+                queue_turn(c);
+                return;
+        }
+        begin_slice(c);
+        read_some(c);
         conn_settle(c);
 }
 
 void conn_take_turn(struct conn *c)
 {
-        take_frames(c);
+        bool ready = c->ready;
+
+        c->ready = false;
+        begin_slice(c);
+        if (c->held)
+                take_frames(c);
+        if (ready)
+                read_some(c);
         conn_settle(c);
+}
+
+void conn_wake(struct conn *c)
+{
+        c->held = true;
+        if (!is_paused(c))
+                queue_turn(c);
 }
 
 /* ---- output */
@@ -442,129 +537,77 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
         if (c->dead)
                 return;
         hub_tick(c->hub);
-        conn_settle(c);
-}
-
-/* ---- deadlines */
-
-static uint64_t frame_due(const struct conn *c)
-{
-        const struct config_limits *limits = &c->hub->limits;
-
-        if (c->frame_since_ns == 0)
-                return NEVER;
-        return c->frame_since_ns + limits->frame_ms * NSEC_PER_MSEC +
-               (c->frame_body >> 20) * NSEC_PER_SEC;
-}
-
-static uint64_t stall_due(const struct conn *c)
-{
-        return c->stall_since_ns == 0 ? NEVER
-                                      : c->stall_since_ns + c->hub->limits.stall_ms * NSEC_PER_MSEC;
-}
-
-/* The timer is never later than what is due; where it is earlier, it looks again. */
-static void set_timer(struct conn *c)
-{
-        uint64_t a = frame_due(c), b = stall_due(c), now = c->hub->now_ns;
-        uint64_t due = a < b ? a : b, ms;
-        struct timeval tv;
-
-        if (due == NEVER) {
-                if (c->timer_due_ns != 0)
-                        (void)event_del(&c->timer);
-                c->timer_due_ns = 0;
-                return;
-        }
-        if (c->timer_due_ns != 0 && c->timer_due_ns <= due)
-                return;
-        ms = due > now ? (due - now) / NSEC_PER_MSEC + TIMER_MIN_MS : TIMER_MIN_MS;
-        tv = (struct timeval){.tv_sec = (time_t)(ms / 1000),
-                              .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
-        if (event_add(&c->timer, &tv) < 0)
-                out_of_memory(c);
+        if (hub_is_late(c->hub))
+                queue_turn(c);
         else
-                c->timer_due_ns = due;
-}
-
-void conn_check_deadlines(struct conn *c)
-{
-        struct hub *h = c->hub;
-
-        if (c->dead)
-                return;
-        if (stall_due(c) <= h->now_ns) {
-                log_peer(h->log, LOG_INFO, LOG_KIND_STALL, h->now_ns,
-                         "pid %d (uid %u) took none of its replies for %llu ms: disconnected",
-                         (int)c->peer.pid, (unsigned)c->peer.uid,
-                         (unsigned long long)h->limits.stall_ms);
-                conn_abort(c);
-                return;
-        }
-        if (frame_due(c) <= h->now_ns) {
-                c->frame_since_ns = 0;
-                violate(c, "the frame was not complete in time (limits.frame_ms): send each frame "
-                           "in one go");
-        }
-        conn_settle(c);
-}
-
-static void on_timer(evutil_socket_t fd, short what, void *arg)
-{
-        struct conn *c = arg;
-
-        (void)fd;
-        (void)what;
-        c->timer_due_ns = 0;
-        hub_tick(c->hub);
-        conn_check_deadlines(c);
+                conn_settle(c);
 }
 
 /* ---- what to wait for next */
 
+/* Nothing of what was sent to it is left in the socket. */
+static bool is_drained(const struct conn *c)
+{
+        int n = 0;
+
+        return c->eof || c->account->overloaded || ioctl(c->fd, SIOCINQ, &n) < 0 || n == 0;
+}
+
+/* Whether it waits for room to hold the frame that it has begun to send. */
+static bool is_waiting(struct conn *c)
+{
+        if (c->closing || c->held || c->body.active || inbuf_len(&c->in) == 0)
+                return hold_waits(&c->hold);
+        return hold_waits(&c->hold) || !hold_input(c);
+}
+
+static void stay_in_line(struct conn *c, bool paused)
+{
+        if (!c->reading)
+                c->ready = false; /* the event comes again */
+        if ((c->held && !paused) || c->ready)
+                queue_turn(c);
+        else
+                leave_line(c);
+}
+
 void conn_settle(struct conn *c)
 {
-        bool paused, partial, barred;
+        bool paused, partial, blocked;
 
         if (c->dead)
                 return;
         flush(c);
         paused = is_paused(c);
-        barred = c->account->overloaded;
-        if ((c->eof || c->ending) && !c->held && !paused)
+        blocked = is_waiting(c) || c->account->overloaded;
+        if (!c->held && !paused && (c->eof || (c->ending && is_drained(c))))
                 c->closing = true; /* a frame that is incomplete now stays so */
         if (c->closing) {
-                drop_sink(c);
-                inbuf_done(&c->in, &c->hub->pool);
+                drop_frame(c);
                 c->held = false;
                 if (c->out.queued == 0) {
                         conn_die(c);
                         return;
                 }
         }
-        list_unlink(&c->held_node);
-        if (c->held && !paused)
-                list_append(&c->hub->held, &c->held_node);
-        partial = !c->closing && !c->held && !paused && !barred &&
+        partial = !c->closing && !c->held && !paused && !blocked &&
                   (c->body.active || inbuf_len(&c->in) > 0);
         if (!partial)
                 c->frame_since_ns = 0;
         else if (c->frame_since_ns == 0)
                 c->frame_since_ns = c->hub->now_ns;
         inbuf_settle(&c->in, &c->hub->pool);
-        set_reading(c, !c->closing && !c->eof && !c->ending && !paused && !barred);
+        set_reading(c, !c->closing && !c->eof && !paused && !blocked);
         if (!c->dead)
                 set_writing(c, c->out.queued > 0);
-        if (!c->dead)
-                set_timer(c);
+        if (c->dead)
+                return;
+        stay_in_line(c, paused);
+        conn_set_timer(c);
 }
 
 void conn_end(struct conn *c)
 {
-        if (c->dead || c->ending)
-                return;
-        if (!c->held && !c->closing && !c->eof && !is_paused(c) && !c->account->overloaded)
-                read_some(c);
         c->ending = true;
         conn_settle(c);
 }
@@ -590,11 +633,12 @@ int conn_new(struct hub *h, int fd, struct peer *peer, struct account *a, struct
         c->id = ++h->last_id;
         c->since_ns = c->last_ns = h->now_ns;
         list_init(&c->node);
-        list_init(&c->held_node);
+        list_init(&c->turn_node);
+        hold_init(&c->hold, &a->holds);
         list_init(&c->kick_node);
         event_assign(&c->read_event, h->base, fd, EV_READ | EV_PERSIST, on_readable, c);
         event_assign(&c->write_event, h->base, fd, EV_WRITE | EV_PERSIST, on_writable, c);
-        event_assign(&c->timer, h->base, -1, 0, on_timer, c);
+        conn_timer_init(c);
         list_append(&h->conns, &c->node);
         *ret = c;
         set_reading(c,
@@ -607,11 +651,10 @@ void conn_free(struct conn *c)
         struct hub *h = c->hub;
 
         assert(c->dead);
-        drop_sink(c);
+        drop_frame(c);
         h->handler->on_close(c);
         list_unlink(&c->node);
         outbuf_clear(&c->out, &h->pool);
-        inbuf_done(&c->in, &h->pool);
         c->account->n_conns--;
         hub_close_socket(h, c->account, c->fd, c->eof);
         hub_account_settle(h, c->account);
@@ -659,6 +702,13 @@ void conn_commit(struct conn *c, size_t n)
 int conn_attach(struct conn *c, const uint8_t *data, uint64_t n, void (*release)(void *), void *ctx)
 {
         return outbuf_attach(&c->out, &c->hub->pool, data, n, release, ctx);
+}
+
+bool conn_hold_body(struct conn *c, uint64_t n)
+{
+        /* Its message stays in the input buffer meanwhile. */
+        return c->hold.bytes[HOLD_BODY] > 0 ||
+               hold_take(&c->hub->holds, &c->hold, HOLD_BODY, n + c->in.cap);
 }
 
 void conn_kick(struct conn *c)

@@ -6,10 +6,11 @@
  * Connection: frames in, frames out
  *
  * Cuts what a peer sends into frames and hands each to a handler; queues what the handler answers.
- * Knows nothing of protobuf. Bounds: so many requests and bytes per wake-up, then others get their
- * turn; no reading while too much output waits; a frame must complete in time; a slow reader is
- * dropped in time. A connection is never freed inside its own callback: conn_close() marks it, the
- * server reaps it at the end of the loop turn.
+ * Knows nothing of protobuf. Bounds: so many requests, bytes and microseconds, then others get
+ * their turn; so much memory for incomplete frames of one uid, and of all; no reading while too
+ * much output waits; a frame must complete in time; a slow reader is dropped in time. A connection
+ * is never freed inside its own callback: conn_close() marks it, the server reaps it at the end of
+ * the loop turn.
  */
 
 #include <stdbool.h>
@@ -33,6 +34,7 @@ struct peer {
 struct body_sink {
         uint8_t *dst;
         void *ctx; /* handed to on_frame(), or to drop_sink() if the frame never completes */
+        bool wait; /* nowhere yet: conn_hold_body() said so; on_body() is called again */
 };
 
 struct conn_handler {
@@ -42,9 +44,12 @@ struct conn_handler {
         void (*on_ahead)(struct conn *c, const uint8_t *const *msgs, const size_t *n_msgs,
                          unsigned n);
         /* A complete frame. @body is borrowed; @sink_ctx is what on_body() gave for a long body,
-         * else NULL. Every frame ends here unless on_body() said to throw its body away. */
-        void (*on_frame)(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,
+         * else NULL. Every frame ends here unless on_body() said to throw its body away. False: the
+         * frame is not done with. Others have their turns first, then it comes again. */
+        bool (*on_frame)(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,
                          uint64_t n_body, void *sink_ctx);
+        /* The frame that was not done with never comes again. */
+        void (*drop_frame)(struct conn *c);
         /* A message whose body is longer than the connection buffers: decide where the body goes.
          * With dst NULL the handler has answered already and will not see the frame again. */
         void (*on_body)(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n_body,
@@ -80,6 +85,10 @@ void conn_kick(struct conn *c);
 
 /* Closes when the queued output is sent, or at once if it cannot be. No more frames are handled. */
 void conn_close(struct conn *c);
+
+/* Room for a body of @n bytes in plain memory, in on_body(); given back after the frame. False:
+ * there is none at the moment. */
+bool conn_hold_body(struct conn *c, uint64_t n);
 
 /* Ends at once: nothing more of it is read, handled or sent. Not for the connection that is being
  * handled. */

@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <linux/sockios.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@
 
 #define JOB_FDS_MAX                                                                                \
         1024 /* of one uid: four messages full of descriptors while the first still hangs */
+#define TRIM_SEC     1 /* without traffic, then spare buffers are given back */
 #define OVERLOAD_SEC 1 /* closing a thousand honest descriptors takes milliseconds */
 
 /* ---- accounts */
@@ -51,6 +53,7 @@ struct account *hub_account(struct hub *h, uid_t uid)
         if (!a)
                 return NULL;
         a->uid = uid;
+        turns_lane_init(&a->lane);
         a->next = *b;
         *b = a;
         return a;
@@ -65,6 +68,7 @@ void hub_account_settle(struct hub *h, struct account *a)
         while (*p != a)
                 p = &(*p)->next;
         *p = a->next;
+        turns_lane_done(&a->lane);
         free(a);
 }
 
@@ -318,6 +322,7 @@ void hub_turn_begin(struct hub *h)
         h->turn++;
         h->turn_start_ns = 0;
         h->turn_frames = 0;
+        h->turn_served = false;
 }
 
 static void settle_kicked(struct hub *h)
@@ -338,25 +343,70 @@ static void reap(struct hub *h)
         }
 }
 
+/* ---- spare buffers */
+
+static void arm_trim_timer(struct hub *h)
+{
+        struct timeval tv = {.tv_sec = TRIM_SEC};
+
+        if (!h->trim_armed && blocks_have_spare(&h->pool))
+                h->trim_armed = event_add(&h->trim_timer, &tv) == 0;
+}
+
+static void on_trim_timer(evutil_socket_t fd, short what, void *arg)
+{
+        struct hub *h = arg;
+
+        (void)fd;
+        (void)what;
+        hub_tick(h);
+        h->trim_armed = false;
+#ifdef __GLIBC__
+        if (blocks_trim(&h->pool))
+                (void)malloc_trim(0); /* what many connections left behind */
+#else
+        (void)blocks_trim(&h->pool);
+#endif
+}
+
+/* ---- turns' ends */
+
+static void wake_holders(struct hub *h)
+{
+        struct hold *hold;
+
+        while ((hold = hold_next(&h->holds)))
+                conn_wake(LIST_ENTRY(hold, struct conn, hold));
+}
+
+/* Each of those that wait now has its turn once, as far as the time goes. Every turn somebody has,
+ * however late it is: there is no standing still. */
+static void give_turns(struct hub *h)
+{
+        for (size_t n = h->turns.n; n > 0 && !(h->turn_served && hub_is_late(h)); n--) {
+                struct list *node = turns_next(&h->turns);
+
+                if (!node) /* others ended meanwhile */
+                        return;
+                conn_take_turn(LIST_ENTRY(node, struct conn, turn_node));
+        }
+}
+
 void hub_turn_end(struct hub *h)
 {
-        struct list now;
-
-        if (!list_is_empty(&h->held) || h->turn_start_ns == 0)
+        wake_holders(h);
+        if (h->turns.n > 0 || h->turn_start_ns == 0)
                 hub_tick(h);
-        list_take(&now, &h->held);
-        while (!list_is_empty(&now)) {
-                struct conn *c = LIST_ENTRY(now.next, struct conn, held_node);
-                list_unlink(&c->held_node);
-                conn_take_turn(c);
-        }
+        give_turns(h);
         settle_kicked(h);
         reap(h);
+        arm_trim_timer(h);
 }
 
 bool hub_is_busy(const struct hub *h)
 {
-        return !list_is_empty(&h->held) || !list_is_empty(&h->kicked) || !list_is_empty(&h->dead);
+        return h->turns.n > 0 || h->holds.freed || !list_is_empty(&h->kicked) ||
+               !list_is_empty(&h->dead);
 }
 
 void hub_end(struct hub *h)
@@ -414,7 +464,8 @@ int hub_init(struct hub *h, const struct hub_params *p)
                           .refuse = p->refuse};
         list_init(&h->conns);
         list_init(&h->dead);
-        list_init(&h->held);
+        turns_init(&h->turns);
+        holds_init(&h->holds, p->limits->buffer_bytes, p->limits->buffer_bytes_per_uid);
         list_init(&h->kicked);
         blocks_init(&h->pool);
         h->overflow_uid = peer_overflow_uid();
@@ -426,6 +477,7 @@ int hub_init(struct hub *h, const struct hub_params *p)
         event_assign(&h->closer_event, h->base, closer_fd(h->closer), EV_READ | EV_PERSIST,
                      on_jobs_finished, h);
         evtimer_assign(&h->overload_timer, h->base, on_overload_timer, h);
+        evtimer_assign(&h->trim_timer, h->base, on_trim_timer, h);
         if (event_add(&h->closer_event, NULL) < 0) {
                 h->closer = closer_free(h->closer);
                 return -ENOMEM;
@@ -436,6 +488,7 @@ int hub_init(struct hub *h, const struct hub_params *p)
 void hub_set_limits(struct hub *h, const struct config_limits *limits)
 {
         h->limits = *limits;
+        holds_set_limits(&h->holds, limits->buffer_bytes, limits->buffer_bytes_per_uid);
 }
 
 void hub_done(struct hub *h)
@@ -447,6 +500,7 @@ void hub_done(struct hub *h)
         reap(h);
         (void)event_del(&h->closer_event);
         (void)event_del(&h->overload_timer);
+        (void)event_del(&h->trim_timer);
         on_jobs_finished(-1, 0, h);
         h->closer = closer_free(h->closer);
         for (size_t i = 0; i < HUB_ACCOUNT_BUCKETS; i++) {

@@ -8,6 +8,9 @@
  * A turn: hub_turn_begin(), then the event loop calls connections back, then hub_turn_end() gives
  * those their next share that still had frames, sends what was queued for others, and frees what
  * was closed. hub_is_busy() says that the loop must not sleep between turns.
+ *
+ * A turn takes HUB_TURN_NS and what was begun before that. What is not done then waits in line
+ * (turns.h); as long as anybody waits there, who becomes ready goes behind them.
  */
 
 #include <event2/event.h>
@@ -23,7 +26,11 @@
 #include "transport/blocks.h"
 #include "transport/closer.h"
 #include "transport/conn.h"
+#include "transport/holds.h"
+#include "transport/turns.h"
 
+#define HUB_TURN_NS         UINT64_C(1000000)
+#define HUB_SLICE_NS        UINT64_C(250000) /* of one connection, while others wait */
 #define HUB_ACCOUNT_BUCKETS 64
 #define HUB_REFUSAL_MAX     1024
 
@@ -31,6 +38,8 @@
 struct account {
         struct account *next;
         uid_t uid;
+        struct turns_lane lane;
+        struct holds_account holds;
         size_t n_conns;
         size_t n_jobs;    /* of the closer, not finished */
         size_t n_job_fds; /* in them */
@@ -72,21 +81,25 @@ struct hub {
 
         struct list conns;  /* all that are not dead */
         struct list dead;   /* to be freed at the end of the turn */
-        struct list held;   /* have frames that wait for their next turn */
+        struct turns turns; /* who has something to do that waits for its turn */
+        struct holds holds;
         struct list kicked; /* to be settled at the end of this turn */
         struct blocks pool;
         struct account *accounts[HUB_ACCOUNT_BUCKETS];
         struct closer *closer;
         struct event closer_event;
         struct event overload_timer; /* only while an account is overloaded */
+        struct event trim_timer;     /* only while spare buffers are kept */
         struct hub_stats stats;
         uid_t overflow_uid;
+        bool trim_armed;
         bool refuse_overflow_uid; /* false where this daemon itself runs as it */
         bool ending;
         uint64_t now_ns;
         uint64_t turn;
         uint64_t turn_start_ns; /* when the turn's first event was there; 0: none yet */
         uint64_t turn_frames;   /* handled in this turn */
+        bool turn_served;       /* somebody had his share of it */
         uint64_t last_id;
 };
 
@@ -104,11 +117,17 @@ enum {
 };
 int hub_admit(struct hub *h, int fd);
 
+/* The turn has taken as long as it may. */
+static inline bool hub_is_late(const struct hub *h)
+{
+        return h->turn_start_ns != 0 && h->now_ns - h->turn_start_ns >= HUB_TURN_NS;
+}
+
 void hub_turn_begin(struct hub *h);
 void hub_turn_end(struct hub *h);
 bool hub_is_busy(const struct hub *h);
 
-/* No new connections. Each one finishes the frames that it had received, sends its replies and
+/* No new connections. Each one finishes the frames that were sent to it, sends its replies and
  * closes. */
 void hub_end(struct hub *h);
 bool hub_is_empty(const struct hub *h);

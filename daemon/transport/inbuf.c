@@ -8,9 +8,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define REST_MAX                                                                                   \
-        4096 /* a longer rest stays where it is: copying it would cost more than it saves */
-
 static void release(struct inbuf *in, struct blocks *pool)
 {
         if (!in->data)
@@ -86,7 +83,9 @@ void inbuf_settle(struct inbuf *in, struct blocks *pool)
                 release(in, pool);
                 return;
         }
-        if (n > REST_MAX || in->cap < BLOCK_SIZE)
+        if (n > INBUF_REST_MAX && n <= BLOCK_SIZE && in->cap > BLOCK_SIZE)
+                (void)move_to_block(in, pool); /* no memory: then it stays as it is */
+        if (n > INBUF_REST_MAX || in->cap < BLOCK_SIZE)
                 return;
         rest = blocks_alloc(pool, n);
         if (!rest)

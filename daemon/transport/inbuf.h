@@ -15,6 +15,9 @@
 
 #include "transport/blocks.h"
 
+/* A longer rest stays where it is: copying it would cost more than it saves. */
+#define INBUF_REST_MAX 4096
+
 struct inbuf {
         uint8_t *data;
         size_t start, end; /* the bytes are data[start … end) */

@@ -9,19 +9,22 @@
  * gone and opens it again.
  *
  * The socket is bound under a umask that lets only ourselves connect, and opened to others
- * afterwards.
+ * afterwards. Where the directory belongs to somebody else the name may stand for anything at any
+ * moment: mode and group are set through a descriptor of the very file that was bound.
  */
 
 #include "transport/sockfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -104,7 +107,9 @@ static int take_lock(const char *lock_path, const char *path, char *err, size_t 
                 }
                 if (fstat(fd, &ours) == 0 && lstat(lock_path, &there) == 0 &&
                     ours.st_dev == there.st_dev && ours.st_ino == there.st_ino) {
-                        if (ftruncate(fd, 0) == 0)
+                        /* A second name would be another's file, linked to by whom the
+                         * directory belongs to. */
+                        if (ours.st_nlink == 1 && ftruncate(fd, 0) == 0)
                                 (void)!dprintf(fd, "%d\n", (int)getpid());
                         return fd;
                 }
@@ -145,30 +150,74 @@ static int remove_stale(const char *path, const struct sockaddr_un *addr, char *
         FAIL(code, "%s: cannot tell whether somebody listens there: %s", path, strerror(code));
 }
 
-static int set_access(const char *path, const struct sockfile_access *access)
+/* The socket at the path, as a descriptor that only names it. Never what a link there leads to, nor
+ * what others could have put there: the directory may not be ours. */
+static int open_socket(const char *path, struct stat *ret)
 {
-        if (access->has_gid && lchown(path, (uid_t)-1, access->gid) < 0)
+        int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC), code = ESTALE;
+        struct stat st;
+
+        if (fd < 0)
                 return -errno;
-        if (chmod(path, access->mode & 0777) < 0)
-                return -errno;
-        return 0;
+        if (fstat(fd, &st) < 0)
+                code = errno;
+        else if (S_ISSOCK(st.st_mode) && st.st_uid == geteuid() && st.st_nlink == 1)
+                code = 0;
+        if (code != 0) {
+                close(fd);
+                return -code;
+        }
+        *ret = st;
+        return fd;
+}
+
+/* chmod() of what an O_PATH descriptor names. */
+static int chmod_path_fd(int fd, mode_t mode)
+{
+        char link[sizeof("/proc/self/fd/") + 16];
+
+        (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        if (chmod(link, mode) == 0)
+                return 0;
+#ifdef SYS_fchmodat2
+        if (errno == ENOENT && syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0)
+                return 0; /* no /proc */
+#endif
+        return -errno;
+}
+
+/* @fd names the socket, or is the error of opening it. Consumes it. */
+static int set_access(int fd, const struct sockfile_access *access)
+{
+        int r = 0;
+
+        if (fd < 0)
+                return fd;
+        if (access->has_gid &&
+            fchownat(fd, "", (uid_t)-1, access->gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+                r = -errno;
+        if (r == 0)
+                r = chmod_path_fd(fd, access->mode & 0777);
+        close(fd);
+        return r;
 }
 
 static int bind_socket(struct sockfile *s, const struct sockaddr_un *addr,
                        const struct sockfile_access *access, int fd, char *err, size_t n_err)
 {
         mode_t old = umask(0177);
-        int r = bind(fd, (const struct sockaddr *)addr, sizeof(*addr)), code = errno;
+        int r = bind(fd, (const struct sockaddr *)addr, sizeof(*addr)), code = errno, path_fd;
         struct stat st;
 
         umask(old);
         if (r < 0)
                 FAIL(code, "%s: cannot bind the socket: %s", s->path, strerror(code));
-        if (lstat(s->path, &st) < 0)
-                FAIL(errno, "%s: %s", s->path, strerror(errno));
-        s->dev = st.st_dev;
-        s->ino = st.st_ino;
-        r = set_access(s->path, access);
+        path_fd = open_socket(s->path, &st);
+        if (path_fd >= 0) {
+                s->dev = st.st_dev;
+                s->ino = st.st_ino;
+        }
+        r = set_access(path_fd, access);
         if (r < 0)
                 FAIL(-r, "%s: cannot set its group and mode: %s", s->path, strerror(-r));
         if (listen(fd, SOMAXCONN) < 0)
@@ -217,7 +266,43 @@ int sockfile_init(struct sockfile *s, const char *path, const struct sockfile_ac
 
 int sockfile_set_access(const struct sockfile *s, const struct sockfile_access *access)
 {
-        return s->path ? set_access(s->path, access) : 0;
+        struct stat st;
+        int fd;
+
+        if (!s->path)
+                return 0;
+        fd = open_socket(s->path, &st);
+        if (fd >= 0 && (st.st_dev != s->dev || st.st_ino != s->ino)) {
+                close(fd);
+                return -ESTALE;
+        }
+        return set_access(fd, access);
+}
+
+bool sockfile_is_exposed(const struct sockfile *s, char *ret_why, size_t n_why)
+{
+        char *copy = s->path ? strdup(s->path) : NULL;
+        struct stat st;
+        bool found = false;
+
+        if (copy && stat(dirname(copy), &st) == 0) {
+                bool foreign = st.st_uid != 0 && st.st_uid != geteuid();
+                bool open = (st.st_mode & S_IWOTH) && !(st.st_mode & S_ISVTX);
+
+                found = foreign || open;
+                if (foreign)
+                        (void)snprintf(ret_why, n_why,
+                                       "the directory of %s belongs to uid %u, who can put another "
+                                       "socket in its place",
+                                       s->path, (unsigned)st.st_uid);
+                else if (open)
+                        (void)snprintf(ret_why, n_why,
+                                       "the directory of %s can be written by everybody and is not "
+                                       "sticky: anyone can put another socket in its place",
+                                       s->path);
+        }
+        free(copy);
+        return found;
 }
 
 void sockfile_remove(struct sockfile *s)

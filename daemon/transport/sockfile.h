@@ -29,8 +29,12 @@ struct sockfile_access {
 int sockfile_init(struct sockfile *s, const char *path, const struct sockfile_access *access,
                   int *ret_fd, char *err, size_t n_err);
 
-/* Changes who may connect. 0, or a negative errno. */
+/* Changes who may connect. 0, or a negative errno; -ESTALE: the file is not the one that we made.
+ */
 int sockfile_set_access(const struct sockfile *s, const struct sockfile_access *access);
+
+/* Whether others than root and ourselves can replace the file; says how. */
+bool sockfile_is_exposed(const struct sockfile *s, char *ret_why, size_t n_why);
 
 /* Removes the file, if it is still the one that we made. The name stays locked. */
 void sockfile_remove(struct sockfile *s);

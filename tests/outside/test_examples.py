@@ -45,6 +45,21 @@ def test_batch_without_a_daemon(make_daemon):
     assert "no daemon answers" in done.stderr
 
 
+def test_lookup(daemon):
+    assert run(daemon, "lookup") == "333833500\n"
+    assert run(daemon, "lookup") == "333833500 (cached)\n"
+    assert run(daemon, "lookup", "3") == "14\n"
+
+
+def test_lookup_without_a_daemon(make_daemon):
+    """It computes, and says why nothing was stored."""
+    d = make_daemon(start=False)
+    done = subprocess.run([EXAMPLES / "lookup", "3"], text=True, capture_output=True, timeout=harness.PATIENCE * 3,
+                          env=environment(d.socket))
+    assert (done.returncode, done.stdout) == (0, "14\n")
+    assert "no daemon answers" in done.stderr
+
+
 def test_libevent_loop(daemon):
     assert run(daemon, "libevent-loop", "50") == "0 found, 50 computed, 50 stored\n"
     assert run(daemon, "libevent-loop", "50") == "50 found, 0 computed, 0 stored\n"

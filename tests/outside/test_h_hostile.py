@@ -189,6 +189,15 @@ def test_h11_a_message_full_of_small_fields(daemon, witness):
     assert daemon.rss() - before < (512 << 20 if harness.SANITIZED else 128 << 20)
 
 
+@pytest.mark.parametrize("numbered", [False, True])
+def test_h11b_too_many_fields_and_no_id_of_its_own(daemon, witness, numbered):
+    """A reply that belongs to no request (id 0, or one that was used) is the last one: the connection closes."""
+    c = daemon.client()
+    n = c.last_id if numbered else 0
+    c.send_raw(frame((field(1, 0, varint(n)) if numbered else b"") + field(100, 0, b"\1") * 340_000))
+    c.expect_goodbye(pb.LIMIT, n)
+
+
 # ---- order and ids
 
 @pytest.mark.parametrize("op, fields, size", [

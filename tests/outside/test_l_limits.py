@@ -4,6 +4,7 @@
 Limits are set small in the configuration, so that reaching them takes little.
 """
 
+import contextlib
 import re
 import socket
 import threading
@@ -194,6 +195,87 @@ def test_l10_upload_bytes_per_uid(make_daemon):
     assert a.wait(a.last_id)[0].status == wire.OK
     assert b.get("t", b"a") == b"a" * size and b.get("t", b"b") is None
     b.set("t", b"b", b"b" * size)
+
+
+def unfinished(daemon, n, make):
+    """@n connections that each send all but the last byte of a frame, as far as the daemon takes it."""
+    out = []
+    for _ in range(n):
+        c = daemon.client()
+        data = make(c)
+        c.sock.setblocking(False)
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while sent < len(data) - 1:
+                sent += c.sock.send(memoryview(data)[sent:-1])
+        out.append((c, data, sent))
+    return out
+
+
+def varint(n):
+    out = b""
+    while n > 127:
+        out += bytes([n & 127 | 128])
+        n >>= 7
+    return out + bytes([n])
+
+
+@pytest.mark.parametrize("what", ["messages", "bodies"])
+def test_l10b_frames_that_are_not_complete_hold_little(make_daemon, what):
+    """Whatever is begun and not ended, by however many connections: bounded memory, and nobody else notices."""
+    d = make_daemon(limits={"buffer_bytes_per_uid": 4 << 20, "buffer_bytes": 8 << 20})
+    witness = d.client()
+    before = d.rss()
+
+    def make(c):
+        if what == "messages":
+            m = wire.request(c.next_id(), "ping").SerializeToString()
+            m += b"\xa2\x06" + varint(900_000) + bytes(900_000)  # an unknown field
+            return wire.frame(m)
+        return wire.frame(wire.request(c.next_id(), "set_many", cache="t", sets=[pb.Set(key=b"k")], sizes=[900_000]),
+                          bytes(900_000))
+    many = unfinished(d, 100, make)
+    for _ in range(20):  # goes on, in small frames
+        witness.set("w", b"k", b"v" * 100)
+    held = witness.stats().daemon.buffer_bytes
+    assert 2 << 20 < held < 12 << 20
+    assert d.rss() - before < (100 << 20 if harness.SANITIZED else 16 << 20)
+    # All of them come to their end, as room becomes free.
+    for c, data, sent in many:
+        c.sock.settimeout(harness.PATIENCE)
+    answered = 0
+    pending = list(many)
+    deadline = time.monotonic() + 3 * harness.PATIENCE
+    while pending:
+        assert time.monotonic() < deadline
+        still = []
+        for c, data, sent in pending:
+            c.sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while sent < len(data):
+                    sent += c.sock.send(memoryview(data)[sent:])
+            c.sock.settimeout(harness.PATIENCE)
+            if sent < len(data):
+                still.append((c, data, sent))
+            else:
+                assert c.wait(c.last_id)[0].status == wire.OK
+                answered += 1
+        pending = still
+    assert answered == 100
+    harness.wait_until(lambda: witness.stats().daemon.buffer_bytes < 1 << 20, "the buffers are back")
+
+
+def test_l10c_many_bytes(make_daemon):
+    """The values of one SetMany have a bound, told in Hello, and refused before they are sent."""
+    d = make_daemon(limits={"many_bytes": 100_000})
+    c = d.client()
+    assert c.info.max_many_bytes == 100_000
+    c.set_many("t", [(b"a", b"x" * 50_000, {}), (b"b", b"x" * 50_000, {})])
+    for size in (50_001, 5_000_000):
+        r = c.wait(c.post("set_many", b"x" * (50_000 + size), cache="t", sets=[pb.Set(key=b"a"), pb.Set(key=b"c")],
+                          sizes=[50_000, size]))[0]
+        assert r.status == pb.LIMIT and "limits.many_bytes" in r.error and "split" in r.error
+    assert c.get("t", b"a") == b"x" * 50_000 and c.get("t", b"c") is None
 
 
 def test_l11_a_disconnect_in_an_upload_gives_its_share_back(make_daemon):

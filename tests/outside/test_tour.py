@@ -21,9 +21,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 SOCKET = "/run/cached/cached.sock"  # what README calls it
 
-DURATION = r"(\d+[mhd]\d\d[smh]|\d+(\.\d+)?(us|ms|s|m|h|d))"
+DURATION = r"(\d+[mhd]\d\d[smh]|\d+(\.\d+)? ?(us|ms|s|m|h|d))"
 # The same in a text that re.escape() went over.
-ESCAPED_DURATION = r"(?<![\w.])" + DURATION.replace(r"\.", r"\\\.") + r"(?!\w)"
+ESCAPED_DURATION = r"(?<![\w.])" + DURATION.replace(r"\.", r"\\\.").replace(" ?", r"(\\ )?") + r"(?!\w)"
 DATE = r"\w+ +(\w+ +\d+|\d+ \w+) .*\d\d:\d\d:\d\d.*"
 
 pytestmark = needs_cachectl

@@ -333,6 +333,37 @@ def test_x23_requests_in_flight_are_answered(make_daemon):
     d.process = None
 
 
+def test_x23b_what_was_sent_is_carried_out(make_daemon):
+    """As much as a socket holds, unread when SIGTERM comes: all of it is carried out and answered."""
+    d = make_daemon()
+    c = d.client()
+    c.open("t")
+    first = c.last_id + 1
+    with d.stopped():
+        frames = [wire.frame(wire.request(c.next_id(), "set", cache="t", key=b"%d" % (i % 100)), b"v" * 400)
+                  for i in range(2000)]
+        data = b"".join(frames)
+        c.sock.setblocking(False)
+        sent = 0
+        with pytest.raises(BlockingIOError):
+            while True:
+                sent += c.sock.send(memoryview(data)[sent:])
+        c.sock.settimeout(harness.PATIENCE)
+        d.signal(signal.SIGTERM)
+    complete = at = n = 0
+    while at + len(frames[complete]) <= sent:
+        at += len(frames[complete])
+        complete += 1
+    with pytest.raises(wire.Closed):
+        while True:
+            reply, _ = c.recv()
+            assert (reply.id, reply.status) == (first + n, wire.OK)
+            n += 1
+    assert n == complete > 100
+    assert d.process.wait(harness.PATIENCE) == 0
+    d.process = None
+
+
 def test_x24_a_large_answer_in_flight_is_finished(make_daemon):
     """A value on its way to a reader that takes it arrives whole although SIGTERM came in between."""
     d = make_daemon()
@@ -486,6 +517,41 @@ def test_x32_socket_mode_by_reload(make_daemon):
                "applied, or said that it was not")
 
 
+def test_x32b_the_mode_of_what_stands_in_its_place_stays(make_daemon):
+    """Who owns the directory can put a link, or a socket, in place of ours: a reload touches neither."""
+    harness.needs_root()
+    d = make_daemon(daemon={"socket_mode": "0666"}, start=False)
+    os.chown(d.dir, 12345, 12345)
+    d.start()
+    assert "belongs to uid 12345" in d.log()
+    c = d.client()
+    precious = d.dir / "precious"
+    precious.write_text("root only")
+    precious.chmod(0o600)
+    d.socket.unlink()
+    d.socket.symlink_to(precious)
+    c.must("reload_config")
+    assert stat.S_IMODE(precious.stat().st_mode) == 0o600
+    assert "another file" in d.log() or "cannot set mode" in d.log()
+    d.socket.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(d.socket))
+        d.socket.chmod(0o600)
+        c.must("reload_config")
+        assert stat.S_IMODE(d.socket.stat().st_mode) == 0o600
+    assert d.log().count("cannot set mode") == 2
+    d.signal(signal.SIGTERM)
+    assert d.process.wait(harness.PATIENCE) == 0
+    d.process = None
+
+
+def test_x32c_a_directory_that_everybody_can_write_is_told(make_daemon):
+    d = make_daemon(start=False)
+    d.dir.chmod(0o777)
+    d.start()
+    assert "not sticky" in d.log()
+
+
 # ---- resources
 
 def test_x33_no_descriptor_is_inherited(daemon):
@@ -539,10 +605,10 @@ def test_x35_idle_means_asleep(daemon):
     def ticks():
         text = pathlib.Path(f"/proc/{daemon.pid}/status").read_text()
         return sum(int(x) for x in re.findall(r"ctxt_switches:\s*(\d+)", text))
-    # Settle first: what the store tidies up after a change is work.
+    # Settle first: what the store tidies up after a change is work, and spare buffers are given back after a second.
     def quiet():
         before = ticks()
-        time.sleep(0.2)
+        time.sleep(1.3)
         return ticks() == before
     wait_until(quiet, "it comes to rest")
     before = ticks()

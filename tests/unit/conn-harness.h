@@ -54,6 +54,11 @@ struct fixture {
         const uint8_t *attach; /* echo is replaced by this attached piece */
         uint64_t n_attach;
         unsigned n_released;
+        unsigned portions; /* in which each frame is done, beyond the first */
+        unsigned portions_left;
+        unsigned n_again, n_frames_dropped;
+        uint64_t frame_ns; /* time that each frame takes */
+        bool hold_bodies;  /* on_body() asks for room first */
         int n_fds;
 };
 
@@ -101,12 +106,20 @@ static inline void on_release(void *ctx)
         f->n_released++;
 }
 
-static inline void on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,
+static inline bool on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uint8_t *body,
                             uint64_t n_body, void *sink_ctx)
 {
         struct fixture *f = fixture_of(c);
         struct seen *s = seen_of(c);
 
+        f->hub.turn_start_ns -= f->frame_ns;
+        c->slice_ns -= f->frame_ns;
+        if (f->portions_left > 0) {
+                f->portions_left--;
+                f->n_again++;
+                return false;
+        }
+        f->portions_left = f->portions;
         s->n_frames++;
         s->n_body += n_body;
         assert_true(n_body > BLOCK_SIZE || sink_ctx == NULL);
@@ -121,6 +134,7 @@ static inline void on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, co
                 reply(c, msg, n_msg, body, n_body);
         }
         free(sink_ctx);
+        return true;
 }
 
 static inline void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n_body,
@@ -132,9 +146,21 @@ static inline void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uin
                 reply(c, msg, n_msg, NULL, 0);
                 return;
         }
+        if (fixture_of(c)->hold_bodies && !conn_hold_body(c, n_body)) {
+                ret->wait = true;
+                return;
+        }
         s->n_sinks++;
         ret->ctx = ret->dst = malloc((size_t)n_body);
         assert_non_null(ret->dst);
+}
+
+static inline void drop_frame(struct conn *c)
+{
+        struct fixture *f = fixture_of(c);
+
+        f->n_frames_dropped++;
+        f->portions_left = f->portions;
 }
 
 static inline void drop_sink(struct conn *c, void *ctx)
@@ -162,6 +188,7 @@ static inline void on_close(struct conn *c)
 
 static const struct conn_handler handler = {
         .on_frame = on_frame,
+        .drop_frame = drop_frame,
         .on_body = on_body,
         .drop_sink = drop_sink,
         .on_violation = on_violation,

@@ -33,7 +33,8 @@ struct conn {
         size_t n_out, n_cap, n_room; /* n_room: reserved and not committed */
         uint64_t arrival_ns;
         uint64_t queued_for_long; /* what conn_info() reports besides n_out */
-        unsigned kicks, yields;
+        uint64_t holds;           /* bytes that were asked for */
+        unsigned kicks, yields, agains;
         bool closed, aborted;
 };
 
@@ -42,6 +43,8 @@ struct server {
         struct config *cfg;
         struct log *log;
         uint64_t now_ns;
+        uint64_t tick_ns; /* that each look at the clock takes, beyond 100 */
+        bool is_full;     /* there is no room for bodies */
         bool stopping;
         const char *reload_error; /* NULL: a reload succeeds */
         unsigned reloads;
@@ -87,7 +90,7 @@ bool server_stopping(const struct server *s)
 
 uint64_t server_tick(struct server *s)
 {
-        return s->now_ns += 100; /* each frame takes 100 ns */
+        return s->now_ns += 100 + s->tick_ns; /* each frame takes 100 ns */
 }
 
 void server_stats(const struct server *s, struct server_stats *ret)
@@ -199,6 +202,12 @@ void conn_abort(struct conn *c)
         c->n_out = 0;
 }
 
+bool conn_hold_body(struct conn *c, uint64_t n)
+{
+        c->holds += n;
+        return !c->server->is_full;
+}
+
 void conn_yield(struct conn *c)
 {
         c->yields++;
@@ -241,15 +250,17 @@ static inline void fake_conn_frame(struct conn *c, const uint8_t *msg, size_t n_
 {
         c->arrival_ns = c->server->now_ns;
         if (n_body <= inline_max) {
-                dispatch_handler.on_frame(c, msg, n_msg, body, n_body, NULL);
+                while (!dispatch_handler.on_frame(c, msg, n_msg, body, n_body, NULL))
+                        c->agains++;
                 return;
         }
-        struct body_sink sink;
+        struct body_sink sink = {0};
         dispatch_handler.on_body(c, msg, n_msg, n_body, &sink);
         if (!sink.dst)
                 return;
         memcpy(sink.dst, body, n_body);
-        dispatch_handler.on_frame(c, msg, n_msg, sink.dst, n_body, sink.ctx);
+        while (!dispatch_handler.on_frame(c, msg, n_msg, sink.dst, n_body, sink.ctx))
+                c->agains++;
 }
 
 /* The configuration that the text describes. */

@@ -366,6 +366,26 @@ static void only_plain_text_is_printable(void **state)
         assert_false(utf8_is_name("\xff", 1));
 }
 
+static void marks_of_direction_are_known(void **state)
+{
+        static const char *const marks[] = {"\xd8\x9c",     "\xe2\x80\x8e", "\xe2\x80\x8f",
+                                            "\xe2\x80\xaa", "\xe2\x80\xae", "\xe2\x81\xa6",
+                                            "\xe2\x81\xa9"};
+        static const char *const others[] = {"",
+                                             "a",
+                                             "\xd8\x9b",     /* an Arabic semicolon */
+                                             "\xe2\x80\x8d", /* joins the parts of an emoji */
+                                             "\xe2\x80\xaf",
+                                             "\xe2\x81\xaa",
+                                             "\xe2\x80",
+                                             "\xe2"};
+
+        for (size_t i = 0; i < N(marks); i++)
+                assert_int_equal(utf8_direction_mark(marks[i]), strlen(marks[i]));
+        for (size_t i = 0; i < N(others); i++)
+                assert_int_equal(utf8_direction_mark(others[i]), 0);
+}
+
 static void distances_count_single_errors(void **state)
 {
         assert_int_equal(suggest_distance("get", "get"), 0);
@@ -560,6 +580,7 @@ int main(void)
                 cmocka_unit_test(keys_are_bytes),
                 cmocka_unit_test(shown_keys_read_back),
                 cmocka_unit_test(only_plain_text_is_printable),
+                cmocka_unit_test(marks_of_direction_are_known),
                 cmocka_unit_test(distances_count_single_errors),
                 cmocka_unit_test(base64_pads),
                 cmocka_unit_test(a_damaged_block_is_refused),
