@@ -207,7 +207,7 @@ static int bind_socket(struct sockfile *s, const struct sockaddr_un *addr,
 {
         mode_t old = umask(0177);
         int r = bind(fd, (const struct sockaddr *)addr, sizeof(*addr)), code = errno, path_fd;
-        struct stat st;
+        struct stat st = {0};
 
         umask(old);
         if (r < 0)
@@ -266,7 +266,7 @@ int sockfile_init(struct sockfile *s, const char *path, const struct sockfile_ac
 
 int sockfile_set_access(const struct sockfile *s, const struct sockfile_access *access)
 {
-        struct stat st;
+        struct stat st = {0};
         int fd;
 
         if (!s->path)
