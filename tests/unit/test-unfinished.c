@@ -275,6 +275,31 @@ static void test_a_body_without_room_waits(void **state)
         fake_conn_free(c);
 }
 
+static void test_a_value_without_room_waits(void **state)
+{
+        struct world *w = *state;
+        Cached__V1__Set set = set_of("c", "k");
+        Cached__V1__Request m = REQUEST(SET, set, &set);
+        struct body_sink sink = {0};
+        uint8_t msg[64], body[10000] = "value";
+
+        m.id = ++w->id;
+        size_t n = cached__v1__request__pack(&m, msg);
+        w->server.is_full = true;
+        for (int i = 0; i < 3; i++) {
+                dispatch_handler.on_body(w->c, msg, n, sizeof(body), &sink);
+                assert_true(sink.wait);
+                assert_null(sink.dst);
+                assert_int_equal(w->c->n_out, 0);
+        }
+        w->server.is_full = false;
+        fake_conn_frame(w->c, msg, n, body, sizeof(body), INLINE_MAX);
+        struct reply r = take_reply(w->c);
+        assert_int_equal(r.m->status, STATUS_OK);
+        reply_done(&r);
+        assert_int_equal(w->c->n_out, 0);
+}
+
 static void test_the_values_together_have_a_bound(void **state)
 {
         struct world *w = *state;
@@ -307,6 +332,7 @@ int main(void)
                 TEST(test_the_client_that_comes_again_ends_it),
                 TEST(test_a_repeated_one_runs_in_portions_too),
                 TEST(test_a_body_without_room_waits),
+                TEST(test_a_value_without_room_waits),
                 TEST(test_the_values_together_have_a_bound),
         };
 
