@@ -25,7 +25,7 @@ static enum status accept_value(struct request *r, uint64_t n_body, const struct
                 return status;
         struct upload *u = NULL;
         status = upload_begin(r, n_body, arrival.large, &u);
-        if (status != STATUS_OK) {
+        if (!u) { /* refused, or it has to wait for room to receive into */
                 store_arrival_end(&arrival);
                 return status;
         }

@@ -220,7 +220,7 @@ def varint(n):
     return out + bytes([n])
 
 
-@pytest.mark.parametrize("what", ["messages", "bodies"])
+@pytest.mark.parametrize("what", ["messages", "bodies", "values"])
 def test_l10b_frames_that_are_not_complete_hold_little(make_daemon, what):
     """Whatever is begun and not ended, by however many connections: bounded memory, and nobody else notices."""
     d = make_daemon(limits={"buffer_bytes_per_uid": 4 << 20, "buffer_bytes": 8 << 20})
@@ -232,6 +232,8 @@ def test_l10b_frames_that_are_not_complete_hold_little(make_daemon, what):
             m = wire.request(c.next_id(), "ping").SerializeToString()
             m += b"\xa2\x06" + varint(900_000) + bytes(900_000)  # an unknown field
             return wire.frame(m)
+        if what == "values":
+            return wire.frame(wire.request(c.next_id(), "set", cache="t", key=b"k"), bytes(900_000))
         return wire.frame(wire.request(c.next_id(), "set_many", cache="t", sets=[pb.Set(key=b"k")], sizes=[900_000]),
                           bytes(900_000))
     many = unfinished(d, 100, make)
