@@ -105,7 +105,7 @@ struct table_owner {
         struct idhash_slot slot; /* by uid */
 };
 
-/* A key that is gone: a small direct-mapped memory for `explain`. */
+/* A key that is gone: a small memory for `explain`, see departed.c. All zero: none. */
 struct table_departed {
         uint64_t hash;
         uint64_t when_cause; /* boottime ms << 8 | cause */

@@ -2,14 +2,18 @@
 /*
  * Departed keys: why a key is no longer here
  *
- * A direct-mapped memory of a few thousand key hashes with cause and time, for `explain`. A later
- * departure overwrites an earlier one at the same place; a different key with the same 64-bit hash
- * is told the wrong story once in 10^15 questions. Nothing depends on it.
+ * A memory of a few thousand key hashes with cause and time, for `explain`: sets of four that fill
+ * a cache line, in which a departure takes the place of the same key's former one, or of the
+ * oldest. So the last hundreds of departures are remembered but for one in a million, the last
+ * thousands mostly. A different key with the same 64-bit hash is told the wrong story once in 10^15
+ * questions. Nothing depends on it.
  */
 
 #include <xxhash.h>
 
 #include "store/internal.h"
+
+#define WAYS 4u
 
 static uint64_t hash_of(const struct store *s, uint32_t cache, const void *key, uint32_t n_key)
 {
@@ -19,29 +23,42 @@ static uint64_t hash_of(const struct store *s, uint32_t cache, const void *key, 
         return h ? h : 1;
 }
 
+static struct table_departed *set_of(const struct store *s, uint64_t h)
+{
+        return &s->a.departed[h % (N_DEPARTED / WAYS) * WAYS];
+}
+
 void departed_add(struct store *s, uint32_t cache, const void *key, uint32_t n_key,
                   enum store_cause cause, uint64_t now)
 {
         uint64_t h = hash_of(s, cache, key, n_key);
+        struct table_departed *set = set_of(s, h), *at = set;
 
-        const struct table_departed *d = &s->a.departed[h % N_DEPARTED];
-
+        for (unsigned i = 0; i < WAYS; i++) {
+                if (set[i].hash == h) {
+                        at = &set[i];
+                        break;
+                }
+                if (set[i].when_cause < at->when_cause)
+                        at = &set[i];
+        }
         /* What was cleared long ago is reclaimed late: no news about a key that left since. */
-        if (d->hash == h && d->when_cause >> 8 > now)
+        if (at->hash == h && at->when_cause >> 8 > now)
                 return;
-        s->a.departed[h % N_DEPARTED] =
-                (struct table_departed){.hash = h, .when_cause = now << 8 | cause};
+        *at = (struct table_departed){.hash = h, .when_cause = now << 8 | cause};
 }
 
 bool departed_find(const struct store *s, uint32_t cache, const void *key, uint32_t n_key,
                    uint64_t now, enum store_cause *ret_cause, uint64_t *ret_age_ms)
 {
         uint64_t h = hash_of(s, cache, key, n_key);
-        const struct table_departed *d = &s->a.departed[h % N_DEPARTED];
+        const struct table_departed *set = set_of(s, h);
 
-        if (d->hash != h)
-                return false;
-        *ret_cause = (enum store_cause)(d->when_cause & 0xff);
-        *ret_age_ms = now - (d->when_cause >> 8);
-        return true;
+        for (unsigned i = 0; i < WAYS; i++)
+                if (set[i].hash == h) {
+                        *ret_cause = (enum store_cause)(set[i].when_cause & 0xff);
+                        *ret_age_ms = now - (set[i].when_cause >> 8);
+                        return true;
+                }
+        return false;
 }

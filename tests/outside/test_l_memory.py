@@ -147,6 +147,7 @@ def test_mem05_what_is_announced_takes_no_room(make_daemon):
     assert reply.status == pb.NO_SPACE and f"{16 * MIB} bytes" in reply.error and "arriving" in reply.error
     assert c.stats("t").refused == 1
     lazy.close()
+    harness.wait_until(lambda: c.stats().realm.bytes_charged < 12 * MIB, "what had arrived is given up")
     c.set("t", b"yes", b"v" * (6 * MIB))
     assert d.probe()
 

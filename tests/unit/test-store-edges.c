@@ -115,6 +115,25 @@ static void test_the_latest_departure_is_told(void **state)
         store_free(s);
 }
 
+/* Hundreds of departures do not drive one another out. */
+static void test_recent_departures_are_remembered(void **state)
+{
+        struct store *s = make(64 * MIB, 64 * MIB, 64 * MIB, 1);
+        struct store_fate fate;
+
+        (void)state;
+        for (uint64_t k = 0; k < 300; k++) {
+                assert_int_equal(put(s, 1, 0, k, STORE_NEVER, 1), 0);
+                assert_int_equal(store_delete(s, 1, &k, 8, 1 + k), 0);
+        }
+        for (uint64_t k = 0; k < 300; k++) {
+                assert_int_equal(store_explain(s, 1, &k, 8, 1000, &fate), 0);
+                assert_true(fate.known && fate.cause == CAUSE_DELETED);
+                assert_int_equal(fate.age_ms, 999 - k);
+        }
+        store_free(s);
+}
+
 static void test_every_chunk_of_the_last_span_can_be_used(void **state)
 {
         struct store *s = make(1, UINT64_MAX / 2, UINT64_MAX / 2, 1);
@@ -243,6 +262,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_insert_where_the_last_forced_split_was),
                 cmocka_unit_test(test_the_latest_departure_is_told),
+                cmocka_unit_test(test_recent_departures_are_remembered),
                 cmocka_unit_test(test_every_chunk_of_the_last_span_can_be_used),
                 cmocka_unit_test(test_lists_of_writers_that_left_are_used_again),
                 cmocka_unit_test(test_a_large_value_is_replaced_within_the_budget),
