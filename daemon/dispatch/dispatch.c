@@ -246,6 +246,7 @@ static void request_init(struct request *r, struct client *client, uint64_t n_bo
         r->body = NULL;
         r->n_body = n_body;
         r->upload = NULL;
+        r->filling = NULL;
         r->who = (struct caller){
                 .realm = client->realm,
                 .cfg = d->cfg,

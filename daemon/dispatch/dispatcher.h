@@ -54,8 +54,9 @@ struct request {
         uint64_t id;
         const uint8_t *body;
         uint64_t n_body;
-        struct upload *upload; /* of a long body, else NULL; owned by who runs the request */
-        struct caller who;     /* realm is NULL in Hello */
+        struct upload *filling; /* a part of the body, being copied to where it stays; owned */
+        struct upload *upload;  /* of a long body, else NULL; owned by who runs the request */
+        struct caller who;      /* realm is NULL in Hello */
         struct verdict verdict;
         uint8_t *out; /* reserved output, see reply.h */
         size_t n_out;

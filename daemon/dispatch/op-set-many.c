@@ -8,6 +8,8 @@
  * as long as that room lasts, statuses always.
  *
  * It runs in portions: between them others are served, who see the items that were stored by then.
+ * A large value is copied bit by bit into the memory file in which it stays, with room made for it
+ * as for one that arrives by itself.
  * The room for the reply does not survive that. Should there be none at the end, the connection is
  * closed, and the client learns nothing, which is true.
  */
@@ -21,12 +23,15 @@
 #include "dispatch/unfinished.h"
 #include "server.h"
 #include "services/limits.h"
+#include "store/large.h"
+#include "store/store.h"
 
 #define ITEM_MAX      ((size_t)24)        /* bytes of an item without a text, at most */
 #define TEXTS_MAX     ((size_t)16 * 1024) /* of the texts together: some 100 of them */
 #define TEXT_OVERHEAD ((size_t)8)
 #define LOOK_ITEMS    16u /* and after so many, or so many bytes, the clock is looked at */
 #define LOOK_BYTES    ((uint64_t)64 * 1024)
+#define FILL_BYTES    ((uint64_t)256 * 1024) /* of a large value at once: 0.1 to 0.8 ms */
 
 static enum status check_sizes(struct request *r, const Cached__V1__SetMany *msg, uint64_t n_body)
 {
@@ -99,6 +104,7 @@ struct many {
         struct cache_ref ref;
         size_t next;      /* item to store */
         uint64_t at;      /* where its value begins in the body */
+        uint64_t filled;  /* of the item, if it is copied bit by bit */
         uint64_t noticed; /* up to where the clock was last read */
         unsigned n_portions;
         Cached__V1__SetManyItem *items;
@@ -144,22 +150,94 @@ static void keep_text(struct request *r, struct many *m, Cached__V1__SetManyItem
         m->n_texts -= n + TEXT_OVERHEAD;
 }
 
+/* Begins to copy a value that is kept in a memory file of its own. OK, without r->filling: it is
+ * not to be. */
+static enum status begin_filling(struct request *r, struct many *m, struct store_put *put)
+{
+        struct store_arrival arrival;
+        enum status status = data_check_set(&r->who, &m->ref, put, &r->verdict);
+        if (status == STATUS_OK)
+                status = data_arrival_begin(&r->who, &m->ref, put, &arrival, &r->verdict);
+        if (status != STATUS_OK)
+                return status;
+        if (arrival.large)
+                status = upload_begin(r, put->n_value, true, &r->filling);
+        if (!r->filling) {
+                store_arrival_end(&arrival);
+                return status;
+        }
+        r->filling->arrival = arrival;
+        m->filled = 0;
+        return STATUS_OK;
+}
+
+static enum status fill_more(struct request *r, struct many *m)
+{
+        struct upload *u = r->filling;
+        uint64_t n = u->n - m->filled < FILL_BYTES ? u->n - m->filled : FILL_BYTES, room;
+        uint64_t end = m->filled + n;
+        enum status status = data_arrival_more(&r->who, &u->arrival, end, end, &room, &r->verdict);
+        if (status != STATUS_OK)
+                return status;
+        int k = large_commit(u->large, end);
+        if (k < 0)
+                return verdict_errno(&r->verdict, k, "copying the value");
+        memcpy(u->large->map + m->filled, r->body + m->at + m->filled, n);
+        m->filled = end;
+        return STATUS_OK;
+}
+
+static enum status end_filling(struct request *r, struct store_put *put)
+{
+        struct upload *u = r->filling;
+        store_arrival_end(&u->arrival);
+        int k = large_seal(u->large);
+        if (k < 0)
+                return verdict_errno(&r->verdict, k, "sealing the value");
+        put->arrived = &u->arrival;
+        put->large = u->large;
+        return STATUS_OK;
+}
+
+/* A large value, a step of it. *ret_more: there are further ones. */
+static enum status fill(struct request *r, struct many *m, struct store_put *put, bool *ret_more)
+{
+        enum status status = STATUS_OK;
+        if (!r->filling)
+                status = begin_filling(r, m, put);
+        if (status != STATUS_OK || !r->filling)
+                return status;
+        status = fill_more(r, m);
+        if (status != STATUS_OK)
+                return status;
+        *ret_more = m->filled < r->filling->n;
+        return *ret_more ? STATUS_OK : end_filling(r, put);
+}
+
+/* Stores the next item, or does a part of that. */
 static void store_item(struct request *r, struct many *m)
 {
         const Cached__V1__SetMany *msg = r->msg->set_many;
-        size_t i = m->next++;
-        const uint8_t *value = r->body + m->at;
+        size_t i = m->next;
         Cached__V1__SetManyItem *item = &m->items[i];
-        cached__v1__set_many_item__init(item);
-        m->item_ptrs[i] = item;
-        m->at += msg->sizes[i];
         struct store_put put;
         struct store_entry entry;
+        bool more = false;
         enum status status = decode_set(r, msg->sets[i], msg->sizes[i], &put);
+        if (status == STATUS_OK && put.n_value > FILL_BYTES)
+                status = fill(r, m, &put, &more);
+        if (more)
+                return;
         if (status == STATUS_OK) {
-                put.value = value;
+                put.value = r->body + m->at;
                 status = data_set(&r->who, &m->ref, &put, &entry, &r->verdict);
         }
+        r->filling = upload_free(r->filling);
+        m->next++;
+        m->at += msg->sizes[i];
+        m->filled = 0;
+        cached__v1__set_many_item__init(item);
+        m->item_ptrs[i] = item;
         item->status = (Cached__V1__Status)status;
         if (status == STATUS_OK)
                 item->version = entry.version;
@@ -170,9 +248,10 @@ static void store_item(struct request *r, struct many *m)
 /* Whether the portion that began at @start_ns has taken its time. */
 static bool is_due(struct request *r, struct many *m, uint64_t start_ns)
 {
-        if (m->next % LOOK_ITEMS != 0 && m->at - m->noticed < LOOK_BYTES)
+        uint64_t done = m->at + m->filled;
+        if (m->next % LOOK_ITEMS != 0 && done - m->noticed < LOOK_BYTES)
                 return false;
-        m->noticed = m->at;
+        m->noticed = done;
         return server_tick(r->d->server) - start_ns >= UNFINISHED_PORTION_NS;
 }
 

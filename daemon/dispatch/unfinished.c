@@ -86,5 +86,6 @@ void unfinished_drop(struct client *client)
         if (!client->unfinished)
                 return;
         repeat_forget(client, client->unfinished->request.id);
+        client->unfinished->request.filling = upload_free(client->unfinished->request.filling);
         unfinished_finish(client);
 }

@@ -300,6 +300,95 @@ static void test_a_value_without_room_waits(void **state)
         assert_int_equal(w->c->n_out, 0);
 }
 
+/* ---- large values */
+
+#define N_LARGE ((size_t)1500000)
+
+struct large_case {
+        uint8_t msg[256], *body;
+        size_t n_msg, n_body;
+};
+
+/* A small one, a large one, a small one, one that never fits. */
+static void large_init(struct large_case *k, uint64_t id, bool fits)
+{
+        struct many many;
+        const char *const keys[] = {"a", "b", "c", "d"};
+        const uint64_t sizes[] = {10, N_LARGE, 10, fits ? 300000 : 9000000};
+
+        many_init(&many, keys, sizes);
+        Cached__V1__Request m = REQUEST(SET_MANY, set_many, &many.msg);
+        m.id = id;
+        k->n_msg = cached__v1__request__pack(&m, k->msg);
+        k->n_body = (size_t)(sizes[0] + sizes[1] + sizes[2] + sizes[3]);
+        k->body = malloc(k->n_body);
+        assert_non_null(k->body);
+        for (size_t i = 0; i < k->n_body; i++)
+                k->body[i] = (uint8_t)(i * 7 + (i >> 9));
+}
+
+static uint64_t charged(struct world *w)
+{
+        struct store_stats stats;
+
+        store_stats(w->server.dispatcher->clients->realm->store, &stats);
+        return stats.charged + store_arriving(w->server.dispatcher->clients->realm->store);
+}
+
+static void test_a_large_item_is_copied_bit_by_bit(void **state)
+{
+        struct world *w = *state;
+        struct conn *c = connect_as(w, UID, "", 0);
+        struct large_case k;
+        unsigned n_portions = 0;
+
+        large_init(&k, 1000, false);
+        w->server.cfg->limits.many_bytes = UINT64_MAX;
+        slow_down(w);
+        while (!dispatch_handler.on_frame(c, k.msg, k.n_msg, k.body, k.n_body, NULL))
+                n_portions++;
+        w->server.tick_ns = 0;
+        assert_in_range(n_portions, N_LARGE / (256 * 1024), N_LARGE / (256 * 1024) + 3);
+        struct reply r = take_reply(c);
+        assert_int_equal(r.m->status, STATUS_OK);
+        for (int i = 0; i < 3; i++)
+                assert_int_equal(r.m->set_many->items[i]->status, STATUS_OK);
+        assert_int_equal(r.m->set_many->items[3]->status, STATUS_TOO_LARGE);
+        reply_done(&r);
+        r = send_get(w, w->c, "c", "b");
+        assert_int_equal(r.n_body, N_LARGE);
+        assert_memory_equal(r.body, k.body + 10, N_LARGE);
+        reply_done(&r);
+        r = send_get(w, w->c, "c", "c");
+        assert_int_equal(r.n_body, 10);
+        assert_memory_equal(r.body, k.body + 10 + N_LARGE, 10);
+        reply_done(&r);
+        free(k.body);
+        fake_conn_free(c);
+}
+
+static void test_a_large_item_that_is_given_up(void **state)
+{
+        struct world *w = *state;
+        struct conn *c = connect_as(w, UID, "", 0);
+        struct large_case k;
+        uint64_t before;
+
+        assert_int_equal(set_text(w, w->c, "c", "a", "0123456789"), STATUS_OK);
+        before = charged(w);
+        large_init(&k, 1000, true);
+        slow_down(w);
+        for (int i = 0; i < 3; i++)
+                assert_false(dispatch_handler.on_frame(c, k.msg, k.n_msg, k.body, k.n_body, NULL));
+        assert_true(charged(w) > before + 200000); /* the room is taken as it is filled */
+        dispatch_handler.drop_frame(c);
+        assert_int_equal(charged(w), before);
+        w->server.tick_ns = 0;
+        assert_value(w, "c", "b", NULL);
+        free(k.body);
+        fake_conn_free(c);
+}
+
 static void test_the_values_together_have_a_bound(void **state)
 {
         struct world *w = *state;
@@ -333,6 +422,8 @@ int main(void)
                 TEST(test_a_repeated_one_runs_in_portions_too),
                 TEST(test_a_body_without_room_waits),
                 TEST(test_a_value_without_room_waits),
+                TEST(test_a_large_item_is_copied_bit_by_bit),
+                TEST(test_a_large_item_that_is_given_up),
                 TEST(test_the_values_together_have_a_bound),
         };
 
