@@ -371,7 +371,8 @@ int call_run(cached *c, struct call *call, cached_reply **ret)
         if (code != CACHED_OK)
                 return call_hand_out(code, NULL, &f, ret);
         code = call_tries(c, call, s, d, &f, &r);
-        if (code == CACHED_LIMIT && !r && !s->conn && pool_exchange(c->pool, &c->user, d, &f, &s)) {
+        while (code == CACHED_LIMIT && !r && !s->conn &&
+               pool_exchange(c->pool, &c->user, d, &f, &s)) {
                 if (!s)
                         return call_hand_out(f.code, NULL, &f, ret);
                 code = call_tries(c, call, s, d, &f, &r);

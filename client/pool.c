@@ -226,16 +226,21 @@ void pool_close(struct pool *p)
 
 /* --------------------------------------------------------------------------------------- taking */
 
+static bool pool_has_standing(const struct pool *p)
+{
+        for (unsigned i = 0; i < p->n_slots; i++)
+                if (p->slots[i].conn && p->slots[i].greeted)
+                        return true;
+        return false;
+}
+
 /* The daemon takes no more connections, for now, but some stand: calls make do with those. */
 static bool pool_must_share(const struct pool *p)
 {
         if (!backoff_is_away(&p->backoff) || p->backoff.why.code != CACHED_LIMIT ||
             !backoff_is_pause(&p->backoff, deadline_now_ns()))
                 return false;
-        for (unsigned i = 0; i < p->n_slots; i++)
-                if (p->slots[i].conn && p->slots[i].greeted)
-                        return true;
-        return false;
+        return pool_has_standing(p);
 }
 
 /* NULL: all are busy. */
@@ -359,7 +364,9 @@ bool pool_exchange(struct pool *p, struct pool_user *u, struct deadline d, struc
         bool must_share;
 
         pool_lock(p);
-        must_share = pool_must_share(p);
+        /* Not pool_must_share(): the pause may be over by now, or another attempt have succeeded.
+         */
+        must_share = pool_has_standing(p);
         if (must_share) {
                 old->state = POOL_FREE;
                 *s = NULL;
