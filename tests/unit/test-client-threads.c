@@ -212,6 +212,32 @@ static void test_b_no_more_connections(void **state)
         parallel_stop(&d, &p);
 }
 
+/* Refused a connection, a call takes one that stands, also when the pause has ended meanwhile. */
+static void test_b_refused_after_the_pause(void **state)
+{
+        struct deadline d = deadline_in_ms(PATIENCE_MS);
+        struct pool_slot *standing, *none;
+        struct parallel p = {0};
+        struct failure f;
+        struct fake daemon;
+        cached *c;
+
+        parallel_start(&daemon, &p, serve_two);
+        c = client_of_size(daemon.path, PATIENCE_MS, 2);
+        assert_int_equal(cached_ping(c, NULL), CACHED_OK);
+        assert_int_equal(pool_take(c->pool, &c->user, d, &f, &standing), CACHED_OK);
+        assert_non_null(standing->conn);
+        assert_int_equal(pool_take(c->pool, &c->user, d, &f, &none), CACHED_OK);
+        assert_null(none->conn);
+        pool_give(c->pool, &c->user, standing, 0);
+        assert_int_equal(pool_may_connect(c->pool, deadline_now_ns(), &f, &(bool){0}), CACHED_OK);
+        assert_true(pool_exchange(c->pool, &c->user, d, &f, &none));
+        assert_ptr_equal(none, standing);
+        pool_give(c->pool, &c->user, none, 0);
+        cached_free(c);
+        parallel_stop(&daemon, &p);
+}
+
 /* ---------------------------------------------------------------------------------- closing */
 
 static void test_c_close_with_calls_inside(void **state)
@@ -581,6 +607,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_b_waiting_for_a_connection, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_b_options, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_b_no_more_connections, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_b_refused_after_the_pause, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_c_close_with_calls_inside, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_c_free_with_calls_inside, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_c_close_while_connecting, setup, teardown),
