@@ -23,6 +23,9 @@
 #include <systemd/sd-daemon.h>
 #endif
 
+#include "log.h"
+#include "realm/given.h"
+
 #define SYSTEM_DIR  "/run/cached"
 #define SOCKET_NAME "cached.sock"
 
@@ -33,42 +36,99 @@
         } while (0)
 
 #ifdef HAVE_SYSTEMD
-int activation_take_socket(int *ret_fd, char *path, size_t n_path, char *err, size_t n_err)
+static int take_socket(int fd, char *path, size_t n_path, char *err, size_t n_err)
 {
         struct sockaddr_un addr = {0};
         socklen_t n_addr = sizeof(addr);
-        int n = sd_listen_fds(1), fd = SD_LISTEN_FDS_START, flags;
+        int flags;
 
-        if (n < 0)
-                FAIL(-n, "the service manager passed sockets in a form that cannot be read: %s",
-                     strerror(-n));
-        if (n == 0)
-                return 1;
-        if (n != 1)
-                FAIL(EINVAL,
-                     "the service manager passed %d descriptors: exactly one listening Unix stream "
-                     "socket is wanted",
-                     n);
         if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0)
                 FAIL(EINVAL, "the descriptor that the service manager passed is not a listening "
                              "Unix stream "
                              "socket (ListenStream= with a path)");
         flags = fcntl(fd, F_GETFL);
-        if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
-            fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
                 FAIL(errno, "the passed socket: %s", strerror(errno));
         (void)getsockname(fd, (struct sockaddr *)&addr, &n_addr);
         (void)snprintf(path, n_path, "%.*s", (int)sizeof(addr.sun_path),
                        addr.sun_path[0] ? addr.sun_path : "(passed socket)");
-        *ret_fd = fd;
+        return 0;
+}
+
+/* What is no socket is given, or closed. */
+static void sort_out(int fd, const char *name, struct given *given, struct log *log)
+{
+        const char *fault;
+
+        if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+                given->n_refused++;
+                log_write(log, LOG_WARNING, "the passed descriptor '%s' is not open", name);
+                return;
+        }
+        fault = given_add(given, name, fd);
+        if (fault)
+                log_write(log, LOG_WARNING, "the passed descriptor '%s' was closed: %s", name,
+                          fault);
+}
+
+static void free_names(char **names)
+{
+        for (char **at = names; at && *at; at++)
+                free(*at);
+        free(names);
+}
+
+int activation_take(int *ret_fd, char *path, size_t n_path, struct given *given, struct log *log,
+                    char *err, size_t n_err)
+{
+        char **names = NULL;
+        int n = sd_listen_fds_with_names(1, &names), socket_fd = -1, n_sockets = 0, r;
+
+        if (n < 0)
+                FAIL(-n, "the service manager passed sockets in a form that cannot be read: %s",
+                     strerror(-n));
+        for (int i = 0; i < n; i++) {
+                int fd = SD_LISTEN_FDS_START + i;
+
+                /* Memory is asked for first: that never blocks. */
+                if (given_is_memory(fd) || sd_is_socket(fd, AF_UNSPEC, 0, -1) <= 0) {
+                        sort_out(fd, names[i], given, log);
+                        continue;
+                }
+                n_sockets++;
+                (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+                if (n_sockets == 1)
+                        socket_fd = fd;
+                else
+                        close(fd);
+        }
+        free_names(names);
+        if (n_sockets == 0)
+                return 1;
+        r = 0;
+        if (n_sockets > 1)
+                (void)snprintf(err, n_err,
+                               "the service manager passed %d sockets: exactly one listening Unix "
+                               "stream socket is wanted",
+                               n_sockets);
+        else
+                r = take_socket(socket_fd, path, n_path, err, n_err);
+        if (n_sockets > 1 || r < 0) {
+                close(socket_fd);
+                return r < 0 ? r : -EINVAL;
+        }
+        *ret_fd = socket_fd;
         return 0;
 }
 #else
-int activation_take_socket(int *ret_fd, char *path, size_t n_path, char *err, size_t n_err)
+int activation_take(int *ret_fd, char *path, size_t n_path, struct given *given, struct log *log,
+                    char *err, size_t n_err)
 {
         (void)ret_fd;
         (void)path;
         (void)n_path;
+        (void)given;
+        (void)log;
         if (getenv("LISTEN_FDS"))
                 FAIL(ENOTSUP,
                      "sockets were passed by a service manager, but this build has no libsystemd");

@@ -21,7 +21,9 @@
 #include "config.h"
 #include "log.h"
 #include "realm/access.h"
+#include "realm/given.h"
 #include "server.h"
+#include "take-over.h"
 
 #define EXIT_USAGE 2
 
@@ -45,7 +47,7 @@ enum {
         OPT_TEST_CLOCK_FD,
 };
 
-/* Not more than 79 columns. --handover is left out: it is refused by this version. */
+/* Not more than 79 columns. */
 static void print_help(FILE *out)
 {
         (void)fprintf(
@@ -64,6 +66,8 @@ static void print_help(FILE *out)
                 "                         ~/.config\n"
                 "  -l, --log-level LEVEL  error, warning, info or debug\n"
                 "      --check-config     say whether the configuration is right, and end\n"
+                "      --handover         take the place of the daemon that runs on the socket,\n"
+                "                         with all that is cached; it ends then\n"
                 "  -V, --version          print the version, and end\n"
                 "  -h, --help             print this, and end\n"
 #ifdef CACHED_TEST_CLOCK
@@ -235,19 +239,24 @@ static int init_clock(struct clock *clock, struct log *log)
         return 0;
 }
 
-/* Where to listen: --socket, what was passed, or the default. */
+/* Where to listen: --socket, what was passed, or the default. Memory files that were passed belong
+ * to whatever socket that is. */
 static int find_socket(struct server_params *p, char *path, size_t n_path, struct log *log)
 {
         char err[ACTIVATION_ERR_MAX];
-        int r;
+        int r = 1;
 
         p->listen_fd = -1;
+        p->socket_path = path;
+        if (!arg_handover)
+                r = activation_take(&p->listen_fd, path, n_path, p->given, log, err, sizeof(err));
         if (arg_socket) {
+                if (p->listen_fd >= 0)
+                        close(p->listen_fd);
+                p->listen_fd = -1;
                 p->socket_path = arg_socket;
                 return 0;
         }
-        p->socket_path = path;
-        r = activation_take_socket(&p->listen_fd, path, n_path, err, sizeof(err));
         if (r > 0)
                 r = activation_socket_path(path, n_path, err, sizeof(err));
         if (r < 0)
@@ -255,15 +264,47 @@ static int find_socket(struct server_params *p, char *path, size_t n_path, struc
         return r;
 }
 
+static int run(const struct server_params *p)
+{
+        struct server *s;
+        int r = server_new(p, &s);
+
+        if (r < 0)
+                return EXIT_FAILURE;
+        log_write(p->log, LOG_INFO, "cached %s ready on %s", VERSION, p->socket_path);
+        r = server_run(s);
+        server_free(s);
+        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* Consumes the configuration. */
+static int run_in_its_place(struct server_params *p)
+{
+        char err[TAKE_OVER_ERR_MAX];
+        struct take_over t;
+        int status = EXIT_FAILURE;
+
+        if (take_over_begin(&t, p->socket_path, p->log, err, sizeof(err)) < 0) {
+                log_write(p->log, LOG_ERR, "cannot take over: %s", err);
+                config_free(p->config);
+        } else {
+                p->take_over = &t;
+                status = run(p);
+        }
+        take_over_done(&t);
+        return status;
+}
+
 static int serve(struct log *log, struct clock *clock)
 {
+        struct given given = {0};
         struct server_params p = {.config_path = arg_config,
                                   .log_level_fixed = arg_log_level >= 0,
                                   .log = log,
+                                  .given = &given,
                                   .clock = clock};
         char path[ACTIVATION_PATH_MAX], err[CONFIG_ERR_MAX];
-        struct server *s;
-        int r;
+        int status = EXIT_FAILURE;
 
         if (config_load(arg_config, &p.config, err, sizeof(err)) < 0) {
                 log_write(log, LOG_ERR, "%s", err);
@@ -271,16 +312,12 @@ static int serve(struct log *log, struct clock *clock)
         }
         if (arg_log_level < 0)
                 log->level = p.config->log_level;
-        if (find_socket(&p, path, sizeof(path), log) < 0) {
+        if (find_socket(&p, path, sizeof(path), log) < 0)
                 config_free(p.config);
-                return EXIT_FAILURE;
-        }
-        if (server_new(&p, &s) < 0)
-                return EXIT_FAILURE;
-        log_write(log, LOG_INFO, "cached %s ready on %s", VERSION, p.socket_path);
-        r = server_run(s);
-        server_free(s);
-        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        else
+                status = arg_handover ? run_in_its_place(&p) : run(&p);
+        given_done(&given);
+        return status;
 }
 
 /* The C library would learn from each large piece that is freed to keep the next ones on the heap,
@@ -334,12 +371,6 @@ int main(int argc, char **argv)
                 return end_output(check_config());
         bound_heap();
         log_init(&log, arg_log_level >= 0 ? arg_log_level : LOG_INFO);
-        if (arg_handover) {
-                log_write(&log, LOG_ERR,
-                          "--handover is not supported by this version: stop the running daemon "
-                          "and start this one (its cached data is lost)");
-                return EXIT_FAILURE;
-        }
         if (init_clock(&clock, &log) < 0)
                 return EXIT_FAILURE;
         status = serve(&log, &clock);

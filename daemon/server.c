@@ -12,6 +12,9 @@
  *
  * The first SIGTERM or SIGINT ends the daemon in order: the socket goes, what was received is
  * answered, output is sent, for at most END_SEC. The second ends it at once.
+ *
+ * Handing over to another process ends it, too, once that one has everything; until then, if it
+ * fails, all goes on. While the memory files are to stay still there is no upkeep.
  */
 
 #include "server.h"
@@ -34,8 +37,10 @@
 #include "base/clock.h"
 #include "config.h"
 #include "dispatch/dispatch.h"
+#include "handover.h"
 #include "log.h"
 #include "proto/status.h"
+#include "take-over.h"
 #include "transport/hub.h"
 #include "transport/listener.h"
 #include "transport/sockfile.h"
@@ -59,11 +64,13 @@ struct server {
         struct listener listener;
         struct hub hub;
         struct dispatcher *dispatcher;
+        struct handover *handover; /* NULL: none is under way */
         struct event on_term, on_int, on_hup;
         struct event upkeep_timer, end_timer;
         uint64_t upkeep_due_ms; /* what the timer is armed for; NEVER: it is not */
         bool upkeep_pending;
         bool stopping, done;
+        bool given; /* everything is another process's */
         uint64_t instance;
         uint64_t cpu_mark_ns;
         struct spin spin;
@@ -226,6 +233,7 @@ static void stop(struct server *s)
 {
         struct timeval tv = {.tv_sec = END_SEC};
 
+        s->handover = handover_free(s->handover);
         s->stopping = true;
         notify("STOPPING=1");
         log_write(s->log, LOG_INFO, "stopping: finishing what was sent");
@@ -257,7 +265,10 @@ static void on_hup(evutil_socket_t sig, short what, void *arg)
         (void)sig;
         (void)what;
         hub_tick(&s->hub);
-        (void)server_reload(s, err, sizeof(err)); /* it has logged how it went */
+        if (s->handover)
+                log_write(s->log, LOG_WARNING, "not reloaded: the daemon is being taken over");
+        else
+                (void)server_reload(s, err, sizeof(err)); /* it has logged how it went */
 }
 
 static void on_end_timer(evutil_socket_t fd, short what, void *arg)
@@ -271,6 +282,52 @@ static void on_end_timer(evutil_socket_t fd, short what, void *arg)
                   "closed",
                   (unsigned long long)s->hub.stats.connections, END_SEC);
         s->done = true;
+}
+
+/* ---- handing over */
+
+int server_hand_over(struct server *s, struct conn *c, uint64_t id, const char *version)
+{
+        struct handover_params p = {.base = s->base,
+                                    .log = s->log,
+                                    .hub = &s->hub,
+                                    .listener = &s->listener,
+                                    .dispatcher = s->dispatcher,
+                                    .lock_fd = s->sockfile.path ? s->sockfile.lock_fd : -1,
+                                    .pid = conn_peer(c)->pid,
+                                    .request = id,
+                                    .instance = s->instance};
+        int r;
+
+        if (s->stopping || s->handover)
+                return SERVER_E_BUSY;
+        r = conn_take_socket(c, &p.fd);
+        if (r == 0)
+                r = handover_new(&p, &s->handover);
+        if (r == 0)
+                log_write(s->log, LOG_INFO, "pid %d (cached %.40s) takes over", (int)p.pid,
+                          version);
+        return r;
+}
+
+/* At the end of a turn. True: the memory files must not be touched. */
+static bool is_still(struct server *s)
+{
+        if (!s->handover)
+                return false;
+        switch (handover_turn(s->handover)) {
+        case HANDOVER_STILL:
+                return true;
+        case HANDOVER_GIVEN:
+                s->given = s->done = true;
+                return true;
+        case HANDOVER_FAILED:
+                s->handover = handover_free(s->handover);
+                return false;
+        case HANDOVER_DRAINING:
+        default:
+                return false;
+        }
 }
 
 /* ---- the loop */
@@ -323,6 +380,10 @@ static void end_turn(struct server *s)
 {
         hub_turn_end(&s->hub);
         hub_tick(&s->hub);
+        if (is_still(s)) {
+                s->upkeep_pending = false;
+                return;
+        }
         s->upkeep_pending = dispatcher_maintain(s->dispatcher, server_now_ms(s), STEPS_PER_TURN);
         if (!s->upkeep_pending)
                 arm_upkeep(s);
@@ -382,7 +443,7 @@ int server_run(struct server *s)
                 }
                 end_turn(s);
         }
-        log_write(s->log, LOG_INFO, "stopped");
+        log_write(s->log, LOG_INFO, s->given ? "stopped: everything was handed over" : "stopped");
         return 0;
 }
 
@@ -434,8 +495,21 @@ static void remove_events(struct server *s)
         }
 }
 
+/* Another number after every start, but where arenas go on that say theirs. */
+static int choose_instance(struct server *s, const struct server_params *p)
+{
+        if (p->take_over)
+                s->instance = p->take_over->instance;
+        else if (p->given)
+                s->instance = p->given->instance;
+        while (s->instance == 0)
+                if (getrandom(&s->instance, sizeof(s->instance), 0) != sizeof(s->instance))
+                        return -EIO;
+        return 0;
+}
+
 /* Everything but the name and the listening. */
-static int set_up(struct server *s)
+static int set_up(struct server *s, const struct server_params *p)
 {
         struct hub_params hp = {.clock = s->clock,
                                 .log = s->log,
@@ -445,8 +519,9 @@ static int set_up(struct server *s)
                                 .refuse = refuse};
         int r;
 
-        if (getrandom(&s->instance, sizeof(s->instance), 0) != sizeof(s->instance))
-                return -EIO;
+        r = choose_instance(s, p);
+        if (r < 0)
+                return r;
         s->base = new_base();
         if (!s->base)
                 return -ENOMEM;
@@ -459,13 +534,35 @@ static int set_up(struct server *s)
         return r < 0 ? r : add_events(s);
 }
 
+static int adopt_name(struct server *s, const struct server_params *p)
+{
+        char err[SOCKFILE_ERR_MAX];
+        int fd = p->take_over->lock_fd, r;
+
+        if (fd < 0)
+                return 0; /* a socket that was passed in has none */
+        p->take_over->lock_fd = -1;
+        r = sockfile_adopt(&s->sockfile, p->socket_path, fd, err, sizeof(err));
+        if (r < 0)
+                log_write(s->log, LOG_ERR, "%s", err);
+        return r;
+}
+
 static int start_listening(struct server *s, const struct server_params *p)
 {
         struct sockfile_access access = access_of(s->config);
         char err[SOCKFILE_ERR_MAX];
         int fd = p->listen_fd, r;
 
-        if (fd < 0) {
+        if (p->take_over) {
+                fd = p->take_over->listen_fd;
+                p->take_over->listen_fd = -1;
+                r = adopt_name(s, p);
+                if (r < 0) {
+                        close(fd);
+                        return r;
+                }
+        } else if (fd < 0) {
                 r = sockfile_init(&s->sockfile, p->socket_path, &access, &fd, err, sizeof(err));
                 if (r < 0) {
                         log_write(s->log, LOG_ERR, "%s", err);
@@ -478,6 +575,26 @@ static int start_listening(struct server *s, const struct server_params *p)
         if (r < 0)
                 log_write(s->log, LOG_ERR, "cannot listen: %s", strerror(-r));
         return r;
+}
+
+/* What another daemon left becomes ours. The last step: until here the other one could go on, and
+ * nothing after it can fail. */
+static int adopt(struct server *s, const struct server_params *p)
+{
+        char err[TAKE_OVER_ERR_MAX];
+        int r;
+
+        if (p->take_over) {
+                r = take_over_confirm(p->take_over, err, sizeof(err));
+                if (r < 0) {
+                        log_write(s->log, LOG_ERR, "cannot take over: %s", err);
+                        return r;
+                }
+                dispatcher_adopt(s->dispatcher, &p->take_over->given, TAKEOVER_HANDOVER);
+        } else if (p->given && p->given->n + p->given->n_refused > 0) {
+                dispatcher_adopt(s->dispatcher, p->given, TAKEOVER_PASSED);
+        }
+        return 0;
 }
 
 int server_new(const struct server_params *p, struct server **ret)
@@ -499,12 +616,16 @@ int server_new(const struct server_params *p, struct server **ret)
         s->upkeep_due_ms = NEVER;
         (void)signal(SIGPIPE, SIG_IGN);
         raise_nofile(s);
-        r = set_up(s);
+        r = set_up(s, p);
         if (r < 0)
                 log_write(s->log, LOG_ERR, "cannot start: %s", strerror(-r));
         else
                 r = start_listening(s, p);
+        if (r == 0)
+                r = adopt(s, p);
         if (r < 0) {
+                if (p->take_over) /* the name is the other daemon's still */
+                        sockfile_let_go(&s->sockfile);
                 server_free(s);
                 return r;
         }
@@ -516,6 +637,11 @@ struct server *server_free(struct server *s)
 {
         if (!s)
                 return NULL;
+        s->handover = handover_free(s->handover);
+        if (s->given) {
+                dispatcher_let_go(s->dispatcher);
+                sockfile_let_go(&s->sockfile);
+        }
         sockfile_done(&s->sockfile);
         listener_done(&s->listener);
         hub_done(&s->hub);

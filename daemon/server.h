@@ -17,8 +17,10 @@ struct clock;
 struct config;
 struct conn;
 struct dispatcher;
+struct given;
 struct log;
 struct server;
+struct take_over;
 
 struct server_params {
         struct config *config;   /* consumed, also on failure */
@@ -29,6 +31,8 @@ struct server_params {
         struct clock *clock;     /* borrowed for the server's life */
         const char *socket_path; /* borrowed; where to bind, or what to call the passed socket */
         int listen_fd;           /* a listening socket that was passed in, consumed; or -1: bind */
+        struct take_over *take_over; /* borrowed; NULL: no daemon's place is taken */
+        struct given *given;         /* borrowed; NULL: no memory files were passed in. Emptied */
 };
 
 /* 0, or a negative errno after the reason was logged. */
@@ -74,6 +78,13 @@ struct server_stats {
         uint64_t config_reloads;   /* that succeeded */
 };
 void server_stats(const struct server *s, struct server_stats *ret);
+
+/* Begins to hand everything over to the peer of @c, whose request @id this is. The connection is to
+ * be closed without a reply. 0, SERVER_E_BUSY: the daemon is ending already, or -errno. */
+enum {
+        SERVER_E_BUSY = 1,
+};
+int server_hand_over(struct server *s, struct conn *c, uint64_t id, const char *version);
 
 /* Reads the configuration again and applies it. 0, or a negative errno and the reason (file:line)
  * in

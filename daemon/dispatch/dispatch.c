@@ -148,7 +148,11 @@ static enum status check_order(struct request *r)
                                  "the request's id is not larger than every id before it on this "
                                  "connection: count upwards");
         bool is_hello = r->msg->op_case == CACHED__V1__REQUEST__OP_HELLO;
-        if (!client->realm && !is_hello)
+        bool is_handover = r->msg->op_case == CACHED__V1__REQUEST__OP_HANDOVER;
+        if (__builtin_expect(client->realm && is_handover, 0))
+                return violation(r, "Handover comes instead of Hello: it is the first request on a "
+                                    "connection of its own");
+        if (!client->realm && !is_hello && !is_handover)
                 return violation(r, "the first request on a connection is Hello: send it first");
         if (client->realm && is_hello)
                 return violation(r, "Hello was sent before on this connection: send it once");
@@ -605,6 +609,21 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         realms_init(&d->realms, cfg, server_instance(server));
         *ret = d;
         return 0;
+}
+
+void dispatcher_adopt(struct dispatcher *d, struct given *given, enum takeover_from from)
+{
+        realms_adopt(&d->realms, given, from, server_now_ms(d->server), server_log(d->server));
+}
+
+bool dispatcher_each_file(const struct dispatcher *d, realm_file_visit visit, void *ctx)
+{
+        return realms_each_file(&d->realms, visit, ctx);
+}
+
+void dispatcher_let_go(struct dispatcher *d)
+{
+        realms_let_go(&d->realms);
 }
 
 struct dispatcher *dispatcher_free(struct dispatcher *d)

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "realm/adopt.h"
 #include "transport/conn.h"
 
 struct config;
@@ -27,6 +28,16 @@ extern const struct conn_handler dispatch_handler;
 
 /* @cfg is borrowed until dispatcher_reconfigure() replaces it. 0 or -errno. */
 int dispatcher_new(struct server *server, const struct config *cfg, struct dispatcher **ret);
+
+/* Before anybody is connected: makes realms of what another daemon left, and says in the log what
+ * became of it. */
+void dispatcher_adopt(struct dispatcher *d, struct given *given, enum takeover_from from);
+
+/* The memory files of all realms by their names, borrowed. False: @visit said to stop. */
+bool dispatcher_each_file(const struct dispatcher *d, realm_file_visit visit, void *ctx);
+
+/* They belong to another process from now on: nothing more is changed in them. */
+void dispatcher_let_go(struct dispatcher *d);
 
 /* All connections have had their on_close() before. NULL is fine; returns NULL. */
 struct dispatcher *dispatcher_free(struct dispatcher *d);

@@ -150,6 +150,32 @@ static void fill_daemon(const struct request *r, Cached__V1__DaemonStats *to)
         to->unpack_failures = d->n_damaged;
 }
 
+/* What it began with concerns all realms, like the sums over them. */
+static bool fill_takeover(struct request *r, Cached__V1__DaemonStats *to)
+{
+        const struct takeover *t = &r->d->realms.takeover;
+        if (t->from == TAKEOVER_NONE || !client_is_privileged(r->client))
+                return true;
+        Cached__V1__Takeover *takeover = bump_alloc(&r->d->bump, sizeof(*takeover));
+        char **reasons = bump_alloc_array(&r->d->bump, t->n_reasons, sizeof(*reasons));
+        if (!takeover || !reasons)
+                return false;
+        cached__v1__takeover__init(takeover);
+        for (size_t i = 0; i < t->n_reasons; i++)
+                reasons[i] = (char *)t->reasons[i];
+        takeover->from = (Cached__V1__TakeoverFrom)t->from;
+        takeover->realms_kept = t->realms_kept;
+        takeover->realms_dropped = t->realms_dropped;
+        takeover->entries_kept = t->entries_kept;
+        takeover->entries_dropped = t->entries_dropped;
+        takeover->large_kept = t->large_kept;
+        takeover->descriptors_dropped = t->descriptors_dropped;
+        takeover->n_reasons = t->n_reasons;
+        takeover->reasons = reasons;
+        to->takeover = takeover;
+        return true;
+}
+
 enum status op_stats(struct request *r)
 {
         const Cached__V1__Stats *msg = r->msg->stats;
@@ -176,7 +202,7 @@ enum status op_stats(struct request *r)
         char version[] = VERSION;
         daemon.version = version;
         fill_daemon(r, &daemon);
-        if (!fill_latencies(r, &daemon))
+        if (!fill_latencies(r, &daemon) || !fill_takeover(r, &daemon))
                 return verdict_set(&r->verdict, STATUS_NO_MEMORY,
                                    "the daemon has no memory for the statistics: try again later");
         result.daemon = &daemon;

@@ -16,12 +16,15 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "config.h"
+#include "store/recover.h"
 #include "store/store.h"
 
 #define STEPS_AT_ONCE 64  /* of one realm before the next has its turn */
@@ -46,6 +49,27 @@ static uint64_t max_files(const struct config *cfg)
         return left < max ? left : max;
 }
 
+/* Which run of the machine this is: what was left in another one is too old to be of use. */
+static void read_boot(uint64_t ret[2])
+{
+        char text[40];
+        int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
+        unsigned digits = 0;
+
+        if (fd >= 0)
+                close(fd);
+        ret[0] = ret[1] = 0;
+        for (ssize_t i = 0; i < n && digits < 32; i++) {
+                const char *hex = "0123456789abcdef", *at = strchr(hex, text[i]);
+
+                if (!at || text[i] == '\0')
+                        continue;
+                ret[digits / 16] = ret[digits / 16] << 4 | (uint64_t)(at - hex);
+                digits++;
+        }
+}
+
 void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance)
 {
         *rs = (struct realms){
@@ -53,6 +77,7 @@ void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance)
                 .pool = {.budget = cfg->global_budget.bytes, .max_files = max_files(cfg)},
                 .instance = instance,
         };
+        read_boot(rs->boot);
 }
 
 static struct realm *realm_free(struct realm *r)
@@ -101,45 +126,69 @@ static int make_room(void *ctx, struct store *s, const struct store_want *want, 
         return charge_make_room(&r->charge, want, now, ret);
 }
 
-static int open_store(struct realm *r)
+static struct store_params params_of(struct realm *r)
 {
         const struct config *cfg = r->realms->cfg;
         uint64_t budget = realm_budget(cfg, r->name);
-        struct store_params params = {
+
+        return (struct store_params){
                 .budget = budget,
                 .uid_share = config_share_of(&cfg->uid_share, budget),
                 .large_threshold = cfg->large_threshold,
                 .max_caches = (uint32_t)cfg->limits.caches_per_realm,
                 .max_entries = cfg->limits.entries_per_realm,
                 .instance = r->realms->instance,
+                .boot = {r->realms->boot[0], r->realms->boot[1]},
+                .label = r->name,
                 .make_room = make_room,
                 .ctx = r,
         };
+}
+
+static int open_store(struct realm *r)
+{
+        struct store_params params = params_of(r);
         ssize_t got = getrandom(params.seed, sizeof(params.seed), 0);
         if (got != (ssize_t)sizeof(params.seed))
                 return got < 0 ? -errno : -EIO;
-        return store_new(&params, &r->store);
+        int k = store_new(&params, &r->store);
+        return k <= 0 ? k : -ENOTRECOVERABLE; /* store_new() has no expected failures */
 }
 
-static int realm_new(struct realms *rs, const char *name, struct realm **ret)
+/* Without a store. */
+static struct realm *realm_alloc(struct realms *rs, const char *name)
 {
         size_t n_name = strlen(name) + 1;
         struct realm *r = calloc(1, sizeof(*r) + n_name);
         if (!r)
-                return -ENOMEM;
+                return NULL;
         r->realms = rs;
         r->serial = ++rs->last_serial;
         memcpy(r->name, name, n_name);
-        int k = open_store(r);
-        if (k != 0) {
-                realm_free(r);
-                return k < 0 ? k : -ENOTRECOVERABLE; /* store_new() has no expected failures */
-        }
-        charge_join(&r->charge, &rs->pool, r->store);
+        return r;
+}
 
+/* It has its store. */
+static void realm_link(struct realm *r)
+{
+        struct realms *rs = r->realms;
+        charge_join(&r->charge, &rs->pool, r->store);
         r->next = rs->first;
         rs->first = r;
         rs->n++;
+}
+
+static int realm_new(struct realms *rs, const char *name, struct realm **ret)
+{
+        struct realm *r = realm_alloc(rs, name);
+        if (!r)
+                return -ENOMEM;
+        int k = open_store(r);
+        if (k != 0) {
+                realm_free(r);
+                return k;
+        }
+        realm_link(r);
         *ret = r;
         return 0;
 }
@@ -170,6 +219,27 @@ static bool has_pinned_policy(struct realm *r)
                         return true;
         }
         return false;
+}
+
+int realm_adopt(struct realms *rs, const char *name, const struct store_files *files,
+                uint64_t now_ms, struct store_adopted *ret_report)
+{
+        struct realm *r = realm_alloc(rs, name);
+        if (!r) {
+                close(files->arena);
+                close(files->table);
+                return -ENOMEM;
+        }
+        struct store_params params = params_of(r);
+        int k = store_adopt(&params, files, now_ms, &r->store, ret_report);
+        if (k != 0) {
+                realm_free(r);
+                return k;
+        }
+        realm_link(r);
+        r->idle_since_ms = now_ms;
+        r->keeps_policy = has_pinned_policy(r);
+        return 0;
 }
 
 void realm_leave(struct realm *r, uint64_t now_ms)

@@ -10,11 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "realm/adopt.h"
 #include "realm/charge.h"
 
 struct config;
 struct realms;
 struct store;
+struct store_adopted;
+struct store_files;
 
 /* A realm without clients, entries and pinned policies is freed after this time. */
 #define REALM_IDLE_MS (UINT64_C(10) * 60 * 1000)
@@ -39,6 +42,8 @@ struct realms {
         size_t n;
         uint64_t last_serial;
         uint64_t instance;
+        uint64_t boot[2]; /* id of the machine's run; zeros: not known */
+        struct takeover takeover;
 };
 
 enum {
@@ -60,6 +65,10 @@ uint32_t realms_least_caches(const struct realms *rs);
 /* Enters one client, who may (see access_role()); makes the realm if it is not there. 0,
  * REALM_E_LIMIT, -ENOMEM, -ENOSPC, -EMFILE. */
 int realm_enter(struct realms *rs, const char *name, struct realm **ret);
+/* Makes the realm of a store that another process left; not entered by anybody. 0, STORE_E_REFUSED
+ * with the reason in the report, -errno. */
+int realm_adopt(struct realms *rs, const char *name, const struct store_files *files,
+                uint64_t now_ms, struct store_adopted *ret_report);
 void realm_leave(struct realm *r, uint64_t now_ms);
 
 /* To be called after what may have changed the realm's store. */

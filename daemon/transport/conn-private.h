@@ -55,6 +55,7 @@ struct conn {
         bool deaf;             /* the peer takes no more: output is thrown away */
         bool closing;          /* no more frames; ends when the output is sent */
         bool dead;
+        bool given; /* its socket goes on without it */
 
         uint64_t id, since_ns, last_ns, arrival_ns;
         uint64_t requests, bytes_in, bytes_out;

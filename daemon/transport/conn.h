@@ -99,6 +99,10 @@ bool conn_hold_body(struct conn *c, uint64_t n);
  * handled. */
 void conn_abort(struct conn *c);
 
+/* The socket goes on without the connection, which is to be closed then: nothing that was queued or
+ * is still to be read goes through it any more. 0 and a descriptor of the caller's, or -errno. */
+int conn_take_socket(struct conn *c, int *ret_fd);
+
 /* No more frames of it are handled in this turn, after the one that is. */
 void conn_yield(struct conn *c);
 

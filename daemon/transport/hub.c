@@ -420,6 +420,27 @@ void hub_end(struct hub *h)
         }
 }
 
+void hub_part(struct hub *h)
+{
+        h->parting = true;
+        hub_end(h);
+}
+
+void hub_stay(struct hub *h)
+{
+        h->parting = h->ending = false;
+}
+
+void hub_abort_all(struct hub *h)
+{
+        struct list *next;
+
+        for (struct list *n = h->conns.next; n != &h->conns; n = next) {
+                next = n->next;
+                conn_abort(LIST_ENTRY(n, struct conn, node));
+        }
+}
+
 bool hub_is_empty(const struct hub *h)
 {
         return list_is_empty(&h->conns) && list_is_empty(&h->dead);

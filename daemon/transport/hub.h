@@ -95,6 +95,7 @@ struct hub {
         bool trim_armed;
         bool refuse_overflow_uid; /* false where this daemon itself runs as it */
         bool ending;
+        bool parting; /* in favour of another process: everybody is told to connect again */
         uint64_t now_ns;
         uint64_t turn;
         uint64_t turn_start_ns; /* when the turn's first event was there; 0: none yet */
@@ -130,6 +131,12 @@ bool hub_is_busy(const struct hub *h);
 /* No new connections. Each one finishes the frames that were sent to it, sends its replies and
  * closes. */
 void hub_end(struct hub *h);
+/* The same in favour of another process, which takes new connections over: each one is told to
+ * connect again. hub_stay() takes it back, for connections that come from then on. */
+void hub_part(struct hub *h);
+void hub_stay(struct hub *h);
+/* Ends those at once that are still there. */
+void hub_abort_all(struct hub *h);
 bool hub_is_empty(const struct hub *h);
 
 void hub_for_each(struct hub *h, bool (*visit)(void *ctx, struct conn *c), void *ctx);

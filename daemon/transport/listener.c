@@ -73,6 +73,17 @@ int listener_init(struct listener *l, struct hub *hub, int fd)
         return 0;
 }
 
+void listener_pause(struct listener *l)
+{
+        (void)event_del(&l->event);
+        (void)event_del(&l->resume);
+}
+
+void listener_resume(struct listener *l)
+{
+        on_resume(-1, 0, l);
+}
+
 void listener_done(struct listener *l)
 {
         if (l->fd < 0)

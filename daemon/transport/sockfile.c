@@ -264,6 +264,55 @@ int sockfile_init(struct sockfile *s, const char *path, const struct sockfile_ac
         return 0;
 }
 
+/* Whether @fd is the lock at the path. */
+static bool is_lock(const char *lock_path, int fd)
+{
+        struct stat ours, there;
+
+        return fstat(fd, &ours) == 0 && lstat(lock_path, &there) == 0 && S_ISREG(ours.st_mode) &&
+               ours.st_dev == there.st_dev && ours.st_ino == there.st_ino && ours.st_nlink == 1;
+}
+
+int sockfile_adopt(struct sockfile *s, const char *path, int lock_fd, char *err, size_t n_err)
+{
+        struct stat st = {0};
+        int fd;
+
+        *s = (struct sockfile){.lock_fd = lock_fd};
+        s->path = strdup(path);
+        if (!s->path || asprintf(&s->lock_path, "%s%s", path, LOCK_SUFFIX) < 0) {
+                s->lock_path = NULL;
+                sockfile_let_go(s);
+                FAIL(ENOMEM, "out of memory");
+        }
+        if (!is_lock(s->lock_path, lock_fd)) {
+                int r = -ESTALE;
+
+                (void)snprintf(err, n_err, "%s is not the lock that was handed over", s->lock_path);
+                sockfile_let_go(s);
+                return r;
+        }
+        /* It was locked by opening it once, by whoever had it first: the lock came with it. */
+        if (ftruncate(lock_fd, 0) == 0 && lseek(lock_fd, 0, SEEK_SET) == 0)
+                (void)!dprintf(lock_fd, "%d\n", (int)getpid());
+        fd = open_socket(path, &st);
+        if (fd >= 0) {
+                s->dev = st.st_dev;
+                s->ino = st.st_ino;
+                close(fd);
+        }
+        return 0;
+}
+
+void sockfile_let_go(struct sockfile *s)
+{
+        if (s->lock_path && s->lock_fd >= 0)
+                close(s->lock_fd);
+        free(s->path);
+        free(s->lock_path);
+        *s = (struct sockfile){.lock_fd = -1};
+}
+
 int sockfile_set_access(const struct sockfile *s, const struct sockfile_access *access)
 {
         struct stat st = {0};

@@ -29,6 +29,13 @@ struct sockfile_access {
 int sockfile_init(struct sockfile *s, const char *path, const struct sockfile_access *access,
                   int *ret_fd, char *err, size_t n_err);
 
+/* Goes on with the name of a daemon that this process takes the place of: @path, where @lock_fd,
+ * consumed, is its lock. 0, or a negative errno and a sentence in @err. */
+int sockfile_adopt(struct sockfile *s, const char *path, int lock_fd, char *err, size_t n_err);
+
+/* Another process has adopted the name: forgets it, and leaves everything. Fine on a zeroed one. */
+void sockfile_let_go(struct sockfile *s);
+
 /* Changes who may connect. 0, or a negative errno; -ESTALE: the file is not the one that we made.
  */
 int sockfile_set_access(const struct sockfile *s, const struct sockfile_access *access);

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef GIVEN_H
+#define GIVEN_H
+
+/*
+ * Given: the memory files that another daemon left, by their names. See given.c.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Names have at most 5 characters: a service manager gives all of them back in one string of
+ * limited length. */
+#define GIVEN_NAME_MAX 5
+
+/* What a name says. The number is written in base 36, without zeros in front. */
+enum given_kind {
+        GIVEN_NONE = 0,
+        GIVEN_ARENA, /* a0: of the realm with that number */
+        GIVEN_TABLE, /* t0 */
+        GIVEN_LARGE, /* L0: a large value of any realm */
+        N_GIVEN_KINDS,
+};
+
+struct given_file {
+        enum given_kind kind;
+        uint32_t number;
+        int fd; /* owned; -1: taken */
+};
+
+struct given {
+        struct given_file *files;
+        size_t n, n_allocated;
+        uint64_t instance; /* of the daemon that left them; 0: none of them says so */
+        uint8_t *names; /* that came, a bit each */
+        size_t n_refused;  /* descriptors that were not taken in */
+};
+
+/* The kind and number that a name says; GIVEN_NONE: it is none of ours. */
+enum given_kind given_parse(const char *name, uint32_t *ret_number);
+void given_name(char ret[GIVEN_NAME_MAX + 1], enum given_kind kind, uint32_t number);
+/* Whether a number fits into a name. */
+bool given_fits(uint32_t number);
+
+/* Takes a descriptor in, and consumes it in any case. NULL: it is in; else why it was closed. */
+const char *given_add(struct given *g, const char *name, int fd);
+
+/* Whether this looks like a memory file of a daemon's: never blocks, whatever @fd is. */
+bool given_is_memory(int fd);
+
+/* Hands a descriptor out, to be the caller's. -1: there is none. */
+int given_take(struct given *g, enum given_kind kind, uint32_t number);
+
+/* Closes what nobody took. Fine on a zeroed one. */
+void given_done(struct given *g);
+
+#endif
