@@ -19,9 +19,9 @@ struct log;
 #define TAKE_OVER_ERR_MAX 512
 
 struct take_over {
-        int fd;       /* connected to the daemon; -1: done with */
-        int peer_fd;  /* a pidfd of it; -1: the kernel has none */
-        pid_t pid;    /* the daemon's */
+        int fd;                 /* connected to the daemon; -1: done with */
+        int peer_fd;            /* a pidfd of it; -1: the kernel has none */
+        pid_t pid;              /* the daemon's */
         int listen_fd, lock_fd; /* received; -1: not, or taken */
         uint64_t instance;
         struct given given;

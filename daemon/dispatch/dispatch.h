@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "realm/adopt.h"
+#include "realm/takeover.h"
 #include "transport/conn.h"
 
 struct config;

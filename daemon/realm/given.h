@@ -33,7 +33,7 @@ struct given {
         struct given_file *files;
         size_t n, n_allocated;
         uint64_t instance; /* of the daemon that left them; 0: none of them says so */
-        uint8_t *names; /* that came, a bit each */
+        uint8_t *names;    /* that came, a bit each */
         size_t n_refused;  /* descriptors that were not taken in */
 };
 

@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "realm/adopt.h"
 #include "realm/charge.h"
+#include "realm/takeover.h"
 
 struct config;
 struct realms;

@@ -20,8 +20,8 @@ struct listener {
 
 /* Consumes @fd, also on failure. 0 or -errno. */
 int listener_init(struct listener *l, struct hub *hub, int fd);
-/* Between the two connections wait in the socket's queue. Resuming can fail for want of memory only,
- * and is tried again every second then. */
+/* Between the two connections wait in the socket's queue. Resuming can fail for want of memory
+ * only, and is tried again every second then. */
 void listener_pause(struct listener *l);
 void listener_resume(struct listener *l);
 void listener_done(struct listener *l); /* closes the socket; fine on one that was done */

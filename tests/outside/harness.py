@@ -6,6 +6,7 @@ time that TTLs live on is moved by Clock.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -90,6 +91,11 @@ class Clock:
     def write(self):
         os.pwrite(self.fd, struct.pack("<q", self.now), 0)
 
+    def move_above(self, n):
+        fd = fcntl.fcntl(self.fd, fcntl.F_DUPFD_CLOEXEC, n)
+        os.close(self.fd)
+        self.fd = fd
+
     def advance(self, milliseconds):
         self.now += int(milliseconds)
         self.write()
@@ -126,23 +132,42 @@ class Daemon:
 
     # ---- its process
 
-    def command(self):
-        out = [str(BINARY), "--socket", str(self.socket), "--config", str(self.config_path)]
+    def command(self, *more):
+        out = [str(BINARY), "--socket", str(self.socket), "--config", str(self.config_path), *more]
         if self.clock:
             out += ["--test-clock-fd", str(self.clock.fd)]
         return out
 
-    def spawn(self):
-        """Starts the process without waiting for anything."""
+    def spawn(self, *more, passed=()):
+        """Starts the process without waiting for anything. @passed: (name, descriptor), as a service manager
+        passes them."""
         env = dict(os.environ)
         env.pop("CACHED_SOCKET", None)
         env.pop("NOTIFY_SOCKET", None)
         env.pop("PYTEST_CURRENT_TEST", None)
         env["ASAN_OPTIONS"] = "detect_leaks=1:allocator_may_return_null=1:" + env.get("ASAN_OPTIONS", "")
         env["UBSAN_OPTIONS"] = "print_stacktrace=1:" + env.get("UBSAN_OPTIONS", "")
+        inherit = self._places(passed) if passed else None
+        command, keep = self.command(*more), [self.clock.fd] if self.clock else []
+        if passed:
+            env["LISTEN_FDS"] = str(len(passed))
+            env["LISTEN_FDNAMES"] = ":".join(name for name, _ in passed)
+            command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command]
+            keep += range(3, 3 + len(passed))
         with open(self.log_path, "ab") as log:
-            return subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
-                                    pass_fds=[self.clock.fd] if self.clock else [])
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
+                                    pass_fds=keep, preexec_fn=inherit)
+
+    def _places(self, passed):
+        """Puts the descriptors where a service manager does: 3 and up. The clock's must not be there."""
+        if self.clock:
+            self.clock.move_above(3 + len(passed))
+
+        def place():
+            high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3 + len(passed)) for _, fd in passed]
+            for i, fd in enumerate(high):
+                os.dup2(fd, 3 + i)
+        return place
 
     def start(self):
         self.process = self.spawn()

@@ -626,7 +626,7 @@ def test_x36_help_fits_and_names_the_configuration():
     prefix = harness.OPTIONS.get("prefix", "")
     if prefix in ("/usr", "/usr/local") and harness.OPTIONS.get("sysconfdir") in ("etc", "/etc"):
         assert " /etc/cached/cached.conf" in r.stdout
-    assert "--handover" not in r.stdout
+    assert "--handover" in r.stdout
     assert run("-V").stdout == run("--version").stdout
 
 

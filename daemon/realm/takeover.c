@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Adopt
+ * Takeover
  *
  * A realm is its memory files: everything that has to outlive a process lies in them, the realm's
  * name included. Who leaves names them and lets go; who comes pairs arena and table by their number
@@ -12,7 +12,7 @@
  *
  * Whoever hands over has stopped writing, and whoever died is dead: that is our callers' to know.
  */
-#include "realm/adopt.h"
+#include "realm/takeover.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -101,13 +101,12 @@ static const char *check_table(const struct adopting *a, int table, struct store
         return NULL;
 }
 
-static void drop_realm(struct adopting *a, const char *name, const char *why, const char *detail)
+static void drop_realm(struct adopting *a, const char *name, const char *why)
 {
         struct takeover *t = &a->rs->takeover;
 
         t->realms_dropped++;
-        takeover_note(t, a->log, "realm %s dropped: %s%s%s", name, why, detail ? ": " : "",
-                      detail ? detail : "");
+        takeover_note(t, a->log, "realm %s dropped: %s", name, why);
 }
 
 /* Nobody goes on with it: its readers are told to leave it. Consumes both descriptors. */
@@ -127,8 +126,11 @@ static void retire(struct adopting *a, int arena, int table)
 /* Consumes both descriptors. */
 static void adopt_realm(struct adopting *a, uint32_t number, int arena, int table)
 {
-        struct store_files files = {
-                .arena = arena, .table = table, .large = a->large, .n_large = a->n_large};
+        struct store_files files = {.arena = arena,
+                                    .table = table,
+                                    .large = a->large,
+                                    .n_large = a->n_large,
+                                    .share = true};
         struct takeover *t = &a->rs->takeover;
         char name[STORE_LABEL_SIZE + 1] = "(unknown)";
         struct store_adopted got = {0};
@@ -140,15 +142,15 @@ static void adopt_realm(struct adopting *a, uint32_t number, int arena, int tabl
         fault = table < 0 ? "its table is missing" : check_table(a, table, &peek);
         if (fault) {
                 retire(a, arena, table);
-                drop_realm(a, name, fault, NULL);
+                drop_realm(a, name, fault);
                 return;
         }
         (void)snprintf(name, sizeof(name), "%.*s", STORE_LABEL_SIZE, peek.label);
         r = realm_adopt(a->rs, name, &files, a->now_ms, &got);
         if (r == STORE_E_REFUSED)
-                drop_realm(a, name, store_refused_text(got.refused), got.detail);
+                drop_realm(a, name, got.detail ? got.detail : "its files are of no use");
         else if (r != 0)
-                drop_realm(a, name, strerror(-r), NULL);
+                drop_realm(a, name, strerror(-r));
         if (r != 0)
                 return;
         t->realms_kept++;

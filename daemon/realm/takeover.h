@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef ADOPT_H
-#define ADOPT_H
+#ifndef TAKEOVER_H
+#define TAKEOVER_H
 
 /*
- * Adopt: realms go from one process to the next. See adopt.c.
+ * Takeover: realms go from one process to the next. See takeover.c.
  */
 
 #include <stdbool.h>
