@@ -21,6 +21,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 
+#include "base/boot.h"
 #include "config.h"
 #include "store/store.h"
 
@@ -112,12 +113,14 @@ static int open_store(struct realm *r)
                 .max_caches = (uint32_t)cfg->limits.caches_per_realm,
                 .max_entries = cfg->limits.entries_per_realm,
                 .instance = r->realms->instance,
+                .label = r->name,
                 .make_room = make_room,
                 .ctx = r,
         };
         ssize_t got = getrandom(params.seed, sizeof(params.seed), 0);
         if (got != (ssize_t)sizeof(params.seed))
                 return got < 0 ? -errno : -EIO;
+        boot_id_read(params.boot);
         return store_new(&params, &r->store);
 }
 
