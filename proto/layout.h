@@ -35,6 +35,8 @@
 #define ARENA_OWNERS_MAX   4096
 #define ARENA_NONE         0
 
+/* The fields up to `instance`, and `retired`, keep their places in every version of the layout: who
+ * does not know the rest can still end it. */
 struct arena_header {
         uint64_t magic;
         uint32_t layout_version;
@@ -122,6 +124,9 @@ static_assert(sizeof(struct arena_cache) == 16, "cache directory entry");
 static_assert(sizeof(struct arena_large) == 16, "large value reference");
 static_assert(sizeof(struct arena_ext) == 4, "extension word");
 static_assert(sizeof(struct arena_header) <= 4096, "header page");
+static_assert(__builtin_offsetof(struct arena_header, instance) == 24 &&
+                      __builtin_offsetof(struct arena_header, retired) == 104,
+              "what every version has");
 static_assert(_Alignof(struct arena_header) == 64, "header alignment");
 
 /*

@@ -361,3 +361,114 @@ uint32_t alloc_drain_next(struct arena *a, bool hard)
         assert(s->n_used == 0); /* then it was retired, and is no longer being drained */
         return ARENA_NONE;
 }
+
+/* ---- adopting */
+
+/* What can be said of a span that somebody else described: nothing but that its memory is there. */
+static bool span_is_sound(const struct arena *a, uint32_t span)
+{
+        const struct table_span *s = &a->spans[span];
+        uint32_t size = __atomic_load_n(&a->span_chunk[span], __ATOMIC_RELAXED);
+
+        return (s->state == SPAN_ACTIVE || s->state == SPAN_DRAINING) && size >= ARENA_CHUNK_MIN &&
+               size <= ARENA_SPAN_SIZE && class_size(class_of(size)) == size &&
+               s->committed <= ARENA_SPAN_SIZE && s->rec_committed <= RECS_PER_SPAN_BYTES;
+}
+
+uint32_t alloc_n_chunks(const struct arena *a, uint32_t span)
+{
+        const struct table_span *s = &a->spans[span];
+        uint32_t n, n_recs = s->rec_committed / (uint32_t)sizeof(struct table_rec);
+
+        if (!span_is_sound(a, span))
+                return 0;
+        n = s->committed / a->span_chunk[span];
+        return n < n_recs ? n : n_recs;
+}
+
+bool alloc_has(const struct arena *a, uint32_t handle)
+{
+        uint32_t span = handle_span(handle);
+
+        return span >= 1 && span < a->t->span_high &&
+               handle_chunk(handle) < alloc_n_chunks(a, span);
+}
+
+int alloc_adopt(struct arena *a)
+{
+        struct table_header *t = a->t;
+
+        t->span_free = t->span_empty = TABLE_NONE;
+        t->used_bytes = t->committed_bytes = t->rec_bytes = 0;
+        t->drain_cursor = 0;
+        t->drain_not_below = 0;
+        if (t->draining >= t->span_high)
+                t->draining = TABLE_NONE;
+        for (unsigned c = 0; c < N_CLASSES; c++)
+                for (unsigned q = 0; q < N_QUARTILES; q++)
+                        t->quartiles[c][q] = TABLE_NONE;
+        for (uint32_t i = 1; i < t->span_high; i++) {
+                const struct table_span *s = &a->spans[i];
+
+                if (alloc_n_chunks(a, i) == 0)
+                        continue;
+                if (memfile_commit(&a->mem, a->h->spans_off + (uint64_t)i * ARENA_SPAN_SIZE,
+                                   s->committed) < 0 ||
+                    memfile_commit(&a->table, t->recs_off + i * RECS_PER_SPAN_BYTES,
+                                   s->rec_committed) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+/* Nothing in it counts: its memory goes back, also what a torn step made resident and did not
+ * count. */
+static void span_forget(struct arena *a, uint32_t span)
+{
+        struct table_span *s = &a->spans[span];
+
+        if (s->state != SPAN_UNUSED || s->committed != 0 || s->rec_committed != 0) {
+                memfile_release(&a->mem, a->h->spans_off + (uint64_t)span * ARENA_SPAN_SIZE,
+                                ARENA_SPAN_SIZE);
+                memfile_release(&a->table, a->t->recs_off + span * RECS_PER_SPAN_BYTES,
+                                RECS_PER_SPAN_BYTES);
+        }
+        *s = (struct table_span){.state = SPAN_UNUSED, .free_head = TABLE_NONE};
+        list_push(a, &a->t->span_empty, span);
+}
+
+void alloc_adopt_span(struct arena *a, uint32_t span)
+{
+        struct table_header *t = a->t;
+        struct table_span *s = &a->spans[span];
+        uint32_t n = alloc_n_chunks(a, span), size = a->span_chunk[span];
+
+        while (n > 0 && !alloc_is_live(a, handle_make(span, n - 1)))
+                n--;
+        if (n == 0) {
+                if (t->draining == span)
+                        t->draining = TABLE_NONE;
+                span_forget(a, span);
+                return;
+        }
+        s->class = (uint8_t)class_of(size);
+        s->high = n;
+        s->n_used = 0;
+        s->free_head = TABLE_NONE;
+        while (n-- > 0) {
+                struct table_rec *rec = arena_rec(a, handle_make(span, n));
+
+                if (rec_stamp(rec) != 0) {
+                        s->n_used++;
+                        continue;
+                }
+                rec->next = s->free_head;
+                s->free_head = n;
+        }
+        t->used_bytes += (uint64_t)s->n_used * size;
+        t->committed_bytes += s->committed;
+        t->rec_bytes += s->rec_committed;
+        s->state = t->draining == span ? SPAN_DRAINING : SPAN_ACTIVE;
+        s->quartile = QUARTILE_FULL; /* on no list */
+        requeue(a, span);
+}

@@ -50,30 +50,63 @@ static uint32_t span_count(uint64_t size)
         return n < 64 ? 64 : n > ARENA_SPANS_MAX ? ARENA_SPANS_MAX : (uint32_t)n;
 }
 
+void arena_lay_mem(struct arena_header *h, uint32_t n_spans, uint32_t max_caches)
+{
+        uint64_t end = PAGE;
+
+        h->n_spans = n_spans;
+        h->cache_dir_max = max_caches + 1;
+        /* Every chunk could be used at once, with room to spare for uneven buckets. */
+        h->index_max_buckets = (uint64_t)n_spans * (SPAN_BYTES / ARENA_CHUNK_MIN) / 4;
+        h->cache_dir_off = lay(&end, sizeof(struct arena_cache) * h->cache_dir_max);
+        h->owners_off = lay(&end, sizeof(uint32_t) * ARENA_OWNERS_MAX);
+        h->span_table_off = lay(&end, sizeof(uint32_t) * n_spans);
+        h->index_off = lay(&end, sizeof(struct arena_bucket) * h->index_max_buckets);
+        end = (end + SPAN_BYTES - 1) & ~(SPAN_BYTES - 1);
+        h->spans_off = lay(&end, SPAN_BYTES * n_spans);
+        h->size = end;
+}
+
+void arena_lay_table(struct table_header *t, uint32_t n_spans, uint32_t max_caches)
+{
+        uint64_t end = page_up(sizeof(*t));
+
+        t->max_caches = max_caches;
+        t->max_gens = GENS_PER_CACHE * max_caches + 64;
+        t->max_lists = LISTS_MAX;
+        t->max_large = LARGE_MAX;
+        for (t->n_names = 64; t->n_names < 2 * max_caches;)
+                t->n_names *= 2;
+        t->max_pages = (uint32_t)((uint64_t)n_spans * (SPAN_BYTES / ARENA_CHUNK_MIN) /
+                                          HEAP_ITEMS_PER_PAGE +
+                                  4 * (uint64_t)t->max_gens);
+        t->owners_off = lay(&end, sizeof(struct table_owner) * ARENA_OWNERS_MAX);
+        t->names_off = lay(&end, sizeof(uint32_t) * t->n_names);
+        t->caches_off = lay(&end, sizeof(struct table_cache) * (max_caches + 1));
+        t->gens_off = lay(&end, sizeof(struct table_gen) * t->max_gens);
+        t->lists_off = lay(&end, sizeof(struct table_list) * t->max_lists);
+        t->spans_off = lay(&end, sizeof(struct table_span) * n_spans);
+        t->departed_off = lay(&end, sizeof(struct table_departed) * N_DEPARTED);
+        t->large_off = lay(&end, sizeof(struct table_large) * t->max_large);
+        t->gen_heap_off = lay(&end, sizeof(struct idheap_item) * t->max_gens);
+        t->pages_off = lay(&end, (uint64_t)PAGE * t->max_pages);
+        t->page_table_off = lay(&end, sizeof(struct table_page) * t->max_pages);
+        t->recs_off = lay(&end, RECS_PER_SPAN_BYTES * n_spans);
+        t->size = end;
+}
+
 static int create_mem(struct arena *a, const struct arena_params *p)
 {
-        uint32_t n_spans = span_count(p->size);
         struct arena_header h = {
                 .magic = ARENA_MAGIC,
                 .layout_version = ARENA_LAYOUT_VERSION,
                 .instance = p->instance,
                 .seed = {p->seed[0], p->seed[1]},
-                .cache_dir_max = p->max_caches + 1,
-                .n_spans = n_spans,
-                /* Every chunk could be used at once, with room to spare for uneven buckets. */
-                .index_max_buckets = (uint64_t)n_spans * (SPAN_BYTES / ARENA_CHUNK_MIN) / 4,
         };
-        uint64_t end = PAGE;
         int r;
 
-        h.cache_dir_off = lay(&end, sizeof(struct arena_cache) * h.cache_dir_max);
-        h.owners_off = lay(&end, sizeof(uint32_t) * ARENA_OWNERS_MAX);
-        h.span_table_off = lay(&end, sizeof(uint32_t) * n_spans);
-        h.index_off = lay(&end, sizeof(struct arena_bucket) * h.index_max_buckets);
-        end = (end + SPAN_BYTES - 1) & ~(SPAN_BYTES - 1);
-        h.spans_off = lay(&end, SPAN_BYTES * n_spans);
-        h.size = end;
-        r = memfile_init(&a->mem, "cached:arena", end);
+        arena_lay_mem(&h, span_count(p->size), p->max_caches);
+        r = memfile_init(&a->mem, "cached:arena", h.size);
         if (r < 0)
                 return r;
         /* Header, directories and span table: what every reader touches first. */
@@ -89,10 +122,8 @@ static int create_table(struct arena *a, const struct arena_params *p, uint32_t 
         struct table_header t = {
                 .magic = TABLE_MAGIC,
                 .layout_version = ARENA_LAYOUT_VERSION,
-                .max_caches = p->max_caches,
-                .max_gens = GENS_PER_CACHE * p->max_caches + 64,
-                .max_lists = LISTS_MAX,
-                .max_large = LARGE_MAX,
+                .instance = p->instance,
+                .boot = {p->boot[0], p->boot[1]},
                 .gen_free = TABLE_NONE,
                 .dying_head = TABLE_NONE,
                 .dying_tail = TABLE_NONE,
@@ -108,31 +139,20 @@ static int create_table(struct arena *a, const struct arena_params *p, uint32_t 
                 .span_empty = TABLE_NONE,
                 .draining = TABLE_NONE,
         };
-        uint64_t end = page_up(sizeof(t));
+        uint64_t size;
+        const char *wrong;
         int r;
 
         for (unsigned i = 0; i < N_CLASSES; i++)
                 for (unsigned q = 0; q < N_QUARTILES; q++)
                         t.quartiles[i][q] = TABLE_NONE;
-        for (t.n_names = 64; t.n_names < 2 * p->max_caches;)
-                t.n_names *= 2;
-        t.max_pages = (uint32_t)((uint64_t)n_spans * (SPAN_BYTES / ARENA_CHUNK_MIN) /
-                                         HEAP_ITEMS_PER_PAGE +
-                                 4 * (uint64_t)t.max_gens);
-        t.owners_off = lay(&end, sizeof(struct table_owner) * ARENA_OWNERS_MAX);
-        t.names_off = lay(&end, sizeof(uint32_t) * t.n_names);
-        t.caches_off = lay(&end, sizeof(struct table_cache) * (p->max_caches + 1));
-        t.gens_off = lay(&end, sizeof(struct table_gen) * t.max_gens);
-        t.lists_off = lay(&end, sizeof(struct table_list) * t.max_lists);
-        t.spans_off = lay(&end, sizeof(struct table_span) * n_spans);
-        t.departed_off = lay(&end, sizeof(struct table_departed) * N_DEPARTED);
-        t.large_off = lay(&end, sizeof(struct table_large) * t.max_large);
-        t.gen_heap_off = lay(&end, sizeof(struct idheap_item) * t.max_gens);
-        t.pages_off = lay(&end, (uint64_t)PAGE * t.max_pages);
-        t.page_table_off = lay(&end, sizeof(struct table_page) * t.max_pages);
-        t.recs_off = lay(&end, RECS_PER_SPAN_BYTES * n_spans);
-        t.size = end;
-        r = memfile_init(&a->table, "cached:table", end);
+        if (p->label)
+                memcpy(t.label, p->label, strnlen(p->label, sizeof(t.label) - 1));
+        arena_lay_table(&t, n_spans, p->max_caches);
+        wrong = memfile_look(a->mem.fd, &size, &t.arena_ino);
+        if (wrong)
+                return -EIO;
+        r = memfile_init(&a->table, "cached:table", t.size);
         if (r < 0)
                 return r;
         r = memfile_commit(&a->table, 0, page_up(sizeof(t)));
@@ -147,7 +167,7 @@ static int create_table(struct arena *a, const struct arena_params *p, uint32_t 
         return 0;
 }
 
-static void set_pointers(struct arena *a)
+void arena_set_pointers(struct arena *a)
 {
         uint8_t *m = a->mem.base, *t = a->table.base;
 
@@ -184,16 +204,21 @@ int arena_init(struct arena *a, const struct arena_params *p)
                 arena_done(a);
                 return r;
         }
-        set_pointers(a);
+        arena_set_pointers(a);
         return 0;
+}
+
+void arena_leave(struct arena *a)
+{
+        memfile_done(&a->mem);
+        memfile_done(&a->table);
 }
 
 void arena_done(struct arena *a)
 {
         if (a->h)
                 atomic_store_explicit(&a->h->retired, 1, memory_order_release);
-        memfile_done(&a->mem);
-        memfile_done(&a->table);
+        arena_leave(a);
 }
 
 int arena_commit_element(struct memfile *m, uint64_t off, uint64_t i, uint64_t size)

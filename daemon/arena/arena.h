@@ -47,10 +47,21 @@ struct arena_params {
         uint32_t max_caches;
         uint64_t seed[2];
         uint64_t instance;
+        uint64_t boot[2];
+        const char *label; /* cut at TABLE_LABEL_SIZE - 1; NULL: none */
 };
 
 int arena_init(struct arena *a, const struct arena_params *p);
 void arena_done(struct arena *a); /* an all-zero struct is fine */
+/* The same, but the arena is not retired: somebody else goes on with the files. */
+void arena_leave(struct arena *a);
+
+/* The sizes and offsets that follow from the number of spans and of caches; the rest is untouched.
+ */
+void arena_lay_mem(struct arena_header *h, uint32_t n_spans, uint32_t max_caches);
+void arena_lay_table(struct table_header *t, uint32_t n_spans, uint32_t max_caches);
+/* After both files are mapped. */
+void arena_set_pointers(struct arena *a);
 
 static inline uint32_t handle_span(uint32_t handle)
 {

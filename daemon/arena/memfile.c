@@ -62,6 +62,48 @@ fail:
         return r;
 }
 
+const char *memfile_look(int fd, uint64_t *ret_size, uint64_t *ret_ino)
+{
+        /* Seals first: asking for them never blocks, whatever the descriptor is. */
+        int seals = fcntl(fd, F_GET_SEALS);
+        struct stat st;
+
+        if (seals < 0)
+                return "it is no memory file";
+        if ((seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW))
+                return "it is not sealed against shrinking and growing";
+        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+                return "it is no memory file";
+        *ret_size = (uint64_t)st.st_size;
+        *ret_ino = (uint64_t)st.st_ino;
+        return NULL;
+}
+
+const char *memfile_adopt(struct memfile *m, int fd, uint64_t size)
+{
+        uint64_t has, ino;
+        const char *wrong = memfile_look(fd, &has, &ino);
+        struct stat st;
+        void *base;
+
+        if (wrong)
+                return wrong;
+        if (fstat(fd, &st) < 0 || (st.st_mode & 077) != 0)
+                return "others could open it";
+        if (has != size)
+                return "its size is not what its header says";
+        if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+                return "its descriptor cannot be kept from other programs";
+        base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+        if (base == MAP_FAILED)
+                return "it cannot be mapped for writing";
+        (void)madvise(base, size, MADV_DONTDUMP);
+        m->fd = fd;
+        m->base = base;
+        m->size = size;
+        return NULL;
+}
+
 void memfile_done(struct memfile *m)
 {
         if (!m->base)

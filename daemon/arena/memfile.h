@@ -19,6 +19,11 @@ struct memfile {
 
 /* 0 or -errno. */
 int memfile_init(struct memfile *m, const char *name, uint64_t size);
+/* Maps a file that memfile_init() made, in whatever process. @fd is the file's from then on, unless
+ * it fails. NULL, or what is wrong with it (static text). */
+const char *memfile_adopt(struct memfile *m, int fd, uint64_t size);
+/* Is it such a file? NULL, or what it is not; its size and inode number. Never blocks. */
+const char *memfile_look(int fd, uint64_t *ret_size, uint64_t *ret_ino);
 void memfile_done(struct memfile *m); /* an all-zero struct is fine */
 
 /* Makes [off, off+n) resident; idempotent. 0, -ENOMEM. */

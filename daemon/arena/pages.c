@@ -60,6 +60,18 @@ void page_free(struct arena *a, uint32_t page)
                                 POOL_PAGE_SIZE);
 }
 
+void pages_forget(struct arena *a)
+{
+        struct table_header *t = a->t;
+
+        memfile_release(&a->table, t->pages_off, (uint64_t)t->page_high * POOL_PAGE_SIZE);
+        t->page_high = 0;
+        t->n_pages = 0;
+        t->page_free = TABLE_NONE;
+        for (unsigned i = 0; i < N_PAGE_CLASSES; i++)
+                t->chunk_pages[i] = TABLE_NONE;
+}
+
 /* ---- parts of pages */
 
 static uint16_t all_used(unsigned class)

@@ -13,6 +13,8 @@
 /* Whole pages. 0, -ENOMEM. */
 int page_alloc(struct arena *a, uint32_t *ret_page);
 void page_free(struct arena *a, uint32_t page);
+/* All of them, whoever had them. */
+void pages_forget(struct arena *a);
 
 static inline void *page_at(const struct arena *a, uint32_t page)
 {

@@ -79,11 +79,17 @@ struct table_gen {
         uint8_t heap_depth; /* levels of page numbers */
 };
 
-#define TABLE_NAME_SIZE 132
-#define TABLE_N_CAUSES  12
+#define TABLE_NAME_SIZE  132
+#define TABLE_LABEL_SIZE 128
+#define TABLE_N_CAUSES   12
 
 struct table_policy {
         uint64_t ttl_ms, max_entries, max_bytes;
+};
+
+struct table_policies {
+        struct table_policy policy, opened;
+        uint64_t pinned;
 };
 
 struct table_cache {
@@ -115,6 +121,7 @@ struct table_departed {
 /* A value in a memory file of its own; the descriptor itself is the process's. */
 struct table_large {
         uint64_t size;
+        uint64_t ino;        /* of the memory file: so a successor knows which descriptor it is */
         uint32_t handle;     /* of the entry; ARENA_NONE: the place is free */
         uint32_t prev, next; /* those nobody holds, latest use first; `next` also among free ones */
 };
@@ -138,7 +145,8 @@ enum intent_op {
         INTENT_SHIFT,   /* old_handle goes from bucket to bucket2 */
         INTENT_SPLIT,   /* bucket shares with bucket2 */
         INTENT_MERGE,   /* bucket2 goes back into bucket */
-        INTENT_EDIT,    /* the header of old_handle is changed in place */
+        INTENT_EDIT,    /* the header of old_handle gets the deadline in bucket2 */
+        INTENT_POLICY,  /* cache number old_handle gets what is in `staged` */
 };
 
 struct table_intent {
@@ -151,14 +159,19 @@ struct table_intent {
 struct table_header {
         uint64_t magic;
         uint32_t layout_version;
-        uint32_t spare;
+        uint32_t feature_bits;
         uint64_t size;
+        uint64_t instance;
+        uint64_t boot[2];
+        uint64_t arena_ino; /* of the arena's file: the two belong together */
+        char label[TABLE_LABEL_SIZE];
         /* where things lie */
         uint64_t gens_off, caches_off, names_off, lists_off, owners_off, spans_off, departed_off,
                 large_off, gen_heap_off, pages_off, page_table_off, recs_off;
         uint32_t max_gens, max_caches, max_lists, n_names, max_pages, max_large;
 
         struct table_intent intent;
+        struct table_policies staged;
 
         uint64_t stamp;   /* last one given out */
         uint64_t version; /* last one given out */

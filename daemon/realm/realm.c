@@ -16,13 +16,13 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/boot.h"
 #include "config.h"
 #include "store/recover.h"
 #include "store/store.h"
@@ -49,27 +49,6 @@ static uint64_t max_files(const struct config *cfg)
         return left < max ? left : max;
 }
 
-/* Which run of the machine this is: what was left in another one is too old to be of use. */
-static void read_boot(uint64_t ret[2])
-{
-        char text[40];
-        int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
-        unsigned digits = 0;
-
-        if (fd >= 0)
-                close(fd);
-        ret[0] = ret[1] = 0;
-        for (ssize_t i = 0; i < n && digits < 32; i++) {
-                const char *hex = "0123456789abcdef", *at = strchr(hex, text[i]);
-
-                if (!at || text[i] == '\0')
-                        continue;
-                ret[digits / 16] = ret[digits / 16] << 4 | (uint64_t)(at - hex);
-                digits++;
-        }
-}
-
 void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance)
 {
         *rs = (struct realms){
@@ -77,7 +56,7 @@ void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance)
                 .pool = {.budget = cfg->global_budget.bytes, .max_files = max_files(cfg)},
                 .instance = instance,
         };
-        read_boot(rs->boot);
+        boot_id_read(rs->boot);
 }
 
 static struct realm *realm_free(struct realm *r)

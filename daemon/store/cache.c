@@ -120,6 +120,26 @@ int store_cache_find(struct store *s, const char *name, size_t n_name, uint32_t 
         return 0;
 }
 
+bool cache_name_add(struct store *s, uint32_t cache)
+{
+        const struct table_cache *c = &s->a.caches[cache];
+        uint32_t *slot = name_slot(s, c->name, c->n_name);
+
+        if (*slot != 0)
+                return false;
+        *slot = cache;
+        return true;
+}
+
+void cache_show(struct store *s, uint32_t cache)
+{
+        const struct table_cache *c = &s->a.caches[cache];
+        struct arena_cache *d = &s->a.cache_dir[cache];
+
+        atomic_store_explicit(&d->name_hash, XXH3_64bits(c->name, c->n_name), memory_order_relaxed);
+        atomic_store_explicit(&d->generation, cache_gen(s, c)->id, memory_order_release);
+}
+
 int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_t *ret_cache)
 {
         static const struct table_policy none = {STORE_NEVER, STORE_UNLIMITED, STORE_UNLIMITED};
@@ -148,12 +168,10 @@ int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_
                                   .policy = none,
                                   .opened = none};
         memcpy(c->name, name, n_name);
+        atomic_signal_fence(memory_order_release); /* it is there from here on */
         t->n_caches = id;
         *slot = id;
-        atomic_store_explicit(&s->a.cache_dir[id].name_hash, XXH3_64bits(name, n_name),
-                              memory_order_relaxed);
-        atomic_store_explicit(&s->a.cache_dir[id].generation, s->a.gens[gen].id,
-                              memory_order_release);
+        cache_show(s, id);
         *ret_cache = id;
         return 0;
 }
@@ -197,6 +215,32 @@ struct store_counters *store_cache_counters(struct store *s, uint32_t cache)
         return c ? cache_counters(c) : NULL;
 }
 
+/* All of it or nothing: what is staged is what a successor takes, if this process dies meanwhile.
+ */
+static void cache_stage(struct store *s, uint32_t cache, const struct store_policy *opened,
+                        const struct store_policy *policy, bool pinned)
+{
+        struct table_header *t = s->a.t;
+
+        t->staged = (struct table_policies){policy_in(policy), policy_in(opened), pinned};
+        t->intent.old_handle = cache;
+        atomic_signal_fence(memory_order_release);
+        t->intent.op = INTENT_POLICY;
+        atomic_signal_fence(memory_order_release);
+}
+
+void cache_take_staged(struct store *s, uint32_t cache)
+{
+        const struct table_policies *from = &s->a.t->staged;
+        struct table_cache *c = &s->a.caches[cache];
+
+        c->opened = from->opened;
+        c->policy = from->policy;
+        c->pinned = from->pinned != 0;
+        atomic_signal_fence(memory_order_release);
+        s->a.t->intent.op = INTENT_NONE;
+}
+
 void store_cache_set_policy(struct store *s, uint32_t cache, const struct store_policy *opened,
                             const struct store_policy *policy, bool pinned, uint64_t now)
 {
@@ -204,9 +248,8 @@ void store_cache_set_policy(struct store *s, uint32_t cache, const struct store_
 
         if (!c)
                 return;
-        c->opened = policy_in(opened);
-        c->policy = policy_in(policy);
-        c->pinned = pinned;
+        cache_stage(s, cache, opened, policy, pinned);
+        cache_take_staged(s, cache);
         s->settled = false;
         while (evict_take_extra(s))
                 if (!evict_trim_one(s, cache, now))
@@ -246,7 +289,9 @@ static void begin_dying(struct store *s, struct table_cache *c, uint32_t gen, ui
         t->dying_tail = c->gen;
         t->reclaiming += old->bytes_held;
         t->n_reclaiming += old->n_entries;
+        atomic_signal_fence(memory_order_release); /* it is cleared from here on */
         c->gen = gen;
+        atomic_signal_fence(memory_order_release);
         s->settled = false;
         atomic_store_explicit(&s->a.cache_dir[old->cache].generation, s->a.gens[gen].id,
                               memory_order_release);

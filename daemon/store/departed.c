@@ -45,7 +45,12 @@ void departed_add(struct store *s, uint32_t cache, const void *key, uint32_t n_k
         /* What was cleared long ago is reclaimed late: no news about a key that left since. */
         if (at->hash == h && at->when_cause >> 8 > now)
                 return;
-        *at = (struct table_departed){.hash = h, .when_cause = now << 8 | cause};
+        /* In an order in which no hash stands beside another one's story. */
+        at->hash = 0;
+        atomic_signal_fence(memory_order_release);
+        at->when_cause = now << 8 | cause;
+        atomic_signal_fence(memory_order_release);
+        at->hash = h;
 }
 
 bool departed_find(const struct store *s, uint32_t cache, const void *key, uint32_t n_key,

@@ -193,6 +193,20 @@ void expiry_forget_gen(struct store *s, uint32_t gen)
         idheap_drop(&s->gen_heap, gen);
 }
 
+void expiry_forget(struct store *s)
+{
+        pages_forget(&s->a);
+        s->a.t->n_gen_heap = 0;
+        for (uint32_t i = 0; i < s->a.t->gen_high; i++) {
+                struct table_gen *g = &s->a.gens[i];
+
+                g->heap_pos = IDHEAP_NONE;
+                g->n_heap = g->heap = g->heap_pages = 0;
+                g->heap_kind = KIND_NONE;
+                g->heap_depth = 0;
+        }
+}
+
 /* ---- places */
 
 /* Pages that n items take. */

@@ -27,6 +27,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "store/bucket.h"
 #include "store/internal.h"
 
 #define INITIAL_BUCKETS 64u
@@ -41,8 +42,6 @@
 #define NOWHERE        UINT64_MAX
 #define COMMIT_STEP    65536u
 
-typedef struct arena_bucket bucket_t;
-
 static uint64_t n_buckets(const struct store *s)
 {
         return atomic_load_explicit(&s->a.h->n_buckets, memory_order_relaxed);
@@ -53,38 +52,12 @@ static bucket_t *bucket_at(const struct store *s, uint64_t b)
         return &s->a.buckets[b];
 }
 
-static uint32_t slot_handle(const bucket_t *b, unsigned i)
-{
-        return atomic_load_explicit(&b->handle[i], memory_order_relaxed);
-}
-
-static uint16_t slot_tag(const bucket_t *b, unsigned i)
-{
-        return atomic_load_explicit(&b->tag[i], memory_order_relaxed);
-}
-
 /* ---- the write side of the protocol with mapped readers */
-
-static void write_begin(bucket_t *b)
-{
-        uint64_t seq = atomic_load_explicit(&b->seq, memory_order_relaxed);
-
-        atomic_store_explicit(&b->seq, seq + 1, memory_order_relaxed);
-        atomic_thread_fence(memory_order_release);
-}
-
-static void write_end(bucket_t *b)
-{
-        uint64_t seq = atomic_load_explicit(&b->seq, memory_order_relaxed);
-
-        atomic_store_explicit(&b->seq, seq + 1, memory_order_release);
-}
 
 static void slot_write(bucket_t *b, unsigned i, uint16_t tag, uint32_t handle)
 {
         write_begin(b);
-        atomic_store_explicit(&b->tag[i], tag, memory_order_relaxed);
-        atomic_store_explicit(&b->handle[i], handle, memory_order_relaxed);
+        slot_set(b, i, tag, handle);
         write_end(b);
 }
 
@@ -135,7 +108,7 @@ void index_key_of(const struct store *s, struct index_key *k, uint32_t handle)
         index_key_init(s, k, b->gen, entry_key(b), entry_n_key(b));
 }
 
-static bool matches(const struct store *s, const struct index_key *k, uint32_t handle)
+bool index_matches(const struct store *s, const struct index_key *k, uint32_t handle)
 {
         const struct arena_entry *b = arena_block(&s->a, handle);
 
@@ -154,7 +127,7 @@ static uint32_t find_in(const struct store *s, const struct index_key *k, uint64
                 if (slot_tag(b, i) != k->tag)
                         continue;
                 handle = slot_handle(b, i);
-                if (handle == ARENA_NONE || !matches(s, k, handle))
+                if (handle == ARENA_NONE || !index_matches(s, k, handle))
                         continue;
                 *ret = (struct index_slot){bucket, i};
                 return handle;
@@ -473,9 +446,9 @@ void index_remove(struct store *s, struct index_slot slot)
         intent_end(s);
 }
 
-void index_edit_begin(struct store *s, struct index_slot slot, uint32_t handle)
+void index_edit_begin(struct store *s, struct index_slot slot, uint32_t handle, uint64_t deadline)
 {
-        intent_begin(s, INTENT_EDIT, slot.bucket, 0, slot.i, handle, handle);
+        intent_begin(s, INTENT_EDIT, slot.bucket, deadline, slot.i, handle, handle);
         write_begin(bucket_at(s, slot.bucket));
 }
 

@@ -12,6 +12,7 @@
  *   expiry.c  deadlines                    departed.c  why a key is gone
  *   owner.c   writers' uids                entry.c   packing
  *   large.c   memory files                 large-table.c  the store's, and who holds them
+ *   recover.c taking over from another process, recover-entries.c  its entries
  */
 
 #include "arena/alloc.h"
@@ -41,6 +42,8 @@ struct store {
         uint32_t keep;          /* handle that must not be evicted now: it is being replaced */
 };
 
+#define LISTING_MS 1000u /* the next page of a listing is expected within this time */
+
 /* A key with its hash, and where it was found. */
 struct index_key {
         uint32_t gen; /* id */
@@ -66,6 +69,8 @@ uint32_t index_find(const struct store *s, const struct index_key *k, struct ind
 /* Asks for the key's buckets; names the likely handle by tag alone. See store_ahead(). */
 void index_prefetch(const struct store *s, const struct index_key *k);
 uint32_t index_guess(const struct store *s, const struct index_key *k);
+/* Is it the key of this block? */
+bool index_matches(const struct store *s, const struct index_key *k, uint32_t handle);
 /* Finds by handle what is known to be there. */
 struct index_slot index_locate(const struct store *s, const struct index_key *k, uint32_t handle);
 /* A new key. 0; -ENOSPC: both buckets are full of keys that cannot move and no memory for more. */
@@ -79,7 +84,7 @@ void index_grow(struct store *s);
 /* One step towards a smaller index; false: it has the right size. */
 bool index_shrink(struct store *s);
 /* Brackets a change of a reachable block's header. */
-void index_edit_begin(struct store *s, struct index_slot slot, uint32_t handle);
+void index_edit_begin(struct store *s, struct index_slot slot, uint32_t handle, uint64_t deadline);
 void index_edit_end(struct store *s, struct index_slot slot);
 
 /* ---- lru.c */
@@ -97,6 +102,7 @@ uint32_t lru_oldest_of_owner(const struct store *s, uint32_t owner); /* likewise
 uint32_t lru_oldest(const struct store *s);                          /* of the realm */
 /* Of a dying generation: its entries are no longer found by owner or in the realm. */
 void lru_list_forget(struct store *s, uint32_t list);
+void lru_forget(struct store *s); /* all lists; generations and owners are told */
 
 /* ---- expiry.c */
 int expiry_reserve(struct store *s, uint32_t gen); /* room for one more: 0, -ENOMEM */
@@ -109,9 +115,11 @@ uint32_t expiry_due_any(const struct store *s, uint64_t now);           /* of an
 bool expiry_free_place(struct store *s, uint32_t gen); /* of a dying generation; false: none left */
 void expiry_forget_gen(struct store *s, uint32_t gen);
 struct idheap expiry_gen_heap(struct store *s);
+void expiry_forget(struct store *s); /* all heaps */
 
 /* ---- owner.c */
 int owner_get(struct store *s, uint32_t uid, uint32_t *ret_owner); /* 0, STORE_E_LIMIT, -ENOMEM */
+void owner_rehash(struct store *s); /* their number and uids are known, nothing else is */
 
 /* ---- departed.c */
 void departed_add(struct store *s, uint32_t cache, const void *key, uint32_t n_key,
@@ -134,6 +142,12 @@ static inline uint32_t gen_index(uint32_t id)
 {
         return (id & 0xfffff) - 1;
 }
+/* A name that is in no cache's record gets into the table of names; false: it is there. */
+bool cache_name_add(struct store *s, uint32_t cache);
+/* Gives the cache the policies that lie ready in the table's header. */
+void cache_take_staged(struct store *s, uint32_t cache);
+/* Shows the cache to mapped readers as it is. */
+void cache_show(struct store *s, uint32_t cache);
 int gen_alloc(struct store *s, uint32_t cache, uint32_t *ret_gen);
 void gen_free(struct store *s, uint32_t gen);
 
@@ -194,6 +208,8 @@ struct found store_find_live(struct store *s, const struct table_cache *c, const
 /* Is @p what the key may be stored under? 0, STORE_E_MISS, _EXISTS, _VERSION. */
 int store_check_mode(const struct store *s, const struct store_put *p, uint32_t handle);
 void store_touch_lru(struct store *s, uint32_t handle);
+/* Adds an entry to all sums. */
+void store_count(struct store *s, const struct entry *e, uint64_t charge);
 /* What of an entry's charge goes with it, when nobody holds its value any more. */
 uint64_t store_block_frees(const struct store *s, uint32_t handle);
 void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry *ret);
@@ -205,6 +221,12 @@ static inline uint64_t large_charge(uint64_t size)
 }
 int large_table_add(struct store *s, struct large *l, uint32_t owner, uint32_t handle,
                     uint32_t *ret_id);
+/* The value of a stored entry, in a memory file that another process made; @fd is consumed on
+ * success. It is in no list yet. 0, -ENOMEM, -EINVAL: this is not the file. */
+int large_table_adopt(struct store *s, uint32_t id, int fd, uint32_t owner, uint32_t handle);
+int large_table_adopt_begin(struct store *s);          /* forgets lists and sums: 0, -ENOMEM */
+void large_table_enlist(struct store *s, uint32_t id); /* the latest used */
+void large_table_adopt_end(struct store *s);           /* what is nobody's is free */
 void large_table_drop(struct store *s, uint32_t id);
 void large_table_touch(struct store *s, uint32_t id);
 uint32_t

@@ -17,8 +17,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "store/internal.h"
+#include "store/recover.h"
 
 /* ---- what is held, and what could leave */
 
@@ -110,13 +112,32 @@ static int grow(struct store *s, uint32_t id)
         return 0;
 }
 
+static void attach(struct store *s, struct large *l, uint32_t id, uint32_t owner)
+{
+        s->large[id] = l;
+        s->a.t->large_bytes += l->size;
+        s->n_files++;
+        l->store = s;
+        l->id = id;
+        l->owner = owner;
+        l->next = s->files;
+        if (s->files)
+                s->files->prev = l;
+        s->files = l;
+}
+
 int large_table_add(struct store *s, struct large *l, uint32_t owner, uint32_t handle,
                     uint32_t *ret_id)
 {
         struct table_header *t = s->a.t;
         uint32_t id = t->large_free;
+        uint64_t ino = 0;
+        struct stat st;
 
         assert(!l->store && l->refs > 0);
+        if (fstat(l->fd, &st) == 0) /* a memory file never blocks; without a number it is lost with
+                                       this process */
+                ino = st.st_ino;
         if (id != TABLE_NONE) {
                 t->large_free = s->a.large[id].next;
         } else {
@@ -130,17 +151,8 @@ int large_table_add(struct store *s, struct large *l, uint32_t owner, uint32_t h
                         return r;
                 t->large_high++;
         }
-        s->a.large[id] = (struct table_large){.size = l->size, .handle = handle};
-        s->large[id] = l;
-        t->large_bytes += l->size;
-        s->n_files++;
-        l->store = s;
-        l->id = id;
-        l->owner = owner;
-        l->next = s->files;
-        if (s->files)
-                s->files->prev = l;
-        s->files = l;
+        s->a.large[id] = (struct table_large){.size = l->size, .ino = ino, .handle = handle};
+        attach(s, l, id, owner);
         list_push(s, id);
         (void)large_ref(l); /* then it is held by who stores it, for the moment */
         *ret_id = id;
@@ -190,4 +202,63 @@ void large_table_done(struct store *s)
                         large_unref(l);
         }
         free(s->large);
+}
+
+/* ---- giving it on, and taking it over */
+
+int store_large_next(const struct store *s, uint32_t *cursor)
+{
+        while (*cursor < s->n_large) {
+                const struct large *l = s->large[(*cursor)++];
+
+                if (l)
+                        return l->fd;
+        }
+        return -1;
+}
+
+int large_table_adopt_begin(struct store *s)
+{
+        struct table_header *t = s->a.t;
+        int r;
+
+        while (s->n_large < t->large_high) {
+                r = grow(s, s->n_large);
+                if (r < 0)
+                        return r;
+        }
+
+        t->large_head = t->large_tail = t->large_free = TABLE_NONE;
+        t->large_bytes = 0;
+        return 0;
+}
+
+int large_table_adopt(struct store *s, uint32_t id, int fd, uint32_t owner, uint32_t handle)
+{
+        struct large *l;
+        int r;
+
+        r = large_adopt(fd, s->a.large[id].size, &l);
+        if (r < 0)
+                return r;
+        s->a.large[id].handle = handle;
+        attach(s, l, id, owner);
+        return 0;
+}
+
+void large_table_enlist(struct store *s, uint32_t id)
+{
+        list_push(s, id);
+}
+
+void large_table_adopt_end(struct store *s)
+{
+        struct table_header *t = s->a.t;
+
+        for (uint32_t id = t->large_high; id-- > 0;) {
+                if (s->large[id])
+                        continue;
+                s->a.large[id] = (struct table_large){.next = t->large_free, .handle = ARENA_NONE};
+                t->large_free = id;
+        }
 }

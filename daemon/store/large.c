@@ -53,6 +53,31 @@ int large_seal(struct large *l)
         return 0;
 }
 
+int large_adopt(int fd, uint64_t size, struct large **ret)
+{
+        const int sealed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+        uint64_t has, ino, n = size ? size : 1;
+        struct large *l;
+        void *map;
+
+        if (memfile_look(fd, &has, &ino) || has != n || (fcntl(fd, F_GET_SEALS) & sealed) != sealed)
+                return -EINVAL;
+        if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+                return -errno;
+        l = calloc(1, sizeof(*l));
+        if (!l)
+                return -ENOMEM;
+        map = mmap(NULL, n, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+        if (map == MAP_FAILED) {
+                free(l);
+                return -ENOMEM;
+        }
+        (void)madvise(map, n, MADV_DONTDUMP);
+        *l = (struct large){.refs = 1, .fd = fd, .map = map, .size = size, .id = LARGE_NO_ID};
+        *ret = l;
+        return 0;
+}
+
 struct large *large_ref(struct large *l)
 {
         l->refs++;

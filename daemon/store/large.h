@@ -37,6 +37,9 @@ int large_new(uint64_t size, struct large **ret);
  */
 int large_commit(struct large *l, uint64_t n);
 int large_seal(struct large *l);
+/* A sealed one that another process made, of this size. @fd is the value's from then on, unless it
+ * fails: -EINVAL (it is none), -ENOMEM. */
+int large_adopt(int fd, uint64_t size, struct large **ret);
 struct large *large_ref(struct large *l);
 struct large *large_unref(struct large *l); /* NULL is fine; returns NULL */
 

@@ -55,19 +55,25 @@ static uint32_t hash_of(const struct store *s, uint32_t gen, uint32_t owner)
 
 /* ---- finding and making lists */
 
+static uint32_t find_by_hash(const struct store *s, uint32_t gen, uint32_t owner)
+{
+        struct idhash h = lists_hash(s);
+        uint32_t i;
+
+        for (i = idhash_first(&h, hash_of(s, gen, owner)); i != IDHASH_NONE; i = idhash_next(&h, i))
+                if (s->a.lists[i].gen == gen && s->a.lists[i].owner == owner)
+                        return i;
+        return TABLE_NONE;
+}
+
 uint32_t lru_list_find(const struct store *s, uint32_t gen, uint32_t owner)
 {
-        struct idhash h;
         uint32_t i = s->a.gens[gen].lists;
 
         /* Most caches have one writer. */
         if (i == TABLE_NONE || s->a.lists[i].owner == owner)
                 return i;
-        h = lists_hash(s);
-        for (i = idhash_first(&h, hash_of(s, gen, owner)); i != IDHASH_NONE; i = idhash_next(&h, i))
-                if (s->a.lists[i].gen == gen && s->a.lists[i].owner == owner)
-                        return i;
-        return TABLE_NONE;
+        return find_by_hash(s, gen, owner);
 }
 
 static int list_alloc(struct store *s, uint32_t *ret)
@@ -100,6 +106,9 @@ int lru_list_get(struct store *s, uint32_t gen, uint32_t owner, uint32_t *ret_li
         struct table_list *l;
         int r;
 
+        /* One that got no entry yet is in no heap. */
+        if (i == TABLE_NONE)
+                i = find_by_hash(s, gen, owner);
         if (i == TABLE_NONE) {
                 r = list_alloc(s, &i);
                 if (r != 0)
@@ -155,6 +164,20 @@ static void tail_changed(struct store *s, uint32_t list, bool all)
                 linkheap_put(&h, &s->a.owners[l->owner].lists, list, stamp);
         h = gen_heap(s);
         linkheap_put(&h, &s->a.gens[l->gen].lists, list, stamp);
+}
+
+void lru_forget(struct store *s)
+{
+        struct table_header *t = s->a.t;
+
+        t->list_high = 0;
+        t->list_free = TABLE_NONE;
+        t->oldest_list = TABLE_NONE;
+        t->stamp = 0;
+        for (uint32_t i = 0; i < t->gen_high; i++)
+                s->a.gens[i].lists = TABLE_NONE;
+        for (uint32_t i = 0; i < t->n_owners; i++)
+                s->a.owners[i].lists = TABLE_NONE;
 }
 
 /* ---- entries */

@@ -11,12 +11,22 @@
 
 #include "store/internal.h"
 
+static struct idhash owners_hash(const struct store *s)
+{
+        return (struct idhash){(uint8_t *)s->a.owners + offsetof(struct table_owner, slot),
+                               sizeof(struct table_owner), &s->a.t->n_owners};
+}
+
+static uint32_t hash_of(const struct store *s, uint32_t uid)
+{
+        return idhash_mix(uid, s->a.h->seed[1]);
+}
+
 int owner_get(struct store *s, uint32_t uid, uint32_t *ret_owner)
 {
         struct table_header *t = s->a.t;
-        struct idhash h = {(uint8_t *)s->a.owners + offsetof(struct table_owner, slot),
-                           sizeof(struct table_owner), &t->n_owners};
-        uint32_t hash = idhash_mix(uid, s->a.h->seed[1]), i;
+        struct idhash h = owners_hash(s);
+        uint32_t hash = hash_of(s, uid), i;
         int r;
 
         for (i = idhash_first(&h, hash); i != IDHASH_NONE; i = idhash_next(&h, i))
@@ -32,8 +42,21 @@ int owner_get(struct store *s, uint32_t uid, uint32_t *ret_owner)
                 return r;
         s->a.owners[i] = (struct table_owner){.uid = uid, .lists = TABLE_NONE};
         __atomic_store_n(&s->a.owner_uids[i], uid, __ATOMIC_RELAXED);
+        atomic_signal_fence(memory_order_release); /* it counts from here on */
         idhash_grow(&h);
         idhash_add(&h, i, hash);
         *ret_owner = i;
         return 0;
+}
+
+void owner_rehash(struct store *s)
+{
+        struct idhash h = owners_hash(s);
+        uint32_t n = s->a.t->n_owners;
+
+        s->a.t->n_owners = 0;
+        for (uint32_t i = 0; i < n; i++) {
+                idhash_grow(&h);
+                idhash_add(&h, i, hash_of(s, s->a.owners[i].uid));
+        }
 }

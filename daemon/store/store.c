@@ -15,8 +15,8 @@
 #include <string.h>
 
 #include "store/internal.h"
+#include "store/recover.h"
 
-#define LISTING_MS     1000u  /* the next page is expected within this time */
 #define LIST_STEPS_MAX 20000u /* records looked at in one page: about half a millisecond */
 
 /* ---- life */
@@ -28,6 +28,8 @@ int store_new(const struct store_params *p, struct store **ret)
                 .max_caches = p->max_caches,
                 .seed = {p->seed[0], p->seed[1]},
                 .instance = p->instance,
+                .boot = {p->boot[0], p->boot[1]},
+                .label = p->label,
         };
         struct store *s = calloc(1, sizeof(*s));
         int r;
@@ -35,6 +37,7 @@ int store_new(const struct store_params *p, struct store **ret)
         if (!s)
                 return -ENOMEM;
         s->p = *p;
+        s->p.label = NULL; /* the table has it */
         s->extra = EVICT_EXTRA;
         r = arena_init(&s->a, &ap);
         if (r == 0) {
@@ -49,14 +52,21 @@ int store_new(const struct store_params *p, struct store **ret)
         return 0;
 }
 
-struct store *store_free(struct store *s)
+struct store *store_leave(struct store *s)
 {
         if (!s)
                 return NULL;
         large_table_done(s);
-        arena_done(&s->a);
+        arena_leave(&s->a);
         free(s);
         return NULL;
+}
+
+struct store *store_free(struct store *s)
+{
+        if (s && s->a.h)
+                atomic_store_explicit(&s->a.h->retired, 1, memory_order_release);
+        return store_leave(s);
 }
 
 void store_set_budget(struct store *s, uint64_t budget, uint64_t uid_share)
@@ -329,7 +339,7 @@ static void index_add(struct store *s, const struct index_key *k, uint32_t handl
                 entry_drop(s, index_victim(s, k), CAUSE_INDEX, now);
 }
 
-static void count(struct store *s, const struct entry *e, uint64_t charge)
+void store_count(struct store *s, const struct entry *e, uint64_t charge)
 {
         struct table_header *t = s->a.t;
         struct table_gen *g = &s->a.gens[gen_index(e->gen)];
@@ -347,7 +357,7 @@ static void publish(struct store *s, const struct found *f, const struct entry *
 {
         entry_write(arena_block(&s->a, handle), e);
         lru_push(s, list, handle);
-        count(s, e, charge);
+        store_count(s, e, charge);
         if (e->deadline != ENTRY_NEVER)
                 expiry_set(s, gen_index(e->gen), handle, e->deadline);
         if (f->handle == ARENA_NONE) {
@@ -477,7 +487,7 @@ static int set_deadline(struct store *s, const struct found *f, uint64_t deadlin
                         return r;
                 expiry_set(s, gen, f->handle, deadline);
         }
-        index_edit_begin(s, f->slot, f->handle);
+        index_edit_begin(s, f->slot, f->handle, deadline);
         entry_set_deadline(b, deadline);
         index_edit_end(s, f->slot);
         return 0;
@@ -659,4 +669,9 @@ uint64_t store_entries(const struct store *s)
 int store_arena_fd(const struct store *s)
 {
         return s->a.mem.fd;
+}
+
+int store_table_fd(const struct store *s)
+{
+        return s->a.table.fd;
 }

@@ -26,6 +26,7 @@
 
 #define STORE_KEY_MAX        64
 #define STORE_CACHE_NAME_MAX 128
+#define STORE_LABEL_SIZE     128
 
 enum {
         STORE_OK = 0,
@@ -79,6 +80,9 @@ struct store_params {
         uint64_t max_entries;     /* in the whole realm */
         uint64_t seed[2];         /* of the key hash, random */
         uint64_t instance;
+        uint64_t boot[2];  /* id of the machine's run: deadlines mean nothing in another one */
+        const char *label; /* whose store this is, for who takes it over; NULL: nobody's. Copied,
+                              cut at STORE_LABEL_SIZE - 1 */
         /* Called before the store grows: make room under bounds above the realm (it may call
          * store_evict_one() and store_evict_large() on this or any other store). 0 or -ENOSPC, with
          * all of @ret but `need`. May be NULL. */

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking over the entries of a store
+ *
+ * The index decides: an entry is what a slot names, in a bucket where its key belongs. Its block
+ * says what it is and its record when it was last used. Everything else that the table says of it
+ * (lists, heaps, free chunks, sums) follows from these and is made anew; so it does not matter how
+ * far the predecessor had come with it.
+ *
+ * Blocks are gone through in the order of their places, which memory likes best; for some at a time
+ * the buckets are asked for ahead. A block that is not confirmed by a slot is free. A slot that
+ * names something else is emptied, in brackets of its bucket's counter: readers may be looking on.
+ * A change that was under way leaves at most the same block in two slots, or a slot half emptied.
+ *
+ * Nothing that was read is used before it was checked: the files may hold anything.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/bucket.h"
+#include "store/recovery.h"
+
+#define AHEAD  16u /* keys whose buckets are asked for at a time */
+#define AHEAD2 24u /* records ahead, when they are put in order */
+
+static uint64_t n_buckets(const struct store *s)
+{
+        return atomic_load_explicit(&s->a.h->n_buckets, memory_order_relaxed);
+}
+
+/* ---- one entry */
+
+/* Does what the extension says fit into it? */
+static bool ext_fits(const struct arena_entry *b, uint32_t size)
+{
+        struct arena_ext x;
+        uint32_t n = sizeof(x);
+
+        memcpy(&x, b + 1, sizeof(x));
+        n += (x.fields & EXT_FLAGS ? 4u : 0u) + (x.fields & EXT_COST ? 8u : 0u) +
+             (x.fields & EXT_ENCODING ? 12u : 0u);
+        return x.n_bytes >= n && x.n_bytes % 4 == 0 &&
+               (uint32_t)ENTRY_HEADER_SIZE + x.n_bytes <= size;
+}
+
+/* The block is there; does what its header says fit into it? */
+static bool entry_fits(const struct store *s, uint32_t handle)
+{
+        const struct arena_entry *b = arena_block(&s->a, handle);
+        uint32_t size = s->a.span_chunk[handle_span(handle)];
+
+        if (b->sizes & 8u || (b->sizes & ENTRY_EXT && !ext_fits(b, size)))
+                return false;
+        if (b->sizes & ENTRY_LARGE && entry_n_stored(b) != sizeof(struct arena_large))
+                return false;
+        return entry_total(b) <= size;
+}
+
+/* Is the block an entry of this store? Not asked: where the index has it. */
+static bool entry_is_sound(const struct recovery *r, uint32_t handle, enum store_dropped *ret_why)
+{
+        const struct store *s = r->s;
+        const struct arena_entry *b;
+        uint32_t gen;
+
+        *ret_why = DROPPED_BLOCK;
+        if (!alloc_has(&s->a, handle))
+                return false;
+        *ret_why = DROPPED_ENTRY;
+        if (!entry_fits(s, handle))
+                return false;
+        b = arena_block(&s->a, handle);
+        gen = gen_index(b->gen);
+        *ret_why = DROPPED_GENERATION;
+        if (gen >= s->a.t->gen_high || s->a.gens[gen].id != b->gen ||
+            s->a.gens[gen].state == GEN_FREE)
+                return false;
+        *ret_why = DROPPED_OWNER;
+        return entry_owner(b) < s->a.t->n_owners && !r->bad_owner[entry_owner(b)];
+}
+
+static void drop(struct recovery *r, enum store_dropped why)
+{
+        r->report->dropped[why]++;
+}
+
+/* ---- the index confirms blocks */
+
+/* The slot of the block, if it is the first one that a look-up of its key would find. */
+static bool find_slot(const struct recovery *r, const struct index_key *k, uint32_t handle,
+                      struct index_slot *ret)
+{
+        uint64_t n = n_buckets(r->s);
+        uint64_t at[2] = {arena_bucket_of(k->h1, n), arena_bucket_of(k->h2, n)};
+        enum store_dropped why;
+
+        for (unsigned j = 0; j < 2; j++) {
+                const bucket_t *b = &r->s->a.buckets[at[j]];
+
+                for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++) {
+                        uint32_t h = slot_handle(b, i);
+
+                        if (slot_tag(b, i) != k->tag || h == ARENA_NONE)
+                                continue;
+                        if (h == handle) {
+                                *ret = (struct index_slot){at[j], i};
+                                return true;
+                        }
+                        if (entry_is_sound(r, h, &why) && index_matches(r->s, k, h))
+                                return false;
+                }
+        }
+        return false;
+}
+
+static void slot_clear(struct store *s, struct index_slot slot)
+{
+        bucket_t *b = &s->a.buckets[slot.bucket];
+        bool is_open = atomic_load_explicit(&b->seq, memory_order_relaxed) & 1;
+
+        if (!is_open)
+                write_begin(b);
+        slot_set(b, slot.i, 0, ARENA_NONE);
+        if (!is_open)
+                write_end(b);
+}
+
+/* ---- keeping one */
+
+static int keep_list(struct recovery *r, uint32_t gen, uint32_t owner, uint32_t *ret_list)
+{
+        int e;
+
+        if (r->n_kept == 0 || gen != r->last_gen || owner != r->last_owner) {
+                e = lru_list_get(r->s, gen, owner, &r->last_list);
+                if (e != 0)
+                        return e;
+                r->last_gen = gen;
+                r->last_owner = owner;
+        }
+        *ret_list = r->last_list;
+        return 0;
+}
+
+static int keep_push(struct recovery *r, uint32_t handle, uint32_t list)
+{
+        if (r->n_kept == r->max_kept) {
+                size_t n = r->max_kept ? 2 * r->max_kept : 1024;
+                struct recovered *p = reallocarray(r->kept, n, sizeof(*p));
+
+                if (!p)
+                        return -ENOMEM;
+                r->kept = p;
+                r->max_kept = n;
+        }
+        r->kept[r->n_kept++] =
+                (struct recovered){rec_stamp(arena_rec(&r->s->a, handle)), handle, list};
+        return 0;
+}
+
+static int by_ino(const void *a, const void *b)
+{
+        const struct given_file *x = a, *y = b;
+
+        return x->ino < y->ino ? -1 : x->ino > y->ino;
+}
+
+/* The memory file of the entry's large value. 0, -ENOMEM; -EINVAL: it was not given. */
+static int keep_large(struct recovery *r, const struct entry *e, uint32_t handle)
+{
+        struct store *s = r->s;
+        struct arena_large l = entry_large(e);
+        struct given_file key, *f;
+        int n;
+
+        if (l.id >= s->a.t->large_high || s->a.large[l.id].size != l.size || s->large[l.id])
+                return -EINVAL;
+        key.ino = s->a.large[l.id].ino;
+        f = r->n_files ? bsearch(&key, r->files, r->n_files, sizeof(*f), by_ino) : NULL;
+        if (!f || f->fd < 0)
+                return -EINVAL;
+        n = large_table_adopt(s, l.id, f->fd, e->owner, handle);
+        if (n == 0)
+                f->fd = -1;
+        return n;
+}
+
+/* Takes a confirmed entry into lists to be, heaps and sums. 0, -ENOMEM, or why not. */
+#define KEEP_NOT 1
+static int keep(struct recovery *r, uint32_t handle, enum store_dropped *ret_why)
+{
+        struct store *s = r->s;
+        struct entry e;
+        uint32_t list, gen;
+        int n;
+
+        entry_read(arena_block(&s->a, handle), &e);
+        entry_resolve(s, &e);
+        gen = gen_index(e.gen);
+        arena_rec(&s->a, handle)->heap_pos = TABLE_NONE;
+        n = keep_list(r, gen, e.owner, &list);
+        if (n != 0) {
+                *ret_why = DROPPED_LIMIT;
+                return n < 0 ? n : KEEP_NOT;
+        }
+        if (e.large) {
+                n = keep_large(r, &e, handle);
+                if (n != 0) {
+                        *ret_why = DROPPED_LARGE;
+                        return n == -EINVAL ? KEEP_NOT : n;
+                }
+                list |= RECOVERED_LARGE;
+        }
+        if (e.deadline != ENTRY_NEVER && s->a.gens[gen].state == GEN_LIVE) {
+                n = expiry_reserve(s, gen);
+                if (n < 0)
+                        return n;
+                expiry_set(s, gen, handle, e.deadline);
+        }
+        store_count(s, &e, store_block_charge(s, handle));
+        if (s->a.gens[gen].state == GEN_DYING) {
+                s->a.t->n_reclaiming++;
+                s->a.t->reclaiming += store_block_charge(s, handle);
+        }
+        if (e.version > r->version)
+                r->version = e.version;
+        return keep_push(r, handle, list);
+}
+
+struct ahead {
+        uint32_t handle[AHEAD];
+        struct index_key key[AHEAD];
+        unsigned n;
+};
+
+/* The blocks that were gathered: each is kept or becomes free. */
+static int confirm(struct recovery *r, struct ahead *a)
+{
+        for (unsigned i = 0; i < a->n; i++) {
+                struct table_rec *rec = arena_rec(&r->s->a, a->handle[i]);
+                enum store_dropped why;
+                struct index_slot slot;
+                int n;
+
+                if (!find_slot(r, &a->key[i], a->handle[i], &slot)) {
+                        rec_set_stamp(rec, 0);
+                        continue;
+                }
+                n = keep(r, a->handle[i], &why);
+                if (n < 0)
+                        return n;
+                if (n == 0) {
+                        r->confirmed[slot.bucket] |= (uint16_t)(1u << slot.i);
+                        continue;
+                }
+                drop(r, why);
+                slot_clear(r->s, slot);
+                rec_set_stamp(rec, 0);
+        }
+        a->n = 0;
+        return 0;
+}
+
+static int confirm_span(struct recovery *r, uint32_t span, struct ahead *a)
+{
+        struct store *s = r->s;
+        uint32_t n = alloc_n_chunks(&s->a, span);
+
+        for (uint32_t c = 0; c < n; c++) {
+                uint32_t handle = handle_make(span, c);
+                enum store_dropped why;
+
+                if (!alloc_is_live(&s->a, handle))
+                        continue;
+                if (!entry_is_sound(r, handle, &why)) {
+                        rec_set_stamp(arena_rec(&s->a, handle), 0);
+                        continue;
+                }
+                a->handle[a->n] = handle;
+                index_key_of(s, &a->key[a->n], handle);
+                index_prefetch(s, &a->key[a->n]);
+                if (++a->n == AHEAD) {
+                        int e = confirm(r, a);
+
+                        if (e < 0)
+                                return e;
+                }
+        }
+        return confirm(r, a);
+}
+
+/* ---- what the index holds besides */
+
+static bool is_of_intent(const struct recovery *r, uint64_t bucket)
+{
+        const struct table_intent *t = &r->intent;
+
+        return t->op != INTENT_NONE && t->op != INTENT_POLICY &&
+               (bucket == t->bucket || (t->op != INTENT_EDIT && bucket == t->bucket2));
+}
+
+/* A slot that names nothing that is kept: why? A block that is kept elsewhere is no loss. */
+static void drop_slot(struct recovery *r, struct index_slot slot)
+{
+        uint32_t handle = slot_handle(&r->s->a.buckets[slot.bucket], slot.i);
+        enum store_dropped why;
+        bool is_sound = entry_is_sound(r, handle, &why), is_kept;
+
+        is_kept = alloc_has(&r->s->a, handle) && alloc_is_live(&r->s->a, handle);
+        if (is_of_intent(r, slot.bucket))
+                r->report->dropped[DROPPED_TORN] += !is_kept;
+        else
+                drop(r, is_kept ? DROPPED_BLOCK : is_sound ? DROPPED_PLACE : why);
+        slot_clear(r->s, slot);
+}
+
+static void clean_bucket(struct recovery *r, uint64_t bucket, unsigned confirmed, bool in_use)
+{
+        bucket_t *b = &r->s->a.buckets[bucket];
+
+        for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++) {
+                if (confirmed >> i & 1 || slot_handle(b, i) == ARENA_NONE)
+                        continue;
+                if (in_use)
+                        drop_slot(r, (struct index_slot){bucket, i});
+                else
+                        slot_clear(r->s, (struct index_slot){bucket, i});
+        }
+        if (atomic_load_explicit(&b->seq, memory_order_relaxed) & 1)
+                write_end(b);
+}
+
+static void clean_index(struct recovery *r)
+{
+        struct store *s = r->s;
+        uint64_t n = n_buckets(s), all = s->a.t->index_bytes / sizeof(bucket_t);
+
+        for (uint64_t b = 0; b < all; b++)
+                clean_bucket(r, b, b < n ? r->confirmed[b] : 0, b < n);
+        /* What lies behind was given back, or made resident and not counted. */
+        memfile_release(&s->a.mem, s->a.h->index_off + s->a.t->index_bytes,
+                        s->a.h->index_max_buckets * sizeof(bucket_t) - s->a.t->index_bytes);
+}
+
+/* ---- the order of use */
+
+#define DIGIT_BITS 11u
+#define N_DIGITS   (1u << DIGIT_BITS)
+
+static void sort_by_digit(const struct recovered *from, struct recovered *to, size_t n,
+                          unsigned shift)
+{
+        size_t at[N_DIGITS] = {0}, sum = 0;
+
+        for (size_t i = 0; i < n; i++)
+                at[from[i].stamp >> shift & (N_DIGITS - 1)]++;
+        for (unsigned d = 0; d < N_DIGITS; d++) {
+                size_t count = at[d];
+
+                at[d] = sum;
+                sum += count;
+        }
+        for (size_t i = 0; i < n; i++)
+                to[at[from[i].stamp >> shift & (N_DIGITS - 1)]++] = from[i];
+}
+
+/* Digit by digit, from the lowest; digits that are the same everywhere need no pass. */
+static int sort_by_stamp(struct recovery *r)
+{
+        uint64_t all_or = 0, all_and = UINT64_MAX;
+        struct recovered *to = NULL;
+
+        for (size_t i = 0; i < r->n_kept; i++) {
+                all_or |= r->kept[i].stamp;
+                all_and &= r->kept[i].stamp;
+        }
+        for (unsigned shift = 0; shift < 64; shift += DIGIT_BITS) {
+                struct recovered *from = r->kept;
+
+                if (((all_or ^ all_and) >> shift & (N_DIGITS - 1)) == 0)
+                        continue;
+                if (!to)
+                        to = reallocarray(NULL, r->n_kept, sizeof(*to));
+                if (!to)
+                        return -ENOMEM;
+                sort_by_digit(from, to, r->n_kept, shift);
+                r->kept = to;
+                to = from;
+        }
+        free(to);
+        return 0;
+}
+
+/* From the one that was not used for longest on. Stamps are given out anew, without gaps: none of
+ * them grows, so that whoever takes over from us in the middle of this finds the same order. */
+static void put_in_order(struct recovery *r)
+{
+        struct store *s = r->s;
+
+        for (size_t i = 0; i < r->n_kept; i++) {
+                const struct recovered *k = &r->kept[i];
+                struct entry e;
+
+                if (i + AHEAD2 < r->n_kept)
+                        __builtin_prefetch(arena_rec(&s->a, r->kept[i + AHEAD2].handle), 1);
+                lru_push(s, k->list & ~RECOVERED_LARGE, k->handle);
+                if (k->list & RECOVERED_LARGE) {
+                        entry_read(arena_block(&s->a, k->handle), &e);
+                        large_table_enlist(s, entry_large(&e).id);
+                }
+        }
+}
+
+/* ---- all of it */
+
+/* A new deadline that was half written is written again; its bucket is still marked as changing. */
+static void finish_edit(struct recovery *r)
+{
+        const struct table_intent *t = &r->intent;
+        struct store *s = r->s;
+        const bucket_t *b;
+
+        if (t->op != INTENT_EDIT || t->bucket >= n_buckets(s) || t->slot >= ARENA_BUCKET_SLOTS)
+                return;
+        b = &s->a.buckets[t->bucket];
+        if (atomic_load_explicit(&b->seq, memory_order_relaxed) & 1 &&
+            slot_handle(b, t->slot) == t->old_handle && alloc_has(&s->a, t->old_handle))
+                entry_set_deadline(arena_block(&s->a, t->old_handle), t->bucket2 & ENTRY_40BIT_MAX);
+}
+
+static void forget_sums(struct store *s)
+{
+        struct table_header *t = s->a.t;
+
+        t->n_entries = t->charged = t->reclaiming = t->n_reclaiming = 0;
+        for (uint32_t i = 0; i < t->gen_high; i++)
+                s->a.gens[i].n_entries = s->a.gens[i].bytes_held = s->a.gens[i].bytes_raw = 0;
+        for (uint32_t i = 0; i < t->n_owners; i++)
+                s->a.owners[i].charged = s->a.owners[i].held = s->a.owners[i].arriving = 0;
+}
+
+int recover_entries(struct recovery *r)
+{
+        struct store *s = r->s;
+        struct ahead ahead = {.n = 0};
+        int n;
+
+        n = alloc_adopt(&s->a);
+        if (n < 0)
+                return n;
+        finish_edit(r);
+        forget_sums(s);
+        lru_forget(s);
+        expiry_forget(s);
+        n = large_table_adopt_begin(s);
+        if (n < 0)
+                return n;
+        r->confirmed = calloc(n_buckets(s), sizeof(*r->confirmed));
+        if (!r->confirmed)
+                return -ENOMEM;
+        for (uint32_t i = 1; n == 0 && i < s->a.t->span_high; i++)
+                n = confirm_span(r, i, &ahead);
+        if (n < 0)
+                return n;
+        clean_index(r);
+        for (uint32_t i = 1; i < s->a.t->span_high; i++)
+                alloc_adopt_span(&s->a, i);
+        n = sort_by_stamp(r);
+        if (n < 0)
+                return n;
+        put_in_order(r);
+        large_table_adopt_end(s);
+        r->report->kept = r->n_kept;
+        return 0;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef RECOVERY_H
+#define RECOVERY_H
+
+/*
+ * What recover.c and recover-entries.c share while a store is taken over
+ */
+
+#include "store/internal.h"
+#include "store/recover.h"
+
+/* A given descriptor, by the inode number of its file. */
+struct given_file {
+        uint64_t ino;
+        int fd;    /* -1: taken */
+        size_t at; /* in store_files.large */
+};
+
+/* An entry that is kept, to be put in order of use. */
+struct recovered {
+        uint64_t stamp;
+        uint32_t handle;
+        uint32_t list; /* RECOVERED_LARGE | number */
+};
+#define RECOVERED_LARGE 0x80000000u
+
+struct recovery {
+        struct store *s;
+        uint64_t now;
+        struct store_adopted *report;
+        struct table_intent intent; /* as it was found */
+        uint8_t bad_owner[ARENA_OWNERS_MAX];
+        struct given_file *files; /* sorted */
+        size_t n_files;
+        uint16_t *confirmed; /* per bucket: slots whose entries are kept, one bit each */
+        struct recovered *kept;
+        size_t n_kept, max_kept;
+        uint64_t version; /* the highest that was met */
+        /* The list that was asked for last. */
+        uint32_t last_gen, last_owner, last_list;
+};
+
+/* Index, blocks, lists, heaps, sums: once caches, generations and owners are known to be sound.
+ * 0, -ENOMEM. */
+int recover_entries(struct recovery *r);
+
+#endif

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Random operations on store and model, see the header
+ *
+ * Put in all modes, TTLs, large values, several writers, get, peek, touch, delete, clear, policy
+ * and budget changes, the passing of time and upkeep in random portions.
+ */
+
+#include "store-world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "store-check.h"
+
+static uint64_t rnd(struct world *w)
+{
+        w->rng ^= w->rng << 13;
+        w->rng ^= w->rng >> 7;
+        w->rng ^= w->rng << 17;
+        return w->rng * UINT64_C(0x2545f4914f6cdd1d) >> 11;
+}
+
+uint64_t world_random(struct world *w, uint64_t n)
+{
+        return rnd(w) % n;
+}
+
+void world_fill(uint8_t *p, uint64_t n, uint32_t fill)
+{
+        for (uint64_t i = 0; i < n; i++)
+                p[i] = (uint8_t)(fill + i * 7 + (i >> 8));
+}
+
+static int global_room(void *ctx, struct store *s, const struct store_want *want, uint64_t now,
+                       struct store_refusal *ret)
+{
+        const struct world *w = ctx;
+
+        *ret = (struct store_refusal){.cause = CAUSE_GLOBAL_BUDGET, .limit = w->global};
+        while (store_charged(s) + want->bytes > w->global)
+                if (store_evict_one(s, CAUSE_GLOBAL_BUDGET, now) == 0)
+                        return -28;
+        return 0;
+}
+
+static void make_key(struct world *w, uint8_t *key, size_t *ret_n)
+{
+        uint64_t k = world_random(w, w->n_keys);
+
+        *ret_n = 1 + k % STORE_KEY_MAX;
+        memset(key, (int)(k % 251), *ret_n);
+        memcpy(key, &k, *ret_n < 2 ? 1 : 2);
+}
+
+static void compare(struct world *w, const struct store_entry *got, const struct model_entry *want)
+{
+        assert_int_equal(got->version, want->version);
+        assert_int_equal(got->n_value, want->n_value);
+        assert_int_equal(got->deadline, want->deadline);
+        assert_int_equal(got->flags, want->flags);
+        assert_int_equal(got->encoding, want->encoding);
+        assert_int_equal(got->raw_size, want->raw_size);
+        assert_int_equal(got->cost_us, want->cost_us);
+        assert_int_equal(got->uid, want->uid);
+        assert_int_equal(got->charge, want->charge);
+        assert_int_equal(got->n_key, want->n_key);
+        assert_memory_equal(got->key, want->key, want->n_key);
+        world_fill(w->buf, want->n_value, want->fill);
+        assert_memory_equal(got->value, w->buf, want->n_value);
+}
+
+static uint64_t random_ttl(struct world *w)
+{
+        switch (world_random(w, 4)) {
+        case 0:
+                return STORE_TTL_POLICY;
+        case 1:
+                return STORE_NEVER;
+        case 2:
+                return 1 + world_random(w, 50);
+        default:
+                return 1 + world_random(w, 5000);
+        }
+}
+
+static void do_put(struct world *w)
+{
+        uint8_t key[STORE_KEY_MAX];
+        uint32_t fill = (uint32_t)rnd(w);
+        struct store_put p = {
+                .cache = 1 + (uint32_t)world_random(w, MODEL_CACHES),
+                .key = key,
+                .ttl_ms = random_ttl(w),
+                .mode = world_random(w, 8) ? STORE_ANY : (enum store_mode)(1 + world_random(w, 2)),
+                .flags = world_random(w, 2) ? (uint32_t)rnd(w) : 0,
+                .cost_us = world_random(w, 2) ? world_random(w, 1000000) : 0,
+                .uid = 1000 + (uint32_t)world_random(w, 3),
+        };
+        struct store_refusal why;
+        struct model_entry want;
+        struct store_entry got;
+        int r;
+
+        make_key(w, key, &p.n_key);
+        p.n_value = world_random(w, 4) ? world_random(w, 200) : world_random(w, w->value_max);
+        if (world_random(w, 8) == 0) {
+                p.encoding = 1;
+                p.raw_size = p.n_value * 3;
+        }
+        if (world_random(w, 10) == 0) {
+                struct model_entry old;
+
+                p.compare = true;
+                p.expected_version = 1;
+                if (model_get(w->m, p.cache, key, p.n_key, w->now, false, &old) == 0)
+                        p.expected_version = old.version + (world_random(w, 4) == 0);
+        }
+        world_fill(w->buf, p.n_value, fill);
+        p.value = w->buf;
+        if (p.n_value >= WORLD_LARGE_THRESHOLD) {
+                assert_int_equal(large_new(p.n_value, &p.large), 0);
+                memcpy(p.large->map, w->buf, p.n_value);
+                assert_int_equal(large_seal(p.large), 0);
+        }
+        r = store_put(w->s, &p, w->now, &got, &why);
+        assert_int_equal(r, model_put(w->m, &p, fill, w->now, &want, &why));
+        if (r == 0)
+                compare(w, &got, &want);
+        large_unref(p.large);
+}
+
+static void do_lookup(struct world *w)
+{
+        uint32_t cache = 1 + (uint32_t)world_random(w, MODEL_CACHES);
+        uint8_t key[STORE_KEY_MAX];
+        struct model_entry want;
+        struct store_entry got;
+        size_t n;
+        int r;
+
+        make_key(w, key, &n);
+        if (world_random(w, 8) == 0) {
+                uint64_t ttl = random_ttl(w);
+
+                r = store_touch(w->s, cache, key, n, ttl, w->now, &got);
+                assert_int_equal(r, model_touch(w->m, cache, key, n, ttl, w->now, &want));
+        } else {
+                bool touch = world_random(w, 8) != 0;
+
+                r = store_get(w->s, cache, key, n, w->now, touch, &got);
+                assert_int_equal(r, model_get(w->m, cache, key, n, w->now, touch, &want));
+        }
+        if (r == 0)
+                compare(w, &got, &want);
+}
+
+static void do_delete(struct world *w)
+{
+        uint32_t cache = 1 + (uint32_t)world_random(w, MODEL_CACHES);
+        uint8_t key[STORE_KEY_MAX];
+        struct store_fate fate;
+        size_t n;
+        int r;
+
+        make_key(w, key, &n);
+        r = store_delete(w->s, cache, key, n, w->now);
+        assert_int_equal(r, model_delete(w->m, cache, key, n, w->now));
+        assert_int_equal(store_explain(w->s, cache, key, n, w->now, &fate), 0);
+        assert_false(fate.live);
+        if (r == 0) {
+                assert_true(fate.known);
+                assert_int_equal(fate.cause, CAUSE_DELETED);
+        }
+}
+
+static void do_policy(struct world *w)
+{
+        uint32_t cache = 1 + (uint32_t)world_random(w, MODEL_CACHES);
+        struct store_policy p = {
+                .ttl_ms = world_random(w, 2) ? STORE_NEVER : 1 + world_random(w, 3000),
+                .max_entries = world_random(w, 2) ? STORE_UNLIMITED : 1 + world_random(w, 150),
+                .max_bytes = world_random(w, 2) ? STORE_UNLIMITED : 1000 + world_random(w, 100000),
+        };
+
+        store_cache_set_policy(w->s, cache, &p, &p, false, w->now);
+        model_set_policy(w->m, cache, &p, w->now);
+}
+
+static void do_clear(struct world *w)
+{
+        uint32_t cache = 1 + (uint32_t)world_random(w, MODEL_CACHES);
+        uint64_t n;
+
+        while (store_maintain(w->s, w->now, 100)) /* so that the counts agree */
+                ;
+        assert_int_equal(store_clear(w->s, cache, w->now, &n), 0);
+        assert_int_equal(n, model_clear(w->m, cache, w->now));
+}
+
+static void do_budget(struct world *w)
+{
+        uint64_t budget = 60000 + world_random(w, 300000);
+
+        store_set_budget(w->s, budget, w->m->uid_share);
+        while (store_maintain(w->s, w->now, 100))
+                ;
+        model_set_budget(w->m, budget, w->now);
+}
+
+void world_settle(struct world *w)
+{
+        while (store_maintain(w->s, w->now, 1 + (unsigned)world_random(w, 100)))
+                ;
+        model_settle(w->m, w->now);
+        store_check(w->s);
+        assert_int_equal(store_charged(w->s), model_charged(w->m));
+        for (uint32_t c = 1; c <= MODEL_CACHES; c++) {
+                struct store_cache_info i;
+
+                assert_int_equal(store_cache_info(w->s, c, &i), 0);
+                assert_int_equal(i.entries, model_count(w->m, c));
+                assert_memory_equal(&i.counters, &w->m->counters[c], sizeof(i.counters));
+        }
+}
+
+void world_step(struct world *w)
+{
+        uint64_t dice = world_random(w, 1000);
+
+        store_maintain(w->s, w->now, 0); /* each operation has a turn of its own */
+        if (dice < 400)
+                do_put(w);
+        else if (dice < 850)
+                do_lookup(w);
+        else if (dice < 900)
+                do_delete(w);
+        else if (dice < 980)
+                w->now += world_random(w, 3) ? world_random(w, 20) : world_random(w, 500);
+        else if (dice < 995)
+                store_maintain(w->s, w->now, (unsigned)world_random(w, 20));
+        else if (dice < 997)
+                do_policy(w);
+        else if (dice < 999)
+                do_clear(w);
+        else
+                do_budget(w);
+}
+
+/* ---- life */
+
+struct store_params world_store_params(struct world *w)
+{
+        return (struct store_params){
+                .arena_size = w->arena_size,
+                .budget = w->m->budget,
+                .uid_share = w->m->uid_share,
+                .large_threshold = WORLD_LARGE_THRESHOLD,
+                .max_caches = 16,
+                .max_entries = 1 << 20,
+                .seed = {w->rng, 2},
+                .make_room = global_room,
+                .ctx = w,
+        };
+}
+
+void world_init(struct world *w, const struct world_params *p)
+{
+        const char *seed = getenv("CACHED_SEED");
+        struct store_params sp;
+
+        *w = (struct world){
+                .rng = seed ? strtoull(seed, NULL, 10) : 20240917,
+                .now = 1000,
+                .n_keys = p->n_keys,
+                .value_max = p->value_max,
+                .global = p->global,
+                .arena_size = p->arena_size,
+                .m = malloc(sizeof(struct model)),
+                .buf = malloc(WORLD_VALUE_MAX),
+        };
+        model_init(w->m, p->budget, p->uid_share, p->global, WORLD_LARGE_THRESHOLD);
+        sp = world_store_params(w);
+        assert_int_equal(store_new(&sp, &w->s), 0);
+        for (uint32_t i = 1; i <= MODEL_CACHES; i++) {
+                char name[8];
+                uint32_t id;
+
+                snprintf(name, sizeof(name), "c%u", i);
+                assert_int_equal(store_cache_create(w->s, name, strlen(name), &id), 0);
+                assert_int_equal(id, i);
+        }
+}
+
+void world_done(struct world *w)
+{
+        store_free(w->s);
+        free(w->m);
+        free(w->buf);
+}

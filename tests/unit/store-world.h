@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef STORE_WORLD_H
+#define STORE_WORLD_H
+
+/*
+ * A store and its reference model under the same random operations, every reply compared
+ *
+ * What is done next follows from the random state and the model alone: two worlds that start alike
+ * go the same way.
+ */
+
+#include "model-store.h"
+
+#define WORLD_LARGE_THRESHOLD 20000u
+#define WORLD_VALUE_MAX       60000u
+
+struct world {
+        struct store *s;
+        struct model *m;
+        uint64_t rng, now, op, global, arena_size;
+        unsigned n_keys, value_max;
+        uint8_t *buf;
+};
+
+/* Makes store, model and caches; all of it is the caller's from then on. */
+struct world_params {
+        unsigned n_keys, value_max;
+        uint64_t budget, uid_share, global, arena_size;
+};
+void world_init(struct world *w, const struct world_params *p);
+void world_done(struct world *w);
+/* What a successor of the store is made with. */
+struct store_params world_store_params(struct world *w);
+
+uint64_t world_random(struct world *w, uint64_t below);
+void world_fill(uint8_t *p, uint64_t n, uint32_t fill);
+void world_step(struct world *w);
+/* Both settle; then counts and counters agree, and the store's invariants hold. */
+void world_settle(struct world *w);
+
+#endif
