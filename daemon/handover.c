@@ -199,6 +199,8 @@ static void on_request(struct handover *h, const uint8_t *msg, size_t n)
                 fail(h, "it asked before it was answered");
         } else if (ask == HANDOVER_ASK_NOTHING) {
                 fail(h, "what it asked does not belong into a handover");
+        } else if (ask == HANDOVER_NEXT && h->n_sent == h->n_gifts) {
+                fail(h, "it asked for more than there is");
         } else if (ask == HANDOVER_DONE && h->n_sent < h->n_gifts) {
                 fail(h, "it did not take everything");
         } else {

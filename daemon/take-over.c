@@ -277,6 +277,15 @@ static bool is_dead(const struct take_over *t)
         return t->peer_fd >= 0 && poll(&p, 1, DEATH_MS) == 1;
 }
 
+static void disconnect(struct take_over *t)
+{
+        if (t->fd >= 0)
+                close(t->fd);
+        if (t->peer_fd >= 0)
+                close(t->peer_fd);
+        t->fd = t->peer_fd = -1;
+}
+
 int take_over_confirm(struct take_over *t, char *err, size_t n_err)
 {
         struct handover_reply reply;
@@ -286,19 +295,20 @@ int take_over_confirm(struct take_over *t, char *err, size_t n_err)
                 r = hear(t, &reply, err, n_err);
         if (r == -EPIPE && is_dead(t))
                 r = 0;
+        disconnect(t);
         return r;
 }
 
 void take_over_done(struct take_over *t)
 {
-        const int fds[] = {t->fd, t->peer_fd, t->listen_fd, t->lock_fd};
-
-        for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
-                if (fds[i] >= 0)
-                        close(fds[i]);
+        disconnect(t);
+        if (t->listen_fd >= 0)
+                close(t->listen_fd);
+        if (t->lock_fd >= 0)
+                close(t->lock_fd);
         for (size_t i = 0; i < t->n_fds; i++)
                 close(t->fds[i]);
-        t->fd = t->peer_fd = t->listen_fd = t->lock_fd = -1;
+        t->listen_fd = t->lock_fd = -1;
         t->n_fds = 0;
         given_done(&t->given);
 }

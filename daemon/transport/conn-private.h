@@ -79,6 +79,11 @@ void conn_set_timer(struct conn *c);
 /* The peer did what it must not: it is told, and the connection closes. */
 void conn_violate(struct conn *c, const char *what);
 void conn_out_of_memory(struct conn *c);
+/* Nothing more is handled of it: a frame that is incomplete now stays so. Tells the peer if another
+ * process takes the daemon's place. */
+void conn_finish_input(struct conn *c);
+/* From now on the peer can send nothing more. */
+void conn_part(struct conn *c);
 /* Finishes what was sent and closes then. */
 void conn_end(struct conn *c);
 

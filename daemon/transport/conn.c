@@ -25,7 +25,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
@@ -592,32 +591,6 @@ static void stay_in_line(struct conn *c, bool paused)
                 leave_line(c);
 }
 
-/* Tells that what has no reply by now never will have one. Best effort. */
-static void say_farewell(struct conn *c)
-{
-        uint8_t frame[HUB_REFUSAL_MAX], *to;
-        size_t n = c->hub->refuse(HUB_REFUSED_ENDING,
-                                  "another process takes the daemon's place: connect again", frame,
-                                  sizeof(frame));
-
-        to = n > 0 ? outbuf_reserve(&c->out, &c->hub->pool, n) : NULL;
-        if (!to)
-                return;
-        memcpy(to, frame, n);
-        outbuf_commit(&c->out, n);
-        flush(c);
-}
-
-/* Nothing more is handled of it. A frame that is incomplete now stays so. */
-static void finish_input(struct conn *c)
-{
-        bool parting = c->ending && c->hub->parting && !c->closing && !c->deaf;
-
-        c->closing = true;
-        if (parting)
-                say_farewell(c);
-}
-
 void conn_settle(struct conn *c)
 {
         bool paused, partial, blocked;
@@ -628,7 +601,7 @@ void conn_settle(struct conn *c)
         paused = is_paused(c);
         blocked = is_waiting(c) || c->account->overloaded;
         if (!c->held && !paused && (c->eof || (c->ending && is_drained(c))))
-                finish_input(c);
+                conn_finish_input(c);
         if (c->closing) {
                 drop_frame(c);
                 c->held = false;
@@ -656,10 +629,8 @@ void conn_settle(struct conn *c)
 void conn_end(struct conn *c)
 {
         c->ending = true;
-        /* What is sent from now on is refused at once: no request can be lost between our last look
-         * and the close. */
         if (c->hub->parting)
-                (void)shutdown(c->fd, SHUT_RD);
+                conn_part(c);
         conn_settle(c);
 }
 
@@ -775,18 +746,6 @@ void conn_close(struct conn *c)
 {
         c->closing = true;
         conn_kick(c);
-}
-
-int conn_take_socket(struct conn *c, int *ret_fd)
-{
-        int fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
-
-        if (fd < 0)
-                return -errno;
-        c->given = true;
-        c->deaf = true; /* what was queued is not sent */
-        *ret_fd = fd;
-        return 0;
 }
 
 void conn_yield(struct conn *c)
