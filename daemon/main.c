@@ -290,6 +290,7 @@ static int run_in_its_place(struct server_params *p)
         } else {
                 p->take_over = &t;
                 status = run(p);
+                p->take_over = NULL;
         }
         take_over_done(&t);
         return status;

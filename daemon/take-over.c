@@ -158,8 +158,8 @@ static int receive_all(struct take_over *t, uint8_t *buf, size_t n)
 /* The reply to what was asked last. 0; -EPIPE: the connection ended without one. */
 static int hear(struct take_over *t, struct handover_reply *ret, char *err, size_t n_err)
 {
-        uint8_t in[HANDOVER_FRAME_MAX];
-        struct frame_header h;
+        uint8_t in[HANDOVER_FRAME_MAX] = {0};
+        struct frame_header h = {0};
         int r = receive_all(t, in, FRAME_HEADER_SIZE);
 
         if (r == 0) {
@@ -216,7 +216,7 @@ static void keep(struct take_over *t, const char *name, int fd, struct log *log)
 /* One message of them; adds their number to *n. */
 static int receive_part(struct take_over *t, uint32_t *n, struct log *log, char *err, size_t n_err)
 {
-        struct handover_reply reply;
+        struct handover_reply reply = {0};
         int r = ask(t, HANDOVER_NEXT, err, n_err);
 
         if (r == 0)
@@ -246,7 +246,7 @@ static void raise_nofile(void)
 
 int take_over_begin(struct take_over *t, const char *path, struct log *log, char *err, size_t n_err)
 {
-        struct handover_reply reply;
+        struct handover_reply reply = {0};
         int r;
 
         *t = (struct take_over){.fd = -1, .peer_fd = -1, .listen_fd = -1, .lock_fd = -1};
@@ -288,7 +288,7 @@ static void disconnect(struct take_over *t)
 
 int take_over_confirm(struct take_over *t, char *err, size_t n_err)
 {
-        struct handover_reply reply;
+        struct handover_reply reply = {0};
         int r = ask(t, HANDOVER_DONE, err, n_err);
 
         if (r == 0)
