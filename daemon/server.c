@@ -40,7 +40,9 @@
 #include "handover.h"
 #include "log.h"
 #include "proto/status.h"
+#include "realm/given.h"
 #include "take-over.h"
+#include "transport/epochfile.h"
 #include "transport/hub.h"
 #include "transport/listener.h"
 #include "transport/sockfile.h"
@@ -62,6 +64,7 @@ struct server {
         bool log_level_fixed;
         struct sockfile sockfile;
         struct listener listener;
+        struct epochfile epochfile;
         struct hub hub;
         struct dispatcher *dispatcher;
         struct handover *handover; /* NULL: none is under way */
@@ -495,17 +498,40 @@ static void remove_events(struct server *s)
         }
 }
 
+static int new_instance(struct server *s)
+{
+        uint64_t instance = 0;
+
+        while (instance == 0)
+                if (getrandom(&instance, sizeof(instance), 0) != sizeof(instance))
+                        return -EIO;
+        s->instance = instance;
+        return 0;
+}
+
+/* Another daemon was there after the one that left these, and has changed what is in them. */
+static void refuse_older(struct server *s, const struct server_params *p)
+{
+        uint64_t last = epochfile_peek(p->socket_path);
+
+        if (last == 0 || last == p->given->instance)
+                return;
+        log_write(s->log, LOG_WARNING,
+                  "takeover: the passed memory files are those of a daemon before the last one: "
+                  "closed");
+        given_refuse(p->given);
+}
+
 /* Another number after every start, but where arenas go on that say theirs. */
 static int choose_instance(struct server *s, const struct server_params *p)
 {
+        if (p->given && p->given->instance != 0)
+                refuse_older(s, p);
         if (p->take_over)
                 s->instance = p->take_over->instance;
         else if (p->given)
                 s->instance = p->given->instance;
-        while (s->instance == 0)
-                if (getrandom(&s->instance, sizeof(s->instance), 0) != sizeof(s->instance))
-                        return -EIO;
-        return 0;
+        return s->instance != 0 ? 0 : new_instance(s);
 }
 
 /* Everything but the name and the listening. */
@@ -548,6 +574,19 @@ static int adopt_name(struct server *s, const struct server_params *p)
         return r;
 }
 
+/* Before anything is answered: arenas of daemons before this one are over with it. */
+static void begin_epoch(struct server *s, const char *socket_path)
+{
+        char err[EPOCHFILE_ERR_MAX];
+
+        if (epochfile_init(&s->epochfile, socket_path, s->instance, err, sizeof(err)) < 0)
+                log_write(s->log, LOG_WARNING,
+                          "clients cannot look entries up by themselves, the daemon answers them "
+                          "all: %s",
+                          err);
+        dispatcher_offer_mapping(s->dispatcher, s->epochfile.fd);
+}
+
 static int start_listening(struct server *s, const struct server_params *p)
 {
         struct sockfile_access access = access_of(s->config);
@@ -571,10 +610,20 @@ static int start_listening(struct server *s, const struct server_params *p)
                 if (sockfile_is_exposed(&s->sockfile, err, sizeof(err)))
                         log_write(s->log, LOG_WARNING, "%s", err);
         }
+        begin_epoch(s, p->socket_path);
         r = listener_init(&s->listener, &s->hub, fd);
         if (r < 0)
                 log_write(s->log, LOG_ERR, "cannot listen: %s", strerror(-r));
         return r;
+}
+
+/* Readers may have an arena mapped that is nobody's now, and only the number tells them. */
+static void renumber(struct server *s)
+{
+        if (new_instance(s) < 0)
+                s->instance++; /* any other number does */
+        dispatcher_renumber(s->dispatcher, s->instance);
+        epochfile_set(&s->epochfile, s->instance);
 }
 
 /* What another daemon left becomes ours. The last step: until here the other one could go on, and
@@ -582,6 +631,7 @@ static int start_listening(struct server *s, const struct server_params *p)
 static int adopt(struct server *s, const struct server_params *p)
 {
         char err[TAKE_OVER_ERR_MAX];
+        bool whole = true;
         int r;
 
         if (p->take_over) {
@@ -590,10 +640,12 @@ static int adopt(struct server *s, const struct server_params *p)
                         log_write(s->log, LOG_ERR, "cannot take over: %s", err);
                         return r;
                 }
-                dispatcher_adopt(s->dispatcher, &p->take_over->given, TAKEOVER_HANDOVER);
+                whole = dispatcher_adopt(s->dispatcher, &p->take_over->given, TAKEOVER_HANDOVER);
         } else if (p->given && p->given->n + p->given->n_refused > 0) {
-                dispatcher_adopt(s->dispatcher, p->given, TAKEOVER_PASSED);
+                whole = dispatcher_adopt(s->dispatcher, p->given, TAKEOVER_PASSED);
         }
+        if (!whole)
+                renumber(s);
         return 0;
 }
 
@@ -613,6 +665,7 @@ int server_new(const struct server_params *p, struct server **ret)
         s->config_path = p->config_path;
         s->log_level_fixed = p->log_level_fixed;
         s->listener.fd = -1;
+        s->epochfile.fd = -1;
         s->upkeep_due_ms = NEVER;
         (void)signal(SIGPIPE, SIG_IGN);
         raise_nofile(s);
@@ -646,6 +699,7 @@ struct server *server_free(struct server *s)
         listener_done(&s->listener);
         hub_done(&s->hub);
         s->dispatcher = dispatcher_free(s->dispatcher);
+        epochfile_done(&s->epochfile);
         remove_events(s);
         if (s->base)
                 event_base_free(s->base);

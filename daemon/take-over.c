@@ -260,6 +260,8 @@ int take_over_begin(struct take_over *t, const char *path, struct log *log, char
                 return r;
         (void)snprintf(t->version, sizeof(t->version), "%s", reply.version);
         t->instance = reply.instance;
+        if (t->instance == 0)
+                FAIL(EPROTO, "the daemon does not tell its instance number");
         for (uint32_t n = 0; n < reply.descriptors && r == 0;)
                 r = receive_part(t, &n, log, err, n_err);
         if (r == 0 && t->listen_fd < 0)

@@ -84,6 +84,8 @@ struct epoch_page {
         uint32_t version;
         uint32_t spare;
         _Atomic uint64_t instance; /* of the daemon whose arenas count */
+        uint32_t n_arenas;         /* that it has: the daemon's own note, nothing for readers */
+        uint32_t spare2;
 };
 
 static_assert(sizeof(struct epoch_page) <= EPOCH_SIZE, "one page");

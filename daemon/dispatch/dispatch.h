@@ -30,14 +30,20 @@ extern const struct conn_handler dispatch_handler;
 int dispatcher_new(struct server *server, const struct config *cfg, struct dispatcher **ret);
 
 /* Before anybody is connected: makes realms of what another daemon left, and says in the log what
- * became of it. */
-void dispatcher_adopt(struct dispatcher *d, struct given *given, enum takeover_from from);
+ * became of it. False: another instance number is needed, see realms_adopt(). */
+bool dispatcher_adopt(struct dispatcher *d, struct given *given, enum takeover_from from);
+
+void dispatcher_renumber(struct dispatcher *d, uint64_t instance);
 
 /* The memory files of all realms by their names, borrowed. False: @visit said to stop. */
 bool dispatcher_each_file(const struct dispatcher *d, realm_file_visit visit, void *ctx);
 
 /* They belong to another process from now on: nothing more is changed in them. */
 void dispatcher_let_go(struct dispatcher *d);
+
+/* Clients may look entries up by themselves from now on, minding this epoch file (borrowed; -1:
+ * they may not). */
+void dispatcher_offer_mapping(struct dispatcher *d, int epoch_fd);
 
 /* All connections have had their on_close() before. NULL is fine; returns NULL. */
 struct dispatcher *dispatcher_free(struct dispatcher *d);

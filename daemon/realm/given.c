@@ -192,6 +192,14 @@ int given_take(struct given *g, enum given_kind kind, uint32_t number)
         return -1;
 }
 
+void given_refuse(struct given *g)
+{
+        size_t n = g->n + g->n_refused;
+
+        given_done(g);
+        g->n_refused = n;
+}
+
 void given_done(struct given *g)
 {
         for (size_t i = 0; i < g->n; i++)

@@ -52,6 +52,9 @@ bool given_is_memory(int fd);
 /* Hands a descriptor out, to be the caller's. -1: there is none. */
 int given_take(struct given *g, enum given_kind kind, uint32_t number);
 
+/* Refuses all of them after all. */
+void given_refuse(struct given *g);
+
 /* Closes what nobody took. Fine on a zeroed one. */
 void given_done(struct given *g);
 

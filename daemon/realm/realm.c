@@ -24,6 +24,8 @@
 
 #include "base/boot.h"
 #include "config.h"
+#include "proto/page.h"
+#include "realm/mapping.h"
 #include "store/recover.h"
 #include "store/store.h"
 
@@ -49,14 +51,33 @@ static uint64_t max_files(const struct config *cfg)
         return left < max ? left : max;
 }
 
+/* Who gives way to another realm does so in the order of all uses. */
+static void drain(struct charge *c, uint64_t now_ms)
+{
+        realm_drain((struct realm *)(void *)((char *)c - offsetof(struct realm, charge)), now_ms);
+}
+
 void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance)
 {
         *rs = (struct realms){
                 .cfg = cfg,
-                .pool = {.budget = cfg->global_budget.bytes, .max_files = max_files(cfg)},
+                .pool = {.budget = cfg->global_budget.bytes,
+                         .max_files = max_files(cfg),
+                         .drain = drain},
                 .instance = instance,
         };
         boot_id_read(rs->boot);
+        realms_offer_mapping(rs, -1);
+}
+
+/* How many arenas readers may be looking at: whoever takes over knows by it whether it has all of
+ * them. Never less than there are. */
+static void note_arenas(const struct realms *rs)
+{
+        uint32_t n = (uint32_t)rs->n;
+
+        if (rs->epoch_fd >= 0)
+                (void)!pwrite(rs->epoch_fd, &n, sizeof(n), offsetof(struct epoch_page, n_arenas));
 }
 
 static struct realm *realm_free(struct realm *r)
@@ -64,6 +85,7 @@ static struct realm *realm_free(struct realm *r)
         if (!r)
                 return NULL;
         assert(r->n_clients == 0);
+        mapping_done(r);
         if (r->store) {
                 charge_leave(&r->charge);
                 r->store = store_free(r->store);
@@ -155,6 +177,7 @@ static void realm_link(struct realm *r)
         r->next = rs->first;
         rs->first = r;
         rs->n++;
+        note_arenas(rs);
 }
 
 static int realm_new(struct realms *rs, const char *name, struct realm **ret)
@@ -261,6 +284,7 @@ static void free_unused(struct realms *rs, uint64_t now_ms)
                         rs->turn = r->next;
                 rs->n--;
                 realm_free(r);
+                note_arenas(rs);
         }
 }
 
@@ -294,12 +318,13 @@ bool realms_maintain(struct realms *rs, uint64_t now_ms, unsigned steps)
         }
         rs->turn = r;
         free_unused(rs, now_ms);
+        more |= realms_check_holes(rs, now_ms);
         return more || realms_next_deadline(rs) <= now_ms;
 }
 
 uint64_t realms_next_deadline(const struct realms *rs)
 {
-        uint64_t next = charge_is_over(&rs->pool) ? 0 : UINT64_MAX;
+        uint64_t next = charge_is_over(&rs->pool) ? 0 : realms_holes_due(rs);
         for (const struct realm *r = rs->first; r; r = r->next) {
                 uint64_t its = realm_next_deadline(r);
                 if (its < next)

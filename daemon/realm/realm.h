@@ -14,6 +14,7 @@
 #include "realm/takeover.h"
 
 struct config;
+struct readers;
 struct realms;
 struct store;
 struct store_adopted;
@@ -27,6 +28,7 @@ struct realm {
         uint64_t serial; /* never used for another realm of this process */
         struct store *store;
         struct charge charge;
+        struct readers *readers; /* NULL: nobody has ever looked into the arena */
         size_t n_clients;
         uint64_t idle_since_ms; /* when the last client left */
         bool keeps_policy;      /* has pinned policies; valid without clients */
@@ -44,6 +46,12 @@ struct realms {
         uint64_t instance;
         uint64_t boot[2]; /* id of the machine's run; zeros: not known */
         struct takeover takeover;
+        /* mapping.c's */
+        int epoch_fd; /* borrowed; -1: none */
+        bool offers_mapping;
+        unsigned slots; /* of what readers noted, that may still be taken over in this turn */
+        uint64_t holes_due_ms, holes_found_ms;
+        uint64_t n_used, n_stale, n_lost; /* of realms that are gone */
 };
 
 enum {

@@ -7,6 +7,10 @@
  * and makes a store of them, under its own configuration: budgets, limits and who may enter are
  * those of now. Large values come in one heap for all realms, and each store takes out its own.
  *
+ * Readers may have arenas mapped that are not among those that come. They stop when the instance
+ * number in the epoch file changes; so it stays only if the epoch file's count of arenas says that
+ * none is missing.
+ *
  * Nothing is fatal here. What does not fit, because it is broken, of another version, or of a realm
  * that nobody may enter any more, is dropped, counted, and named in the log.
  *
@@ -22,6 +26,8 @@
 
 #include "config.h"
 #include "log.h"
+#include "proto/page.h"
+#include "realm/mapping.h"
 #include "realm/realm.h"
 #include "store/recover.h"
 
@@ -45,7 +51,8 @@ struct adopting {
         struct given *given;
         struct log *log;
         uint64_t now_ms;
-        int *large; /* descriptors that no store has taken out yet */
+        uint32_t n_ended; /* arenas that were dropped, and whose readers know it */
+        int *large;       /* descriptors that no store has taken out yet */
         size_t n_large;
 };
 
@@ -121,6 +128,7 @@ static void retire(struct adopting *a, int arena, int table)
                 close(table);
         if (store_adopt(&params, &files, a->now_ms, &store, &got) == 0)
                 store_free(store);
+        a->n_ended += got.retired;
 }
 
 /* Consumes both descriptors. */
@@ -151,8 +159,10 @@ static void adopt_realm(struct adopting *a, uint32_t number, int arena, int tabl
                 drop_realm(a, name, got.detail ? got.detail : "its files are of no use");
         else if (r != 0)
                 drop_realm(a, name, strerror(-r));
-        if (r != 0)
+        if (r != 0) {
+                a->n_ended += got.retired;
                 return;
+        }
         t->realms_kept++;
         t->entries_kept += got.kept;
         t->large_kept += got.large_kept;
@@ -205,11 +215,22 @@ static void adopt_all(struct adopting *a)
         free(a->large);
 }
 
-void realms_adopt(struct realms *rs, struct given *given, enum takeover_from from, uint64_t now_ms,
+/* How many arenas the daemon before us had, as far as readers can know any of them. */
+static uint32_t count_arenas(const struct realms *rs)
+{
+        struct epoch_page p;
+
+        if (rs->epoch_fd < 0 || pread(rs->epoch_fd, &p, sizeof(p), 0) != (ssize_t)sizeof(p))
+                return 0; /* nobody was ever offered one */
+        return p.n_arenas;
+}
+
+bool realms_adopt(struct realms *rs, struct given *given, enum takeover_from from, uint64_t now_ms,
                   struct log *log)
 {
         struct adopting a = {.rs = rs, .given = given, .log = log, .now_ms = now_ms};
         struct takeover *t = &rs->takeover;
+        uint32_t n = count_arenas(rs);
 
         t->from = from;
         t->descriptors_dropped += given->n_refused;
@@ -223,6 +244,14 @@ void realms_adopt(struct realms *rs, struct given *given, enum takeover_from fro
                   (unsigned long long)t->large_kept, (unsigned long long)t->realms_dropped,
                   (unsigned long long)t->entries_dropped,
                   (unsigned long long)t->descriptors_dropped);
+        return t->realms_kept + a.n_ended >= n;
+}
+
+void realms_renumber(struct realms *rs, uint64_t instance)
+{
+        rs->instance = instance;
+        for (struct realm *r = rs->first; r; r = r->next)
+                store_renumber(r->store, instance);
 }
 
 /* ---- leaving */
@@ -254,6 +283,7 @@ bool realms_each_file(const struct realms *rs, realm_file_visit visit, void *ctx
 void realms_let_go(struct realms *rs)
 {
         for (struct realm *r = rs->first; r; r = r->next) {
+                mapping_done(r);
                 charge_leave(&r->charge);
                 r->store = store_leave(r->store);
         }

@@ -37,9 +37,14 @@ void takeover_note(struct takeover *t, struct log *log, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
 /* Before the first realm is made: makes realms of @given, which is empty afterwards. What cannot be
- * kept is dropped; the report is in realms.takeover. */
-void realms_adopt(struct realms *rs, struct given *given, enum takeover_from from, uint64_t now_ms,
+ * kept is dropped; the report is in realms.takeover. False: readers may be looking at an arena that
+ * was not kept and does not say so; then all of them have to be told by another instance number. */
+bool realms_adopt(struct realms *rs, struct given *given, enum takeover_from from, uint64_t now_ms,
                   struct log *log);
+
+/* Another instance number, before anybody is connected. Readers of the realms' arenas ask for them
+ * again. */
+void realms_renumber(struct realms *rs, uint64_t instance);
 
 /* The memory files of all realms, by the names that given_add() understands: what another process
  * needs to go on, or a service manager to keep. @fd is borrowed. False: @visit said to stop. */

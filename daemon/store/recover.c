@@ -393,6 +393,13 @@ int store_adopt(const struct store_params *p, const struct store_files *f, uint6
         return 0;
 }
 
+void store_renumber(struct store *s, uint64_t instance)
+{
+        __atomic_store_n(&s->a.h->instance, instance, __ATOMIC_RELEASE);
+        s->a.t->instance = instance;
+        s->p.instance = instance;
+}
+
 int store_peek(int table_fd, struct store_peek *ret)
 {
         struct table_header t;

@@ -32,6 +32,10 @@ struct store *store_leave(struct store *s);
 
 /* ---- taking */
 
+/* Another instance number for a store that was taken over. Readers of its arena leave it, once the
+ * epoch file says the same. */
+void store_renumber(struct store *s, uint64_t instance);
+
 /* Why an entry was not taken over. */
 enum store_dropped {
         DROPPED_TORN = 0,   /* the change that was under way when the process died */
