@@ -22,6 +22,7 @@ import time
 import pytest
 
 import harness
+import mapped
 import wire
 from harness import LONG, PATIENCE, needs_root, wait_until
 from wire import pb
@@ -289,6 +290,44 @@ def test_t07_under_load(daemon):
             assert c.get("t", key) in values
 
 
+def test_t08_mapped_readers_keep_hitting(daemon):
+    """Through one handover after the other, on the mapping that they got from the first daemon."""
+    writer = daemon.client()
+    for i in range(50):
+        writer.set("t", b"%d" % i, b"value %d" % i)
+    reader = mapped.Client(daemon.socket)
+    daemon.clients.append(reader)
+    reader.hello()
+    done, stop, faults = [0], [], []
+
+    def read():
+        while not stop and not faults:
+            for i in range(50):
+                try:
+                    got = reader.mapped_get("t", b"%d" % i, note=False)
+                except mapped.Ask as e:
+                    got = e
+                if got != b"value %d" % i:
+                    faults.append(got)
+            done[0] += 1
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        for n in range(3):
+            take_over(daemon)
+            before = done[0]
+            wait_until(lambda: faults or done[0] > before + 2, "it reads on")
+            daemon.client().set("t", b"0", b"value 0")
+        assert not faults, faults[:3]
+        # What the new daemon changes is seen on the old mapping.
+        daemon.client().set("t", b"new", b"of the new one")
+        assert reader.mapped_get("t", b"new", note=False) == b"of the new one"
+    finally:
+        stop.append(1)
+        thread.join()
+
+
 # ---- handovers that fail
 
 class Taker(wire.Client):
@@ -501,6 +540,47 @@ def test_t23_another_layout_is_dropped(daemon):
     assert daemon.client().get("t", b"k") is None
     assert takeover(daemon).descriptors_dropped + takeover(daemon).realms_dropped > 0
     close_all(passed)
+
+
+def test_t24_older_files_than_the_last_daemons_are_refused(daemon):
+    """In between a cold one served: what it answered must not be followed by something older."""
+    daemon.client().set("t", b"k", b"old")
+    passed = names_for(memory_files(daemon.pid))
+    kill(daemon)
+    start_with(daemon, [])
+    daemon.client().set("t", b"k", b"new")
+    kill(daemon)
+    start_with(daemon, passed)
+    close_all(passed)
+    assert daemon.client().get("t", b"k") is None
+    assert takeover(daemon).descriptors_dropped == 2 and "daemon before the last one" in daemon.log()
+
+
+def test_t25_a_realm_that_is_missing(open_daemon):
+    """Its readers could go on reading an arena that is nobody's: another instance number ends that."""
+    daemon = open_daemon
+    for uid in (1001, 1002):
+        daemon.client(uid=uid).set("t", b"k", b"of %d" % uid)
+    with harness.acting_as(1002):
+        lost = mapped.Client(daemon.socket)
+    daemon.clients.append(lost)
+    lost.hello()
+    assert lost.mapped_get("t", b"k", note=False) == b"of 1002"
+    instance = lost.info.instance
+    passed = names_for(memory_files(daemon.pid))
+    kill(daemon)
+    assert lost.mapped_get("t", b"k", note=False) == b"of 1002", "hits go on while no daemon is there"
+    start_with(daemon, [p for p in passed if p[0] not in ("a2", "t2")])
+    with pytest.raises(mapped.Ask):
+        lost.mapped_get("t", b"k", note=False)
+    c = daemon.client(uid=1001)
+    assert c.get("t", b"k") == b"of 1001" and c.info.instance != instance
+    assert daemon.client(uid=1002).get("t", b"k") is None
+    # With all that is there it goes on under the same number.
+    close_all(passed)
+    instance = c.info.instance
+    restart(daemon)
+    assert daemon.client(uid=1001).info.instance == instance
 
 
 # ---- nonsense
