@@ -60,7 +60,7 @@ static void run(unsigned n_keys, unsigned value_max, uint64_t budget, uint64_t u
                                        .budget = budget,
                                        .uid_share = uid_share,
                                        .global = UINT64_MAX,
-                                       .arena_size = 1};
+                                       .arena_size = UINT64_C(256) << 20};
         struct store_adopted report;
         struct world w;
 
