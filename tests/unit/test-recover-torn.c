@@ -19,13 +19,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "store-check.h"
+#include "store-copy.h"
 #include "store-world.h"
 #include "store/internal.h"
 #include "store/recover.h"
@@ -33,50 +33,22 @@
 
 #define NOW UINT64_C(100000)
 
+/* What was freed need not be kept for long: forking is the longer the more memory there is. */
+const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__asan_default_options(void)
+{
+        return "quarantine_size_mb=2";
+}
+
 static bool is_long(void)
 {
         return getenv("CACHED_LONG") != NULL;
 }
 
-/* ---- copies of a store's files */
-
-struct copies {
-        int arena, table;
-};
-
-static int copy_of(const struct memfile *m)
-{
-        struct memfile to;
-        off_t from = 0, end;
-        int fd;
-
-        assert_int_equal(memfile_init(&to, "copy", m->size), 0);
-        while ((from = lseek(m->fd, from, SEEK_DATA)) >= 0) {
-                end = lseek(m->fd, from, SEEK_HOLE);
-                memcpy(to.base + from, m->base + from, (size_t)(end - from));
-                from = end;
-        }
-        fd = dup(to.fd);
-        memfile_done(&to);
-        return fd;
-}
-
-static void copies_init(struct copies *c, const struct store *s)
-{
-        struct stat st;
-        uint64_t ino;
-
-        c->arena = copy_of(&s->a.mem);
-        c->table = copy_of(&s->a.table);
-        assert_int_equal(fstat(c->arena, &st), 0);
-        ino = st.st_ino;
-        assert_int_equal(pwrite(c->table, &ino, sizeof(ino),
-                                offsetof(struct table_header, arena_ino)),
-                         sizeof(ino));
-}
+/* ---- taking over from a child */
 
 /* In a child: the store lies in the copies from now on. */
-static void live_in(const struct store *s, const struct copies *c)
+static void live_in(const struct store *s, const struct store_copies *c)
 {
         const struct memfile *m[] = {&s->a.mem, &s->a.table};
         const int fds[] = {c->arena, c->table};
@@ -92,7 +64,7 @@ static void live_in(const struct store *s, const struct copies *c)
 static struct large *spare_large;
 
 /* Takes the copies over; the original's large values are given along. */
-static struct store *adopt(struct world *w, const struct store *original, const struct copies *c,
+static struct store *adopt(struct world *w, const struct store *original, const struct store_copies *c,
                            struct store_adopted *report)
 {
         struct store_params p = world_store_params(w);
@@ -436,7 +408,7 @@ static void shrink(struct world *w)
 
 static void give_memory_back(struct world *w)
 {
-        (void)store_maintain(w->s, w->now, 400);
+        (void)store_maintain(w->s, w->now, 150);
 }
 
 static void clear_first(struct world *w)
@@ -524,12 +496,12 @@ static struct store *die_at(struct world *w, const struct change *change, unsign
         const struct torn_range ranges[] = {{w->s->a.mem.base, w->s->a.mem.size},
                                             {w->s->a.table.base, w->s->a.table.size}};
         struct child child = {w, change};
-        struct copies c;
+        struct store_copies c;
         struct store *s;
         int status;
         pid_t pid;
 
-        copies_init(&c, w->s);
+        store_copies_init(&c, w->s);
         pid = fork();
         if (pid == 0) {
                 live_in(w->s, &c);
@@ -576,7 +548,7 @@ static void check_death(struct world *w, const struct change *change, unsigned l
 
 static void run_deaths(const struct change *change, struct tally *tally)
 {
-        unsigned long n, count, wanted = is_long() ? 1000 : 20;
+        unsigned long n, count, wanted = is_long() ? 1000 : 8;
         struct store_adopted report;
         struct seen before, after;
         struct store *after_store;
@@ -654,12 +626,12 @@ static void kill_once(struct world *w, unsigned n_ops)
                 mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         struct seen before, after, found;
         struct store_adopted report;
-        struct copies c;
+        struct store_copies c;
         struct store *s;
         int status;
         pid_t pid;
 
-        copies_init(&c, w->s);
+        store_copies_init(&c, w->s);
         pid = fork();
         if (pid == 0) {
                 live_in(w->s, &c);
@@ -694,7 +666,7 @@ static void test_death_at_any_moment(void **state)
 
         (void)state;
         world_init(&w, &p);
-        for (unsigned i = 0; i < (is_long() ? 1000u : 40u); i++)
+        for (unsigned i = 0; i < (is_long() ? 1000u : 20u); i++)
                 kill_once(&w, is_long() ? 2000 : 200);
         world_done(&w);
 }
