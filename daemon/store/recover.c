@@ -252,10 +252,14 @@ static int gather_files(struct recovery *r, const int *fds, size_t n)
         for (size_t i = 0; i < n; i++) {
                 uint64_t size, ino;
 
-                if (!memfile_look(fds[i], &size, &ino))
+                if (fds[i] < 0)
+                        continue;
+                if (!memfile_look(fds[i], &size, &ino)) {
                         r->files[r->n_files++] = (struct given_file){ino, fds[i]};
-                else
-                        close(fds[i]);
+                        continue;
+                }
+                close(fds[i]);
+                r->report->large_unused++;
         }
         qsort(r->files, r->n_files, sizeof(*r->files), by_ino);
         return 0;

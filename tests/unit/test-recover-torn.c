@@ -64,8 +64,8 @@ static void live_in(const struct store *s, const struct store_copies *c)
 static struct large *spare_large;
 
 /* Takes the copies over; the original's large values are given along. */
-static struct store *adopt(struct world *w, const struct store *original, const struct store_copies *c,
-                           struct store_adopted *report)
+static struct store *adopt(struct world *w, const struct store *original,
+                           const struct store_copies *c, struct store_adopted *report)
 {
         struct store_params p = world_store_params(w);
         struct store_files f = {.arena = c->arena, .table = c->table};
