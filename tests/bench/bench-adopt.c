@@ -88,6 +88,7 @@ int main(int argc, char **argv)
 {
         uint64_t n = argc > 1 ? strtoull(argv[1], NULL, 10) : 1000000;
         struct took took[ROUNDS];
+        const struct took *median;
         const struct store_params p = {.arena_size = UINT64_C(16) << 30,
                                        .budget = UINT64_C(16) << 30,
                                        .uid_share = STORE_UNLIMITED,
@@ -105,9 +106,10 @@ int main(int argc, char **argv)
         if (store_entries(s) != n)
                 return 1;
         qsort(took, ROUNDS, sizeof(took[0]), by_size);
+        median = &took[ROUNDS / 2];
         printf("{\"entries\": %llu, \"adopt_ms\": %.1f, \"cpu_ms\": %.1f, \"least_ms\": %.1f}\n",
-               (unsigned long long)n, (double)took[ROUNDS / 2].ns / 1e6,
-               (double)took[ROUNDS / 2].cpu_ns / 1e6, (double)took[0].ns / 1e6);
+               (unsigned long long)n, (double)median->ns / 1e6, (double)median->cpu_ns / 1e6,
+               (double)took[0].ns / 1e6);
         store_free(s);
         return 0;
 }

@@ -334,7 +334,7 @@ static void see(struct seen *v, struct store *s, uint32_t handle)
         if (g->state != GEN_LIVE)
                 return;
         store_entry_fill(s, handle, &e);
-        memset(to, 0, sizeof(*to)); /* they are compared as bytes */
+        memset(to, 0, sizeof(*to));
         to->cache = g->cache;
         to->uid = e.uid;
         to->flags = e.flags;
