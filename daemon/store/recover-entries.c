@@ -182,8 +182,10 @@ static int keep_large(struct recovery *r, const struct entry *e, uint32_t handle
         if (!f || f->fd < 0)
                 return -EINVAL;
         n = large_table_adopt(s, l.id, f->fd, e->owner, handle);
-        if (n == 0)
+        if (n == 0) {
                 f->fd = -1;
+                r->report->large_kept++;
+        }
         return n;
 }
 

@@ -252,10 +252,15 @@ static int gather_files(struct recovery *r, const struct store_files *f)
         for (size_t i = 0; i < f->n_large; i++) {
                 uint64_t size, ino;
 
-                if (!memfile_look(f->large[i], &size, &ino))
+                if (f->large[i] < 0)
+                        continue;
+                if (!memfile_look(f->large[i], &size, &ino)) {
                         r->files[r->n_files++] = (struct given_file){ino, f->large[i], i};
-                else if (!f->share)
+                        continue;
+                }
+                if (!f->share)
                         close(f->large[i]);
+                r->report->large_unused++;
         }
         qsort(r->files, r->n_files, sizeof(*r->files), by_ino);
         return 0;

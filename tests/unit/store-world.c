@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "store-check.h"
+#include "store/internal.h"
 
 static uint64_t rnd(struct world *w)
 {
@@ -304,4 +305,109 @@ void world_done(struct world *w)
         store_free(w->s);
         free(w->m);
         free(w->buf);
+}
+
+/* ---- what a store holds */
+
+static uint64_t sum_of(const uint8_t *p, uint64_t n)
+{
+        uint64_t h = 14695981039346656037u;
+
+        for (uint64_t i = 0; i < n; i++)
+                h = (h ^ p[i]) * 1099511628211u;
+        return h;
+}
+
+static int by_stamp(const void *a, const void *b)
+{
+        const struct seen_entry *x = a, *y = b;
+
+        return x->stamp < y->stamp ? -1 : x->stamp > y->stamp;
+}
+
+static void see(struct seen *v, struct store *s, uint32_t handle)
+{
+        const struct table_gen *g = &s->a.gens[gen_index(arena_block(&s->a, handle)->gen)];
+        struct seen_entry *to = &v->e[v->n];
+        struct store_entry e;
+
+        if (g->state != GEN_LIVE)
+                return;
+        store_entry_fill(s, handle, &e);
+        memset(to, 0, sizeof(*to));
+        to->cache = g->cache;
+        to->uid = e.uid;
+        to->flags = e.flags;
+        to->n_key = e.n_key;
+        to->n_value = e.n_value;
+        to->version = e.version;
+        to->deadline = e.deadline;
+        to->raw_size = e.raw_size;
+        to->cost_us = e.cost_us;
+        to->charge = e.charge;
+        to->sum = sum_of(e.value, e.n_value);
+        to->stamp = rec_stamp(arena_rec(&s->a, handle));
+        memcpy(to->key, e.key, e.n_key);
+        v->n++;
+}
+
+void seen_init(struct seen *v, struct store *s)
+{
+        *v = (struct seen){.e = calloc(s->a.t->n_entries + 1, sizeof(*v->e))};
+        for (uint32_t i = 1; i < s->a.t->span_high; i++)
+                for (uint32_t c = 0; s->a.spans[i].state != SPAN_UNUSED && c < s->a.spans[i].high;
+                     c++)
+                        if (alloc_is_live(&s->a, handle_make(i, c)))
+                                see(v, s, handle_make(i, c));
+        qsort(v->e, v->n, sizeof(*v->e), by_stamp);
+}
+
+void seen_done(struct seen *v)
+{
+        free(v->e);
+}
+
+void world_model_of(struct world *w)
+{
+        struct model *m = w->m;
+        struct seen v;
+
+        seen_init(&v, w->s);
+        m->n = 0;
+        m->clock = 0;
+        m->version = w->s->a.t->version;
+        for (size_t i = 0; i < v.n; i++) {
+                const struct seen_entry *e = &v.e[i];
+                struct model_entry *to = &m->e[m->n];
+                struct store_entry now;
+
+                if (e->cache > MODEL_CACHES)
+                        continue;
+                assert_int_equal(store_get(w->s, e->cache, e->key, e->n_key, 0, false, &now), 0);
+                *to = (struct model_entry){
+                        .cache = e->cache,
+                        .uid = e->uid,
+                        .n_key = e->n_key,
+                        .version = e->version,
+                        .deadline = e->deadline,
+                        .charge = e->charge,
+                        .used = ++m->clock,
+                        .n_value = e->n_value,
+                        .raw_size = e->raw_size,
+                        .cost_us = e->cost_us,
+                        .flags = e->flags,
+                        .encoding = now.encoding,
+                        .fill = e->n_value ? now.value[0] : 0,
+                };
+                memcpy(to->key, e->key, e->n_key);
+                m->n++;
+        }
+        seen_done(&v);
+        for (uint32_t c = 1; c <= MODEL_CACHES; c++) {
+                struct store_cache_info i;
+
+                assert_int_equal(store_cache_info(w->s, c, &i), 0);
+                m->policy[c] = i.policy;
+                m->counters[c] = i.counters;
+        }
 }

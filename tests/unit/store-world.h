@@ -32,6 +32,23 @@ void world_done(struct world *w);
 /* What a successor of the store is made with. */
 struct store_params world_store_params(struct world *w);
 
+/* A model that says what this store holds, so that a store of any past can go on beside it. */
+void world_model_of(struct world *w);
+
+/* What a store holds, from the entry that was not used for longest on. */
+struct seen_entry {
+        uint32_t cache, uid, flags;
+        uint32_t spare; /* no holes: they are compared as bytes */
+        uint64_t n_key, n_value, version, deadline, raw_size, cost_us, charge, sum, stamp;
+        uint8_t key[STORE_KEY_MAX];
+};
+struct seen {
+        struct seen_entry *e;
+        size_t n;
+};
+void seen_init(struct seen *v, struct store *s);
+void seen_done(struct seen *v);
+
 uint64_t world_random(struct world *w, uint64_t below);
 void world_fill(uint8_t *p, uint64_t n, uint32_t fill);
 void world_step(struct world *w);

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fuzz target: taking over a store whose files hold nonsense
+ *
+ * The input changes bytes of the two files of a real store: records of region, place, length and
+ * bytes. Whatever comes out, taking it over ends, reads nothing outside, and either refuses or
+ * yields a store that is consistent and goes on.
+ */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../unit/store-check.h"
+#include "../unit/store-copy.h"
+#include "fuzz.h"
+#include "store/internal.h"
+#include "store/recover.h"
+
+#define NOW       UINT64_C(1000000)
+#define N_BASES   3u
+#define N_REGIONS 14u
+
+/* The same few stores for all inputs. */
+static struct store *bases[N_BASES];
+
+static const struct store_params params = {.arena_size = 1,
+                                           .budget = 8u << 20,
+                                           .uid_share = STORE_UNLIMITED,
+                                           .large_threshold = 20000,
+                                           .max_caches = 6,
+                                           .max_entries = 1 << 16,
+                                           .seed = {3, 4}};
+
+static void put(struct store *s, uint32_t cache, unsigned n, uint64_t now)
+{
+        static const uint8_t value[600];
+        uint8_t key[16];
+        struct store_put p = {.cache = cache,
+                              .key = key,
+                              .n_key = (size_t)snprintf((char *)key, sizeof(key), "k%u", n),
+                              .value = value,
+                              .n_value = n % 5 * 120,
+                              .ttl_ms = n % 3 ? STORE_NEVER : 1000 + n,
+                              .flags = n % 2,
+                              .uid = 1 + n % 4};
+        struct store_refusal why;
+        struct store_entry e;
+
+        if (n % 16 == 7) {
+                if (large_new(20000, &p.large) < 0 || large_seal(p.large) < 0)
+                        abort();
+        }
+        (void)store_put(s, &p, now, &e, &why);
+        large_unref(p.large);
+}
+
+static struct store *make(unsigned variant)
+{
+        static const char *const names[] = {"one", "two", "three"};
+        struct store *s;
+        uint32_t id;
+        uint64_t n;
+
+        if (store_new(&params, &s) < 0)
+                abort();
+        for (unsigned i = 0; i < 3; i++)
+                if (store_cache_create(s, names[i], strlen(names[i]), &id) != 0)
+                        abort();
+        for (unsigned i = 0; i < (variant == 1 ? 700u : 120u); i++)
+                put(s, 1 + i % 3, i, NOW);
+        if (variant == 2) /* something that is dying, something that is free */
+                for (unsigned i = 0; i < 90; i++) {
+                        if (i == 80)
+                                (void)store_clear(s, 2, NOW, &n);
+                        put(s, 2, 1000 + i, NOW);
+                }
+        for (unsigned i = 0; i < 40; i++) {
+                char key[16];
+
+                (void)store_delete(s, 1 + i % 3, key, (size_t)snprintf(key, sizeof(key), "k%u", i),
+                                   NOW);
+        }
+        return s;
+}
+
+struct region {
+        int fd;
+        uint64_t off, n;
+};
+
+/* Where it is worth changing something. */
+static struct region region_of(const struct store *s, const struct store_copies *c, unsigned i)
+{
+        const struct arena_header *h = s->a.h;
+        const struct table_header *t = s->a.t;
+        const struct region regions[N_REGIONS] = {
+                {c->arena, 0, sizeof(*h)},
+                {c->table, 0, sizeof(*t)},
+                {c->table, offsetof(struct table_header, intent),
+                 sizeof(t->intent) + sizeof(t->staged)},
+                {c->arena, h->cache_dir_off, 5 * sizeof(struct arena_cache)},
+                {c->arena, h->owners_off, 5 * sizeof(uint32_t)},
+                {c->arena, h->span_table_off, t->span_high * sizeof(uint32_t)},
+                {c->arena, h->index_off, t->index_bytes},
+                {c->arena, h->spans_off + ARENA_SPAN_SIZE, 8192},
+                {c->arena, h->spans_off + 2 * (uint64_t)ARENA_SPAN_SIZE, 8192},
+                {c->table, t->recs_off + RECS_PER_SPAN_BYTES, 4096},
+                {c->table, t->gens_off, t->gen_high * sizeof(struct table_gen)},
+                {c->table, t->caches_off, 4 * sizeof(struct table_cache)},
+                {c->table, t->spans_off, t->span_high * sizeof(struct table_span)},
+                {c->table, t->large_off,
+                 ((uint64_t)t->large_high + 1) * sizeof(struct table_large)},
+        };
+
+        return regions[i % N_REGIONS];
+}
+
+/* A record: region, place (2 bytes), number of bytes, bytes. */
+static void change(const struct store *s, const struct store_copies *c, const uint8_t *data,
+                   size_t n)
+{
+        while (n >= 5) {
+                struct region r = region_of(s, c, data[0]);
+                uint64_t at = (data[1] | (uint64_t)data[2] << 8) % r.n;
+                size_t len = 1 + data[3] % 32;
+
+                data += 4;
+                n -= 4;
+                if (len > n)
+                        len = n;
+                if (pwrite(r.fd, data, len, (off_t)(r.off + at)) != (ssize_t)len)
+                        abort();
+                data += len;
+                n -= len;
+        }
+}
+
+static void go_on(struct store *s)
+{
+        uint64_t n;
+
+        store_check(s);
+        for (unsigned i = 0; i < 60; i++)
+                put(s, 1 + i % 3, i, NOW);
+        for (uint32_t c = 1; c <= store_n_caches(s); c++) {
+                struct store_cache_info info;
+                struct store_fate fate;
+
+                (void)store_cache_info(s, c, &info);
+                (void)store_explain(s, c, "k3", 2, NOW, &fate);
+        }
+        (void)store_clear(s, 1, NOW, &n);
+        while (store_maintain(s, NOW + 1100, 100))
+                ;
+        store_check(s);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+        struct store_adopted report;
+        struct store_copies c;
+        struct store_files f;
+        const struct store *base;
+        struct store *s = NULL;
+        int large[64], fd;
+        uint32_t cursor = 0;
+        unsigned variant;
+
+        if (n == 0)
+                return 0;
+        variant = data[0] % N_BASES;
+        if (!bases[variant])
+                bases[variant] = make(variant);
+        base = bases[variant];
+        store_copies_init(&c, base);
+        change(base, &c, data + 1, n - 1);
+        f = (struct store_files){.arena = c.arena, .table = c.table, .large = large};
+        while (f.n_large < 64 && (fd = store_large_next(base, &cursor)) >= 0)
+                large[f.n_large++] = dup(fd);
+        if (store_adopt(&params, &f, NOW, &s, &report) == 0) {
+                go_on(s);
+                store_free(s);
+        }
+        return 0;
+}
