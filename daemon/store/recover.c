@@ -271,7 +271,6 @@ static void close_files(struct recovery *r, const struct store_files *f)
         for (size_t i = 0; i < r->n_files; i++) {
                 if (r->files[i].fd < 0) {
                         f->large[r->files[i].at] = -1;
-                        r->report->large_kept++;
                         continue;
                 }
                 if (!f->share)
