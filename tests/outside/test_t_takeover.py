@@ -25,6 +25,7 @@ import harness
 import mapped
 import wire
 from harness import LONG, PATIENCE, needs_root, wait_until
+from test_client import Calls, counts
 from wire import pb
 
 BROKEN = (wire.Closed, BrokenPipeError, ConnectionResetError, ConnectionRefusedError, FileNotFoundError)
@@ -326,6 +327,20 @@ def test_t08_mapped_readers_keep_hitting(daemon):
     finally:
         stop.append(1)
         thread.join()
+
+
+def test_t09_programs_with_the_library_notice_nothing(daemon):
+    """Threads on one handle, through handovers: each call has its answer."""
+    calls = Calls(daemon.socket, 20_000)
+    assert calls.code("set", "k", "v") == 0
+    assert calls.code("storm", "4") == 0
+    for _ in range(3):
+        take_over(daemon)
+        assert calls("get", "k")[::2] == (0, "v")
+        assert calls.code("add", "k", "w") == wire.EXISTS
+    codes = set(counts(calls("calm")[2]))
+    assert codes and codes <= {wire.OK, wire.NOT_FOUND}
+    calls.finish()
 
 
 # ---- handovers that fail
