@@ -3,9 +3,10 @@
  * Connection: frames over a Unix socket, with deadlines
  *
  * The socket itself is blocking, and every send and nearly every receive says MSG_DONTWAIT and is
- * preceded by poll() only where it has to wait. The one exception is the first receive after a
- * small request was sent in one go: the call's deadline is then what the socket's SO_RCVTIMEO says,
- * and one blocking receive costs a system call less than poll() and receive.
+ * preceded by poll() only where it has to wait. The exception is the first receive of a wait whose
+ * deadline is as long as the socket's SO_RCVTIMEO: a call's, after its small request was sent in
+ * one go, and a pipeline's next(). One blocking receive costs two system calls less than to
+ * receive in vain, poll() and receive.
  *
  * Received bytes go through a buffer, so that one receive takes many small replies; what is missing
  * of a large body is received straight into its reply. The buffer grows with the bytes that are

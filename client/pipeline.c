@@ -227,12 +227,15 @@ static struct cached_reply *pipeline_finish(cached_pipeline *p, struct cached_re
         return r;
 }
 
-/* The head of a frame, and p->partial is the reply that it begins; NULL: it was an event. */
-static int pipeline_receive_message(cached_pipeline *p, struct deadline d)
+/*
+ * The head of a frame, and p->partial is the reply that it begins; NULL: it was an event. `block`:
+ * the socket's own timeout is all that is left of the deadline.
+ */
+static int pipeline_receive_message(cached_pipeline *p, struct deadline d, bool block)
 {
         struct cached_reply *r;
         uint64_t n_body;
-        int code = conn_recv_message(p->conn, d, false, &p->failure, &r, &n_body);
+        int code = conn_recv_message(p->conn, d, block, &p->failure, &r, &n_body);
 
         if (code != CACHED_OK)
                 return code;
@@ -254,13 +257,14 @@ static int pipeline_receive_message(cached_pipeline *p, struct deadline d)
 }
 
 /* One frame. *ret: NULL if it was not for the caller. A failure breaks the pipeline. */
-static int pipeline_receive(cached_pipeline *p, struct deadline d, struct cached_reply **ret)
+static int pipeline_receive(cached_pipeline *p, struct deadline d, bool block,
+                            struct cached_reply **ret)
 {
         struct cached_reply *r;
         int code = CACHED_OK;
 
         if (!p->partial)
-                code = pipeline_receive_message(p, d);
+                code = pipeline_receive_message(p, d, block);
         if (code == CACHED_OK && p->partial && p->conn->n_body_left > 0)
                 code = conn_body_rest(p->conn, d, &p->failure);
         if (code == CONN_AGAIN)
@@ -276,7 +280,7 @@ static int pipeline_receive(cached_pipeline *p, struct deadline d, struct cached
 int pipeline_receive_to_queue(cached_pipeline *p, struct deadline d)
 {
         struct cached_reply *r = NULL;
-        int code = pipeline_receive(p, d, &r);
+        int code = pipeline_receive(p, d, false, &r);
 
         if (code == CACHED_OK && r)
                 pipeline_queue(p, r);
@@ -610,12 +614,14 @@ static struct cached_reply *pipeline_await(cached_pipeline *p)
 {
         struct deadline d = DEADLINE_NEVER;
         struct cached_reply *r = NULL;
+        bool block = true; /* while the deadline is as fresh as the socket's timeout */
 
         while (!r) {
                 if (!conn_has_frame(p->conn) && (pipeline_turn(p, &d, &r) != CACHED_OK || r))
                         break;
-                if (pipeline_receive(p, d, &r) != CACHED_OK)
+                if (pipeline_receive(p, d, block, &r) != CACHED_OK)
                         return NULL;
+                block = false;
         }
         return r;
 }

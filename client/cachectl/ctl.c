@@ -164,11 +164,15 @@ int ctl_check_cache(struct ctl *ctl, const char *name)
         return EXIT_DONE;
 }
 
-int ctl_parse_key(struct ctl *ctl, const char *text, struct key *ret)
+int ctl_parse_entry(struct ctl *ctl, const struct args *a, struct key *ret)
 {
-        const char *wrong = key_parse(text, ret);
+        int status = ctl_check_cache(ctl, a->words[0]);
+        const char *wrong;
 
-        return wrong ? ctl_usage(ctl, "KEY '%s': %s", text, wrong) : EXIT_DONE;
+        if (status != EXIT_DONE)
+                return status;
+        wrong = key_parse(a->words[1], ret);
+        return wrong ? ctl_usage(ctl, "KEY '%s': %s", a->words[1], wrong) : EXIT_DONE;
 }
 
 int ctl_parse_ttl(struct ctl *ctl, const char *option, const char *text, uint64_t *ret_ms)

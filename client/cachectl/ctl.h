@@ -6,6 +6,7 @@
  * One run of cachectl: its connection, and how it tells people what went wrong
  */
 
+#include "args.h"
 #include "key.h"
 
 #include <cached.h>
@@ -60,7 +61,7 @@ int ctl_no_memory(struct ctl *ctl);
 
 /* Words and option values that many verbs take; EXIT_DONE, or EXIT_USAGE after reporting. */
 int ctl_check_cache(struct ctl *ctl, const char *name);
-int ctl_parse_key(struct ctl *ctl, const char *text, struct key *ret);
+int ctl_parse_entry(struct ctl *ctl, const struct args *a, struct key *ret); /* CACHE KEY */
 int ctl_parse_ttl(struct ctl *ctl, const char *option, const char *text, uint64_t *ret_ms);
 int ctl_parse_size(struct ctl *ctl, const char *option, const char *text, uint64_t *ret);
 int ctl_parse_count(struct ctl *ctl, const char *option, const char *text, uint64_t max,

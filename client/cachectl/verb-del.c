@@ -24,9 +24,7 @@ static int run(struct ctl *ctl, const struct args *a)
         struct key key;
         int status, r;
 
-        status = ctl_check_cache(ctl, a->words[0]);
-        if (status == EXIT_DONE)
-                status = ctl_parse_key(ctl, a->words[1], &key);
+        status = ctl_parse_entry(ctl, a, &key);
         if (status == EXIT_DONE)
                 status = ctl_connect(ctl);
         if (status != EXIT_DONE)

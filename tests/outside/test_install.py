@@ -41,8 +41,9 @@ def test_in01_what_lies_where(tree):
     """Programs, library, header; for writers of clients the contract; and the documents."""
     at = tree / PREFIX.lstrip("/")
     for name in ("bin/cached", "bin/cachectl", "include/cached.h", "share/cached/cached.proto",
-                 "share/cached/status.def", "share/doc/cached/PROTOCOL.md", "share/doc/cached/ARENA.md",
-                 "share/doc/cached/JSON.md", "share/doc/cached/cached.conf"):
+                 "share/cached/status.def", "share/cached/key-vectors.json", "share/doc/cached/PROTOCOL.md",
+                 "share/doc/cached/ARENA.md", "share/doc/cached/KEYS.md", "share/doc/cached/JSON.md",
+                 "share/doc/cached/cached.conf"):
         assert (at / name).is_file(), name
     assert (at / "share/cached/cached.proto").read_bytes() == (ROOT / "proto/cached.proto").read_bytes()
 

@@ -244,24 +244,6 @@ static void test_d_no_daemon(void **state)
         cached_free(w.c);
 }
 
-/* Answers two requests, then one that nobody asked; or says farewell. */
-static void serve_liar(struct fake *d, int fd, int nth)
-{
-        struct fake_request r;
-
-        if (!fake_hello(d, fd))
-                return;
-        for (int i = 0; fake_read_request(d, fd, &r); i++) {
-                if (i < 2)
-                        good_answer(d, fd, &r);
-                else if (i == 2 && d->data)
-                        fake_reply_status(d, fd, 0, CACHED_PROTOCOL, "enough");
-                else if (i == 2)
-                        fake_reply_entry(d, fd, r.m->id - 1, 1, "x", 1);
-                fake_request_done(&r);
-        }
-}
-
 static void test_d_lies_and_farewells(void **state)
 {
         for (int farewell = 0; farewell < 2; farewell++) {

@@ -132,31 +132,6 @@ static void test_a_inside_epoll(void **state)
 
 /* --------------------------------------------------------------------------------------- limits */
 
-/* Holds back its answers until as many are asked as it allows, and looks whether more come. */
-static void serve_limited(struct fake *d, int fd, int nth)
-{
-        struct fake_request r[4];
-        int n = 0;
-
-        if (!fake_hello(d, fd))
-                return;
-        while (fake_read_request(d, fd, &r[n])) {
-                struct pollfd p = {.fd = fd, .events = POLLIN};
-
-                if (++n < 4)
-                        continue;
-                if (poll(&p, 1, 2) != 0)
-                        ((struct good *)d->data)->n_last_body++;
-                for (int i = 0; i < n; i++) {
-                        good_answer(d, fd, &r[i]);
-                        fake_request_done(&r[i]);
-                }
-                n = 0;
-        }
-        while (n-- > 0)
-                fake_request_done(&r[n]);
-}
-
 static void test_b_limit_in_flight(void **state)
 {
         struct good g = {0};

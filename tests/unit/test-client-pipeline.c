@@ -10,8 +10,8 @@
  * Every case ends with as many open descriptors as it began with.
  */
 
-#include "client-harness.h"
 #include "fail-alloc.h"
+#include "pipeline-harness.h"
 
 #include <sys/wait.h>
 
@@ -23,29 +23,13 @@ static cached_pipeline *pipeline_new(cached *c)
         return p;
 }
 
-static void enqueue_get(cached_pipeline *p, uint64_t tag)
-{
-        char key[32];
-        size_t n = (size_t)snprintf(key, sizeof(key), "key-%llu", (unsigned long long)tag);
-
-        assert_int_equal(cached_pipeline_get(p, "x", key, n, tag), CACHED_OK);
-}
-
-/* The next reply is a hit whose value fits its tag. */
 static uint64_t next_get(cached_pipeline *p)
 {
-        char key[32];
-        uint64_t tag;
         cached_reply *r;
-        const void *value;
-        size_t n = 0;
+        uint64_t tag;
+        int code = cached_pipeline_next(p, &tag, &r);
 
-        assert_int_equal(cached_pipeline_next(p, &tag, &r), CACHED_OK);
-        value = cached_reply_value(r, &n);
-        assert_int_equal(n, snprintf(key, sizeof(key), "key-%llu", (unsigned long long)tag));
-        assert_memory_equal(value, key, n);
-        cached_reply_free(r);
-        return tag;
+        return check_get(code, tag, r);
 }
 
 static void test_a_window(void **state)
@@ -235,31 +219,6 @@ static void test_b_overtaking(void **state)
         cached_pipeline_free(p);
         cached_free(c);
         fake_unlisten(&d);
-}
-
-/* Holds back its answers until as many are asked as it allows, and looks whether more come. */
-static void serve_limited(struct fake *d, int fd, int nth)
-{
-        struct fake_request r[4];
-        int n = 0;
-
-        if (!fake_hello(d, fd))
-                return;
-        while (fake_read_request(d, fd, &r[n])) {
-                struct pollfd p = {.fd = fd, .events = POLLIN};
-
-                if (++n < 4)
-                        continue;
-                if (poll(&p, 1, 2) != 0)
-                        ((struct good *)d->data)->n_last_body++;
-                for (int i = 0; i < n; i++) {
-                        good_answer(d, fd, &r[i]);
-                        fake_request_done(&r[i]);
-                }
-                n = 0;
-        }
-        while (n-- > 0)
-                fake_request_done(&r[n]);
 }
 
 static void test_b_limit_in_flight(void **state)
@@ -485,24 +444,6 @@ static void test_d_timeout(void **state)
         cached_pipeline_free(p);
         cached_free(c);
         fake_unlisten(&d);
-}
-
-/* Answers two requests, then one that nobody asked; or says farewell. */
-static void serve_liar(struct fake *d, int fd, int nth)
-{
-        struct fake_request r;
-
-        if (!fake_hello(d, fd))
-                return;
-        for (int i = 0; fake_read_request(d, fd, &r); i++) {
-                if (i < 2)
-                        good_answer(d, fd, &r);
-                else if (i == 2 && d->data)
-                        fake_reply_status(d, fd, 0, CACHED_PROTOCOL, "enough");
-                else if (i == 2)
-                        fake_reply_entry(d, fd, r.m->id - 1, 1, "x", 1);
-                fake_request_done(&r);
-        }
 }
 
 static void test_d_lies_and_farewells(void **state)
