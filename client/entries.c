@@ -10,6 +10,7 @@
 #include "client/entries.h"
 #include "client/call.h"
 #include "client/many.h"
+#include "client/map-get.h"
 
 static ProtobufCBinaryData bytes_of(const void *data, size_t n)
 {
@@ -26,8 +27,12 @@ int entries_get(cached *c, const char *cache, const void *key, size_t n_key, boo
                 uint32_t patience_ms, cached_reply **ret)
 {
         Cached__V1__Get m = CACHED__V1__GET__INIT;
-        struct call call = call_init(CACHED__V1__REQUEST__OP_GET);
+        struct call call;
+        int code;
 
+        if (map_get(c, cache, key, n_key, no_touch, ret, &code))
+                return code;
+        call = call_init(CACHED__V1__REQUEST__OP_GET);
         m.key = bytes_of(key, n_key);
         m.no_touch = no_touch;
         call.request.get = &m;
