@@ -34,6 +34,8 @@ struct conn {
         uint64_t arrival_ns;
         uint64_t queued_for_long; /* what conn_info() reports besides n_out */
         uint64_t holds;           /* bytes that were asked for */
+        int fds[4];               /* that were sent, the test's to close */
+        unsigned n_fds;
         unsigned kicks, yields, agains;
         bool closed, aborted;
 };
@@ -145,6 +147,14 @@ void *conn_user(const struct conn *c)
 void conn_set_user(struct conn *c, void *user)
 {
         c->user = user;
+}
+
+int conn_put_fds(struct conn *c, const int *fds, unsigned n_fds, size_t room)
+{
+        assert(c->n_fds == 0 && n_fds <= sizeof(c->fds) / sizeof(c->fds[0]));
+        memcpy(c->fds, fds, n_fds * sizeof(*fds));
+        c->n_fds = n_fds;
+        return 0;
 }
 
 uint64_t conn_arrival_ns(const struct conn *c)
