@@ -62,10 +62,21 @@ int cached_peek(cached *c, const char *cache, const void *key, size_t n_key, cac
         return get(c, cache, key, n_key, true, ret);
 }
 
+int entries_get_many(cached *c, const char *cache, Cached__V1__GetMany *m, cached_reply **ret)
+{
+        struct call call = call_init(CACHED__V1__REQUEST__OP_GET_MANY);
+
+        call.request.get_many = m;
+        call.cache = cache;
+        call.cache_id = &m->cache_id;
+        call.cache_name = &m->cache;
+        call.idempotent = true;
+        return call_run(c, &call, ret);
+}
+
 int cached_get_many(cached *c, const char *cache, size_t n, const void *const *keys,
                     const size_t *n_keys, cached_reply **ret)
 {
-        struct call call = call_init(CACHED__V1__REQUEST__OP_GET_MANY);
         struct get_many many;
         struct failure f;
         int code;
@@ -75,12 +86,8 @@ int cached_get_many(cached *c, const char *cache, size_t n, const void *const *k
         code = get_many_init(&many, n, keys, n_keys, &f);
         if (code != CACHED_OK)
                 return call_fail(code, &f, ret);
-        call.request.get_many = &many.m;
-        call.cache = cache;
-        call.cache_id = &many.m.cache_id;
-        call.cache_name = &many.m.cache;
-        call.idempotent = true;
-        code = call_run(c, &call, ret);
+        if (!map_get_many(c, cache, &many.m, ret, &code))
+                code = entries_get_many(c, cache, &many.m, ret);
         get_many_done(&many);
         return code;
 }

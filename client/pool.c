@@ -97,7 +97,7 @@ static void pool_inherit(struct pool *p, bool is_whole)
         p->opened = (struct names){0};
 }
 
-static void pool_lock(struct pool *p)
+void pool_lock(struct pool *p)
 {
         switch (guard_lock(&p->guard, &p->self)) {
         case GUARD_MINE:
@@ -111,7 +111,7 @@ static void pool_lock(struct pool *p)
         }
 }
 
-static void pool_unlock(struct pool *p)
+void pool_unlock(struct pool *p)
 {
         guard_unlock(&p->guard);
 }
@@ -620,8 +620,10 @@ void pool_end_mapping(struct pool *p, const struct mapping *mp)
 
         pool_lock(p);
         is_live = p->map.live == mp;
-        if (is_live)
+        if (is_live) {
                 map_publish(&p->map, NULL);
+                p->map.conn = NULL;
+        }
         map_reap(&p->map);
         pool_unlock(p);
         /* Those who count now may be others than who is at their ends. */

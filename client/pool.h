@@ -62,6 +62,10 @@ struct pool {
         struct pool_slot slots[];
 };
 
+/* The pool's guard; in a child the first to lock takes it over. */
+void pool_lock(struct pool *p);
+void pool_unlock(struct pool *p);
+
 /* The calls inside one handle. Zeroed memory: none. Under the pool's guard. */
 struct pool_user {
         unsigned n_inside;

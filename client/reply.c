@@ -166,6 +166,60 @@ static void reply_build(struct cached_reply *r)
         r->message = &plain->reply;
 }
 
+struct cached_reply *reply_new_many(size_t n)
+{
+        struct {
+                Cached__V1__Reply reply;
+                Cached__V1__GetManyResult result;
+        } * many;
+        struct cached_reply *r = reply_new(REPLY_INLINE_MESSAGE, 0);
+        struct codec_item *items;
+
+        static_assert(sizeof(*many) <= REPLY_INLINE_MESSAGE, "it is in the inline space");
+        if (!r)
+                return NULL;
+        many = (void *)r->space;
+        r->free = r->space + sizeof(*many);
+        r->item_at = reply_alloc(r, n * sizeof(*r->item_at));
+        items = reply_alloc(r, n * (sizeof(*items) + sizeof(*many->result.items)));
+        if (!r->item_at || !items) {
+                cached_reply_free(r);
+                return NULL;
+        }
+        cached__v1__reply__init(&many->reply);
+        cached__v1__get_many_result__init(&many->result);
+        many->reply.result_case = CACHED__V1__REPLY__RESULT_GET_MANY;
+        many->reply.get_many = &many->result;
+        many->result.n_items = n;
+        many->result.items = (void *)(items + n);
+        for (size_t i = 0; i < n; i++) {
+                cached__v1__get_many_item__init(&items[i].item);
+                items[i].item.status = CACHED__V1__STATUS__NOT_FOUND;
+                many->result.items[i] = &items[i].item;
+                r->item_at[i] = 0;
+        }
+        r->message = &many->reply;
+        return r;
+}
+
+void reply_set_item(struct cached_reply *r, size_t i, const struct arena_hit *hit, uint64_t ttl_ms,
+                    size_t at)
+{
+        struct codec_item *item = (void *)r->message->get_many->items[i];
+        struct reply_hit h = {*hit, ttl_ms};
+
+        entry_of_hit(&h, &item->entry);
+        item->item.entry = &item->entry;
+        item->item.status = CACHED__V1__STATUS__OK;
+        r->item_at[i] = at;
+}
+
+void reply_set_many(struct cached_reply *r, uint8_t *body, size_t n_body)
+{
+        r->body = r->body_heap = body;
+        r->n_body = n_body;
+}
+
 const Cached__V1__Reply *reply_message(const struct cached_reply *r)
 {
         static_assert(sizeof(struct reply_hit) <= REPLY_INLINE_MESSAGE,

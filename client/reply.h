@@ -97,6 +97,17 @@ void reply_set_hit(struct cached_reply *r, size_t n_value, uint64_t ttl_ms);
 bool reply_hit_is_encoded(const struct cached_reply *r);
 struct cached_reply *reply_new_miss(void);
 
+/*
+ * The reply to a GetMany of `n` keys that look-ups of our own answer; items are misses at first.
+ * NULL: out of memory. The body is to be set in the end, and item_at with each item.
+ */
+struct cached_reply *reply_new_many(size_t n);
+/* Consumes the body: malloc's. */
+void reply_set_many(struct cached_reply *r, uint8_t *body, size_t n_body);
+/* Item `i` is a hit. */
+void reply_set_item(struct cached_reply *r, size_t i, const struct arena_hit *hit, uint64_t ttl_ms,
+                    size_t at);
+
 /* The message; NULL: a failure of this side, or a miss. */
 const Cached__V1__Reply *reply_message(const struct cached_reply *r);
 
