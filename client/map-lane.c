@@ -30,6 +30,9 @@
 
 #include "client/map.h"
 
+/* The coarse clock is set forward by one processor, and a virtual one may itself be late: lags of 5
+ * ms were seen with ticks of 4. */
+#define LAG_TICKS 4
 /* How often a thread looks whether another has left before it sleeps between looks. */
 #define YIELDS 100
 /* What a reap waits at most, under the guard: so many yields. */
@@ -145,7 +148,7 @@ void map_init(struct map *m)
                 return;
         }
         m->w = w;
-        m->tick_ms = coarse_tick_ms();
+        m->lag_ms = LAG_TICKS * coarse_tick_ms() + 1;
 }
 
 static void free_all(struct map *m, bool is_ours)

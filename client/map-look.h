@@ -5,8 +5,8 @@
 /*
  * One look-up in a mapping, as far as it concerns whether its answer counts
  *
- * Times: the clock may lag by a tick. So near to a deadline that this matters the precise one is
- * asked, and the remaining time to live is never told too long. The arena's number is compared
+ * Times: the clock may lag. So near to a deadline that this matters the precise one is asked, and
+ * the remaining time to live is never told too long. The arena's number is compared
  * after the copy: see ARENA.md, "The epoch file".
  */
 
@@ -70,10 +70,10 @@ static inline enum seen look(struct look *l, const struct arena_query *q, void *
         case ARENA_TOO_LONG:
                 l->ttl_ms = CACHED_NEVER;
                 if (ret->deadline_ms != ARENA_NEVER) {
-                        uint64_t left = ret->deadline_ms - q->now_ms, tick = l->m->tick_ms + 1;
+                        uint64_t left = ret->deadline_ms - q->now_ms, lag = l->m->lag_ms;
 
-                        l->ttl_ms = left - tick;
-                        if (left <= tick && look_has_passed(l, ret->deadline_ms))
+                        l->ttl_ms = left - lag;
+                        if (left <= lag && look_has_passed(l, ret->deadline_ms))
                                 return SEEN_MISS;
                 }
                 return r == ARENA_HIT ? SEEN_HIT : SEEN_LONGER;

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include "client/handle.h"
 #include "proto/page.h"
 #include "store/internal.h"
 
@@ -412,6 +413,76 @@ static inline void world_stop(struct fake *d, struct world *w)
         close(w->dirty_fd);
         store_free(w->store);
         pthread_mutex_destroy(&w->lock);
+}
+
+/* ---------------------------------------------------------------------------------------- client
+ */
+
+#define CACHE "c"
+
+static inline cached *mapped_new(const struct fake *d, int on)
+{
+        cached_options *o = cached_options_new();
+        cached *c;
+
+        assert_int_equal(cached_options_set_socket(o, d->path), CACHED_OK);
+        assert_int_equal(cached_options_set_timeout_ms(o, PATIENCE_MS), CACHED_OK);
+        assert_int_equal(cached_options_set_mapped(o, on), CACHED_OK);
+        assert_int_equal(cached_new(o, &c), CACHED_OK);
+        cached_options_free(o);
+        return c;
+}
+
+static inline int set(cached *c, const char *key, const void *value, size_t n, uint64_t ttl_ms)
+{
+        cached_set_options *o = cached_set_options_new();
+        int code;
+
+        if (ttl_ms)
+                cached_set_options_set_ttl_ms(o, ttl_ms);
+        code = cached_set(c, CACHE, key, strlen(key), value, n, o, NULL);
+        cached_set_options_free(o);
+        return code;
+}
+
+/* Nothing that packs. */
+static inline void fill(uint8_t *bytes, size_t n)
+{
+        uint64_t x = 88172645463325252u;
+
+        for (size_t i = 0; i < n; i++) {
+                x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+                bytes[i] = (uint8_t)x;
+        }
+}
+
+/* The code; a hit's value is compared. */
+static inline int get_is(cached *c, const char *key, const void *value, size_t n)
+{
+        cached_reply *r;
+        int code = cached_get(c, CACHE, key, strlen(key), &r);
+        size_t n_is = 12345;
+        const void *is = cached_reply_value(r, &n_is);
+
+        if (code == CACHED_OK) {
+                assert_non_null(is);
+                assert_int_equal(n_is, n);
+                assert_memory_equal(is, value, n);
+        } else {
+                assert_null(is);
+        }
+        assert_int_equal(cached_reply_code(r), code);
+        cached_reply_free(r);
+        return code;
+}
+
+static inline struct page_counter *counter_of(const struct world *w, uint32_t id)
+{
+        for (unsigned i = 0; i < PAGE_COUNTERS; i++)
+                if (atomic_load(&w->page->counters[i].cache) == id)
+                        return &w->page->counters[i];
+        fail_msg("cache %u is not counted", id);
+        return NULL;
 }
 
 #endif
