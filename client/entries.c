@@ -23,16 +23,12 @@ static bool is_bytes(const void *data, size_t n)
         return data || n == 0;
 }
 
-int entries_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
-                uint32_t patience_ms, cached_reply **ret)
+static int get_sent(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
+                    uint32_t patience_ms, cached_reply **ret)
 {
         Cached__V1__Get m = CACHED__V1__GET__INIT;
-        struct call call;
-        int code;
+        struct call call = call_init(CACHED__V1__REQUEST__OP_GET);
 
-        if (map_get(c, cache, key, n_key, no_touch, ret, &code))
-                return code;
-        call = call_init(CACHED__V1__REQUEST__OP_GET);
         m.key = bytes_of(key, n_key);
         m.no_touch = no_touch;
         call.request.get = &m;
@@ -42,6 +38,17 @@ int entries_get(cached *c, const char *cache, const void *key, size_t n_key, boo
         call.idempotent = true;
         call.patience_ms = patience_ms;
         return call_run(c, &call, ret);
+}
+
+/* The mapping first, before anything that a request would need. */
+int entries_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
+                uint32_t patience_ms, cached_reply **ret)
+{
+        int code;
+
+        if (map_get(c, cache, key, n_key, no_touch, ret, &code))
+                return code;
+        return get_sent(c, cache, key, n_key, no_touch, patience_ms, ret);
 }
 
 static int get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,

@@ -145,6 +145,7 @@ static void test_many_threads(void **state)
                 assert_int_equal(set(c, key, &i, 1, 0), CACHED_OK);
         }
         assert_int_equal(get_is(c, "k1", "1", 1), CACHED_OK);
+        world_meet(&w);
         crowd_run(c, &w, 1);
         crowd_run(c, &w, 4);
         /* More than there are lanes. */

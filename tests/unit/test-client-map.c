@@ -150,6 +150,7 @@ static void test_uses_are_noted(void **state)
         c = mapped_new(&d, 1);
         assert_int_equal(set(c, "a", "1", 1, 0), CACHED_OK);
         assert_int_equal(cached_peek(c, CACHE, "a", 1, NULL), CACHED_OK);
+        world_meet(&w);
         assert_int_equal(atomic_load(&w.page->ring[0].head) + atomic_load(&w.page->ring[1].head),
                          0);
         for (int i = 0; i < 3; i++)
@@ -239,6 +240,7 @@ static void test_what_has_expired_is_a_miss(void **state)
         assert_int_equal(cached_get(c, CACHE, "a", 1, &r), CACHED_OK);
         assert_in_range(cached_reply_ttl_ms(r), 100000 - PATIENCE_MS, 100000);
         cached_reply_free(r);
+        world_meet(&w);
         atomic_store(&w.store->a.h->clock_offset_ms, 100000);
         assert_int_equal(get_is(c, "a", "1", 1), CACHED_NOT_FOUND);
         assert_int_equal(get_is(c, "b", "2", 1), CACHED_OK);
