@@ -94,6 +94,7 @@ static void await_room(cached *c, const struct mapping *mp, const struct map_use
         for (unsigned turn = 0;; turn++) {
                 struct map_visit v;
                 enum map_touched t;
+                bool is_full, is_over;
 
                 if (!map_enter(m, &v))
                         return;
@@ -102,10 +103,12 @@ static void await_room(cached *c, const struct mapping *mp, const struct map_use
                         return;
                 }
                 t = map_touch(&v, use->handle, use->version, use->now_ms);
-                if (t == MAP_TOUCH_FULL && deadline_now_ns() >= end)
+                is_full = t == MAP_TOUCH_FULL || t == MAP_TOUCH_FULL_ASK;
+                is_over = is_full && deadline_now_ns() >= end;
+                if (is_over)
                         map_touch_give_up(&v);
                 map_leave(m, &v);
-                if (t != MAP_TOUCH_FULL || deadline_now_ns() >= end)
+                if (!is_full || is_over)
                         return;
                 if (turn < ROOM_YIELDS)
                         (void)sched_yield();
@@ -129,9 +132,9 @@ void map_drain(cached *c, const struct map_visit *v, enum map_touched t, const s
                 return;
         if (t == MAP_TOUCH_ORPHAN)
                 find_daemon(c);
-        else
+        else if (t != MAP_TOUCH_FULL)
                 ask(c);
-        if (t == MAP_TOUCH_FULL)
+        if (t == MAP_TOUCH_FULL || t == MAP_TOUCH_FULL_ASK)
                 await_room(c, mp, use);
         pool_unstay(c->pool, &c->user);
 }

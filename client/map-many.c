@@ -36,9 +36,7 @@ struct many {
         size_t n_body, n_room;
         uint32_t *left; /* keys for the socket */
         size_t n_left;
-        enum map_touched worst; /* of the touches so far */
-        struct map_use use;     /* the one that it was */
-        bool is_inside;         /* the visit goes on */
+        bool is_inside; /* the visit goes on */
 };
 
 /* ------------------------------------------------------------------------------------------ memory
@@ -94,21 +92,16 @@ static bool visit_again(struct many *g)
         return g->is_inside && g->look.v.mp == mp;
 }
 
-/* A use, and what it asks for: only a full ring is worth an interruption. */
+/* A use. False: the mapping is another one now. */
 static bool item_touch(struct many *g, const struct arena_hit *hit)
 {
         struct map_use use = {hit->handle, hit->version, g->look.now_ms};
         enum map_touched t = map_touch(&g->look.v, use.handle, use.version, use.now_ms);
 
-        if (t == MAP_TOUCH_FULL) {
-                map_drain(g->c, &g->look.v, t, &use);
-                return visit_again(g);
-        }
-        if (t == MAP_TOUCHED_ASK || t == MAP_TOUCH_ORPHAN) {
-                g->worst = t;
-                g->use = use;
-        }
-        return true;
+        if (t == MAP_TOUCHED || t == MAP_TOUCH_LOST)
+                return true;
+        map_drain(g->c, &g->look.v, t, &use);
+        return visit_again(g);
 }
 
 /* One look-up, its value at the end of the body. */
@@ -263,10 +256,7 @@ static void many_leave(struct many *g, bool is_answered)
         const struct mapping *mp = g->look.v.mp;
         bool counts = is_answered || mapping_counts(mp);
 
-        if (g->worst != MAP_TOUCHED && is_answered)
-                map_drain(g->c, &g->look.v, g->worst, &g->use);
-        else
-                map_leave(g->look.m, &g->look.v);
+        map_leave(g->look.m, &g->look.v);
         if (!counts)
                 pool_end_mapping(g->c->pool, mp);
 }
@@ -281,7 +271,6 @@ bool map_get_many(cached *c, const char *cache, const Cached__V1__GetMany *m, ca
         if (!ret || !map_enter(g.look.m, &g.look.v))
                 return false;
         g.is_inside = true;
-        g.worst = MAP_TOUCHED;
         if (keys_are_valid(m, g.look.v.mp->max_keys) && many_begin(&g) &&
             look_begin(&g.look, cache, false))
                 ok = many_look(&g);

@@ -20,6 +20,8 @@
 /* Two clocks were read so close to each other that nothing came between. */
 #define MEASURE_SLACK_NS 50000u
 #define MEASURE_TRIES    10
+/* Requests for drains are at least so many touches apart. */
+#define ASK_PERIOD 2048u
 /* With nobody to read the ring, every so many touches the daemon is looked for. */
 #define ORPHAN_PERIOD 256u
 
@@ -82,12 +84,29 @@ static void dirty_set(const struct mapping *mp)
                                                memory_order_release);
 }
 
-/* A ring without room. */
-static enum map_touched ring_full(const struct mapping *mp, struct map_ring *own, uint32_t tail)
+/* Whether to ask for a drain: not again before something was taken out. */
+static bool ring_may_ask(struct map_ring *own, uint32_t head, uint32_t tail)
 {
-        if (!atomic_load_explicit(&mp->is_orphan, memory_order_relaxed))
-                return own->is_deaf && own->deaf_tail == tail ? MAP_TOUCH_LOST : MAP_TOUCH_FULL;
-        return ++own->n_lost % ORPHAN_PERIOD == 0 ? MAP_TOUCH_ORPHAN : MAP_TOUCH_LOST;
+        if (own->has_asked && own->asked_tail == tail)
+                return false;
+        own->has_asked = true;
+        own->asked_head = head;
+        own->asked_tail = tail;
+        return true;
+}
+
+/* A ring without room. Where touches are lost, the daemon is looked for now and then: its
+ * connection may have ended without our noticing. */
+static enum map_touched ring_full(const struct mapping *mp, struct map_ring *own, uint32_t head,
+                                  uint32_t tail)
+{
+        bool is_orphan = atomic_load_explicit(&mp->is_orphan, memory_order_relaxed);
+
+        if (is_orphan)
+                return ++own->n_lost % ORPHAN_PERIOD == 0 ? MAP_TOUCH_ORPHAN : MAP_TOUCH_LOST;
+        if (own->is_deaf && own->deaf_tail == tail)
+                return ++own->n_lost % ASK_PERIOD == 0 ? MAP_TOUCHED_ASK : MAP_TOUCH_LOST;
+        return ring_may_ask(own, head, tail) ? MAP_TOUCH_FULL_ASK : MAP_TOUCH_FULL;
 }
 
 /* The ring is this thread's. */
@@ -102,7 +121,7 @@ static enum map_touched ring_touch(const struct map_visit *v, uint32_t handle, u
         uint32_t tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
 
         if (head - tail > PAGE_RING_SLOTS - 2)
-                return ring_full(mp, own, tail);
+                return ring_full(mp, own, head, tail);
         if (now != ring->last_mark) {
                 ring->last_mark = now;
                 ring_put(touches, head++, 0, now);
@@ -111,11 +130,10 @@ static enum map_touched ring_touch(const struct map_visit *v, uint32_t handle, u
         atomic_store_explicit(&ring->head, head, memory_order_release);
         if (head - tail < PAGE_RING_ASK)
                 return MAP_TOUCHED;
-        if (own->has_asked && own->asked_tail == tail)
+        /* Where the daemon takes them out bit by bit, requests stay rare all the same. */
+        if (own->has_asked && head - own->asked_head < ASK_PERIOD)
                 return MAP_TOUCHED;
-        own->has_asked = true;
-        own->asked_tail = tail;
-        return MAP_TOUCHED_ASK;
+        return ring_may_ask(own, head, tail) ? MAP_TOUCHED_ASK : MAP_TOUCHED;
 }
 
 enum map_touched map_touch(const struct map_visit *v, uint32_t handle, uint64_t version,

@@ -10,10 +10,11 @@
 
 enum map_touched {
         MAP_TOUCHED,
-        MAP_TOUCHED_ASK,  /* and the ring should be drained */
-        MAP_TOUCH_ORPHAN, /* nobody reads the ring; it is time to look for the daemon again */
-        MAP_TOUCH_FULL,   /* not noted: there is no room until the daemon has drained the ring */
-        MAP_TOUCH_LOST,   /* likewise, and it did not when it was waited for last */
+        MAP_TOUCHED_ASK,    /* and the ring should be drained */
+        MAP_TOUCH_ORPHAN,   /* nobody reads the ring; it is time to look for the daemon again */
+        MAP_TOUCH_FULL_ASK, /* as the next, and the ring should be drained */
+        MAP_TOUCH_FULL,     /* not noted: there is no room until the daemon has drained the ring */
+        MAP_TOUCH_LOST,     /* likewise, and it did not when it was waited for last */
 };
 
 /* An entry was used. */
