@@ -8,18 +8,15 @@
 
 enum status op_drain(struct request *r)
 {
-        enum status status = STATUS_OK;
-        if (!r->one_way)
-                status = reply_reserve(r, REPLY_SMALL, 0);
+        if (r->one_way) /* what says that it holds something was taken when the request came */
+                return STATUS_OK;
+        enum status status = reply_reserve(r, REPLY_SMALL, 0);
         if (status != STATUS_OK)
                 return status;
-        /* Of one way the rest is taken at the end of the turn. */
-        if (realm_drain_all(r->who.realm, r->who.now_ms) && !r->one_way) {
+        if (realm_drain_all(r->who.realm, r->who.now_ms)) {
                 r->again = true;
                 return STATUS_OK;
         }
-        if (r->one_way)
-                return STATUS_OK;
         Cached__V1__Reply reply = reply_to(r, STATUS_OK);
         reply_queue(r, &reply, NULL, 0, 0);
         return STATUS_OK;

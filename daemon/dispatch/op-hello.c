@@ -96,26 +96,29 @@ static void log_no_mapping(struct request *r, int k)
         r->d->mapping_failed = true;
 }
 
-/* Descriptors for a client that asked for them: they go with the reply. Without them all goes on as
- * well. False: it gets none. */
-static bool map(struct request *r, struct mapping *m)
+/* Descriptors for a client that asked for them: they go with the reply. Without them, which is
+ * *ret_mapped false, all goes on as well. */
+static enum status map(struct request *r, struct mapping *m, bool *ret_mapped)
 {
         struct client *client = r->client;
         bool is_stranger = conn_peer(client->conn)->uid != r->d->own_uid;
         int k = realm_map(client->realm, is_stranger, m);
-        if (k < 0)
+        *ret_mapped = false;
+        if (k < 0 && k != -ENOMEM)
                 log_no_mapping(r, k);
         if (k != 0)
-                return false;
-        client->reader = m->reader;
+                return STATUS_OK;
         if (conn_put_fds(client->conn, m->fds, N_MAPPING_PARTS,
-                         FRAME_HEADER_SIZE + HELLO_RESULT_MAX) == 0 &&
-            reply_reserve(r, HELLO_RESULT_MAX, 0) == STATUS_OK)
-                return true;
-        mapping_close(m);
-        realm_unmap(client->realm, client->reader, r->who.now_ms);
-        client->reader = NULL;
-        return false;
+                         FRAME_HEADER_SIZE + HELLO_RESULT_MAX) < 0) {
+                mapping_close(m);
+                realm_unmap(client->realm, m->reader, r->who.now_ms);
+                return STATUS_OK;
+        }
+        client->reader = m->reader;
+        *ret_mapped = true;
+        enum status status = reply_reserve(r, HELLO_RESULT_MAX, 0);
+        r->close = status != STATUS_OK; /* never: the room came with the descriptors */
+        return status;
 }
 
 static void describe(const struct mapping *m, Cached__V1__Mapping *to, Cached__V1__MapPart *parts)
@@ -199,7 +202,11 @@ enum status op_hello(struct request *r)
                 client->features |= CACHED__V1__FEATURE__FEATURE_REPEAT;
         snprintf(client->name, sizeof(client->name), "%s", msg->client);
         struct mapping m;
-        bool mapped = msg->features & FEATURE_MAPPED && map(r, &m);
+        bool mapped = false;
+        if (msg->features & FEATURE_MAPPED)
+                status = map(r, &m, &mapped);
+        if (status != STATUS_OK)
+                return status;
         if (mapped)
                 client->features |= FEATURE_MAPPED;
         answer(r, mapped ? &m : NULL);

@@ -146,7 +146,9 @@ static uint32_t grown(uint32_t *seen, uint32_t now)
 
 void reader_count(struct reader *r, struct store *s)
 {
-        for (unsigned i = 0; i < PAGE_COUNTERS; i++) {
+        /* As long as there are fewer caches than counters, each has the one of its id. */
+        uint32_t n = store_n_caches(s) < PAGE_COUNTERS ? store_n_caches(s) + 1 : PAGE_COUNTERS;
+        for (uint32_t i = 0; i < n; i++) {
                 const struct page_counter *c = &r->page->counters[i];
                 uint32_t id = atomic_load_explicit(&c->cache, memory_order_relaxed);
                 uint32_t hits = atomic_load_explicit(&c->hits, memory_order_relaxed);

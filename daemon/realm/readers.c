@@ -137,11 +137,17 @@ static void set(uint64_t *bits, uint32_t bit)
         bits[bit / 64] |= UINT64_C(1) << (bit % 64);
 }
 
+static void look_later(struct readers *rs, uint32_t bit)
+{
+        set(rs->look, bit);
+        rs->any_look = true;
+}
+
 void readers_leave(struct readers *rs, struct reader *r)
 {
         assert(rs->at[r->bit] == r && !r->gone);
         reader_end(r);
-        set(rs->look, r->bit);
+        look_later(rs, r->bit);
         rs->n--;
         rs->n_strangers -= r->is_stranger;
         rs->n_gone++;
@@ -185,6 +191,7 @@ static void look_at(struct readers *rs, const struct idheap *h, uint32_t bit, ui
                 if (!reader_look(r, i, now_ms, slots, &rs->n_lost))
                         continue;
                 set(rs->emptied, bit);
+                rs->any_emptied = true;
                 idheap_put(h, bit * PAGE_RINGS + i, r->ring[i].time_ms);
         }
 }
@@ -192,12 +199,15 @@ static void look_at(struct readers *rs, const struct idheap *h, uint32_t bit, ui
 static void gather(struct readers *rs, const struct idheap *h, bool all, uint64_t now_ms,
                    unsigned *slots)
 {
+        bool look = rs->any_look || all;
+        rs->any_look = false;
         for (uint32_t i = 0; i < rs->n_at / 64; i++) {
-                uint64_t w = rs->look[i];
-                if (atomic_load_explicit(&rs->map->words[i], memory_order_relaxed) != 0)
-                        w |= atomic_exchange_explicit(&rs->map->words[i], 0, memory_order_seq_cst);
-                if (all)
-                        w = UINT64_MAX;
+                uint64_t w = atomic_load_explicit(&rs->map->words[i], memory_order_relaxed);
+                if (w == 0 && !look)
+                        continue;
+                if (w != 0)
+                        w = atomic_exchange_explicit(&rs->map->words[i], 0, memory_order_seq_cst);
+                w = all ? UINT64_MAX : w | rs->look[i];
                 rs->look[i] = 0;
                 for (; w != 0; w &= w - 1)
                         look_at(rs, h, i * 64 + (uint32_t)__builtin_ctzll(w), now_ms, slots);
@@ -229,7 +239,7 @@ bool readers_drain(struct readers *rs, bool all, uint64_t now_ms, unsigned *slot
                 take(rs, &h, now_ms, slots);
         bool left = rs->n_heap > 0;
         while (rs->n_heap > 0) {
-                set(rs->look, rs->heap[0].id / PAGE_RINGS);
+                look_later(rs, rs->heap[0].id / PAGE_RINGS);
                 idheap_drop(&h, rs->heap[0].id);
         }
         if (rs->n_gone > 0)
@@ -246,8 +256,12 @@ void readers_count(struct readers *rs)
 
 void readers_turn_end(struct readers *rs)
 {
+        if (!rs->any_emptied)
+                return;
         for (uint32_t i = 0; i < rs->n_at / 64; i++) {
                 rs->look[i] |= rs->emptied[i];
                 rs->emptied[i] = 0;
         }
+        rs->any_look = true;
+        rs->any_emptied = false;
 }

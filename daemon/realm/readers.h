@@ -24,6 +24,7 @@ struct readers {
         uint32_t n_gone;      /* others whose rings are not empty yet */
         uint64_t *look;       /* to be looked at whatever their bits say */
         uint64_t *emptied;    /* in this turn */
+        bool any_look, any_emptied;
         struct idheap_item *heap;
         uint32_t n_heap;
         uint64_t n_used, n_stale, n_lost; /* uses that counted, those that did not, those that were

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config.h"
 #include "dispatch/dispatch.h"
@@ -248,6 +249,8 @@ static inline struct conn *fake_conn_free(struct conn *c)
 {
         dispatch_handler.on_close(c);
         assert(!c->user);
+        for (unsigned i = 0; i < c->n_fds; i++)
+                close(c->fds[i]);
         free(c->out);
         free(c);
         return NULL;
