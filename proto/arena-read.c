@@ -52,6 +52,7 @@ static RACY void racy_copy(void *to, const void *from, size_t n)
 {
         uint8_t *t = to;
         const uint8_t *f = from;
+        size_t n_all = n;
 
 #if defined(__x86_64__)
         if (n >= 256) {
@@ -73,6 +74,12 @@ static RACY void racy_copy(void *to, const void *from, size_t n)
         for (; n >= 8; n -= 8, t += 8, f += 8)
                 ((struct word64 *)(void *)t)->v =
                         ((const volatile struct word64 *)(const void *)f)->v;
+        if (n > 0 && n_all >= 8) {
+                /* The rest, and with it some bytes once more. */
+                ((struct word64 *)(void *)(t + n - 8))->v =
+                        ((const volatile struct word64 *)(const void *)(f + n - 8))->v;
+                return;
+        }
         for (; n > 0; n--)
                 *t++ = *(const volatile uint8_t *)f++;
 }
