@@ -40,6 +40,11 @@
  * Where the daemon was restarted meanwhile, or has forgotten, the code is CACHED_OUTCOME_UNKNOWN;
  * where it is gone or does not remember at all, CACHED_ERR_DISCONNECTED.
  *
+ * Look-ups without the daemon: cached_get(), cached_peek() and cached_get_many() read the daemon's
+ * memory by themselves where they may (cached_options_set_mapped()): a hit then takes no system
+ * call, and hits go on while the daemon is away. What "to connect" and "to time out" means here
+ * concerns the calls that need the daemon.
+ *
  * A daemon that is away: after a connection could not be made, calls that would need one fail at
  * once, with the same code, for a pause that doubles from 10 ms to 1 s as long as attempts fail.
  * When a call ends with CACHED_ERR_TIMEOUT and no call that began later was answered, the daemon
@@ -240,6 +245,22 @@ int cached_options_set_compression(cached_options *o, uint64_t min_bytes);
 int cached_options_set_decode(cached_options *o, int on);
 
 /*
+ * cached_options_set_mapped() - whether look-ups read the daemon's memory themselves
+ * @o:   by one thread at a time
+ * @on:  not 0 (default): where daemon and kernel allow it, cached_get(), cached_peek() and
+ *       cached_get_many() find entries in shared memory, without a system call, and ask the daemon
+ *       only for what cannot be decided there. Their answers are the same. 0: they always ask
+ *
+ * A mapping goes on serving while the daemon is stopped or gone, but for entries that expire, and
+ * until another daemon, which did not take its memory over, answers on the socket. It takes address
+ * space, as much as twice the machine's memory, and four descriptors while connecting; a child after
+ * fork has no part of it and gets its own with its first call.
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
+int cached_options_set_mapped(cached_options *o, int on);
+
+/*
  * cached_options_set_service_uid() - the uid that the daemon may run as
  * @o:    by one thread at a time
  * @uid:  trusted beside 0 and the caller's own effective uid, which always are. On the system's
@@ -294,7 +315,8 @@ void cached_free(cached *c);
 /*
  * cached_connect() - makes the connection now, or looks whether it still stands
  * @c:    any thread
- * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ...
+ * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ... Bit 8 of
+ *        "features" tells whether look-ups read shared memory, see cached_options_set_mapped()
  *
  * Never needed: every call connects by itself. It tries also while other calls fail at once because
  * the daemon was away.
