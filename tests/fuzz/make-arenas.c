@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Makes the corpus of fuzz-arena: real arenas, in small
+ *
+ *     make-arenas FOLDER
+ *
+ * A store writes each arena. Its parts then move together (everything is addressed by offset), so
+ * that few megabytes hold it, and what is not zero goes into the file; see arena-image.h. To be run
+ * again when the layout changes: with arenas of another version the target sees headers only.
+ */
+
+#undef NDEBUG /* what is asserted is also done */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arena-image.h"
+#include "proto/arena-read.h"
+#include "store/internal.h"
+
+#define NOW  1000u
+#define PAGE 4096u
+
+struct scene {
+        const char *name;
+        void (*make)(struct store *s);
+        unsigned n_keys; /* that are asked for: key_of() 0 to n_keys - 1 */
+};
+
+/* ---- what happens in the stores */
+
+/* Keys of all lengths. */
+static size_t key_of(unsigned i, uint8_t *ret_key)
+{
+        size_t n = 1 + i % STORE_KEY_MAX;
+
+        memset(ret_key, 'a' + (int)(i % 26), n);
+        ret_key[0] = (uint8_t)i;
+        return n;
+}
+
+static void put(struct store *s, unsigned i, struct store_put p)
+{
+        uint8_t key[STORE_KEY_MAX], *zeros = calloc(1, p.n_value + 1);
+        struct store_refusal why;
+        struct store_entry e;
+
+        assert(zeros);
+        p.cache = 1;
+        p.key = key;
+        p.n_key = key_of(i, key);
+        /* Zeros take no place in the file. */
+        if (!p.value && !p.large)
+                p.value = zeros;
+        if (p.ttl_ms == 0)
+                p.ttl_ms = STORE_NEVER;
+        assert(store_put(s, &p, NOW, &e, &why) == 0);
+        free(zeros);
+}
+
+static void make_plain(struct store *s)
+{
+        put(s, 0, (struct store_put){.value = "value", .n_value = 5});
+        put(s, 1, (struct store_put){.value = "", .n_value = 0});
+        put(s, 2, (struct store_put){.n_value = 300, .uid = 1000});
+}
+
+static void make_extended(struct store *s)
+{
+        put(s, 0, (struct store_put){.value = "flags", .n_value = 5, .flags = 7, .ttl_ms = 10});
+        put(s, 1, (struct store_put){.value = "cost", .n_value = 4, .cost_us = 12345});
+        put(s, 2,
+            (struct store_put){.value = "packed",
+                               .n_value = 6,
+                               .encoding = 1,
+                               .raw_size = 100,
+                               .flags = 1,
+                               .cost_us = 2});
+        /* The longest head: all of the extension and a key of 64 bytes. */
+        put(s, 63, (struct store_put){.n_value = 1, .encoding = 1, .flags = 1, .cost_us = 2});
+}
+
+static void make_long(struct store *s)
+{
+        struct store_put p = {.n_value = 2 << 20};
+
+        put(s, 0, (struct store_put){.n_value = 70000});
+        put(s, 1, (struct store_put){.n_value = 900000});
+        assert(large_new(p.n_value, &p.large) == 0);
+        put(s, 2, p);
+        large_unref(p.large);
+}
+
+static void make_grown(struct store *s)
+{
+        for (unsigned i = 0; i < 100; i++)
+                put(s, i, (struct store_put){.n_value = i % 40, .ttl_ms = i % 3 ? 0 : i + 1});
+}
+
+static void make_cleared(struct store *s)
+{
+        uint64_t n;
+
+        make_grown(s);
+        assert(store_clear(s, 1, NOW, &n) == 0);
+        put(s, 1, (struct store_put){.value = "new", .n_value = 3});
+}
+
+static void make_killed(struct store *s)
+{
+        make_plain(s);
+        for (uint64_t b = 0; b < s->a.h->n_buckets; b++)
+                atomic_fetch_add(&s->a.buckets[b].seq, 1);
+}
+
+static void make_retired(struct store *s)
+{
+        make_plain(s);
+        atomic_store(&s->a.h->retired, 1);
+}
+
+static const struct scene scenes[] = {
+        {"plain", make_plain, 4},     {"extended", make_extended, 4}, {"long", make_long, 3},
+        {"grown", make_grown, 16},    {"cleared", make_cleared, 3},   {"killed", make_killed, 3},
+        {"retired", make_retired, 1},
+};
+
+/* ---- the image */
+
+static struct store *store_make(void)
+{
+        struct store_params p = {
+                .arena_size = 8 << 20,
+                .budget = 8 << 20,
+                .uid_share = 8 << 20,
+                .large_threshold = 1000 * 1024,
+                .max_caches = 3,
+                .max_entries = 1 << 20,
+                .seed = {7, 8},
+                .instance = 9,
+        };
+        struct store *s;
+        uint32_t id;
+
+        assert(store_new(&p, &s) == 0);
+        assert(store_cache_create(s, "c", 1, &id) == 0 && id == 1);
+        return s;
+}
+
+/* Copies a part to the image's end so far. */
+static uint64_t add_part(uint8_t *image, uint64_t *end, const void *part, size_t n)
+{
+        uint64_t off = *end;
+
+        assert(off + n <= IMAGE_MAX);
+        memcpy(image + off, part, n);
+        *end += (n + 63) / 64 * 64;
+        return off;
+}
+
+static uint64_t image_of(const struct store *s, uint8_t *image)
+{
+        const struct arena *a = &s->a;
+        uint64_t end = sizeof(struct arena_header);
+        struct arena_header h;
+
+        memcpy(&h, a->h, sizeof(h));
+        h.n_spans = a->t->span_high;
+        h.index_max_buckets = h.n_buckets;
+        h.cache_dir_off =
+                add_part(image, &end, a->cache_dir, sizeof(*a->cache_dir) * h.cache_dir_max);
+        h.owners_off = add_part(image, &end, a->owner_uids, sizeof(uint32_t) * ARENA_OWNERS_MAX);
+        h.span_table_off = add_part(image, &end, a->span_chunk, sizeof(uint32_t) * h.n_spans);
+        h.index_off = add_part(image, &end, a->buckets, sizeof(*a->buckets) * h.n_buckets);
+        h.spans_off = add_part(image, &end, a->spans_base, (size_t)ARENA_SPAN_SIZE * h.n_spans);
+        h.size = end;
+        memcpy(image, &h, sizeof(h));
+        return end;
+}
+
+/* ---- the file */
+
+static void write_number(FILE *f, uint64_t v, unsigned n)
+{
+        assert(fwrite(&v, 1, n, f) == n);
+}
+
+static void write_image(FILE *f, const uint8_t *image, uint64_t size)
+{
+        for (uint64_t i = 0; i < size;) {
+                uint64_t n = 0, zeros = 0;
+
+                if (image[i] == 0) {
+                        i++;
+                        continue;
+                }
+                /* A piece costs seven bytes: shorter gaps belong to it. */
+                for (; i + n < size && n < UINT16_MAX && zeros < 8; n++)
+                        zeros = image[i + n] ? 0 : zeros + 1;
+                n -= zeros;
+                fputc(IMAGE_BYTES, f);
+                write_number(f, i, 4);
+                write_number(f, n, 2);
+                assert(fwrite(image + i, 1, n, f) == n);
+                i += n;
+        }
+}
+
+static void write_query(FILE *f, unsigned i)
+{
+        uint8_t key[STORE_KEY_MAX];
+        size_t n = key_of(i, key);
+
+        fputc(IMAGE_QUERY, f);
+        write_number(f, 1, 4);
+        write_number(f, arena_name_hash("c", 1), 8);
+        write_number(f, NOW + 5, 8);
+        write_number(f, n - 1, 1);
+        assert(fwrite(key, 1, n, f) == n);
+}
+
+/* The image says what the store says. */
+static void check(const uint8_t *image, uint64_t size, struct store *s, unsigned n_keys)
+{
+        static const char *const words[] = {"hit", "miss"};
+        unsigned n[2] = {0};
+        struct arena_map m;
+
+        assert(!arena_map_init(image, size, &m));
+        for (unsigned i = 0; i < n_keys; i++) {
+                struct arena_query q = {1, arena_name_hash("c", 1), NULL, 0, NOW + 5};
+                uint8_t key[STORE_KEY_MAX];
+                enum arena_result r;
+                struct store_entry e;
+                struct arena_hit hit;
+
+                q.n_key = (uint32_t)key_of(i, key);
+                q.key = key;
+                r = arena_read(&m, &q, NULL, 0, &hit);
+                if (r == ARENA_BUSY || r == ARENA_RETIRED)
+                        continue;
+                if (store_get(s, 1, key, q.n_key, NOW + 5, false, &e) == 0) {
+                        assert(r == ARENA_HIT || r == ARENA_TOO_LONG || r == ARENA_LARGE_VALUE);
+                        n[0]++;
+                } else {
+                        assert(r == ARENA_MISS);
+                        n[1]++;
+                }
+        }
+        printf("%u %s, %u %s, ", n[0], words[0], n[1], words[1]);
+}
+
+static void make(const struct scene *scene, const char *folder)
+{
+        struct store *s = store_make();
+        uint8_t *image = aligned_alloc(PAGE, IMAGE_MAX);
+        char path[4096];
+        uint64_t size;
+        FILE *f;
+
+        assert(image && snprintf(path, sizeof(path), "%s/%s", folder, scene->name) > 0);
+        memset(image, 0, IMAGE_MAX);
+        scene->make(s);
+        size = image_of(s, image);
+        check(image, size, s, scene->n_keys);
+        f = fopen(path, "wbe");
+        assert(f);
+        write_number(f, size, 4);
+        fputc(IMAGE_FIND, f);
+        write_number(f, arena_name_hash("c", 1), 8);
+        /* Before the bytes, so that cutting the end leaves something to ask. */
+        for (unsigned i = 0; i < scene->n_keys; i++)
+                write_query(f, i);
+        write_image(f, image, size);
+        printf("%s: %ld bytes for %lu\n", scene->name, ftell(f), (unsigned long)size);
+        assert(fclose(f) == 0);
+        free(image);
+        store_free(s);
+}
+
+int main(int argc, char **argv)
+{
+        if (argc != 2) {
+                fprintf(stderr, "usage: make-arenas FOLDER\n");
+                return 2;
+        }
+        for (unsigned i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++)
+                make(&scenes[i], argv[1]);
+        return 0;
+}
