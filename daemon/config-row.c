@@ -103,6 +103,7 @@ static int refuse_syntax(const struct row *row, const char *text, char *err, siz
                 [TYPE_share] = "a size or share: use a number with K, M, G, T or %",
                 [TYPE_mode] = "a mode: use octal digits, as in 0660",
                 [TYPE_level] = "a log level: use error, warning, info or debug",
+                [TYPE_bool] = "a decision: use yes or no",
                 [TYPE_count] = "a whole number",
                 [TYPE_ms] = "a duration: use a number with ms, s, m, h or d",
         };
@@ -167,6 +168,7 @@ static int parse_number(const char *text, const struct row *row, uint64_t *ret)
         int r = row->type == TYPE_bytes  ? value_parse_size(text, &n)
                 : row->type == TYPE_ms   ? value_parse_duration(text, &n)
                 : row->type == TYPE_mode ? value_parse_mode(text, &n)
+                : row->type == TYPE_bool ? value_parse_bool(text, &n)
                                          : value_parse_count(text, &n);
 
         if (r == 0 && (n < row->min || n > row->max))
@@ -223,6 +225,8 @@ int row_set(struct config *cfg, const struct row *row, const char *text, char *e
                 r = parse_number(text, row, &n);
                 if (r == 0 && row->type == TYPE_mode)
                         *(mode_t *)field = (mode_t)n;
+                else if (r == 0 && row->type == TYPE_bool)
+                        *(bool *)field = n == 1;
                 else if (r == 0)
                         *(uint64_t *)field = n;
                 break;
@@ -250,6 +254,9 @@ void row_format(const struct config *cfg, const struct row *row, char *buf, size
                 return;
         case TYPE_mode:
                 snprintf(buf, n_buf, "%04o", (unsigned)*(const mode_t *)field);
+                return;
+        case TYPE_bool:
+                snprintf(buf, n_buf, "%s", *(const bool *)field ? "yes" : "no");
                 return;
         case TYPE_share:
                 if (share->percent)

@@ -17,6 +17,7 @@ enum row_type {
         TYPE_share,
         TYPE_mode,
         TYPE_level,
+        TYPE_bool,
         TYPE_count,
         TYPE_ms,
 };

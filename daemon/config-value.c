@@ -105,6 +105,16 @@ int value_parse_mode(const char *text, uint64_t *ret)
         return 0;
 }
 
+int value_parse_bool(const char *text, uint64_t *ret)
+{
+        bool yes = strcmp(text, "yes") == 0;
+
+        if (!yes && strcmp(text, "no") != 0)
+                return VALUE_E_SYNTAX;
+        *ret = yes;
+        return 0;
+}
+
 static void format_with_units(uint64_t n, const struct unit *units, char *buf)
 {
         while (units->factor > 1 && (n == 0 || n % units->factor != 0))

@@ -21,6 +21,7 @@ int value_parse_count(const char *text, uint64_t *ret);
 int value_parse_size(const char *text, uint64_t *ret);
 int value_parse_duration(const char *text, uint64_t *ret_ms); /* without a unit: milliseconds */
 int value_parse_mode(const char *text, uint64_t *ret);        /* octal */
+int value_parse_bool(const char *text, uint64_t *ret);        /* yes or no: 1 or 0 */
 
 #define VALUE_TEXT_MAX 32
 

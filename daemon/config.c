@@ -39,9 +39,17 @@ enum {
         SECTION_MAX = 49,  /* inih cuts longer names */
 };
 
-enum realm_field { REALM_READERS, REALM_WRITERS, REALM_ADMINS, REALM_BUDGET, N_REALM_FIELDS };
+enum realm_field {
+        REALM_READERS,
+        REALM_WRITERS,
+        REALM_ADMINS,
+        REALM_BUDGET,
+        REALM_MAPPED,
+        N_REALM_FIELDS
+};
 
-static const char *const realm_fields[N_REALM_FIELDS] = {"readers", "writers", "admins", "budget"};
+static const char *const realm_fields[N_REALM_FIELDS] = {"readers", "writers", "admins", "budget",
+                                                         "mapped_reads"};
 
 /* Where a value was set: the file's position in the list plus one (0: default), and the line. */
 struct origin {
@@ -128,7 +136,7 @@ static int refuse_name(struct loader *l, const char *section, const char *name)
         if (l->realm)
                 return refuse(l,
                               "unknown setting '%.64s' in [%s]; a realm has readers, writers, "
-                              "admins and budget",
+                              "admins, budget and mapped_reads",
                               name, section);
         return refuse(l, "unknown setting '%.64s' in [%s]", name, section);
 }
@@ -227,20 +235,35 @@ static int mark(struct loader *l, struct origin *where, const char *name)
         return 0;
 }
 
-static int set_budget(struct loader *l, const char *text)
+/* What a realm may set for itself in the place of the setting that @of is the row of. */
+static int parse_own(struct loader *l, size_t field, const struct row *of, enum row_type type,
+                     const char *text, uint64_t *ret)
 {
         const struct row row = {
                 .section = "realm NAME",
-                .name = "budget",
-                .type = TYPE_bytes,
-                .offset = 0,
-                .min = config_rows[ROW_realm_budget].min,
-                .max = config_rows[ROW_realm_budget].max,
+                .name = realm_fields[field],
+                .type = type,
+                .min = of->min,
+                .max = of->max,
         };
         char why[CONFIG_ERR_MAX / 2];
-        int r = row_parse(&row, text, &l->realm->budget, why, sizeof(why));
+        int r = row_parse(&row, text, ret, why, sizeof(why));
 
         return r == 0 ? 0 : refuse(l, "%s", why);
+}
+
+static int set_own(struct loader *l, size_t field, const char *text)
+{
+        uint64_t n = 0;
+        int r;
+
+        if (field == REALM_BUDGET)
+                return parse_own(l, field, &config_rows[ROW_realm_budget], TYPE_bytes, text,
+                                 &l->realm->budget);
+        r = parse_own(l, field, &config_rows[ROW_mapped_reads], TYPE_bool, text, &n);
+        if (r == 0)
+                l->realm->mapped_reads = n == 1;
+        return r;
 }
 
 /* Text that an indented line adds is kept in the same form. */
@@ -274,8 +297,8 @@ static int set_realm(struct loader *l, const char *name, const char *text, bool 
                 free(origin->text[field]);
                 origin->text[field] = NULL;
         }
-        if (field == REALM_BUDGET) {
-                r = set_budget(l, text);
+        if (field >= REALM_BUDGET) {
+                r = set_own(l, field, text);
                 return r < 0 ? r : keep_text(l, &origin->text[field], text);
         }
         if (!more)
@@ -322,7 +345,8 @@ static int on_setting(void *ctx, const char *section, const char *name, const ch
                        "'%.64s' stands before any section; begin with [daemon], [memory], [limits] "
                        "or [realm NAME]",
                        name);
-        else if (more && (!l->realm || strcmp(name, realm_fields[REALM_BUDGET]) == 0))
+        else if (more && (!l->realm || strcmp(name, realm_fields[REALM_BUDGET]) == 0 ||
+                          strcmp(name, realm_fields[REALM_MAPPED]) == 0))
                 refuse(l, "the line is indented: it would go on with '%.64s', which is no list",
                        name);
         else if (l->realm)
@@ -571,6 +595,8 @@ static int finish(struct loader *l)
         for (size_t i = 0; i < cfg->n_realms; i++) {
                 if (cfg->realms[i].budget == 0)
                         cfg->realms[i].budget = cfg->realm_budget.bytes;
+                if (cfg->origins->realms[i].where[REALM_MAPPED].file == 0)
+                        cfg->realms[i].mapped_reads = cfg->mapped_reads;
         }
         if (cfg->n_realms > cfg->limits.realms) {
                 snprintf(l->err, sizeof(l->err), "%s: %zu realms, but limits.realms is %" PRIu64,
@@ -666,7 +692,11 @@ static int show_realm(const struct shower *s, const struct config_realm *realm)
                 const char *text = origin->text[i];
 
                 snprintf(name, sizeof(name), "realm.%s.%s", realm->name, realm_fields[i]);
-                r = show(s, name, i == REALM_BUDGET ? budget : text ? text : "", &origin->where[i]);
+                if (i == REALM_BUDGET)
+                        text = budget;
+                else if (i == REALM_MAPPED)
+                        text = realm->mapped_reads ? "yes" : "no";
+                r = show(s, name, text ? text : "", &origin->where[i]);
         }
         return r;
 }

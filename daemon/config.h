@@ -32,7 +32,8 @@ struct config_who {
 struct config_realm {
         char *name;
         struct config_who readers, writers, admins;
-        uint64_t budget; /* the section's own, else memory.realm_budget */
+        uint64_t budget;   /* the section's own, else memory.realm_budget */
+        bool mapped_reads; /* the section's own, else daemon.mapped_reads */
 };
 
 /* A level is a priority of syslog.h: LOG_ERR, LOG_WARNING, LOG_INFO or LOG_DEBUG. */
@@ -41,6 +42,7 @@ struct config_realm {
 #define CONFIG_TYPE_share  struct config_share
 #define CONFIG_TYPE_mode   mode_t
 #define CONFIG_TYPE_level  int
+#define CONFIG_TYPE_bool   bool
 
 struct config_limits {
 #define LIMIT(name, ...) uint64_t name;

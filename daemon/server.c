@@ -36,6 +36,7 @@
 #include "dispatch/dispatch.h"
 #include "log.h"
 #include "proto/status.h"
+#include "transport/epochfile.h"
 #include "transport/hub.h"
 #include "transport/listener.h"
 #include "transport/sockfile.h"
@@ -57,6 +58,7 @@ struct server {
         bool log_level_fixed;
         struct sockfile sockfile;
         struct listener listener;
+        struct epochfile epochfile;
         struct hub hub;
         struct dispatcher *dispatcher;
         struct event on_term, on_int, on_hup;
@@ -459,6 +461,19 @@ static int set_up(struct server *s)
         return r < 0 ? r : add_events(s);
 }
 
+/* Before anything is answered: arenas of daemons before this one are over with it. */
+static void begin_epoch(struct server *s, const char *socket_path)
+{
+        char err[EPOCHFILE_ERR_MAX];
+
+        if (epochfile_init(&s->epochfile, socket_path, s->instance, err, sizeof(err)) < 0)
+                log_write(s->log, LOG_WARNING,
+                          "clients cannot look entries up by themselves, the daemon answers them "
+                          "all: %s",
+                          err);
+        dispatcher_offer_mapping(s->dispatcher, s->epochfile.fd);
+}
+
 static int start_listening(struct server *s, const struct server_params *p)
 {
         struct sockfile_access access = access_of(s->config);
@@ -474,6 +489,7 @@ static int start_listening(struct server *s, const struct server_params *p)
                 if (sockfile_is_exposed(&s->sockfile, err, sizeof(err)))
                         log_write(s->log, LOG_WARNING, "%s", err);
         }
+        begin_epoch(s, p->socket_path);
         r = listener_init(&s->listener, &s->hub, fd);
         if (r < 0)
                 log_write(s->log, LOG_ERR, "cannot listen: %s", strerror(-r));
@@ -496,6 +512,7 @@ int server_new(const struct server_params *p, struct server **ret)
         s->config_path = p->config_path;
         s->log_level_fixed = p->log_level_fixed;
         s->listener.fd = -1;
+        s->epochfile.fd = -1;
         s->upkeep_due_ms = NEVER;
         (void)signal(SIGPIPE, SIG_IGN);
         raise_nofile(s);
@@ -520,6 +537,7 @@ struct server *server_free(struct server *s)
         listener_done(&s->listener);
         hub_done(&s->hub);
         s->dispatcher = dispatcher_free(s->dispatcher);
+        epochfile_done(&s->epochfile);
         remove_events(s);
         if (s->base)
                 event_base_free(s->base);

@@ -32,6 +32,8 @@ const struct field fields_cache_stats[] = {
         {"bytes_held", FIELD_BYTES, "memory charged"},
         {"hits", FIELD_COUNT, "hits"},
         {"misses", FIELD_COUNT, "misses"},
+        {"mapped_hits", FIELD_COUNT, "  of hits: mapped"},
+        {"mapped_misses", FIELD_COUNT, "  of misses: mapped"},
         {"stores", FIELD_COUNT, "stores"},
         {"deletes", FIELD_COUNT, "deletes"},
         {"expirations", FIELD_COUNT, "expired"},

@@ -192,7 +192,8 @@ const struct verb verb_caches = {
                  "left out on a terminal of less than 110 columns.",
         .options = {[OPT_NAMES] = {"names", 0, NULL, "print the names alone, one a line"}},
         .json = "caches: a list of objects of name, policy (ttl_ms, max_entries, max_bytes; "
-                "null: no limit), pinned, entries, bytes_raw, bytes_held, hits, misses, stores, "
+                "null: no limit), pinned, entries, bytes_raw, bytes_held, hits, misses, "
+                "mapped_hits, mapped_misses, stores, "
                 "deletes, expirations, evicted_max_entries, evicted_max_bytes, "
                 "evicted_uid_share, evicted_realm_budget, evicted_global_budget, evicted_index, "
                 "evicted_realm_entries, evicted_large_values, "

@@ -20,6 +20,8 @@ static const struct field fields_realm[] = {
         {"large_bytes", FIELD_BYTES, "large values"},
         {"index_buckets", FIELD_COUNT, "index buckets"},
         {"held_bytes", FIELD_BYTES, "held by readers"},
+        {"mapped_clients", FIELD_COUNT, "mapped clients"},
+        {"page_bytes", FIELD_BYTES, "their pages"},
         {NULL},
 };
 
@@ -46,6 +48,9 @@ static const struct field fields_daemon[] = {
         {"outcomes_unknown", FIELD_COUNT, "outcomes unknown"},
         {"unpacked", FIELD_COUNT, "values decoded"},
         {"unpack_failures", FIELD_COUNT, "values damaged"},
+        {"touches", FIELD_COUNT, "mapped uses"},
+        {"touches_stale", FIELD_COUNT, "mapped uses, stale"},
+        {"touches_lost", FIELD_COUNT, "mapped uses, lost"},
         {NULL},
 };
 
@@ -266,18 +271,21 @@ const struct verb verb_stats = {
                 "cache's policy (max entries, max bytes), memory.uid_share, memory.realm_budget, "
                 "memory.global_budget, limits.entries_per_realm (realm entries). `evicted: index` "
                 "means that both places of a key in the index were full, which practically only "
-                "happens where keys were made to collide.",
+                "happens where keys were made to collide.\n\n"
+                "Mapped hits and misses are those of clients that read the arena by themselves; "
+                "hits and misses count them, too.",
         .words = {"CACHE"},
         .json = "with CACHE, cache: an object as in `cachectl caches --json`. Without, total: "
                 "the same numbers for all caches; realm: name, budget_bytes, uid_share_bytes, "
                 "bytes_charged, bytes_reclaiming, caches, entries, arena_bytes, table_bytes, "
-                "large_bytes, index_buckets, held_bytes; daemon: version, uptime_ms, instance (a "
+                "large_bytes, index_buckets, held_bytes, mapped_clients, page_bytes; daemon: "
+                "version, uptime_ms, instance (a "
                 "string), "
                 "pid, connections, connections_total, connections_refused, requests, "
                 "protocol_errors, realms, budget_bytes, bytes_charged, resident_bytes, "
                 "buffer_bytes, loop_turns, loop_turn_max_us, config_reloads, "
                 "remembered_clients, repeats_answered, outcomes_unknown, unpacked, "
-                "unpack_failures, and latencies: a "
+                "unpack_failures, touches, touches_stale, touches_lost, and latencies: a "
                 "list of request, count, sum_ns, p50_ns, p99_ns, p999_ns, max_ns, and the "
                 "histogram's bucket_ns (upper bounds) and bucket_count.",
         .not_found = "no such cache",

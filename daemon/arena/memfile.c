@@ -67,7 +67,8 @@ void memfile_done(struct memfile *m)
         if (!m->base)
                 return;
         munmap(m->base, m->size);
-        close(m->fd);
+        if (m->fd >= 0) /* else it was given away */
+                close(m->fd);
         m->base = NULL;
         m->fd = -1;
 }

@@ -94,7 +94,7 @@ struct table_cache {
         char name[TABLE_NAME_SIZE];
         struct table_policy policy, opened;
         /* the same fields as struct store_counters */
-        uint64_t counters[7 + TABLE_N_CAUSES + 2];
+        uint64_t counters[7 + TABLE_N_CAUSES + 4];
 };
 
 struct table_owner {

@@ -14,6 +14,7 @@
 #include "dispatch/dispatcher.h"
 #include "dispatch/repeat.h"
 #include "dispatch/unfinished.h"
+#include "realm/mapping.h"
 #include "realm/realm.h"
 #include "transport/conn.h"
 
@@ -47,8 +48,10 @@ struct client *client_free(struct client *client, uint64_t now_ms)
                 client->next->prev = client->prev;
         unfinished_drop(client);
         repeat_leave(client, now_ms);
-        if (client->realm)
+        if (client->realm) {
+                realm_unmap(client->realm, client->reader, now_ms);
                 realm_leave(client->realm, now_ms);
+        }
         conn_set_user(client->conn, NULL);
         free(client->opened.words);
         free(client->pending.words);

@@ -16,6 +16,7 @@
 struct conn;
 struct outcome_client;
 struct dispatcher;
+struct reader;
 struct realm;
 struct unfinished;
 
@@ -28,7 +29,8 @@ struct cache_set {
 struct client {
         struct dispatcher *d;
         struct conn *conn;
-        struct realm *realm; /* NULL before Hello */
+        struct realm *realm;   /* NULL before Hello */
+        struct reader *reader; /* of what it looked up by itself; NULL: it does not */
         enum role role;
         uint64_t last_id;            /* of requests that are not repeated */
         struct outcome_client *past; /* of its client_id; NULL: it has none, or another connection

@@ -31,6 +31,7 @@
 #include "dispatch/reply.h"
 #include "dispatch/unfinished.h"
 #include "log.h"
+#include "realm/mapping.h"
 #include "server.h"
 #include "services/limits.h"
 #include "store/large.h"
@@ -102,6 +103,8 @@ static enum status unpack(struct request *r, const uint8_t *msg, size_t n)
         b->limit = limit;
         if (__builtin_expect(r->msg != NULL, 1)) {
                 r->id = r->msg->id;
+                r->one_way =
+                        r->msg->op_case == CACHED__V1__REQUEST__OP_DRAIN && r->msg->drain->one_way;
                 return STATUS_OK;
         }
         if (!b->out_of_memory && !b->over_limit) {
@@ -262,6 +265,7 @@ static void request_init(struct request *r, struct client *client, uint64_t n_bo
         r->again = false;
         r->wait = false;
         r->answered = false;
+        r->one_way = false;
         r->close = false;
 }
 
@@ -300,6 +304,8 @@ static void finish(struct request *r, enum status status)
                 if (status == STATUS_PROTOCOL)
                         r->d->protocol_errors++;
                 log_failure(r, status);
+                if (r->one_way && !r->close)
+                        return;
                 if (!reply_failure(r, status == STATUS_PROTOCOL ? 0 : r->id, status, text))
                         r->close = true;
         }
@@ -408,6 +414,14 @@ static bool on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uin
         finish(&r, status);
         settle(&r, since(d, start_ns));
         return true;
+}
+
+/* What its realm's readers noted before these requests were sent comes before them. */
+static void on_received(struct conn *c)
+{
+        const struct client *client = conn_user(c);
+        if (client && client->realm)
+                realm_drain(client->realm, server_now_ms(client->d->server));
 }
 
 static void drop_frame(struct conn *c)
@@ -565,6 +579,7 @@ static void on_close(struct conn *c)
 
 const struct conn_handler dispatch_handler = {
         .on_ahead = on_ahead,
+        .on_received = on_received,
         .on_frame = on_frame,
         .drop_frame = drop_frame,
         .on_body = on_body,
@@ -607,6 +622,11 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         return 0;
 }
 
+void dispatcher_offer_mapping(struct dispatcher *d, int epoch_fd)
+{
+        realms_offer_mapping(&d->realms, epoch_fd);
+}
+
 struct dispatcher *dispatcher_free(struct dispatcher *d)
 {
         if (!d)
@@ -645,7 +665,8 @@ bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
 {
         events_flush(d, now_ms);
         outcomes_expire(&d->outcomes, now_ms, d->cfg->limits.outcome_ms);
-        return realms_maintain(&d->realms, now_ms, steps);
+        bool more = realms_drain(&d->realms, now_ms);
+        return realms_maintain(&d->realms, now_ms, steps) || more;
 }
 
 uint64_t dispatcher_next_deadline(const struct dispatcher *d)

@@ -28,6 +28,10 @@ extern const struct conn_handler dispatch_handler;
 /* @cfg is borrowed until dispatcher_reconfigure() replaces it. 0 or -errno. */
 int dispatcher_new(struct server *server, const struct config *cfg, struct dispatcher **ret);
 
+/* Clients may look entries up by themselves from now on, minding this epoch file (borrowed; -1:
+ * they may not). */
+void dispatcher_offer_mapping(struct dispatcher *d, int epoch_fd);
+
 /* All connections have had their on_close() before. NULL is fine; returns NULL. */
 struct dispatcher *dispatcher_free(struct dispatcher *d);
 

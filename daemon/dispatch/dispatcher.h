@@ -43,6 +43,7 @@ struct dispatcher {
         uid_t own_uid, overflow_uid;
         uint64_t requests, protocol_errors;
         uint64_t n_decoded, n_damaged;
+        bool mapping_failed; /* and that was logged */
         struct histogram latencies[N_OPS];
 };
 
@@ -67,6 +68,7 @@ struct request {
         bool again;           /* the operation is not done: it is to be run again, later */
         bool wait;            /* there is no room for the body at the moment */
         bool answered;        /* from memory: nothing is to be done */
+        bool one_way;         /* it gets no reply */
         bool close;           /* after the reply */
 };
 

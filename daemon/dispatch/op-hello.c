@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hello: agree on a version, enter a realm, learn the limits. A Hello that fails may be sent again,
- * unless no version is in common.
+ * Hello: agree on a version, enter a realm, learn the limits, get what it takes to look entries up
+ * without asking. A Hello that fails may be sent again, unless no version is in common.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,13 +13,18 @@
 #include "dispatch/decode.h"
 #include "dispatch/repeat.h"
 #include "dispatch/reply.h"
+#include "log.h"
+#include "proto/frame.h"
+#include "proto/layout.h"
+#include "realm/mapping.h"
 #include "server.h"
 #include "services/limits.h"
 
 #define PROTOCOL_VERSION 1
 #define FEATURES                                                                                   \
         ((uint64_t)CACHED__V1__FEATURE__FEATURE_EVENTS | (uint64_t)CACHED__V1__FEATURE__FEATURE_LZ4)
-#define HELLO_RESULT_MAX 512
+#define FEATURE_MAPPED   ((uint64_t)CACHED__V1__FEATURE__FEATURE_MAPPED)
+#define HELLO_RESULT_MAX 640
 
 static enum status check(struct request *r, const Cached__V1__Hello *msg)
 {
@@ -80,7 +86,58 @@ static enum status enter(struct request *r, const char *name, struct realm **ret
         return STATUS_OK;
 }
 
-static void answer(struct request *r)
+/* What this machine cannot do it can for nobody: one line in the log. */
+static void log_no_mapping(struct request *r, int k)
+{
+        if (!r->d->mapping_failed)
+                log_write(server_log(r->d->server), LOG_WARNING,
+                          "clients cannot look entries up by themselves: %s%s", strerror(-k),
+                          k == -ENOENT ? " (is /proc mounted?)" : "");
+        r->d->mapping_failed = true;
+}
+
+/* Descriptors for a client that asked for them: they go with the reply. Without them, which is
+ * *ret_mapped false, all goes on as well. */
+static enum status map(struct request *r, struct mapping *m, bool *ret_mapped)
+{
+        struct client *client = r->client;
+        bool is_stranger = conn_peer(client->conn)->uid != r->d->own_uid;
+        int k = realm_map(client->realm, is_stranger, m);
+        *ret_mapped = false;
+        if (k < 0 && k != -ENOMEM)
+                log_no_mapping(r, k);
+        if (k != 0)
+                return STATUS_OK;
+        if (conn_put_fds(client->conn, m->fds, N_MAPPING_PARTS,
+                         FRAME_HEADER_SIZE + HELLO_RESULT_MAX) < 0) {
+                mapping_close(m);
+                realm_unmap(client->realm, m->reader, r->who.now_ms);
+                return STATUS_OK;
+        }
+        client->reader = m->reader;
+        *ret_mapped = true;
+        enum status status = reply_reserve(r, HELLO_RESULT_MAX, 0);
+        r->close = status != STATUS_OK; /* never: the room came with the descriptors */
+        return status;
+}
+
+static void describe(const struct mapping *m, Cached__V1__Mapping *to, Cached__V1__MapPart *parts)
+{
+        parts[MAPPING_ARENA] = CACHED__V1__MAP_PART__MAP_ARENA;
+        parts[MAPPING_EPOCH] = CACHED__V1__MAP_PART__MAP_EPOCH;
+        parts[MAPPING_PAGE] = CACHED__V1__MAP_PART__MAP_PAGE;
+        parts[MAPPING_DIRTY] = CACHED__V1__MAP_PART__MAP_DIRTY;
+        to->layout_version = ARENA_LAYOUT_VERSION;
+        to->arena_bytes = m->arena_bytes;
+        to->page_bytes = CLIENT_PAGE_SIZE;
+        to->dirty_map_bytes = DIRTY_MAP_SIZE;
+        to->epoch_bytes = EPOCH_SIZE;
+        to->dirty_bit = m->reader->bit;
+        to->parts = parts;
+        to->n_parts = N_MAPPING_PARTS;
+}
+
+static void answer(struct request *r, const struct mapping *m)
 {
         const struct client *client = r->client;
         const struct config_limits *limits = &r->d->cfg->limits;
@@ -100,6 +157,12 @@ static void answer(struct request *r)
         result.max_lz4_bytes = limits->lz4_bytes;
         result.max_many_bytes = limits->many_bytes;
         result.uid = (uint32_t)conn_peer(client->conn)->uid;
+        Cached__V1__Mapping mapping = CACHED__V1__MAPPING__INIT;
+        Cached__V1__MapPart parts[N_MAPPING_PARTS];
+        if (m) {
+                describe(m, &mapping, parts);
+                result.mapping = &mapping;
+        }
         Cached__V1__Reply reply = reply_to(r, STATUS_OK);
         reply.result_case = CACHED__V1__REPLY__RESULT_HELLO;
         reply.hello = &result;
@@ -138,6 +201,14 @@ enum status op_hello(struct request *r)
         if (client->past)
                 client->features |= CACHED__V1__FEATURE__FEATURE_REPEAT;
         snprintf(client->name, sizeof(client->name), "%s", msg->client);
-        answer(r);
+        struct mapping m;
+        bool mapped = false;
+        if (msg->features & FEATURE_MAPPED)
+                status = map(r, &m, &mapped);
+        if (status != STATUS_OK)
+                return status;
+        if (mapped)
+                client->features |= FEATURE_MAPPED;
+        answer(r, mapped ? &m : NULL);
         return STATUS_OK;
 }

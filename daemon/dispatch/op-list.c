@@ -9,6 +9,7 @@
 #include "dispatch/decode.h"
 #include "dispatch/ops.h"
 #include "dispatch/reply.h"
+#include "realm/mapping.h"
 #include "services/admin.h"
 
 /* A page under construction: pointers to messages, as protobuf-c wants them. */
@@ -78,6 +79,7 @@ enum status op_list_caches(struct request *r)
         if (status != STATUS_OK)
                 return status;
         uint64_t cursor = msg->cursor;
+        (void)realm_drain_all(r->who.realm, r->who.now_ms);
         admin_list_caches(&r->who, (uint32_t)page.max, &cursor, visit_cache, &page);
         status = page_verdict(&page);
         if (status != STATUS_OK)

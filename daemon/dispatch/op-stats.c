@@ -13,6 +13,7 @@
 #include "dispatch/decode.h"
 #include "dispatch/ops.h"
 #include "dispatch/reply.h"
+#include "realm/mapping.h"
 #include "server.h"
 #include "services/admin.h"
 
@@ -48,6 +49,8 @@ void cache_stats_message_init(struct cache_stats_message *m, const struct store_
         to->opens = c->opens;
         to->policy_changes = c->policy_changes;
         to->refused = c->refused;
+        to->mapped_hits = c->mapped_hits;
+        to->mapped_misses = c->mapped_misses;
 }
 
 static void fill_realm(const struct request *r, Cached__V1__RealmStats *to)
@@ -66,6 +69,10 @@ static void fill_realm(const struct request *r, Cached__V1__RealmStats *to)
         to->large_bytes = stats.large_bytes;
         to->held_bytes = stats.held;
         to->index_buckets = stats.index_buckets;
+        struct mapping_stats mapping;
+        realm_mapping_stats(r->who.realm, &mapping);
+        to->mapped_clients = mapping.clients;
+        to->page_bytes = mapping.bytes;
 }
 
 static bool fill_latency(struct request *r, const struct op *op, const struct histogram *h,
@@ -148,6 +155,7 @@ static void fill_daemon(const struct request *r, Cached__V1__DaemonStats *to)
         to->outcomes_unknown = d->outcomes.unknown;
         to->unpacked = d->n_decoded;
         to->unpack_failures = d->n_damaged;
+        realms_uses(&d->realms, &to->touches, &to->touches_stale, &to->touches_lost);
 }
 
 enum status op_stats(struct request *r)
@@ -156,6 +164,7 @@ enum status op_stats(struct request *r)
         struct cache_stats_message cache, total;
         struct store_cache_info info;
         Cached__V1__StatsResult result = CACHED__V1__STATS_RESULT__INIT;
+        (void)realm_drain_all(r->who.realm, r->who.now_ms);
         if (decode_length(msg->cache) > 0) {
                 struct cache_ref ref;
                 enum status status = decode_cache_name(r, msg->cache, &ref);

@@ -101,7 +101,8 @@ static bool drop_one(struct charge *c, bool by_files, uint64_t now_ms)
 
 /* Who gives way until another one is larger. */
 struct yielding {
-        struct charge *c; /* NULL: it is to be found */
+        const struct charge *asking; /* NULL: none */
+        struct charge *c;            /* NULL: it is to be found */
         uint64_t next;
 };
 
@@ -110,8 +111,12 @@ static bool evict_from_largest(struct charge_pool *pool, struct yielding *y, boo
                                uint64_t now_ms)
 {
         for (;;) {
-                if (!y->c || size_of(y->c, by_files) < y->next)
+                if (!y->c || size_of(y->c, by_files) < y->next) {
                         y->c = largest(pool, by_files, &y->next);
+                        /* Who asks is in the middle of a change, and was drained before it. */
+                        if (y->c && y->c != y->asking && pool->drain)
+                                pool->drain(y->c, now_ms);
+                }
                 if (!y->c)
                         return false;
                 if (drop_one(y->c, by_files, now_ms))
@@ -132,10 +137,11 @@ static int refuse(const struct charge_pool *pool, struct store_refusal *ret)
         return -ENOSPC;
 }
 
-static int make_files(struct charge_pool *pool, unsigned files, uint64_t now_ms,
+static int make_files(struct charge *asking, unsigned files, uint64_t now_ms,
                       struct store_refusal *ret)
 {
-        struct yielding y = {0};
+        struct charge_pool *pool = asking->pool;
+        struct yielding y = {.asking = asking};
         pool->round++;
         while (files > 0 && pool->files + files > pool->max_files)
                 if (!evict_from_largest(pool, &y, true, now_ms)) {
@@ -150,13 +156,13 @@ int charge_make_room(struct charge *asking, const struct store_want *want, uint6
                      struct store_refusal *ret)
 {
         struct charge_pool *pool = asking->pool;
-        struct yielding y = {0};
+        struct yielding y = {.asking = asking};
         charge_settle(asking); /* it is in the middle of a change */
         /* What no eviction frees: do not evict the rest in vain. */
         uint64_t fixed = pool->held + pool->arriving, adds = want->bytes + want->later;
         if (adds > pool->budget || fixed > pool->budget - adds)
                 return refuse(pool, ret);
-        int r = make_files(pool, want->files, now_ms, ret);
+        int r = make_files(asking, want->files, now_ms, ret);
         if (r < 0)
                 return r;
         pool->round++;

@@ -33,6 +33,8 @@ struct charge_pool {
         uint64_t round; /* counts the searches for something to drop */
         unsigned extra; /* steps that stores may do beyond what each has to, until charge_trim() */
         struct charge *members;
+        /* Called before a member gives way to another one. May be NULL. */
+        void (*drain)(struct charge *c, uint64_t now_ms);
 };
 
 void charge_join(struct charge *c, struct charge_pool *pool, struct store *store);

@@ -22,6 +22,7 @@
 #include <sys/resource.h>
 
 #include "config.h"
+#include "realm/mapping.h"
 #include "store/store.h"
 
 #define STEPS_AT_ONCE 64  /* of one realm before the next has its turn */
@@ -46,13 +47,22 @@ static uint64_t max_files(const struct config *cfg)
         return left < max ? left : max;
 }
 
+/* Who gives way to another realm does so in the order of all uses. */
+static void drain(struct charge *c, uint64_t now_ms)
+{
+        realm_drain((struct realm *)(void *)((char *)c - offsetof(struct realm, charge)), now_ms);
+}
+
 void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance)
 {
         *rs = (struct realms){
                 .cfg = cfg,
-                .pool = {.budget = cfg->global_budget.bytes, .max_files = max_files(cfg)},
+                .pool = {.budget = cfg->global_budget.bytes,
+                         .max_files = max_files(cfg),
+                         .drain = drain},
                 .instance = instance,
         };
+        realms_offer_mapping(rs, -1);
 }
 
 static struct realm *realm_free(struct realm *r)
@@ -60,6 +70,7 @@ static struct realm *realm_free(struct realm *r)
         if (!r)
                 return NULL;
         assert(r->n_clients == 0);
+        mapping_done(r);
         if (r->store) {
                 charge_leave(&r->charge);
                 r->store = store_free(r->store);
@@ -245,12 +256,13 @@ bool realms_maintain(struct realms *rs, uint64_t now_ms, unsigned steps)
         }
         rs->turn = r;
         free_unused(rs, now_ms);
+        more |= realms_check_holes(rs, now_ms);
         return more || realms_next_deadline(rs) <= now_ms;
 }
 
 uint64_t realms_next_deadline(const struct realms *rs)
 {
-        uint64_t next = charge_is_over(&rs->pool) ? 0 : UINT64_MAX;
+        uint64_t next = charge_is_over(&rs->pool) ? 0 : realms_holes_due(rs);
         for (const struct realm *r = rs->first; r; r = r->next) {
                 uint64_t its = realm_next_deadline(r);
                 if (its < next)

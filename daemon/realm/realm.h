@@ -13,6 +13,7 @@
 #include "realm/charge.h"
 
 struct config;
+struct readers;
 struct realms;
 struct store;
 
@@ -24,6 +25,7 @@ struct realm {
         uint64_t serial; /* never used for another realm of this process */
         struct store *store;
         struct charge charge;
+        struct readers *readers; /* NULL: nobody has ever looked into the arena */
         size_t n_clients;
         uint64_t idle_since_ms; /* when the last client left */
         bool keeps_policy;      /* has pinned policies; valid without clients */
@@ -39,6 +41,12 @@ struct realms {
         size_t n;
         uint64_t last_serial;
         uint64_t instance;
+        /* mapping.c's */
+        int epoch_fd; /* borrowed; -1: none */
+        bool offers_mapping;
+        unsigned slots; /* of what readers noted, that may still be taken over in this turn */
+        uint64_t holes_due_ms, holes_found_ms;
+        uint64_t n_used, n_stale, n_lost; /* of realms that are gone */
 };
 
 enum {

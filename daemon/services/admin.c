@@ -72,6 +72,8 @@ static void add_counters(struct store_counters *sum, const struct store_counters
         sum->refused += c->refused;
         sum->opens += c->opens;
         sum->policy_changes += c->policy_changes;
+        sum->mapped_hits += c->mapped_hits;
+        sum->mapped_misses += c->mapped_misses;
 }
 
 void admin_total(const struct caller *who, struct store_cache_info *ret)

@@ -115,7 +115,8 @@ struct store_counters {
         uint64_t hits, misses, stores, deletes, clears;
         uint64_t departed[N_CAUSES]; /* expirations and evictions, by cause */
         uint64_t time_saved_us, refused;
-        uint64_t opens, policy_changes; /* kept by the caller, see store_cache_counters() */
+        uint64_t opens, policy_changes;      /* kept by the caller, see store_cache_counters() */
+        uint64_t mapped_hits, mapped_misses; /* in hits and misses: told by readers of the arena */
 };
 
 struct store_cache_info {
@@ -275,6 +276,23 @@ struct store_fate {
 };
 int store_explain(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
                   struct store_fate *ret);
+
+/* ---- readers of the arena */
+
+/* A use of the entry with this handle, if it still has the version with this lower half. */
+struct store_use {
+        uint32_t handle, version_lo;
+};
+#define STORE_USES_MAX 32
+/* As the latest uses, in this order. Anything may stand there; returns how many counted. */
+unsigned store_used(struct store *s, const struct store_use *uses, unsigned n);
+/* Adds to the counters of a cache; another id is ignored. */
+void store_count_mapped(struct store *s, uint32_t cache, uint64_t hits, uint64_t misses);
+
+/* Bytes of the arena that readers made resident by reading where nothing is; and giving them back,
+ * in at most @steps pieces from *cursor on, which is 0 at the start. False: done. */
+uint64_t store_holes_filled(const struct store *s);
+bool store_punch_holes(struct store *s, uint64_t *cursor, unsigned steps);
 
 /* ---- upkeep */
 

@@ -45,6 +45,8 @@ struct conn {
         uint64_t
                 stall_since_ns; /* when the peer last took something of the output; 0: none waits */
         uint64_t timer_due_ns;  /* 0: not armed */
+        uint64_t fds_due_ns;    /* descriptors have to wait until then; 0: none do */
+        unsigned fds_in_flight; /* sent since the socket was last found empty */
 
         bool reading, writing; /* which events are added */
         bool held;             /* `in` may hold complete frames that had no turn yet */
@@ -71,6 +73,8 @@ void conn_take_turn(struct conn *c);
 void conn_wake(struct conn *c);
 /* Sends, and decides what to wait for next. Ends every callback. */
 void conn_settle(struct conn *c);
+/* Sends what it can. */
+void conn_flush(struct conn *c);
 void conn_check_deadlines(struct conn *c);
 void conn_timer_init(struct conn *c);
 /* Arms the timer for what is due next. */

@@ -2,9 +2,10 @@
 /*
  * Deadlines of a connection
  *
- * A frame that was begun has to complete, and output that waits has to be taken. One timer for
- * both, which exists only while a frame is incomplete or output waits, and looks at the clock when
- * it fires: so it need not be moved with every byte.
+ * A frame that was begun has to complete, and output that waits has to be taken; descriptors that
+ * could not be sent are tried again. One timer for all, which exists only while a frame is
+ * incomplete or output waits, and looks at the clock when it fires: so it need not be moved with
+ * every byte.
  */
 
 #include "log.h"
@@ -29,6 +30,12 @@ static uint64_t stall_due(const struct conn *c)
                                       : c->stall_since_ns + c->hub->limits.stall_ms * NSEC_PER_MSEC;
 }
 
+/* Descriptors that had to wait are tried again. */
+static uint64_t fds_due(const struct conn *c)
+{
+        return c->fds_due_ns == 0 ? NEVER : c->fds_due_ns;
+}
+
 /* The timer is never later than what is due; where it is earlier, it looks again. */
 void conn_set_timer(struct conn *c)
 {
@@ -36,6 +43,8 @@ void conn_set_timer(struct conn *c)
         uint64_t due = a < b ? a : b, ms;
         struct timeval tv;
 
+        if (fds_due(c) < due)
+                due = fds_due(c);
         if (due == NEVER) {
                 if (c->timer_due_ns != 0)
                         (void)event_del(&c->timer);

@@ -38,9 +38,7 @@
 
 #define BUFFERED_BODY  BLOCK_SIZE   /* a longer body goes into a sink, unless it is there already */
 #define SINK_READ_MAX  (256 * 1024) /* one recvmsg() into a sink; the kernel holds about so much */
-#define READS_PER_TURN 4 /* of at most a buffer's size each, while the peer keeps it full */
-#define SEND_MAX       (1024 * 1024) /* bytes in one turn, so that one long reply holds nobody up */
-#define IOV_MAX_PIECES 64
+#define READS_PER_TURN 4  /* of at most a buffer's size each, while the peer keeps it full */
 #define AHEAD_MAX      32 /* frames shown to the handler in advance; their cache lines fit into L1 */
 
 static bool is_paused(const struct conn *c)
@@ -363,6 +361,12 @@ static bool check_received(struct conn *c, ssize_t got, const struct received_fd
         return false;
 }
 
+static void tell_received(struct conn *c)
+{
+        if (c->hub->handler->on_received)
+                c->hub->handler->on_received(c);
+}
+
 /* One read into the sink of a long body. True: it filled what was asked for, there may be more. */
 static bool read_body(struct conn *c)
 {
@@ -397,6 +401,7 @@ static bool read_body(struct conn *c)
         hub_tick(c->hub); /* new pages take their time */
         if (b->got == b->size) {
                 c->arrival_ns = c->hub->now_ns;
+                tell_received(c);
                 take_frames(c);
         }
         return (uint64_t)got == want;
@@ -428,6 +433,7 @@ static bool read_frames(struct conn *c)
         /* Frames that are held for a later turn keep this moment: they were complete with these
          * bytes. */
         c->arrival_ns = c->hub->now_ns;
+        tell_received(c);
         take_frames(c);
         return (size_t)got == room;
 }
@@ -494,60 +500,6 @@ void conn_wake(struct conn *c)
 
 /* ---- output */
 
-/* One system call. Bytes sent; 0: the socket is full; -1: the peer takes no more. */
-static ssize_t send_some(struct conn *c, size_t *ret_asked)
-{
-        struct iovec iov[IOV_MAX_PIECES];
-        struct msghdr msg = {.msg_iov = iov};
-        ssize_t n;
-
-        msg.msg_iovlen = outbuf_peek(&c->out, iov, IOV_MAX_PIECES);
-        *ret_asked = 0;
-        for (size_t i = 0; i < msg.msg_iovlen; i++) {
-                if (iov[i].iov_len > SEND_MAX - *ret_asked)
-                        iov[i].iov_len = SEND_MAX - *ret_asked;
-                *ret_asked += iov[i].iov_len;
-        }
-        do {
-                if (msg.msg_iovlen == 1)
-                        n = send(c->fd, iov[0].iov_base, iov[0].iov_len,
-                                 MSG_NOSIGNAL | MSG_DONTWAIT);
-                else
-                        n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-        } while (n < 0 && errno == EINTR);
-        if (n >= 0)
-                return n;
-        /* Out of kernel memory passes; the write event or the stall timer comes back to it. */
-        return errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM ? 0 : -1;
-}
-
-static void flush(struct conn *c)
-{
-        size_t asked, sent = 0;
-
-        while (c->out.queued > 0 && !c->deaf && sent < SEND_MAX) {
-                ssize_t n = send_some(c, &asked);
-                if (n < 0) {
-                        c->deaf = true;
-                        break;
-                }
-                if (n > 0) {
-                        outbuf_consume(&c->out, &c->hub->pool, (uint64_t)n);
-                        c->bytes_out += (uint64_t)n;
-                        c->stall_since_ns = c->hub->now_ns;
-                        sent += (size_t)n;
-                }
-                if ((size_t)n < asked)
-                        break;
-        }
-        if (c->deaf || c->out.queued == 0) {
-                outbuf_clear(&c->out, &c->hub->pool);
-                c->stall_since_ns = 0;
-        } else if (c->stall_since_ns == 0) {
-                c->stall_since_ns = c->hub->now_ns;
-        }
-}
-
 static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
         struct conn *c = arg;
@@ -597,7 +549,7 @@ void conn_settle(struct conn *c)
 
         if (c->dead)
                 return;
-        flush(c);
+        conn_flush(c);
         paused = is_paused(c);
         blocked = is_waiting(c) || c->account->overloaded;
         if (!c->held && !paused && (c->eof || (c->ending && is_drained(c))))
@@ -619,7 +571,7 @@ void conn_settle(struct conn *c)
         inbuf_settle(&c->in, &c->hub->pool);
         set_reading(c, !c->closing && !c->eof && !paused && !blocked);
         if (!c->dead)
-                set_writing(c, c->out.queued > 0);
+                set_writing(c, c->out.queued > 0 && c->fds_due_ns == 0);
         if (c->dead)
                 return;
         stay_in_line(c, paused);
@@ -717,6 +669,11 @@ uint8_t *conn_reserve(struct conn *c, size_t n)
 void conn_commit(struct conn *c, size_t n)
 {
         outbuf_commit(&c->out, n);
+}
+
+int conn_put_fds(struct conn *c, const int *fds, unsigned n_fds, size_t room)
+{
+        return outbuf_put_fds(&c->out, &c->hub->pool, fds, n_fds, room);
 }
 
 int conn_attach(struct conn *c, const uint8_t *data, uint64_t n, void (*release)(void *), void *ctx)

@@ -44,6 +44,8 @@ struct conn_handler {
          * one by one. */
         void (*on_ahead)(struct conn *c, const uint8_t *const *msgs, const size_t *n_msgs,
                          unsigned n);
+        /* Optional. Bytes were received; the frames that they complete come next. */
+        void (*on_received)(struct conn *c);
         /* A complete frame. @body is borrowed; @sink_ctx is what on_body() gave for a long body,
          * else NULL. Every frame ends here unless on_body() said to throw its body away. False: the
          * frame is not done with. Others have their turns first, then it comes again. */
@@ -85,6 +87,10 @@ void conn_commit(struct conn *c, size_t n);
  * then). */
 int conn_attach(struct conn *c, const uint8_t *data, uint64_t n, void (*release)(void *),
                 void *ctx);
+/* What is reserved and committed next goes out with these descriptors (at most OUTBUF_FDS_MAX) on
+ * its first byte; @room bytes of it may be. They are consumed. 0 or -ENOMEM: they are still the
+ * caller's. */
+int conn_put_fds(struct conn *c, const int *fds, unsigned n_fds, size_t room);
 /* Sends what was queued from outside a handler call (events). */
 void conn_kick(struct conn *c);
 

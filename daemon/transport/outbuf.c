@@ -10,6 +10,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
+#include <unistd.h>
 
 struct out_chunk {
         struct out_chunk *next;
@@ -19,11 +21,21 @@ struct out_chunk {
         size_t room;    /* of own memory; 0 for attached */
         void (*release)(void *);
         void *ctx;
+        unsigned n_fds; /* that go with its first byte */
+        int fds[OUTBUF_FDS_MAX];
         uint8_t own[];
 };
 
+static void close_fds(struct out_chunk *k)
+{
+        for (unsigned i = 0; i < k->n_fds; i++)
+                close(k->fds[i]);
+        k->n_fds = 0;
+}
+
 static void chunk_free(struct out_chunk *k, struct blocks *pool)
 {
+        close_fds(k);
         if (k->release)
                 k->release(k->ctx);
         if (k->n_alloc == BLOCK_SIZE)
@@ -92,6 +104,50 @@ int outbuf_attach(struct outbuf *out, struct blocks *pool, const uint8_t *data, 
         return 0;
 }
 
+int outbuf_put_fds(struct outbuf *out, struct blocks *pool, const int *fds, unsigned n_fds,
+                   size_t room)
+{
+        struct out_chunk *k = out->last;
+
+        assert(n_fds <= OUTBUF_FDS_MAX);
+        /* One that is reserved only is taken, if it has the room; what was reserved is not used. */
+        if (!k || k->end != 0 || k->n_fds > 0 || k->room < room)
+                k = chunk_append(out, pool, room);
+        if (!k)
+                return -ENOMEM;
+        memcpy(k->fds, fds, n_fds * sizeof(*fds));
+        k->n_fds = n_fds;
+        return 0;
+}
+
+/* The first chunk with something to send. */
+static struct out_chunk *first_full(const struct outbuf *out)
+{
+        struct out_chunk *k = out->first;
+
+        while (k && k->end == k->start)
+                k = k->next;
+        return k;
+}
+
+unsigned outbuf_fds(const struct outbuf *out, const int **ret_fds)
+{
+        const struct out_chunk *k = first_full(out);
+
+        if (!k || k->n_fds == 0)
+                return 0;
+        *ret_fds = k->fds;
+        return k->n_fds;
+}
+
+void outbuf_drop_fds(struct outbuf *out)
+{
+        struct out_chunk *k = first_full(out);
+
+        if (k)
+                close_fds(k);
+}
+
 size_t outbuf_peek(const struct outbuf *out, struct iovec *iov, size_t n_iov)
 {
         size_t n = 0;
@@ -99,6 +155,8 @@ size_t outbuf_peek(const struct outbuf *out, struct iovec *iov, size_t n_iov)
         for (const struct out_chunk *k = out->first; k && n < n_iov; k = k->next) {
                 if (k->end == k->start) /* reserved only */
                         continue;
+                if (n > 0 && k->n_fds > 0)
+                        break;
                 iov[n].iov_base = (void *)(uintptr_t)(k->data + k->start);
                 iov[n].iov_len = (size_t)(k->end - k->start);
                 n++;

@@ -6,7 +6,8 @@
  * Output queue: bytes that wait to be sent, in order
  *
  * A chain of chunks: own memory that replies are written into, and attached memory of others that
- * is sent without being copied. Holds nothing when empty.
+ * is sent without being copied. Descriptors ride with the first byte of a chunk. Holds nothing when
+ * empty.
  */
 
 #include <stdbool.h>
@@ -31,7 +32,19 @@ void outbuf_commit(struct outbuf *out, size_t n);
 int outbuf_attach(struct outbuf *out, struct blocks *pool, const uint8_t *data, uint64_t n,
                   void (*release)(void *), void *ctx);
 
-/* The next bytes to send; returns the number of pieces. */
+/* What is reserved and committed next, up to @room bytes in all, goes out with these descriptors on
+ * its first byte. They are consumed: closed when they were sent or never will be. 0 or -ENOMEM:
+ * they are still the caller's. */
+#define OUTBUF_FDS_MAX 4u
+int outbuf_put_fds(struct outbuf *out, struct blocks *pool, const int *fds, unsigned n_fds,
+                   size_t room);
+/* The descriptors that go with the next byte; 0: none do. */
+unsigned outbuf_fds(const struct outbuf *out, const int **ret_fds);
+/* They were sent. */
+void outbuf_drop_fds(struct outbuf *out);
+
+/* The next bytes to send, up to the next descriptors behind the first byte; returns the number of
+ * pieces. */
 size_t outbuf_peek(const struct outbuf *out, struct iovec *iov, size_t n_iov);
 void outbuf_consume(struct outbuf *out, struct blocks *pool, uint64_t n);
 

@@ -43,13 +43,15 @@ REALMS = """\
 # A realm that several users share; without one, each user has a realm of their own, `uid:N`.
 # Lists hold user names, uids, @group names and @gids, separated by commas. Readers look entries up,
 # writers also store and delete, admins also set policies and clear everything. Who is in none of the
-# lists cannot enter. `budget` takes the place of memory.realm_budget.
+# lists cannot enter. `budget` takes the place of memory.realm_budget, `mapped_reads` that of
+# daemon.mapped_reads.
 #
 #[realm shared]
 #readers = @users
 #writers = alice, bob
 #admins = root
 #budget = 2G
+#mapped_reads = yes
 """
 
 

@@ -650,4 +650,4 @@ def test_x38_check_config_warns_of_nobody(make_daemon):
 def test_x39_what_a_realm_has_is_listed(make_daemon):
     d = make_daemon(start=False)
     d.config_path.write_text("[realm b]\nowner = root\n")
-    refused(run("--config", d.config_path, "--check-config"), "readers, writers, admins and budget")
+    refused(run("--config", d.config_path, "--check-config"), "readers, writers, admins, budget and mapped_reads")

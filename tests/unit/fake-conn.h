@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config.h"
 #include "dispatch/dispatch.h"
@@ -34,6 +35,8 @@ struct conn {
         uint64_t arrival_ns;
         uint64_t queued_for_long; /* what conn_info() reports besides n_out */
         uint64_t holds;           /* bytes that were asked for */
+        int fds[4];               /* that were sent, the test's to close */
+        unsigned n_fds;
         unsigned kicks, yields, agains;
         bool closed, aborted;
 };
@@ -147,6 +150,14 @@ void conn_set_user(struct conn *c, void *user)
         c->user = user;
 }
 
+int conn_put_fds(struct conn *c, const int *fds, unsigned n_fds, size_t room)
+{
+        assert(c->n_fds == 0 && n_fds <= sizeof(c->fds) / sizeof(c->fds[0]));
+        memcpy(c->fds, fds, n_fds * sizeof(*fds));
+        c->n_fds = n_fds;
+        return 0;
+}
+
 uint64_t conn_arrival_ns(const struct conn *c)
 {
         return c->arrival_ns;
@@ -238,6 +249,8 @@ static inline struct conn *fake_conn_free(struct conn *c)
 {
         dispatch_handler.on_close(c);
         assert(!c->user);
+        for (unsigned i = 0; i < c->n_fds; i++)
+                close(c->fds[i]);
         free(c->out);
         free(c);
         return NULL;

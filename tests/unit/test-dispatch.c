@@ -13,12 +13,15 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t n);
+void *__real_reallocarray(void *p, size_t n, size_t size);
 
 #define WORLD_MALLOC __real_malloc
 #define WORLD_CALLOC __real_calloc
@@ -29,6 +32,7 @@ void *__real_realloc(void *p, size_t n);
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t n);
+void *__wrap_reallocarray(void *p, size_t n, size_t size);
 
 static unsigned fail_in; /* 0: never; n: the n-th allocation from now fails */
 static bool failed;
@@ -55,6 +59,11 @@ void *__wrap_calloc(size_t n, size_t size)
 void *__wrap_realloc(void *p, size_t n)
 {
         return fail_now() ? NULL : __real_realloc(p, n);
+}
+
+void *__wrap_reallocarray(void *p, size_t n, size_t size)
+{
+        return fail_now() ? NULL : __real_reallocarray(p, n, size);
 }
 
 /* ---- allocation failure */
@@ -224,13 +233,18 @@ static void test_every_allocation_may_fail(void **state)
         assert_value(w, "c", "small", "newest");
 }
 
+/* Also without memory for what a client needs that looks entries up by itself. */
 static void test_every_allocation_of_a_hello_may_fail(void **state)
 {
         struct world *w = *state;
+        int epoch = memfd_create("epoch", MFD_CLOEXEC);
+        assert_int_equal(fchmod(epoch, 0644), 0);
+        dispatcher_offer_mapping(w->server.dispatcher, epoch);
         for (unsigned i = 1; i < SWEEP_MAX; i++) {
                 struct conn *c = fake_conn_new(&w->server, 77); /* a realm that is not there yet */
                 Cached__V1__Hello hello = CACHED__V1__HELLO__INIT;
                 hello.protocol_min = hello.protocol_max = 1;
+                hello.features = CACHED__V1__FEATURE__FEATURE_MAPPED;
                 Cached__V1__Request m = REQUEST(HELLO, hello, &hello);
                 fail_in = i;
                 failed = false;
@@ -239,6 +253,10 @@ static void test_every_allocation_of_a_hello_may_fail(void **state)
                 bool done = status_is(r.m, STATUS_OK);
                 if (!done && !c->closed)
                         assert_true(status_is(r.m, STATUS_NO_MEMORY));
+                if (done && !failed)
+                        assert_int_equal(c->n_fds, 4);
+                if (done)
+                        assert_int_equal(c->n_fds > 0, r.m->hello->mapping != NULL);
                 if (done && failed) /* it did without: also fine, but the realm must work */
                         assert_int_equal(set_text(w, c, "c", "k", "v"), STATUS_OK);
                 reply_done(&r);
@@ -246,6 +264,8 @@ static void test_every_allocation_of_a_hello_may_fail(void **state)
                 fake_conn_free(c);
                 if (!failed) {
                         assert_true(done);
+                        dispatcher_offer_mapping(w->server.dispatcher, -1);
+                        close(epoch);
                         return;
                 }
         }
