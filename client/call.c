@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "client/codec.h"
+#include "client/map-touch.h"
 #include "proto/frame.h"
 
 /* How often one call sends its request, at most. */
@@ -367,6 +368,7 @@ int call_run(cached *c, struct call *call, cached_reply **ret)
         int code;
 
         d = call_extend(call, d, call->n_body);
+        map_before_request(&c->pool->map);
         code = pool_take(c->pool, &c->user, d, &f, &s);
         if (code != CACHED_OK)
                 return call_hand_out(code, NULL, &f, ret);

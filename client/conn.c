@@ -16,7 +16,8 @@
  * or in the reply whose body it is.
  *
  * It knows frames and replies, not what they answer: that is for call.c and pipeline.c. Descriptors
- * are never asked for: without a control buffer the kernel drops them.
+ * are taken where a Hello asked for them, and until it is answered: at any other time there is no
+ * control buffer, and the kernel drops them.
  */
 
 #include "client/conn.h"
@@ -46,6 +47,7 @@ struct conn *conn_new(void)
         if (!c)
                 return NULL;
         c->fd = -1;
+        map_offer_init(&c->offer);
         c->pid = getpid();
         c->next_id = 1;
         c->max_message = c->max_value = UINT64_MAX;
@@ -82,6 +84,7 @@ struct conn *conn_free(struct conn *c)
         if (!c)
                 return NULL;
         conn_close(c);
+        map_offer_done(&c->offer);
         buffer_done(&c->in);
         buffer_done(&c->out);
         names_done(&c->names);
@@ -203,6 +206,47 @@ int conn_send(struct conn *c, const struct iovec *iov, size_t n_iov, struct dead
 
 /* ------------------------------------------------------------------------------------ receiving */
 
+static void take_fd(struct conn *c, int fd)
+{
+        if (c->n_fds < MAP_PARTS) {
+                c->offer.fd[c->n_fds++] = fd;
+                return;
+        }
+        (void)close(fd);
+        c->has_bad_fds = true;
+}
+
+/* recv() with what may come along. */
+static ssize_t recv_fds(struct conn *c, uint8_t *to, size_t n, int flags)
+{
+        union {
+                struct cmsghdr head;
+                uint8_t space[CMSG_SPACE(2 * MAP_PARTS * sizeof(int))];
+        } control;
+        struct iovec iov = {to, n};
+        struct msghdr m = {.msg_iov = &iov,
+                           .msg_iovlen = 1,
+                           .msg_control = &control,
+                           .msg_controllen = sizeof(control)};
+        ssize_t got = recvmsg(c->fd, &m, flags | MSG_CMSG_CLOEXEC);
+
+        if (got < 0)
+                return got;
+        if (m.msg_flags & MSG_CTRUNC)
+                c->has_bad_fds = true;
+        for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h)) {
+                if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+                        continue;
+                for (size_t i = 0; i < (h->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+                        int fd;
+
+                        memcpy(&fd, CMSG_DATA(h) + i * sizeof(int), sizeof(fd));
+                        take_fd(c, fd);
+                }
+        }
+        return got;
+}
+
 /* At least one byte more. `*block` is good for one receive. */
 static int conn_recv(struct conn *c, uint8_t *to, size_t n, struct deadline d, bool *block,
                      struct failure *f, size_t *ret_n)
@@ -214,7 +258,8 @@ static int conn_recv(struct conn *c, uint8_t *to, size_t n, struct deadline d, b
 
                 if (deadline_is_now(d) && c->n_receives == 0)
                         return CONN_AGAIN;
-                got = recv(c->fd, to, n, *block ? 0 : MSG_DONTWAIT);
+                got = c->takes_fds ? recv_fds(c, to, n, *block ? 0 : MSG_DONTWAIT)
+                                   : recv(c->fd, to, n, *block ? 0 : MSG_DONTWAIT);
                 if (got > 0) {
                         if ((size_t)got < n)
                                 c->n_receives = 0;

@@ -11,6 +11,7 @@
 #include "client/buffer.h"
 #include "client/deadline.h"
 #include "client/failure.h"
+#include "client/map.h"
 #include "client/names.h"
 #include "client/options.h"
 #include "client/reply.h"
@@ -58,6 +59,11 @@ struct conn {
 
         enum conn_hello_state hello_state;
         /* For Hello. */
+        bool wants_map;         /* it asks for a mapping */
+        bool takes_fds;         /* until its reply has come */
+        bool has_bad_fds;       /* more than there can be: none of them is used */
+        unsigned n_fds;         /* that came, in offer.fd, in the order in which they came */
+        struct map_offer offer; /* what became of that, after Hello */
         bool has_client_id;
         uint8_t client_id[CONN_CLIENT_ID_SIZE];
         uint64_t hello_id;

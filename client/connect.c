@@ -238,6 +238,9 @@ static int hello_pack(struct conn *c, const struct cached_options *o, struct fai
         hello.protocol_min = hello.protocol_max = PROTOCOL_VERSION;
         hello.client = name;
         hello.features = CACHED__V1__FEATURE__FEATURE_LZ4; /* values come as they were stored */
+        if (c->wants_map)
+                hello.features |= CACHED__V1__FEATURE__FEATURE_MAPPED;
+        c->takes_fds = c->wants_map;
         if (o->realm)
                 hello.realm = o->realm;
         if (c->has_client_id)
@@ -281,6 +284,41 @@ int conn_hello_send(struct conn *c, const struct cached_options *o, struct deadl
         return CACHED_OK;
 }
 
+/* Each part once. False: that is not what came. */
+static bool offer_sort(struct conn *c, const Cached__V1__Mapping *m)
+{
+        struct map_offer in_order;
+
+        map_offer_init(&in_order);
+        if (c->has_bad_fds || c->n_fds != MAP_PARTS || m->n_parts != MAP_PARTS)
+                return false;
+        for (size_t i = 0; i < MAP_PARTS; i++) {
+                int part = (int)m->parts[i] - CACHED__V1__MAP_PART__MAP_ARENA;
+
+                if (part < 0 || part >= MAP_PARTS || in_order.fd[part] >= 0)
+                        return false;
+                in_order.fd[part] = c->offer.fd[i];
+        }
+        in_order.size[MAP_PART_ARENA] = m->arena_bytes;
+        in_order.size[MAP_PART_EPOCH] = m->epoch_bytes;
+        in_order.size[MAP_PART_PAGE] = m->page_bytes;
+        in_order.size[MAP_PART_DIRTY] = m->dirty_map_bytes;
+        in_order.dirty_bit = m->dirty_bit;
+        c->offer = in_order;
+        return true;
+}
+
+/* What came along with the reply to Hello. */
+static void hello_take_offer(struct conn *c, const Cached__V1__HelloResult *h)
+{
+        c->takes_fds = false;
+        if (h && c->wants_map && h->features & CACHED__V1__FEATURE__FEATURE_MAPPED && h->mapping &&
+            h->mapping->layout_version == ARENA_LAYOUT_VERSION && offer_sort(c, h->mapping))
+                c->offer.max_keys = h->max_keys_per_request;
+        else
+                map_offer_done(&c->offer);
+}
+
 /* Kept for cached_connect(), which is asked again and again what the daemon said. */
 static int hello_keep(struct conn *c, const struct cached_reply *r, struct failure *f)
 {
@@ -297,6 +335,7 @@ static int hello_keep(struct conn *c, const struct cached_reply *r, struct failu
         c->max_value = h->max_value_bytes;
         c->max_lz4 = h->max_lz4_bytes;
         c->max_in_flight = h->max_requests_in_flight;
+        hello_take_offer(c, h);
         return CACHED_OK;
 }
 

@@ -10,6 +10,7 @@
 #include "client/entries.h"
 #include "client/call.h"
 #include "client/many.h"
+#include "client/map-get.h"
 
 static ProtobufCBinaryData bytes_of(const void *data, size_t n)
 {
@@ -22,8 +23,8 @@ static bool is_bytes(const void *data, size_t n)
         return data || n == 0;
 }
 
-int entries_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
-                uint32_t patience_ms, cached_reply **ret)
+static int get_sent(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
+                    uint32_t patience_ms, cached_reply **ret)
 {
         Cached__V1__Get m = CACHED__V1__GET__INIT;
         struct call call = call_init(CACHED__V1__REQUEST__OP_GET);
@@ -37,6 +38,17 @@ int entries_get(cached *c, const char *cache, const void *key, size_t n_key, boo
         call.idempotent = true;
         call.patience_ms = patience_ms;
         return call_run(c, &call, ret);
+}
+
+/* The mapping first, before anything that a request would need. */
+int entries_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
+                uint32_t patience_ms, cached_reply **ret)
+{
+        int code;
+
+        if (map_get(c, cache, key, n_key, no_touch, ret, &code))
+                return code;
+        return get_sent(c, cache, key, n_key, no_touch, patience_ms, ret);
 }
 
 static int get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
@@ -57,10 +69,21 @@ int cached_peek(cached *c, const char *cache, const void *key, size_t n_key, cac
         return get(c, cache, key, n_key, true, ret);
 }
 
+int entries_get_many(cached *c, const char *cache, Cached__V1__GetMany *m, cached_reply **ret)
+{
+        struct call call = call_init(CACHED__V1__REQUEST__OP_GET_MANY);
+
+        call.request.get_many = m;
+        call.cache = cache;
+        call.cache_id = &m->cache_id;
+        call.cache_name = &m->cache;
+        call.idempotent = true;
+        return call_run(c, &call, ret);
+}
+
 int cached_get_many(cached *c, const char *cache, size_t n, const void *const *keys,
                     const size_t *n_keys, cached_reply **ret)
 {
-        struct call call = call_init(CACHED__V1__REQUEST__OP_GET_MANY);
         struct get_many many;
         struct failure f;
         int code;
@@ -70,12 +93,8 @@ int cached_get_many(cached *c, const char *cache, size_t n, const void *const *k
         code = get_many_init(&many, n, keys, n_keys, &f);
         if (code != CACHED_OK)
                 return call_fail(code, &f, ret);
-        call.request.get_many = &many.m;
-        call.cache = cache;
-        call.cache_id = &many.m.cache_id;
-        call.cache_name = &many.m.cache;
-        call.idempotent = true;
-        code = call_run(c, &call, ret);
+        if (!map_get_many(c, cache, &many.m, ret, &code))
+                code = entries_get_many(c, cache, &many.m, ret);
         get_many_done(&many);
         return code;
 }

@@ -44,7 +44,7 @@ int cached_new(const cached_options *o, cached **ret)
                 cached_free(c);
                 return CACHED_ERR_USAGE;
         }
-        c->pool = pool_new(c->options.max_connections);
+        c->pool = pool_new(c->options.max_connections, !c->options.no_map);
         if (!c->pool) {
                 cached_free(c);
                 return CACHED_ERR_NOMEM;
@@ -147,6 +147,7 @@ static int slot_attempt(cached *c, struct pool_slot *s, struct deadline d, struc
         if (code == CACHED_OK)
                 code = conn_hello_receive(s->conn, d, f);
         if (code == CACHED_OK) {
+                pool_map(c->pool, s);
                 s->greeted = true;
                 atomic_store(&c->pool->max_lz4, s->conn->max_lz4);
         } else if (s->conn && code != CACHED_ERR_TIMEOUT)
@@ -244,6 +245,14 @@ static int connect_now(cached *c, struct pool_slot *s, struct deadline d, struct
         return s->conn ? CACHED_OK : handle_attempt(c, s, d, f);
 }
 
+/* Mapped or not is all connections' affair, whichever of them it was that asked. */
+static void hello_tell_mapped(cached *c, Cached__V1__HelloResult *h)
+{
+        h->features &= ~(uint64_t)CACHED__V1__FEATURE__FEATURE_MAPPED;
+        if (pool_is_mapped(c->pool))
+                h->features |= CACHED__V1__FEATURE__FEATURE_MAPPED;
+}
+
 int cached_connect(cached *c, cached_reply **ret)
 {
         struct cached_reply *r = NULL;
@@ -261,6 +270,8 @@ int cached_connect(cached *c, cached_reply **ret)
         code = connect_now(c, s, d, &f);
         if (code == CACHED_OK && ret)
                 code = reply_new_unpack(s->conn->hello, s->conn->n_hello, 0, &f, &r);
+        if (r)
+                hello_tell_mapped(c, r->message->hello);
         pool_give(c->pool, &c->user, s, 0);
         return call_hand_out(code, r, &f, ret);
 }

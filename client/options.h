@@ -21,6 +21,7 @@ struct cached_options {
         bool has_service_uid;
         uint64_t pack_min; /* smaller values are not packed; 0: none are */
         bool keep_encoded; /* values come as they were stored */
+        bool no_map;       /* every look-up goes over the socket */
 };
 
 struct cached_policy {

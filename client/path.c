@@ -138,7 +138,7 @@ static int place_message(const struct place *p, const ProtobufCMessage **ret)
 
 static const ProtobufCMessage *reply_root(const struct cached_reply *r)
 {
-        const Cached__V1__Reply *m = r ? r->message : NULL;
+        const Cached__V1__Reply *m = reply_message(r);
 
         /* The members of the union are pointers to messages, whichever is chosen. */
         if (!m || m->result_case == CACHED__V1__REPLY__RESULT__NOT_SET)

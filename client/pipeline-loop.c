@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "client/map-touch.h"
 #include "client/pipeline.h"
 #include "proto/frame.h"
 
@@ -65,6 +66,8 @@ int pipeline_loop_send(cached_pipeline *p)
         if (pipeline_is_foreign(p))
                 return pipeline_break_foreign(p);
         pipeline_release(p);
+        if (l->n_released > 0)
+                map_before_request(&p->handle->pool->map);
         while (l->n_released > 0) {
                 struct iovec iov = {p->out.data + p->out.start, l->n_released};
                 size_t n = 0;

@@ -22,6 +22,7 @@
  */
 
 #include "client/pipeline.h"
+#include "client/map-touch.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -343,6 +344,7 @@ static int pipeline_send(cached_pipeline *p, const void *value, size_t n_value)
 
         if (pipeline_is_foreign(p))
                 return pipeline_break_foreign(p);
+        map_before_request(&p->handle->pool->map);
         while (buffer_n(&p->out) > 0 || n_value > 0) {
                 size_t n, n_out = buffer_n(&p->out);
                 struct iovec iov[2] = {{p->out.data + p->out.start, n_out},

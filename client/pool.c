@@ -86,6 +86,7 @@ static void pool_inherit(struct pool *p, bool is_whole)
                         conn_abandon(conn);
                 s->state = POOL_FREE;
         }
+        map_inherit(&p->map, is_whole);
         p->generation++;
         p->waiters = NULL;
         p->is_left_awaited = false;
@@ -96,7 +97,7 @@ static void pool_inherit(struct pool *p, bool is_whole)
         p->opened = (struct names){0};
 }
 
-static void pool_lock(struct pool *p)
+void pool_lock(struct pool *p)
 {
         switch (guard_lock(&p->guard, &p->self)) {
         case GUARD_MINE:
@@ -110,18 +111,23 @@ static void pool_lock(struct pool *p)
         }
 }
 
-static void pool_unlock(struct pool *p)
+void pool_unlock(struct pool *p)
 {
         guard_unlock(&p->guard);
 }
 
 /* The pointer goes first: a child that is forked meanwhile must not find a freed connection. */
-static struct conn *slot_empty(struct pool_slot *s)
+static struct conn *slot_empty(struct pool *p, struct pool_slot *s)
 {
         struct conn *conn = s->conn;
 
         if (conn)
                 s->next_id = conn->next_id;
+        if (conn && conn == p->map.conn) {
+                p->map.conn = NULL;
+                if (p->map.live)
+                        atomic_store(&p->map.live->is_orphan, true);
+        }
         s->conn = NULL;
         atomic_signal_fence(memory_order_seq_cst);
         return conn;
@@ -129,7 +135,7 @@ static struct conn *slot_empty(struct pool_slot *s)
 
 /* ------------------------------------------------------------------------------------- lifetime */
 
-struct pool *pool_new(unsigned n_slots)
+struct pool *pool_new(unsigned n_slots, bool maps)
 {
         struct pool *p = calloc(1, sizeof(*p) + n_slots * sizeof(p->slots[0]));
 
@@ -138,6 +144,8 @@ struct pool *pool_new(unsigned n_slots)
         p->n_slots = n_slots;
         p->n_refs = 1;
         guard_self_init(&p->self);
+        if (maps)
+                map_init(&p->map);
         return p;
 }
 
@@ -153,6 +161,7 @@ static void pool_free(struct pool *p)
         for (unsigned i = 0; i < p->n_slots; i++)
                 (void)conn_free(p->slots[i].conn);
         names_done(&p->opened);
+        map_done(&p->map);
         guard_self_done(&p->self);
         free(p);
 }
@@ -181,6 +190,9 @@ void pool_leave(struct pool *p, struct pool_user *u)
 
         pool_lock(p);
         user_refresh(p, u);
+        pool_unlock(p);
+        map_quiesce(&p->map);
+        pool_lock(p);
         while (u->n_inside > 0) {
                 uint32_t seen = atomic_load(&p->left);
 
@@ -214,11 +226,13 @@ void pool_close(struct pool *p)
                 if (s->conn && s->state == POOL_BUSY) {
                         (void)shutdown(s->conn->fd, SHUT_RDWR);
                 } else if (s->conn) {
-                        idle[n++] = slot_empty(s);
+                        idle[n++] = slot_empty(p, s);
                 }
         }
         for (struct pool_waiter *w = p->waiters; w; w = w->next)
                 waiter_wake(w);
+        map_publish(&p->map, NULL);
+        map_reap(&p->map);
         pool_unlock(p);
         while (n > 0)
                 (void)conn_free(idle[--n]);
@@ -243,10 +257,16 @@ static bool pool_must_share(const struct pool *p)
         return pool_has_standing(p);
 }
 
+/* Whether the next connection would ask for a mapping. */
+static bool pool_lacks_mapping(const struct pool *p)
+{
+        return p->map.w && !p->map.conn && !backoff_is_away(&p->backoff);
+}
+
 /* NULL: all are busy. */
 static struct pool_slot *pool_find(struct pool *p)
 {
-        bool only_connected = pool_must_share(p);
+        bool only_connected = pool_must_share(p), prefer_connected = !pool_lacks_mapping(p);
         struct pool_slot *best = NULL;
 
         for (unsigned i = 0; i < p->n_slots; i++) {
@@ -254,7 +274,7 @@ static struct pool_slot *pool_find(struct pool *p)
 
                 if (s->state != POOL_FREE || (only_connected && !s->conn))
                         continue;
-                if (!best || (s->conn && !best->conn) ||
+                if (!best || (!s->conn != !best->conn && !!s->conn == prefer_connected) ||
                     (!s->conn == !best->conn && s->used > best->used))
                         best = s;
         }
@@ -377,6 +397,52 @@ bool pool_exchange(struct pool *p, struct pool_user *u, struct deadline d, struc
         return must_share;
 }
 
+enum pool_idle pool_take_idle(struct pool *p, struct pool_user *u, struct pool_slot **ret)
+{
+        enum pool_idle found = POOL_IDLE_NONE;
+
+        pool_lock(p);
+        for (unsigned i = 0; i < p->n_slots && !atomic_load(&p->closed); i++) {
+                struct pool_slot *s = &p->slots[i];
+
+                if (!s->conn || !s->greeted)
+                        continue;
+                if (s->state == POOL_BUSY) {
+                        found = POOL_IDLE_BUSY;
+                        continue;
+                }
+                s->state = POOL_BUSY;
+                user_refresh(p, u);
+                u->n_inside++;
+                *ret = s;
+                found = POOL_IDLE_TAKEN;
+                break;
+        }
+        pool_unlock(p);
+        return found;
+}
+
+bool pool_stay(struct pool *p, struct pool_user *u)
+{
+        bool is_closed;
+
+        pool_lock(p);
+        is_closed = atomic_load(&p->closed);
+        if (!is_closed) {
+                user_refresh(p, u);
+                u->n_inside++;
+        }
+        pool_unlock(p);
+        return !is_closed;
+}
+
+void pool_unstay(struct pool *p, struct pool_user *u)
+{
+        pool_lock(p);
+        user_left(p, u);
+        pool_unlock(p);
+}
+
 /* --------------------------------------------------------------------------------------- giving */
 
 /* Under the guard. Who is to be woken, when that has been given up. */
@@ -408,7 +474,7 @@ void pool_give(struct pool *p, struct pool_user *u, struct pool_slot *s, uint64_
         if (answered_ns > p->answered_ns)
                 p->answered_ns = answered_ns;
         if (atomic_load(&p->closed))
-                closed = slot_empty(s);
+                closed = slot_empty(p, s);
         w = pool_pass_on(p, s);
         if (w)
                 waiter_wake(w);
@@ -442,6 +508,9 @@ int pool_put_conn(struct pool *p, struct pool_slot *s, struct conn *conn, struct
         if (!is_closed) {
                 s->greeted = false;
                 slot_identify(p, s, conn);
+                conn->wants_map = p->map.w && !p->map.conn;
+                if (conn->wants_map)
+                        p->map.conn = conn;
                 atomic_signal_fence(memory_order_seq_cst);
                 s->conn = conn;
         }
@@ -457,7 +526,7 @@ void pool_drop_conn(struct pool *p, struct pool_slot *s)
         struct conn *conn;
 
         pool_lock(p);
-        conn = slot_empty(s);
+        conn = slot_empty(p, s);
         pool_unlock(p);
         (void)conn_free(conn);
 }
@@ -476,7 +545,7 @@ static void pool_drop_idle(struct pool *p, bool only_stale)
                         continue;
                 if (only_stale && !conn_is_stale(s->conn))
                         continue;
-                gone[n++] = slot_empty(s);
+                gone[n++] = slot_empty(p, s);
         }
         pool_unlock(p);
         while (n > 0)
@@ -521,6 +590,55 @@ void pool_timed_out(struct pool *p, uint64_t start_ns, const struct failure *f)
         pool_unlock(p);
         if (is_silent)
                 pool_drop_idle(p, false);
+}
+
+/* ----------------------------------------------------------------------------------- mapping */
+
+void pool_map(struct pool *p, struct pool_slot *s)
+{
+        struct mapping *mp = NULL;
+
+        if (!s->conn->wants_map)
+                return;
+        if (s->conn->offer.fd[MAP_PART_ARENA] >= 0)
+                mp = mapping_new(&s->conn->offer, s->conn->instance);
+        map_offer_done(&s->conn->offer);
+        pool_lock(p);
+        if (!atomic_load(&p->closed)) {
+                map_publish(&p->map, mp);
+                mp = NULL;
+        }
+        map_reap(&p->map);
+        pool_unlock(p);
+        if (mp)
+                mapping_free(mp, true);
+}
+
+void pool_end_mapping(struct pool *p, const struct mapping *mp)
+{
+        bool is_live;
+
+        pool_lock(p);
+        is_live = p->map.live == mp;
+        if (is_live) {
+                map_publish(&p->map, NULL);
+                p->map.conn = NULL;
+        }
+        map_reap(&p->map);
+        pool_unlock(p);
+        /* Those who count now may be others than who is at their ends. */
+        if (is_live)
+                pool_drop_idle(p, false);
+}
+
+bool pool_is_mapped(struct pool *p)
+{
+        bool is;
+
+        pool_lock(p);
+        is = p->map.live != NULL;
+        pool_unlock(p);
+        return is;
 }
 
 /* ----------------------------------------------------------------------------------- caches */

@@ -11,6 +11,7 @@
 #include "client/deadline.h"
 #include "client/failure.h"
 #include "client/guard.h"
+#include "client/map.h"
 
 /* Connections of one handle, at most. */
 #define POOL_MAX 64
@@ -42,6 +43,8 @@ struct pool {
         /* The daemon's limit on packed values, as of its last greeting; 0: it has not said any. */
         _Atomic uint64_t max_lz4;
 
+        struct map map;
+
         struct guard guard;
         struct guard_self self;
         /* The rest under the guard. */
@@ -59,14 +62,18 @@ struct pool {
         struct pool_slot slots[];
 };
 
+/* The pool's guard; in a child the first to lock takes it over. */
+void pool_lock(struct pool *p);
+void pool_unlock(struct pool *p);
+
 /* The calls inside one handle. Zeroed memory: none. Under the pool's guard. */
 struct pool_user {
         unsigned n_inside;
         unsigned generation; /* of the pool, when n_inside was counted */
 };
 
-/* NULL: out of memory. The caller has the first reference. */
-struct pool *pool_new(unsigned n_slots);
+/* NULL: out of memory. The caller has the first reference. @maps: whether it asks for a mapping */
+struct pool *pool_new(unsigned n_slots, bool maps);
 void pool_ref(struct pool *p);
 
 /*
@@ -102,6 +109,18 @@ bool pool_exchange(struct pool *p, struct pool_user *u, struct deadline d, struc
 /* @answered_ns: when the call began, if the daemon answered it; else 0. */
 void pool_give(struct pool *p, struct pool_user *u, struct pool_slot *s, uint64_t answered_ns);
 
+/* Where no slot has to be waited for. */
+enum pool_idle {
+        POOL_IDLE_TAKEN, /* one with a greeted connection: pool_give() leaves */
+        POOL_IDLE_BUSY,  /* all of those are in use */
+        POOL_IDLE_NONE,  /* there are none, or the pool is closed */
+};
+enum pool_idle pool_take_idle(struct pool *p, struct pool_user *u, struct pool_slot **ret);
+
+/* Counts a call inside that needs no slot. False: the pool is closed, and nothing is counted. */
+bool pool_stay(struct pool *p, struct pool_user *u);
+void pool_unstay(struct pool *p, struct pool_user *u);
+
 /*
  * Puts a connection that has not said Hello into a busy slot that has none, with the slot's
  * client_id. Consumed also if the pool is closed already.
@@ -123,6 +142,16 @@ int pool_may_connect(struct pool *p, uint64_t now_ns, struct failure *f, bool *r
 void pool_attempted(struct pool *p, int code, const struct failure *f);
 /* A call that began then had no answer in time. */
 void pool_timed_out(struct pool *p, uint64_t start_ns, const struct failure *f);
+
+/*
+ * pool_map() - publishes what was offered to the connection of a busy slot, if that was to map
+ *
+ * Its descriptors are closed, whatever becomes of them.
+ */
+void pool_map(struct pool *p, struct pool_slot *s);
+/* A mapping that was seen to count no more, if it is still published; its connections go, too. */
+void pool_end_mapping(struct pool *p, const struct mapping *mp);
+bool pool_is_mapped(struct pool *p);
 
 void pool_note_open(struct pool *p, const char *cache);
 bool pool_has_opened(struct pool *p, const char *cache);

@@ -143,7 +143,7 @@ static int decode_many(struct cached_reply *r, struct failure *f)
 
 int reply_decode(struct cached_reply *r, struct failure *f)
 {
-        if (r->code != CACHED_OK || !r->body)
+        if (r->code != CACHED_OK || !r->body || !reply_message(r))
                 return CACHED_OK;
         if (r->item_at)
                 return items_are_packed(r->message->get_many) ? decode_many(r, f) : CACHED_OK;

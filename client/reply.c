@@ -92,6 +92,148 @@ static struct cached_reply *reply_new(size_t n_space, size_t n_body_inline)
         return r;
 }
 
+/* ----------------------------------------------------------------------------- mapped look-ups */
+
+/* What lies where the message will. */
+struct reply_hit {
+        struct arena_hit hit;
+        uint64_t ttl_ms;
+};
+
+struct cached_reply *reply_new_hit(size_t n_value, struct arena_hit **ret_hit)
+{
+        struct cached_reply *r = reply_new(REPLY_INLINE_MESSAGE, n_value);
+
+        if (r)
+                *ret_hit = &((struct reply_hit *)(void *)r->space)->hit;
+        return r;
+}
+
+void reply_set_hit(struct cached_reply *r, size_t n_value, uint64_t ttl_ms)
+{
+        ((struct reply_hit *)(void *)r->space)->ttl_ms = ttl_ms;
+        r->is_hit = true;
+        r->body = reply_hit_value(r);
+        r->n_body = n_value;
+}
+
+bool reply_hit_is_encoded(const struct cached_reply *r)
+{
+        return ((const struct reply_hit *)(const void *)r->space)->hit.encoding ==
+               CACHED__V1__ENCODING__ENCODING_LZ4;
+}
+
+struct cached_reply *reply_new_miss(void)
+{
+        struct cached_reply *r = reply_new(0, 0);
+
+        if (r)
+                r->code = CACHED_NOT_FOUND;
+        return r;
+}
+
+static void entry_of_hit(const struct reply_hit *h, Cached__V1__EntryInfo *ret)
+{
+        cached__v1__entry_info__init(ret);
+        ret->version = h->hit.version;
+        ret->size = h->hit.n_value;
+        ret->flags = h->hit.flags;
+        ret->encoding = (Cached__V1__Encoding)h->hit.encoding;
+        ret->raw_size = h->hit.encoding ? h->hit.raw_size : h->hit.n_value;
+        ret->cost_us = h->hit.cost_us;
+        ret->uid = h->hit.uid;
+        if (h->ttl_ms != CACHED_NEVER) {
+                ret->ttl_case = CACHED__V1__ENTRY_INFO__TTL_TTL_MS;
+                ret->ttl_ms = h->ttl_ms;
+        }
+}
+
+/* As the daemon would have sent it, over what it is made of. */
+static void reply_build(struct cached_reply *r)
+{
+        struct reply_hit hit;
+        struct {
+                Cached__V1__Reply reply;
+                Cached__V1__EntryInfo entry;
+        } *plain = (void *)r->space;
+
+        memcpy(&hit, r->space, sizeof(hit));
+        entry_of_hit(&hit, &plain->entry);
+        cached__v1__reply__init(&plain->reply);
+        plain->reply.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
+        plain->reply.entry = &plain->entry;
+        r->free = r->space + sizeof(*plain);
+        r->message = &plain->reply;
+}
+
+struct cached_reply *reply_new_many(size_t n)
+{
+        struct {
+                Cached__V1__Reply reply;
+                Cached__V1__GetManyResult result;
+        } * many;
+        struct cached_reply *r = reply_new(REPLY_INLINE_MESSAGE, 0);
+        struct codec_item *items;
+
+        static_assert(sizeof(*many) <= REPLY_INLINE_MESSAGE, "it is in the inline space");
+        if (!r)
+                return NULL;
+        many = (void *)r->space;
+        r->free = r->space + sizeof(*many);
+        r->item_at = reply_alloc(r, n * sizeof(*r->item_at));
+        items = reply_alloc(r, n * (sizeof(*items) + sizeof(*many->result.items)));
+        if (!r->item_at || !items) {
+                cached_reply_free(r);
+                return NULL;
+        }
+        cached__v1__reply__init(&many->reply);
+        cached__v1__get_many_result__init(&many->result);
+        many->reply.result_case = CACHED__V1__REPLY__RESULT_GET_MANY;
+        many->reply.get_many = &many->result;
+        many->result.n_items = n;
+        many->result.items = (void *)(items + n);
+        for (size_t i = 0; i < n; i++) {
+                cached__v1__get_many_item__init(&items[i].item);
+                items[i].item.status = CACHED__V1__STATUS__NOT_FOUND;
+                many->result.items[i] = &items[i].item;
+                r->item_at[i] = 0;
+        }
+        r->message = &many->reply;
+        return r;
+}
+
+void reply_set_item(struct cached_reply *r, size_t i, const struct arena_hit *hit, uint64_t ttl_ms,
+                    size_t at)
+{
+        struct codec_item *item = (void *)r->message->get_many->items[i];
+        struct reply_hit h = {*hit, ttl_ms};
+
+        entry_of_hit(&h, &item->entry);
+        item->item.entry = &item->entry;
+        item->item.status = CACHED__V1__STATUS__OK;
+        r->item_at[i] = at;
+}
+
+void reply_set_many(struct cached_reply *r, uint8_t *body, size_t n_body)
+{
+        r->body = r->body_heap = body;
+        r->n_body = n_body;
+}
+
+const Cached__V1__Reply *reply_message(const struct cached_reply *r)
+{
+        static_assert(sizeof(struct reply_hit) <= REPLY_INLINE_MESSAGE,
+                      "it is in the inline space");
+
+        /* A reply is used by one thread at a time, and looks the same before and after. */
+        if (r && !r->message && r->is_hit)
+                reply_build((struct cached_reply *)(uintptr_t)r);
+        return r ? r->message : NULL;
+}
+
+/* ---------------------------------------------------------------------------------- the daemon's
+ */
+
 struct cached_reply *reply_new_failure(const struct failure *f)
 {
         size_t n = strlen(f->text) + 1;
@@ -319,9 +461,9 @@ int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t
 
 const Cached__V1__EntryInfo *reply_entry(const struct cached_reply *r)
 {
-        if (!r || !r->message || r->message->result_case != CACHED__V1__REPLY__RESULT_ENTRY)
-                return NULL;
-        return r->message->entry;
+        const Cached__V1__Reply *m = reply_message(r);
+
+        return m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY ? m->entry : NULL;
 }
 
 int cached_reply_code(const cached_reply *r)

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "client/failure.h"
+#include "proto/arena-read.h"
 #include "proto/cached.pb-c.h"
 
 /* A body up to this size shares the reply's allocation: most values need one malloc in all. */
@@ -39,6 +40,7 @@ struct cached_reply {
         struct reply_chunk *chunks;
         size_t n_chunk_bytes;
         bool out_of_memory;
+        bool is_hit; /* of a mapped look-up: `message` is made of it when somebody asks */
 
         /* For the pipeline: its queue. */
         struct cached_reply *next;
@@ -80,6 +82,34 @@ uint8_t *reply_body_space(struct cached_reply *r, size_t n_body);
  * reply can only be freed.
  */
 int reply_decode(struct cached_reply *r, struct failure *f);
+
+/*
+ * The reply to a Get that a look-up of our own answers: head, place for what the look-up tells of
+ * the entry, and for a value of up to `n_value` bytes. NULL: out of memory.
+ */
+struct cached_reply *reply_new_hit(size_t n_value, struct arena_hit **ret_hit);
+static inline uint8_t *reply_hit_value(struct cached_reply *r)
+{
+        return r->space + REPLY_INLINE_MESSAGE;
+}
+/* It is whole. @ttl_ms: what is left; CACHED_NEVER */
+void reply_set_hit(struct cached_reply *r, size_t n_value, uint64_t ttl_ms);
+bool reply_hit_is_encoded(const struct cached_reply *r);
+struct cached_reply *reply_new_miss(void);
+
+/*
+ * The reply to a GetMany of `n` keys that look-ups of our own answer; items are misses at first.
+ * NULL: out of memory. The body is to be set in the end, and item_at with each item.
+ */
+struct cached_reply *reply_new_many(size_t n);
+/* Consumes the body: malloc's. */
+void reply_set_many(struct cached_reply *r, uint8_t *body, size_t n_body);
+/* Item `i` is a hit. */
+void reply_set_item(struct cached_reply *r, size_t i, const struct arena_hit *hit, uint64_t ttl_ms,
+                    size_t at);
+
+/* The message; NULL: a failure of this side, or a miss. */
+const Cached__V1__Reply *reply_message(const struct cached_reply *r);
 
 /* The entry that a Get, Set or Touch returned, else NULL. */
 const Cached__V1__EntryInfo *reply_entry(const struct cached_reply *r);

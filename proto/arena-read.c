@@ -59,6 +59,17 @@ static RACY void racy_copy(void *to, const void *from, size_t n)
                 return;
         }
 #endif
+        for (; n >= 32; n -= 32, t += 32, f += 32) {
+                struct word64 *to4 = (struct word64 *)(void *)t;
+                const volatile struct word64 *from4 =
+                        (const volatile struct word64 *)(const void *)f;
+                uint64_t a = from4[0].v, b = from4[1].v, c = from4[2].v, d = from4[3].v;
+
+                to4[0].v = a;
+                to4[1].v = b;
+                to4[2].v = c;
+                to4[3].v = d;
+        }
         for (; n >= 8; n -= 8, t += 8, f += 8)
                 ((struct word64 *)(void *)t)->v =
                         ((const volatile struct word64 *)(const void *)f)->v;
@@ -272,22 +283,44 @@ static bool seq_holds(const struct arena_bucket *b, uint64_t seq)
         return atomic_load_explicit(&b->seq, memory_order_relaxed) == seq;
 }
 
+/* One of the slots, if it is the key's. */
+static enum probe look_at(const struct look *l, const struct arena_bucket *b, unsigned i)
+{
+        uint32_t handle = atomic_load_explicit(&b->handle[i], memory_order_relaxed);
+
+        return handle == ARENA_NONE ? PROBE_OTHER : probe(l, handle);
+}
+
+/* The top bit of each quarter of the word that equals the tag. */
+static uint64_t quarters_with(const _Atomic uint16_t *tags, uint16_t tag)
+{
+        const uint64_t ones = UINT64_C(0x0001000100010001), low = ones * 0x7fff;
+        uint64_t x = __atomic_load_n((const uint64_t *)(const void *)tags, __ATOMIC_RELAXED);
+
+        x ^= ones * tag;
+        return ~(((x & low) + low) | x | low);
+}
+
 static enum probe look_in(const struct look *l, const struct arena_bucket *b)
 {
-        for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++) {
-                uint32_t handle;
-                enum probe p;
+        static_assert(offsetof(struct arena_bucket, tag) % 8 == 0 && ARENA_BUCKET_SLOTS == 9,
+                      "two aligned words of tags and one more");
+        enum probe p = PROBE_OTHER;
 
-                if (atomic_load_explicit(&b->tag[i], memory_order_relaxed) != l->tag)
-                        continue;
-                handle = atomic_load_explicit(&b->handle[i], memory_order_relaxed);
-                if (handle == ARENA_NONE)
-                        continue;
-                p = probe(l, handle);
-                if (p != PROBE_OTHER)
-                        return p;
-        }
-        return PROBE_OTHER;
+        /* Four tags at a time: nearly always none or one of the nine is the key's. */
+        for (unsigned i = 0; i < 8; i += 4)
+                for (uint64_t with = quarters_with(&b->tag[i], l->tag); with != 0;
+                     with &= with - 1) {
+                        unsigned k = (unsigned)__builtin_ctzll(with) / 16;
+
+                        k = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? k : 3 - k;
+                        p = look_at(l, b, i + k);
+                        if (p != PROBE_OTHER)
+                                return p;
+                }
+        if (atomic_load_explicit(&b->tag[8], memory_order_relaxed) == l->tag)
+                p = look_at(l, b, 8);
+        return p;
 }
 
 static const enum arena_result result_of[] = {

@@ -240,6 +240,22 @@ int cached_options_set_compression(cached_options *o, uint64_t min_bytes);
 int cached_options_set_decode(cached_options *o, int on);
 
 /*
+ * cached_options_set_mapped() - whether look-ups read the daemon's memory themselves
+ * @o:   by one thread at a time
+ * @on:  not 0 (default): where daemon and kernel allow it, cached_get(), cached_peek() and
+ *       cached_get_many() find entries in shared memory, without a system call, and ask the daemon
+ *       only for what cannot be decided there. Their answers are the same. 0: they always ask
+ *
+ * A mapping goes on serving while the daemon is stopped or gone, but for entries that expire, and
+ * until another daemon, which did not take its memory over, answers on the socket. It takes address
+ * space, as much as twice the machine's memory, and four descriptors while connecting; a child after
+ * fork has no part of it and gets its own with its first call.
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
+int cached_options_set_mapped(cached_options *o, int on);
+
+/*
  * cached_options_set_service_uid() - the uid that the daemon may run as
  * @o:    by one thread at a time
  * @uid:  trusted beside 0 and the caller's own effective uid, which always are. On the system's

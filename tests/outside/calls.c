@@ -2,13 +2,14 @@
 /*
  * A program that uses libcached as it is told, for the tests from outside
  *
- *     calls SOCKET TIMEOUT_MS
+ *     calls SOCKET TIMEOUT_MS [unmapped]
  *
  * Reads commands, one a line, and answers each with one line: the code, the microseconds that it
  * took, and the error text or the value.
  *
  *     ping | connect | close
- *     get KEY | set KEY VALUE | add KEY VALUE      (add: the key must not be there)
+ *     get KEY | set KEY VALUE [TTL_MS] | add KEY VALUE      (add: the key must not be there)
+ *     hits KEY N                                   so many gets; the first code that is no hit
  *     fork                                         ping in a child
  *     storm N                                      N threads set and get until calm or close
  *     calm                                         ends them; tells how often each code came
@@ -127,12 +128,27 @@ static int in_child(struct program *p)
         return WEXITSTATUS(status);
 }
 
-static int store(struct program *p, const char *key, const char *value, int mode,
+static int hits(struct program *p, const char *key, long n)
+{
+        int code = CACHED_OK;
+
+        while (n-- > 0 && code == CACHED_OK) {
+                cached_reply *r;
+
+                code = cached_get(p->c, CACHE, key, strlen(key), &r);
+                cached_reply_free(r);
+        }
+        return code;
+}
+
+static int store(struct program *p, const char *key, const char *value, const char *ttl, int mode,
                  cached_reply **ret)
 {
         cached_set_options *o = cached_set_options_new();
         int code;
 
+        if (ttl)
+                (void)cached_set_options_set_ttl_ms(o, strtoull(ttl, NULL, 10));
         (void)cached_set_options_set_mode(o, mode);
         code = cached_set(p->c, CACHE, key, strlen(key), value, strlen(value), o, ret);
         cached_set_options_free(o);
@@ -155,9 +171,11 @@ static int command(struct program *p, char *line, cached_reply **r, char *text, 
         if (!strcmp(verb, "get") && a)
                 return cached_get(p->c, CACHE, a, strlen(a), r);
         if (!strcmp(verb, "set") && a && b)
-                return store(p, a, b, CACHED_SET_ANY, r);
+                return store(p, a, b, strtok_r(NULL, " \n", &save), CACHED_SET_ANY, r);
         if (!strcmp(verb, "add") && a && b)
-                return store(p, a, b, CACHED_SET_ADD_ONLY, r);
+                return store(p, a, b, NULL, CACHED_SET_ADD_ONLY, r);
+        if (!strcmp(verb, "hits") && a && b)
+                return hits(p, a, atol(b));
         if (!strcmp(verb, "fork"))
                 return in_child(p);
         if (!strcmp(verb, "storm") && a)
@@ -192,10 +210,12 @@ int main(int argc, char **argv)
         cached_options *o = cached_options_new();
         char line[4096];
 
-        if (argc != 3 || !o)
+        if (argc < 3 || !o)
                 return 2;
         (void)cached_options_set_socket(o, argv[1]);
         (void)cached_options_set_timeout_ms(o, (uint32_t)atoi(argv[2]));
+        if (argc > 3)
+                (void)cached_options_set_mapped(o, 0);
         if (cached_new(o, &p.c) != CACHED_OK)
                 return 2;
         cached_options_free(o);

@@ -100,18 +100,21 @@ def test_a_connect_does_not_wait_for_a_pause(make_daemon, make_calls):
 
 
 def test_b_stopped(daemon, make_calls):
-    """One call waits for its timeout, those behind it do not, and the first one after the end is answered."""
+    """One call waits for its timeout, those behind it do not, and the first one after the end is answered. What can
+    be found without the daemon is, all the while."""
     calls = make_calls(daemon.socket)
     assert calls.code("set", "k", "v") == OK
     with daemon.stopped():
-        code, took, text = calls("get", "k")
+        assert calls("get", "k")[::2] == (OK, "v")
+        code, took, text = calls("ping")
         assert code == TIMEOUT and took > TIMEOUT_MS / 1000 * 0.99 and text
-        several = [calls("get", "k") for _ in range(100)]
+        several = [calls("ping") for _ in range(100)]
         assert {s[0] for s in several} == {TIMEOUT}
         assert all(s[2] for s in several)
         # Together they take less than a second one would.
         assert sum(s[1] for s in several) < TIMEOUT_MS / 1000
-    wait_until(lambda: calls.code("get", "k") == OK, "the library finds that it goes on")
+        assert calls("get", "k")[::2] == (OK, "v")
+    wait_until(lambda: calls.code("ping") == OK, "the library finds that it goes on")
     assert calls("get", "k")[::2] == (OK, "v")
 
 

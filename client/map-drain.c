@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Having the daemon take over what a reader noted
+ *
+ * Drain requests are sent one-way and without waiting for room, on a connection that nobody uses;
+ * if all are in use, what is being asked on them drains the rings as well. Where a ring is full the
+ * reader waits for its tail to move, which is the answer: nothing has to be received, so no
+ * connection gets out of step when it does not come. It waits for a short time, once; then touches
+ * are lost until the daemon moves again. Look-ups go on in any case.
+ *
+ * A handle must not go away under this: it counts as a call inside.
+ */
+
+#include "client/map-drain.h"
+
+#include <sched.h>
+
+#include "client/call.h"
+
+/* What a hit waits at most for a daemon that does not drain: far more than any turn of its loop. */
+#define ROOM_WAIT_NS UINT64_C(50000000)
+#define ROOM_YIELDS  20
+
+/* A daemon to note things for: a call like any other, which connects and so gets another page. It
+ * is not tried while calls fail without trying. */
+static void find_daemon(cached *c)
+{
+        struct call call = call_init(CACHED__V1__REQUEST__OP_DRAIN);
+        Cached__V1__Drain m = CACHED__V1__DRAIN__INIT;
+        struct failure f;
+        bool is_probe;
+
+        if (pool_may_connect(c->pool, deadline_now_ns(), &f, &is_probe) != CACHED_OK)
+                return;
+        call.request.drain = &m;
+        call.idempotent = true;
+        (void)call_run(c, &call, NULL);
+}
+
+/* False: the connection broke, and is gone. */
+static bool send_drain(cached *c, struct pool_slot *s)
+{
+        Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
+        Cached__V1__Drain m = CACHED__V1__DRAIN__INIT;
+        struct buffer *out = &s->conn->out;
+        struct failure f;
+        struct iovec iov;
+        size_t n = 0;
+        int code;
+
+        m.one_way = 1;
+        request.id = s->conn->next_id++;
+        request.op_case = CACHED__V1__REQUEST__OP_DRAIN;
+        request.drain = &m;
+        buffer_take(out, buffer_n(out));
+        if (call_pack(s->conn, &request, 0, out, &f) != CACHED_OK)
+                return true;
+        iov = (struct iovec){out->data + out->start, buffer_n(out)};
+        code = conn_send_some(s->conn, &iov, 1, &f, &n);
+        /* No room at all: the daemon has plenty to read there already. */
+        if (code == CACHED_OK && (n == 0 || n == iov.iov_len))
+                return true;
+        pool_drop_conn(c->pool, s);
+        return false;
+}
+
+static void ask(cached *c)
+{
+        struct pool_slot *s;
+
+        switch (pool_take_idle(c->pool, &c->user, &s)) {
+        case POOL_IDLE_TAKEN:
+                if (send_drain(c, s)) {
+                        pool_give(c->pool, &c->user, s, 0);
+                        return;
+                }
+                pool_give(c->pool, &c->user, s, 0);
+                pool_drop_stale(c->pool);
+                break;
+        case POOL_IDLE_BUSY:
+                return;
+        case POOL_IDLE_NONE:
+                break;
+        }
+        find_daemon(c);
+}
+
+/* Until the use was noted, or it is not worth waiting. */
+static void await_room(cached *c, const struct mapping *mp, const struct map_use *use)
+{
+        uint64_t end = deadline_now_ns() + ROOM_WAIT_NS;
+        struct map *m = &c->pool->map;
+
+        for (unsigned turn = 0;; turn++) {
+                struct map_visit v;
+                enum map_touched t;
+                bool is_full, is_over;
+
+                if (!map_enter(m, &v))
+                        return;
+                if (v.mp != mp) {
+                        map_leave(m, &v);
+                        return;
+                }
+                t = map_touch(&v, use->handle, use->version, use->now_ms);
+                is_full = t == MAP_TOUCH_FULL || t == MAP_TOUCH_FULL_ASK;
+                is_over = is_full && deadline_now_ns() >= end;
+                if (is_over)
+                        map_touch_give_up(&v);
+                map_leave(m, &v);
+                if (!is_full || is_over)
+                        return;
+                if (turn < ROOM_YIELDS)
+                        (void)sched_yield();
+                else
+                        (void)nanosleep(&(struct timespec){0, 50000}, NULL);
+        }
+}
+
+void map_drain(cached *c, const struct map_visit *v, enum map_touched t, const struct map_use *use)
+{
+        const struct mapping *mp = v->mp;
+        bool is_inside;
+
+        if (t == MAP_TOUCH_LOST) {
+                map_leave(&c->pool->map, v);
+                return;
+        }
+        is_inside = pool_stay(c->pool, &c->user);
+        map_leave(&c->pool->map, v);
+        if (!is_inside)
+                return;
+        if (t == MAP_TOUCH_ORPHAN)
+                find_daemon(c);
+        else if (t != MAP_TOUCH_FULL)
+                ask(c);
+        if (t == MAP_TOUCH_FULL || t == MAP_TOUCH_FULL_ASK)
+                await_room(c, mp, use);
+        pool_unstay(c->pool, &c->user);
+}

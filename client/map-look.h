@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLIENT_MAP_LOOK_H
+#define CLIENT_MAP_LOOK_H
+
+/*
+ * One look-up in a mapping, as far as it concerns whether its answer counts
+ *
+ * Times: the clock may lag. So near to a deadline that this matters the precise one is asked, and
+ * the remaining time to live is never told too long. The arena's number is compared
+ * after the copy: see ARENA.md, "The epoch file".
+ */
+
+#include <cached.h>
+#include <string.h>
+
+#include "client/map-clock.h"
+
+/* Longer ones are no names, and longer keys no keys: the daemon says so. */
+#define LOOK_NAME_MAX 128u
+#define LOOK_KEY_MAX  64u
+
+/* What a look-up came to. */
+enum seen {
+        SEEN_HIT,
+        SEEN_LONGER, /* a hit of ret->n_value bytes, but there was less room */
+        SEEN_MISS,
+        SEEN_NO_CACHE,
+        SEEN_NOTHING, /* the daemon has to be asked */
+        SEEN_END,     /* likewise, and the mapping counts no more */
+};
+
+struct look {
+        struct map *m;
+        struct map_visit v;
+        struct map_cache cache;
+        uint64_t now_ms;
+        uint64_t ttl_ms; /* of a hit */
+};
+
+/* Finds the cache; the visit has begun. False: it is not in the mapping. */
+static inline bool look_begin(struct look *l, const char *cache, bool again)
+{
+        l->now_ms = map_now_ms(l->m->w, l->v.mp);
+        return mapping_cache(l->v.mp, cache, strlen(cache), again, &l->cache);
+}
+
+static inline struct arena_query look_query(const struct look *l, const void *key, size_t n_key)
+{
+        return (struct arena_query){
+                .cache = l->cache.id,
+                .name_hash = l->cache.hash,
+                .key = key,
+                .n_key = (uint32_t)n_key,
+                .now_ms = l->now_ms,
+        };
+}
+
+/* A deadline that is at hand: what does the precise clock say? */
+bool look_has_passed(struct look *l, uint64_t deadline_ms);
+
+static inline enum seen look(struct look *l, const struct arena_query *q, void *buf, size_t n_buf,
+                             struct arena_hit *ret)
+{
+        enum arena_result r = arena_read(&l->v.mp->arena, q, buf, n_buf, ret);
+
+        if (!mapping_counts(l->v.mp))
+                return SEEN_END;
+        switch (r) {
+        case ARENA_HIT:
+        case ARENA_TOO_LONG:
+                l->ttl_ms = CACHED_NEVER;
+                if (ret->deadline_ms != ARENA_NEVER) {
+                        uint64_t left = ret->deadline_ms - q->now_ms, lag = l->m->lag_ms;
+
+                        l->ttl_ms = left - lag;
+                        if (left <= lag && look_has_passed(l, ret->deadline_ms))
+                                return SEEN_MISS;
+                }
+                return r == ARENA_HIT ? SEEN_HIT : SEEN_LONGER;
+        case ARENA_MISS:
+                return SEEN_MISS;
+        case ARENA_NO_CACHE:
+                return SEEN_NO_CACHE;
+        case ARENA_RETIRED:
+                return SEEN_END;
+        default:
+                return SEEN_NOTHING;
+        }
+}
+
+#endif
