@@ -16,8 +16,8 @@
  *
  * The counter's protocol in C11 terms: load the counter with acquire, copy with plain loads,
  * acquire fence, load the counter again. The copies race with the writer, and the second look
- * throws away what the race spoiled. ThreadSanitizer knows no fences; racy_copy() is the one place
- * that is excused from it, and the one place that reads block bytes.
+ * throws away what the race spoiled. ThreadSanitizer knows no fences: the three RACY functions,
+ * which copy, compare and find tags, are excused from it, and only they read what is not atomic.
  *
  * See also: Boehm, "Can seqlocks get along with programming language memory models?" (MSPC 2012).
  */
@@ -25,6 +25,10 @@
 #include "proto/arena-read.h"
 
 #include <string.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -36,52 +40,74 @@
 /* Extension blocks of this version take at most 28 bytes; later ones may add fields. */
 #define EXT_MAX 64u
 
-#if defined(__clang__) || defined(__GNUC__)
+/* Excused from ThreadSanitizer, which holds only for code that is not made part of other code. */
+#if defined(__has_feature)
+#define HAS_FEATURE(x) __has_feature(x)
+#else
+#define HAS_FEATURE(x) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || HAS_FEATURE(thread_sanitizer)
 #define RACY __attribute__((no_sanitize("thread"), noinline))
 #else
-#define RACY
+#define RACY inline
 #endif
 
-struct __attribute__((packed, may_alias)) word64 {
-        uint64_t v;
-};
+typedef uint8_t bytes16 __attribute__((vector_size(16), aligned(1), may_alias));
+typedef uint64_t word64 __attribute__((aligned(1), may_alias));
+typedef uint32_t word32 __attribute__((aligned(1), may_alias));
 
-/* Copies bytes that somebody may be writing. The volatile loads keep the compiler from replacing
- * the loop by a call of memcpy(), which ThreadSanitizer would see. */
+#define RACY_LOAD(type, from)     (*(const volatile type *)(const void *)(from))
+#define RACY_MOVE(type, to, from) (*(type *)(void *)(to) = RACY_LOAD(type, from))
+
+/*
+ * Copies bytes that somebody may be writing. The volatile loads keep the compiler from replacing
+ * them by a call of memcpy(), which ThreadSanitizer would see, and from loading twice what was
+ * checked. The last bytes are taken with the width of those before them, so some are copied twice.
+ */
 static RACY void racy_copy(void *to, const void *from, size_t n)
 {
         uint8_t *t = to;
         const uint8_t *f = from;
-        size_t n_all = n;
+
+        if (n >= 16) {
+                size_t i = 0;
 
 #if defined(__x86_64__)
-        if (n >= 256) {
-                __asm__ volatile("rep movsb" : "+D"(t), "+S"(f), "+c"(n) : : "memory");
-                return;
-        }
+                if (n >= 256) {
+                        __asm__ volatile("rep movsb" : "+D"(t), "+S"(f), "+c"(n) : : "memory");
+                        return;
+                }
 #endif
-        for (; n >= 32; n -= 32, t += 32, f += 32) {
-                struct word64 *to4 = (struct word64 *)(void *)t;
-                const volatile struct word64 *from4 =
-                        (const volatile struct word64 *)(const void *)f;
-                uint64_t a = from4[0].v, b = from4[1].v, c = from4[2].v, d = from4[3].v;
+                for (; i + 16 <= n; i += 16)
+                        RACY_MOVE(bytes16, t + i, f + i);
+                RACY_MOVE(bytes16, t + n - 16, f + n - 16);
+        } else if (n >= 8) {
+                RACY_MOVE(word64, t, f);
+                RACY_MOVE(word64, t + n - 8, f + n - 8);
+        } else if (n >= 4) {
+                RACY_MOVE(word32, t, f);
+                RACY_MOVE(word32, t + n - 4, f + n - 4);
+        } else {
+                for (; n > 0; n--)
+                        *t++ = RACY_LOAD(uint8_t, f++);
+        }
+}
 
-                to4[0].v = a;
-                to4[1].v = b;
-                to4[2].v = c;
-                to4[3].v = d;
+/* Whether `n` bytes that somebody may be writing are these. */
+static RACY bool racy_is(const void *from, const void *what, size_t n)
+{
+        const uint8_t *f = from, *w = what;
+        uint64_t difference = 0;
+
+        if (n >= 8) {
+                for (size_t i = 0; i + 8 <= n; i += 8)
+                        difference |= RACY_LOAD(word64, f + i) ^ *(const word64 *)(w + i);
+                difference |= RACY_LOAD(word64, f + n - 8) ^ *(const word64 *)(w + n - 8);
+        } else {
+                for (size_t i = 0; i < n; i++)
+                        difference |= (uint64_t)(RACY_LOAD(uint8_t, f + i) ^ w[i]);
         }
-        for (; n >= 8; n -= 8, t += 8, f += 8)
-                ((struct word64 *)(void *)t)->v =
-                        ((const volatile struct word64 *)(const void *)f)->v;
-        if (n > 0 && n_all >= 8) {
-                /* The rest, and with it some bytes once more. */
-                ((struct word64 *)(void *)(t + n - 8))->v =
-                        ((const volatile struct word64 *)(const void *)(f + n - 8))->v;
-                return;
-        }
-        for (; n > 0; n--)
-                *t++ = *(const volatile uint8_t *)f++;
+        return difference == 0;
 }
 
 static uint32_t load32(const uint32_t *p)
@@ -205,6 +231,26 @@ static void read_ext(const uint8_t *p, uint32_t n, struct arena_hit *hit)
         }
 }
 
+/* A copy of an extension block, whose own length was checked. */
+struct ext_copy {
+        uint32_t n; /* 0: none */
+        _Alignas(8) uint8_t bytes[EXT_MAX];
+};
+
+/* Takes the block at `from`, of which there are at most `n_max` bytes. False: it is nonsense. */
+static bool take_ext(const uint8_t *from, uint32_t n_max, struct ext_copy *ret)
+{
+        struct arena_ext x;
+
+        racy_copy(&x, from, sizeof(x));
+        if (x.n_bytes < sizeof(x) || x.n_bytes > EXT_MAX || x.n_bytes > n_max)
+                return false;
+        memcpy(ret->bytes, &x, sizeof(x));
+        racy_copy(ret->bytes + sizeof(x), from + sizeof(x), x.n_bytes - sizeof(x));
+        ret->n = x.n_bytes;
+        return true;
+}
+
 enum probe {
         PROBE_OTHER, /* not this key, or nonsense: the counter will tell whether that counts */
         PROBE_HIT,
@@ -213,66 +259,90 @@ enum probe {
         PROBE_EXPIRED,
 };
 
-/* Reads the entry behind a handle, if it is the one that is looked for. */
-static enum probe probe(const struct look *l, uint32_t handle)
+static inline uint64_t deadline_of(const struct arena_entry *e)
 {
-        _Alignas(8) uint8_t head[ENTRY_HEADER_SIZE + EXT_MAX + 64 + 12];
-        const struct arena_query *q = l->q;
+        return (uint64_t)(e->hi >> 12 & 0xff) << 32 | e->deadline_lo;
+}
+
+/*
+ * The stored bytes of an entry that is the one looked for and lives: `n` of them.
+ * @ext: NULL, or its extension block
+ */
+static enum probe take(const struct look *l, uint32_t handle, const struct arena_entry *e,
+                       const struct ext_copy *ext, const uint8_t *stored, uint32_t n)
+{
         struct arena_hit *hit = l->hit;
+        uint64_t deadline = deadline_of(e);
+
+        *hit = (struct arena_hit){
+                .handle = handle,
+                .version = (uint64_t)(e->hi >> 20) << 32 | e->version_lo,
+                .deadline_ms = deadline == ENTRY_40BIT_MAX ? ARENA_NEVER : deadline,
+                .uid = load32(&l->m->owners[e->hi & (ARENA_OWNERS_MAX - 1)]),
+                .n_value = n,
+        };
+        if (ext)
+                read_ext(ext->bytes, ext->n, hit);
+        if (e->sizes & ENTRY_LARGE) {
+                if (n != sizeof(hit->large))
+                        return PROBE_OTHER;
+                racy_copy(&hit->large, stored, sizeof(hit->large));
+                return PROBE_LARGE;
+        }
+        if (n > l->n_buf)
+                return PROBE_TOO_LONG;
+        racy_copy(l->buf, stored, n);
+        return PROBE_HIT;
+}
+
+/* The rest of an entry's chunk, behind the header and, if there is one, the extension block. */
+static inline enum probe probe_rest(const struct look *l, uint32_t handle,
+                                    const struct arena_entry *e, const struct ext_copy *ext,
+                                    const uint8_t *key, uint32_t n_left)
+{
+        const struct arena_query *q = l->q;
+        uint32_t n_stored = e->sizes >> 10;
+        uint64_t deadline = deadline_of(e);
+
+        if (q->n_key > n_left || n_stored > n_left - q->n_key || !racy_is(key, q->key, q->n_key))
+                return PROBE_OTHER;
+        if (deadline <= q->now_ms && deadline != ENTRY_40BIT_MAX)
+                return PROBE_EXPIRED;
+        return take(l, handle, e, ext, key + q->n_key, n_stored);
+}
+
+/* Apart, because of the room for the block, which the others need not have. */
+static __attribute__((noinline)) enum probe probe_ext(const struct look *l, uint32_t handle,
+                                                      const struct arena_entry *e,
+                                                      const uint8_t *at, uint32_t n_left)
+{
+        struct ext_copy ext;
+
+        if (n_left < sizeof(struct arena_ext) || !take_ext(at, n_left, &ext))
+                return PROBE_OTHER;
+        return probe_rest(l, handle, e, &ext, at + ext.n, n_left - ext.n);
+}
+
+/* Reads the entry behind a handle, if it is the one that is looked for. */
+static inline enum probe probe(const struct look *l, uint32_t handle)
+{
         const uint8_t *chunk;
         struct arena_entry e;
-        uint32_t n_chunk, n_head, n_ext = 0, n_stored;
-        uint64_t deadline;
+        uint32_t n_chunk;
 
         chunk = chunk_of(l->m, handle, &n_chunk);
         if (!chunk)
                 return PROBE_OTHER;
-        /* One copy takes header and key of nearly every entry; a chunk has at least 64 bytes. */
-        n_head = ENTRY_HEADER_SIZE + q->n_key;
-        n_head = n_head + 7 < n_chunk ? (n_head + 7) & ~UINT32_C(7) : n_chunk;
-        racy_copy(head, chunk, n_head);
-        memcpy(&e, head, sizeof(e));
-        if (e.gen != l->gen || (e.sizes >> 4 & 0x3f) + 1 != q->n_key)
+        /* A chunk has at least 64 bytes. Most values lie in the lines behind the first. */
+        __builtin_prefetch(chunk + 64);
+        racy_copy(&e, chunk, sizeof(e));
+        if (e.gen != l->gen || (e.sizes >> 4 & 0x3f) + 1 != l->q->n_key)
                 return PROBE_OTHER;
-        if (e.sizes & ENTRY_EXT) {
-                struct arena_ext x;
-
-                memcpy(&x, head + ENTRY_HEADER_SIZE, sizeof(x));
-                n_ext = x.n_bytes;
-                if (n_ext < sizeof(x) || n_ext > EXT_MAX ||
-                    ENTRY_HEADER_SIZE + n_ext + q->n_key > n_chunk)
-                        return PROBE_OTHER;
-                racy_copy(head + ENTRY_HEADER_SIZE + sizeof(x),
-                          chunk + ENTRY_HEADER_SIZE + sizeof(x), n_ext - sizeof(x) + q->n_key);
-        }
-        n_stored = e.sizes >> 10;
-        if (ENTRY_HEADER_SIZE + n_ext + q->n_key > n_chunk ||
-            n_stored > n_chunk - ENTRY_HEADER_SIZE - n_ext - q->n_key ||
-            memcmp(head + ENTRY_HEADER_SIZE + n_ext, q->key, q->n_key) != 0)
-                return PROBE_OTHER;
-        deadline = (uint64_t)(e.hi >> 12 & 0xff) << 32 | e.deadline_lo;
-        if (deadline <= q->now_ms && deadline != ENTRY_40BIT_MAX)
-                return PROBE_EXPIRED;
-        *hit = (struct arena_hit){
-                .handle = handle,
-                .version = (uint64_t)(e.hi >> 20) << 32 | e.version_lo,
-                .deadline_ms = deadline == ENTRY_40BIT_MAX ? ARENA_NEVER : deadline,
-                .uid = load32(&l->m->owners[e.hi & (ARENA_OWNERS_MAX - 1)]),
-                .n_value = n_stored,
-        };
-        if (n_ext > 0)
-                read_ext(head + ENTRY_HEADER_SIZE, n_ext, hit);
-        chunk += ENTRY_HEADER_SIZE + n_ext + q->n_key;
-        if (e.sizes & ENTRY_LARGE) {
-                if (n_stored != sizeof(hit->large))
-                        return PROBE_OTHER;
-                racy_copy(&hit->large, chunk, sizeof(hit->large));
-                return PROBE_LARGE;
-        }
-        if (n_stored > l->n_buf)
-                return PROBE_TOO_LONG;
-        racy_copy(l->buf, chunk, n_stored);
-        return PROBE_HIT;
+        chunk += ENTRY_HEADER_SIZE;
+        n_chunk -= ENTRY_HEADER_SIZE;
+        if (e.sizes & ENTRY_EXT)
+                return probe_ext(l, handle, &e, chunk, n_chunk);
+        return probe_rest(l, handle, &e, NULL, chunk, n_chunk);
 }
 
 /* --------------------------------------------------------------------------------------- buckets
@@ -290,44 +360,44 @@ static bool seq_holds(const struct arena_bucket *b, uint64_t seq)
         return atomic_load_explicit(&b->seq, memory_order_relaxed) == seq;
 }
 
-/* One of the slots, if it is the key's. */
-static enum probe look_at(const struct look *l, const struct arena_bucket *b, unsigned i)
+/* The slots of a bucket that have a tag: a bit each. */
+#if defined(__SSE2__)
+static RACY unsigned slots_with(const struct arena_bucket *b, uint16_t tag)
 {
-        uint32_t handle = atomic_load_explicit(&b->handle[i], memory_order_relaxed);
+        const __m128i *at = (const void *)b->tag;
+        __m128i is = _mm_cmpeq_epi16(_mm_loadu_si128(at), _mm_set1_epi16((int16_t)tag));
 
-        return handle == ARENA_NONE ? PROBE_OTHER : probe(l, handle);
+        return (unsigned)_mm_movemask_epi8(_mm_packs_epi16(is, _mm_setzero_si128())) |
+               (unsigned)(atomic_load_explicit(&b->tag[8], memory_order_relaxed) == tag) << 8;
 }
-
-/* The top bit of each quarter of the word that equals the tag. */
-static uint64_t quarters_with(const _Atomic uint16_t *tags, uint16_t tag)
+#else
+static unsigned slots_with(const struct arena_bucket *b, uint16_t tag)
 {
-        const uint64_t ones = UINT64_C(0x0001000100010001), low = ones * 0x7fff;
-        uint64_t x = __atomic_load_n((const uint64_t *)(const void *)tags, __ATOMIC_RELAXED);
+        unsigned mask = 0;
 
-        x ^= ones * tag;
-        return ~(((x & low) + low) | x | low);
+        for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++)
+                mask |= (unsigned)(atomic_load_explicit(&b->tag[i], memory_order_relaxed) == tag)
+                        << i;
+        return mask;
 }
+#endif
 
-static enum probe look_in(const struct look *l, const struct arena_bucket *b)
+static_assert(ARENA_BUCKET_SLOTS == 9, "eight tags are looked at together, and one");
+
+static inline enum probe look_in(const struct look *l, const struct arena_bucket *b)
 {
-        static_assert(offsetof(struct arena_bucket, tag) % 8 == 0 && ARENA_BUCKET_SLOTS == 9,
-                      "two aligned words of tags and one more");
-        enum probe p = PROBE_OTHER;
+        for (unsigned slots = slots_with(b, l->tag); slots != 0; slots &= slots - 1) {
+                uint32_t handle = atomic_load_explicit(&b->handle[__builtin_ctz(slots)],
+                                                       memory_order_relaxed);
+                enum probe p;
 
-        /* Four tags at a time: nearly always none or one of the nine is the key's. */
-        for (unsigned i = 0; i < 8; i += 4)
-                for (uint64_t with = quarters_with(&b->tag[i], l->tag); with != 0;
-                     with &= with - 1) {
-                        unsigned k = (unsigned)__builtin_ctzll(with) / 16;
-
-                        k = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? k : 3 - k;
-                        p = look_at(l, b, i + k);
-                        if (p != PROBE_OTHER)
-                                return p;
-                }
-        if (atomic_load_explicit(&b->tag[8], memory_order_relaxed) == l->tag)
-                p = look_at(l, b, 8);
-        return p;
+                if (handle == ARENA_NONE)
+                        continue;
+                p = probe(l, handle);
+                if (p != PROBE_OTHER)
+                        return p;
+        }
+        return PROBE_OTHER;
 }
 
 static const enum arena_result result_of[] = {

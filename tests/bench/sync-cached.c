@@ -12,9 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
+#include "hello.h"
 #include "proto/cached.pb-c.h"
 #include "proto/frame.h"
 #include "sync.h"
@@ -43,6 +42,8 @@ static int lib_connect(struct lib *l, const char *path)
         if (!o)
                 return -ENOMEM;
         int code = cached_options_set_socket(o, path);
+        if (code == CACHED_OK) /* what is measured here is asking */
+                code = cached_options_set_mapped(o, 0);
         if (code == CACHED_OK)
                 code = cached_new(o, &l->handle);
         cached_options_free(o);
@@ -133,7 +134,7 @@ const struct sync_type sync_cached_handles = {
 
 struct bare {
         struct sync_client base;
-        int fd;
+        struct hello hello;
         uint64_t next_id;
         size_t n_frame, key_at;
         uint8_t frame[256];
@@ -143,83 +144,48 @@ struct bare {
 static void bare_close(struct sync_client *c)
 {
         struct bare *b = (struct bare *)c;
-        if (b->fd >= 0)
-                close(b->fd);
+        hello_done(&b->hello);
         free(b);
-}
-
-static size_t bare_pack(const Cached__V1__Request *m, uint8_t frame[256])
-{
-        size_t n = cached__v1__request__pack(m, frame + FRAME_HEADER_SIZE);
-        frame_header_write(frame, (uint32_t)n, 0);
-        return FRAME_HEADER_SIZE + n;
 }
 
 static int bare_turn(struct bare *b, const uint8_t *frame, size_t n_frame, size_t *ret_n)
 {
-        if (send(b->fd, frame, n_frame, MSG_NOSIGNAL) != (ssize_t)n_frame)
+        if (send(b->hello.fd, frame, n_frame, MSG_NOSIGNAL) != (ssize_t)n_frame)
                 return -EPIPE;
-        ssize_t n = recv(b->fd, b->in, sizeof(b->in), 0);
+        ssize_t n = recv(b->hello.fd, b->in, sizeof(b->in), 0);
         *ret_n = n > 0 ? (size_t)n : 0;
         return n > FRAME_HEADER_SIZE ? 0 : -EPIPE;
 }
 
-/* Hello and OpenCache; the frame of a Get by the cache's id. */
-static int bare_begin(struct bare *b)
+/* The frame of a Get by the cache's id. */
+static void bare_prepare(struct bare *b)
 {
         Cached__V1__Request m = CACHED__V1__REQUEST__INIT;
-        Cached__V1__Hello hello = CACHED__V1__HELLO__INIT;
-        Cached__V1__OpenCache open = CACHED__V1__OPEN_CACHE__INIT;
         Cached__V1__Get get = CACHED__V1__GET__INIT;
-        uint8_t frame[256], key[SYNC_KEY_SIZE] = {0};
-        size_t n;
-        hello.protocol_min = hello.protocol_max = 1;
-        m.id = 1;
-        m.op_case = CACHED__V1__REQUEST__OP_HELLO;
-        m.hello = &hello;
-        int e = bare_turn(b, frame, bare_pack(&m, frame), &n);
-        if (e < 0)
-                return e;
-        open.cache = (char *)(uintptr_t)CACHE;
-        m.id = 2;
-        m.op_case = CACHED__V1__REQUEST__OP_OPEN_CACHE;
-        m.open_cache = &open;
-        e = bare_turn(b, frame, bare_pack(&m, frame), &n);
-        if (e < 0)
-                return e;
-        Cached__V1__Reply *r =
-                cached__v1__reply__unpack(NULL, n - FRAME_HEADER_SIZE, b->in + FRAME_HEADER_SIZE);
-        if (!r || r->result_case != CACHED__V1__REPLY__RESULT_CACHE)
-                return -EPROTO;
-        get.cache_id = r->cache->cache_id;
-        cached__v1__reply__free_unpacked(r, NULL);
+        uint8_t key[SYNC_KEY_SIZE] = {0};
+        get.cache_id = b->hello.cache_id;
         get.key = (ProtobufCBinaryData){sizeof(key), key};
         m.id = b->next_id = ID_FIRST;
         m.op_case = CACHED__V1__REQUEST__OP_GET;
         m.get = &get;
-        b->n_frame = bare_pack(&m, b->frame);
+        size_t n = cached__v1__request__pack(&m, b->frame + FRAME_HEADER_SIZE);
+        frame_header_write(b->frame, (uint32_t)n, 0);
+        b->n_frame = FRAME_HEADER_SIZE + n;
         b->key_at = b->n_frame - SYNC_KEY_SIZE;
-        return 0;
 }
 
 static int bare_open(const char *path, struct sync_client *first, struct sync_client **ret)
 {
         (void)first;
-        struct sockaddr_un a = {.sun_family = AF_UNIX};
         struct bare *b = calloc(1, sizeof(*b));
         if (!b)
                 return -ENOMEM;
-        b->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        size_t n = strlen(path);
-        int e = b->fd < 0 || n >= sizeof(a.sun_path) ? -EINVAL : 0;
-        if (e == 0) {
-                memcpy(a.sun_path, path, n + 1);
-                e = connect(b->fd, (struct sockaddr *)&a, sizeof(a)) < 0 ? -errno : bare_begin(b);
-        }
+        int e = hello_open(path, CACHE, false, &b->hello);
         if (e < 0) {
-                bare_close(&b->base);
+                free(b);
                 return e;
         }
+        bare_prepare(b);
         *ret = &b->base;
         return 0;
 }

@@ -247,6 +247,70 @@ static void test_encoded_and_large_values(void **state)
         store_free(s);
 }
 
+/* Where the key of an entry without an extension lies. */
+static uint8_t *key_of(const struct arena_map *m, uint32_t handle)
+{
+        uint32_t span = handle >> ARENA_CHUNK_SHIFT;
+
+        return (uint8_t *)(uintptr_t)m->spans + ((uint64_t)span << ARENA_SPAN_SHIFT) +
+               (uint64_t)(handle & ARENA_CHUNK_MASK) * m->span_chunk[span] + ENTRY_HEADER_SIZE;
+}
+
+/* Found with its value and nothing behind it written; not found when any byte of the key differs.
+ */
+static void check_lengths(struct store *s, const struct arena_map *m, uint32_t n_key,
+                          size_t n_value)
+{
+        uint8_t key[64], value[600], out[601];
+        struct store_put p = {.cache = 1,
+                              .key = key,
+                              .n_key = n_key,
+                              .value = value,
+                              .n_value = n_value,
+                              .ttl_ms = STORE_NEVER};
+        struct arena_query q = {.cache = 1,
+                                .name_hash = arena_name_hash("c", 1),
+                                .key = key,
+                                .n_key = n_key,
+                                .now_ms = 1};
+        struct store_refusal why;
+        struct store_entry e;
+        struct arena_hit hit;
+        uint8_t *stored;
+
+        for (uint32_t i = 0; i < sizeof(key); i++)
+                key[i] = (uint8_t)(i * 7 + n_key);
+        for (size_t i = 0; i < sizeof(value); i++)
+                value[i] = (uint8_t)(i * 3 + n_value + 1);
+        assert_int_equal(store_put(s, &p, 1, &e, &why), 0);
+        memset(out, 0, sizeof(out));
+        assert_int_equal(arena_read(m, &q, out, n_value, &hit), ARENA_HIT);
+        assert_int_equal(hit.n_value, n_value);
+        assert_memory_equal(out, value, n_value);
+        assert_int_equal(out[n_value], 0);
+        stored = key_of(m, hit.handle);
+        assert_memory_equal(stored, key, n_key);
+        for (uint32_t i = 0; i < n_key; i++) {
+                stored[i] ^= 0x80;
+                assert_int_equal(arena_read(m, &q, out, n_value, &hit), ARENA_MISS);
+                stored[i] ^= 0x80;
+        }
+        assert_int_equal(arena_read(m, &q, out, n_value, &hit), ARENA_HIT);
+}
+
+static void test_every_length_of_key_and_value(void **state)
+{
+        struct store *s = make(8 * MIB);
+        struct arena_map m = map_of(s);
+
+        (void)state;
+        for (uint32_t n_key = 1; n_key <= 64; n_key++)
+                check_lengths(s, &m, n_key, n_key % 8);
+        for (size_t n_value = 0; n_value <= 600; n_value++)
+                check_lengths(s, &m, 8, n_value);
+        store_free(s);
+}
+
 /* -------------------------------------------------------------------------------------- the race
  */
 
@@ -408,6 +472,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_it_says_what_the_store_says),
                 cmocka_unit_test(test_encoded_and_large_values),
+                cmocka_unit_test(test_every_length_of_key_and_value),
                 cmocka_unit_test(test_no_torn_and_no_foreign_value),
                 cmocka_unit_test(test_headers_that_lie),
                 cmocka_unit_test(test_states_that_a_killed_writer_leaves),
