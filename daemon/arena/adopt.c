@@ -37,6 +37,12 @@ static int refuse(struct arena_refusal *ret, enum arena_refused why, const char 
 
 /* ---- headers */
 
+/* Of a header and its copy, holes between fields included. */
+static bool is_same(const void *a, const void *b, size_t n)
+{
+        return memcmp(a, b, n) == 0;
+}
+
 static int check_mem(const struct arena_header *h, struct arena_refusal *ret)
 {
         struct arena_header expected;
@@ -52,7 +58,7 @@ static int check_mem(const struct arena_header *h, struct arena_refusal *ret)
                 return refuse(ret, REFUSED_BROKEN, "its numbers of spans or caches are impossible");
         memcpy(&expected, h, sizeof(expected));
         arena_lay_mem(&expected, h->n_spans, h->cache_dir_max - 1);
-        if (memcmp(&expected, h, sizeof(expected)) != 0)
+        if (!is_same(&expected, h, sizeof(expected)))
                 return refuse(ret, REFUSED_BROKEN, "its parts do not lie where they belong");
         return 0;
 }
@@ -68,7 +74,7 @@ static int check_table(const struct table_header *t, const struct arena_header *
                 return refuse(ret, REFUSED_VERSION, "the table's layout is of another version");
         memcpy(&expected, t, sizeof(expected));
         arena_lay_table(&expected, h->n_spans, h->cache_dir_max - 1);
-        if (memcmp(&expected, t, sizeof(expected)) != 0)
+        if (!is_same(&expected, t, sizeof(expected)))
                 return refuse(ret, REFUSED_BROKEN,
                               "the table's parts do not lie where they belong");
         return 0;

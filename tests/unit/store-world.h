@@ -49,7 +49,7 @@ struct seen {
 void seen_init(struct seen *v, struct store *s);
 void seen_done(struct seen *v);
 
-uint64_t world_random(struct world *w, uint64_t below);
+uint64_t world_random(struct world *w, uint64_t n); /* 0 … n - 1 */
 void world_fill(uint8_t *p, uint64_t n, uint32_t fill);
 void world_step(struct world *w);
 /* Both settle; then counts and counters agree, and the store's invariants hold. */
