@@ -269,6 +269,7 @@ static int confirm_span(struct recovery *r, uint32_t span, struct ahead *a)
 {
         struct store *s = r->s;
         uint32_t n = alloc_n_chunks(&s->a, span);
+        uint64_t n_all = n_buckets(s);
 
         for (uint32_t c = 0; c < n; c++) {
                 uint32_t handle = handle_make(span, c);
@@ -283,6 +284,7 @@ static int confirm_span(struct recovery *r, uint32_t span, struct ahead *a)
                 a->handle[a->n] = handle;
                 index_key_of(s, &a->key[a->n], handle);
                 index_prefetch(s, &a->key[a->n]);
+                __builtin_prefetch(&r->confirmed[arena_bucket_of(a->key[a->n].h1, n_all)], 1);
                 if (++a->n == AHEAD) {
                         int e = confirm(r, a);
 

@@ -31,7 +31,8 @@
 #include "store/recover.h"
 #include "torn.h"
 
-#define NOW UINT64_C(100000)
+#define NOW          UINT64_C(100000)
+#define SHORT_CHANGE 32u /* stores */
 
 /* What was freed need not be kept for long: forking is the longer the more memory there is. */
 const char *__asan_default_options(void);
@@ -548,7 +549,7 @@ static void check_death(struct world *w, const struct change *change, unsigned l
 
 static void run_deaths(const struct change *change, struct tally *tally)
 {
-        unsigned long n, count, wanted = is_long() ? 1000 : 8;
+        unsigned long n, count, wanted = is_long() ? 1000 : 6;
         struct store_adopted report;
         struct seen before, after;
         struct store *after_store;
@@ -560,6 +561,8 @@ static void run_deaths(const struct change *change, struct tally *tally)
         after_store = die_at(&w, change, 0, &n, &report);
         seen_init(&after, after_store);
         assert_true(n > 0);
+        if (n <= SHORT_CHANGE)
+                wanted = n; /* each place */
         count = n < wanted ? n : wanted;
         for (unsigned long i = 0; i < count; i++) {
                 /* Each of them, or some from all over. */
