@@ -138,7 +138,7 @@ static COLD int get_plain(struct cached_reply *r, cached_reply **ret)
 
 static int get_hit(struct cached_reply *r, bool keep_encoded, cached_reply **ret)
 {
-        if (!r)
+        if (!r || !ret) /* without the one there is not the other */
                 return CACHED_OK;
         if (!keep_encoded && reply_hit_is_encoded(r))
                 return get_plain(r, ret);
