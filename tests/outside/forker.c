@@ -42,7 +42,7 @@ struct process {
         atomic_bool *stop;
 };
 
-static void die(const char *what, int code)
+static _Noreturn void die(const char *what, int code)
 {
         fprintf(stderr, "forker: %s: %s\n", what, cached_strerror(code));
         _exit(1);

@@ -121,7 +121,7 @@ static uint64_t after_ns(void)
         return now_ns();
 }
 
-static void die(const char *what)
+static _Noreturn void die(const char *what)
 {
         fprintf(stderr, "order: %s\n", what);
         _exit(GAVE_UP);

@@ -103,7 +103,7 @@ static uint64_t now_us(void)
         return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
 }
 
-static void die(const char *what)
+static _Noreturn void die(const char *what)
 {
         fprintf(stderr, "torture: %s\n", what);
         _exit(1);
