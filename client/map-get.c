@@ -19,6 +19,9 @@
 #include "client/map-touch.h"
 #include "client/reply.h"
 
+/* What does not belong among the instructions of a hit, nor its memory into that stack frame. */
+#define COLD __attribute__((noinline, cold))
+
 /* A value may be replaced by a longer one between the tries. */
 #define TRIES 4
 /* Room for values in the first try; the second where values turned out to be longer. A reply with
@@ -91,7 +94,7 @@ static enum seen get_look(struct get *g, bool *ret_nomem)
 }
 
 /* The cache's id is not what it was. */
-static enum seen get_again(struct get *g, const char *cache, bool *ret_nomem)
+static COLD enum seen get_again(struct get *g, const char *cache, bool *ret_nomem)
 {
         if (!look_begin(&g->look, cache, true))
                 return SEEN_NOTHING;
@@ -120,17 +123,27 @@ static void get_leave(cached *c, struct get *g, enum seen s, bool no_touch)
                 pool_end_mapping(c->pool, mp);
 }
 
-/* What a hit came to when its value is plain. */
-static int get_plain(struct cached_reply *r, bool keep_encoded, cached_reply **ret)
+/* Its value made plain, and what the hit came to then. */
+static COLD int get_plain(struct cached_reply *r, cached_reply **ret)
 {
         struct failure f;
 
-        if (!keep_encoded && reply_hit_is_encoded(r) && reply_decode(r, &f) != CACHED_OK) {
+        if (reply_decode(r, &f) != CACHED_OK) {
                 cached_reply_free(r);
                 return call_fail(f.code, &f, ret);
         }
         *ret = r;
         return r->code;
+}
+
+static int get_hit(struct cached_reply *r, bool keep_encoded, cached_reply **ret)
+{
+        if (!r || !ret) /* without the one there is not the other */
+                return CACHED_OK;
+        if (!keep_encoded && reply_hit_is_encoded(r))
+                return get_plain(r, ret);
+        *ret = r;
+        return CACHED_OK;
 }
 
 static int get_miss(cached_reply **ret)
@@ -141,7 +154,7 @@ static int get_miss(cached_reply **ret)
         return *ret ? CACHED_NOT_FOUND : CACHED_ERR_NOMEM;
 }
 
-static int get_nomem(cached_reply **ret)
+static COLD int get_nomem(cached_reply **ret)
 {
         struct failure f;
 
@@ -151,10 +164,13 @@ static int get_nomem(cached_reply **ret)
 bool map_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
              cached_reply **ret, int *ret_code)
 {
-        struct get g = {.look = {.m = &c->pool->map}, .wants_reply = ret != NULL};
+        struct get g; /* not zeroed: that would be a tenth of a hit */
         bool keep_encoded, is_nomem = false;
         enum seen s = SEEN_NOTHING;
 
+        g.look.m = &c->pool->map;
+        g.wants_reply = ret != NULL;
+        g.r = NULL;
         if (n_key == 0 || n_key > LOOK_KEY_MAX || !map_enter(g.look.m, &g.look.v))
                 return false;
         keep_encoded = c->options.keep_encoded;
@@ -167,7 +183,7 @@ bool map_get(cached *c, const char *cache, const void *key, size_t n_key, bool n
         get_leave(c, &g, s, no_touch);
         /* From here on the handle may be gone, unless the daemon is to be asked. */
         if (s == SEEN_HIT)
-                *ret_code = g.r ? get_plain(g.r, keep_encoded, ret) : CACHED_OK;
+                *ret_code = get_hit(g.r, keep_encoded, ret);
         else if (s == SEEN_MISS)
                 *ret_code = get_miss(ret);
         else if (is_nomem)

@@ -464,6 +464,17 @@ static struct pool_waiter *pool_pass_on(struct pool *p, struct pool_slot *s)
         return w;
 }
 
+/* There is no mapping, and no slot left for a connection that asks for one. */
+static bool pool_needs_place(const struct pool *p)
+{
+        if (!pool_lacks_mapping(p))
+                return false;
+        for (unsigned i = 0; i < p->n_slots; i++)
+                if (!p->slots[i].conn)
+                        return false;
+        return true;
+}
+
 void pool_give(struct pool *p, struct pool_user *u, struct pool_slot *s, uint64_t answered_ns)
 {
         struct conn *closed = NULL;
@@ -473,7 +484,7 @@ void pool_give(struct pool *p, struct pool_user *u, struct pool_slot *s, uint64_
         s->used = ++p->n_given;
         if (answered_ns > p->answered_ns)
                 p->answered_ns = answered_ns;
-        if (atomic_load(&p->closed))
+        if (atomic_load(&p->closed) || pool_needs_place(p))
                 closed = slot_empty(p, s);
         w = pool_pass_on(p, s);
         if (w)

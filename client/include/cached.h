@@ -40,6 +40,11 @@
  * Where the daemon was restarted meanwhile, or has forgotten, the code is CACHED_OUTCOME_UNKNOWN;
  * where it is gone or does not remember at all, CACHED_ERR_DISCONNECTED.
  *
+ * Look-ups without the daemon: cached_get(), cached_peek() and cached_get_many() read the daemon's
+ * memory by themselves where they may (cached_options_set_mapped()): a hit then takes no system
+ * call, and hits go on while the daemon is away. What "to connect" and "to time out" means here
+ * concerns the calls that need the daemon.
+ *
  * A daemon that is away: after a connection could not be made, calls that would need one fail at
  * once, with the same code, for a pause that doubles from 10 ms to 1 s as long as attempts fail.
  * When a call ends with CACHED_ERR_TIMEOUT and no call that began later was answered, the daemon
@@ -310,7 +315,8 @@ void cached_free(cached *c);
 /*
  * cached_connect() - makes the connection now, or looks whether it still stands
  * @c:    any thread
- * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ...
+ * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ... Bit 8 of
+ *        "features" tells whether look-ups read shared memory, see cached_options_set_mapped()
  *
  * Never needed: every call connects by itself. It tries also while other calls fail at once because
  * the daemon was away.

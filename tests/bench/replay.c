@@ -10,6 +10,10 @@
  * at any depth. Values above REPLAY_PIPELINED_BYTES are not sent in vain: there the get is waited
  * for, and the set follows only on a miss.
  *
+ * With --mapped each get is a call of its own, which is answered from shared memory where that is
+ * possible, and so is the set behind a miss: what the daemon knows of the gets before is what the
+ * library noted for it.
+ *
  * Keys are the first 16 bytes of XXH3-128 over the key's text, in canonical (big-endian) order. The
  * cache is a new one each time, limited by max_entries alone, and is cleared at the end. If a
  * budget of the daemon evicted something the hits would mean something else: that is an error.
@@ -43,12 +47,14 @@ struct replay {
         uint64_t n_value;
         uint64_t requests, hits, limit;
         bool last_was_hit;
+        bool mapped;
 };
 
 struct arguments {
         const char *trace, *socket_path;
         enum trace_format format;
         uint64_t max_entries, limit;
+        bool mapped;
 };
 
 /* Says what went wrong; returns -1. */
@@ -99,6 +105,24 @@ static int grow_value(struct replay *r, uint64_t n)
         return 0;
 }
 
+/* One after the other, by calls. */
+static int request_mapped(struct replay *r, const void *key, size_t n_key, size_t n_value)
+{
+        cached_reply *reply = NULL;
+        int code = cached_get(r->handle, r->cache, key, n_key, &reply);
+        if (code != CACHED_OK && code != CACHED_NOT_FOUND)
+                return fail("get", code, reply);
+        cached_reply_free(reply);
+        r->hits += code == CACHED_OK;
+        if (code == CACHED_OK)
+                return 0;
+        code = cached_set(r->handle, r->cache, key, n_key, r->value, n_value, r->add_only, &reply);
+        if (code != CACHED_OK)
+                return fail("set", code, reply);
+        cached_reply_free(reply);
+        return 0;
+}
+
 static int request(struct replay *r, const struct trace_request *q)
 {
         XXH128_canonical_t key;
@@ -106,6 +130,8 @@ static int request(struct replay *r, const struct trace_request *q)
         if (grow_value(r, q->size) < 0)
                 return -1;
         r->requests++;
+        if (r->mapped)
+                return request_mapped(r, &key, sizeof(key), q->size);
         int code = cached_pipeline_get(r->pipeline, r->cache, &key, sizeof(key), TAG_GET);
         if (code != CACHED_OK)
                 return fail("get", code, NULL);
@@ -238,7 +264,7 @@ static int run(const struct arguments *a, bool own)
                 fprintf(stderr, "replay: %s: %s\n", a->trace, strerror(-e));
                 return 1;
         }
-        struct replay r = {.limit = a->limit};
+        struct replay r = {.limit = a->limit, .mapped = a->mapped};
         bool ok = replay_open(&r, a, own) == 0 && replay_trace(&r, t, a->trace) == 0 &&
                   check_evictions(&r) == 0;
         replay_done(&r);
@@ -275,11 +301,12 @@ static int run_with_own_daemon(const struct arguments *asked)
 static void usage(FILE *f)
 {
         fputs("usage: replay TRACE --format int32be|int32le|text --max-entries N [--socket PATH] "
-              "[--limit N]\n"
+              "[--limit N] [--mapped]\n"
               "Replays a request trace (plain or xz): get, and on a miss set. Prints hits and "
               "requests.\n"
               "Without --socket and $CACHED_SOCKET it starts a daemon of its own and ends it.\n"
-              "  --limit N   only the first N requests\n",
+              "  --limit N   only the first N requests\n"
+              "  --mapped    one call after the other, gets from shared memory\n",
               f);
 }
 
@@ -301,6 +328,7 @@ static int parse(int argc, char **argv, struct arguments *ret)
                 {"max-entries", required_argument, NULL, 'n'},
                 {"socket", required_argument, NULL, 's'},
                 {"limit", required_argument, NULL, 'l'},
+                {"mapped", no_argument, NULL, 'm'},
                 {"help", no_argument, NULL, 'h'},
                 {NULL, 0, NULL, 0},
         };
@@ -314,6 +342,8 @@ static int parse(int argc, char **argv, struct arguments *ret)
                         ok = parse_count(optarg, &ret->max_entries);
                 else if (opt == 's')
                         ret->socket_path = optarg;
+                else if (opt == 'm')
+                        ret->mapped = true;
                 else if (opt == 'l')
                         ok = parse_count(optarg, &ret->limit);
                 else

@@ -26,6 +26,8 @@ import harness
 REPLAY = harness.BUILD / "tests" / "bench" / "replay"
 WRAPPER = pathlib.Path(__file__).parents[1] / "bench" / "replay"
 PREFIX = 10**9 if harness.LONG else 150_000
+# One call after the other: each miss is two round trips.
+MAPPED_PREFIX = 1_000_000 if harness.LONG else 5_000
 PATIENCE = 3600 if harness.LONG else 240
 
 Trace = collections.namedtuple("Trace", "path format")
@@ -136,6 +138,19 @@ def test_hits_equal_those_of_a_plain_lru(make_daemon, trace, keys, percent):
     daemon = make_daemon(memory={"realm_budget": "2G", "global_budget": "3G"})
     got = replay(trace, max_entries, len(keys), "--socket", daemon.socket)
     assert got == {"hits": str(lru_hits(keys, max_entries)), "requests": str(len(keys))}
+
+
+@pytest.mark.parametrize("percent", [1, 10])
+def test_mapped_hits_equal_those_of_a_plain_lru(make_daemon, trace, keys, percent):
+    """What the daemon evicts by is what readers noted for it, in memory."""
+    some = keys[:MAPPED_PREFIX]
+    max_entries = max(1, len(set(some)) * percent // 100)
+    daemon = make_daemon(memory={"realm_budget": "2G", "global_budget": "3G"})
+    got = replay(trace, max_entries, len(some), "--socket", daemon.socket, "--mapped")
+    assert got == {"hits": str(lru_hits(some, max_entries)), "requests": str(len(some))}
+    with daemon.probe() as c:
+        total = c.stats().total
+    assert (total.mapped_hits, total.mapped_misses) == (int(got["hits"]), len(some) - int(got["hits"]))
 
 
 def test_a_daemon_of_its_own_and_the_wrapper(trace, keys):
