@@ -92,7 +92,8 @@ static uint64_t take(struct input *in, unsigned n)
 
 static void take_bytes(struct input *in, struct fence *image)
 {
-        uint64_t off = take(in, 4), n = take(in, 2);
+        uint64_t off = take(in, 4);
+        uint64_t n = take(in, 2);
 
         if ((uint64_t)(in->end - in->p) < n)
                 n = (uint64_t)(in->end - in->p);
@@ -103,11 +104,12 @@ static void take_bytes(struct input *in, struct fence *image)
 
 static bool take_query(struct input *in, struct arena_query *ret)
 {
-        struct arena_query q = {.cache = (uint32_t)take(in, 4),
-                                .name_hash = take(in, 8),
-                                .now_ms = take(in, 8),
-                                .n_key = (uint32_t)take(in, 1) % 64 + 1};
+        struct arena_query q;
 
+        q.cache = (uint32_t)take(in, 4);
+        q.name_hash = take(in, 8);
+        q.now_ms = take(in, 8);
+        q.n_key = (uint32_t)take(in, 1) % 64 + 1;
         if ((uint64_t)(in->end - in->p) < q.n_key)
                 return false;
         q.key = in->p;

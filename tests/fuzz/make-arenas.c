@@ -26,6 +26,7 @@ struct scene {
         const char *name;
         void (*make)(struct store *s);
         unsigned n_keys; /* that are asked for: key_of() 0 to n_keys - 1 */
+        void (*lie)(uint8_t *image, struct arena_header *h); /* NULL: it is as the store left it */
 };
 
 /* ---- what happens in the stores */
@@ -120,10 +121,77 @@ static void make_retired(struct store *s)
         atomic_store(&s->a.h->retired, 1);
 }
 
+/* ---- lies, each for one check of the reader */
+
+static struct arena_bucket *bucket_of(uint8_t *image, const struct arena_header *h, uint64_t i)
+{
+        return (struct arena_bucket *)(void *)(image + h->index_off) + i;
+}
+
+/* Every handle gets these bits. */
+static void lie_handles(uint8_t *image, const struct arena_header *h, uint32_t bits)
+{
+        for (uint64_t b = 0; b < h->n_buckets; b++)
+                for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++)
+                        if (bucket_of(image, h, b)->handle[i] != ARENA_NONE)
+                                bucket_of(image, h, b)->handle[i] |= bits;
+}
+
+/* Chunks that lie beyond the last span. */
+static void lie_chunk(uint8_t *image, struct arena_header *h)
+{
+        uint32_t *sizes = (uint32_t *)(void *)(image + h->span_table_off);
+
+        for (uint32_t i = 0; i < h->n_spans; i++)
+                sizes[i] = ARENA_SPAN_SIZE;
+        lie_handles(image, h, ARENA_CHUNK_MASK);
+}
+
+/* Spans that there are not, with something like a chunk's size where theirs would be. */
+static void lie_span(uint8_t *image, struct arena_header *h)
+{
+        uint32_t far = ARENA_SPANS_MAX - 1;
+
+        ((uint32_t *)(void *)(image + h->span_table_off))[far] = ARENA_CHUNK_MIN;
+        lie_handles(image, h, far << ARENA_CHUNK_SHIFT);
+}
+
+/* Values that are longer than their chunks. */
+static void lie_size(uint8_t *image, struct arena_header *h)
+{
+        const uint32_t *sizes = (const uint32_t *)(const void *)(image + h->span_table_off);
+
+        for (uint64_t b = 0; b < h->n_buckets; b++)
+                for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++) {
+                        uint32_t handle = bucket_of(image, h, b)->handle[i];
+                        uint32_t span = handle >> ARENA_CHUNK_SHIFT;
+                        uint64_t off = h->spans_off + (uint64_t)span * ARENA_SPAN_SIZE +
+                                       (uint64_t)sizes[span] * (handle & ARENA_CHUNK_MASK);
+
+                        if (handle != ARENA_NONE)
+                                ((struct arena_entry *)(void *)(image + off))->sizes |=
+                                        ENTRY_SIZE_MAX << 10;
+                }
+}
+
+static void lie_buckets(uint8_t *image, struct arena_header *h)
+{
+        (void)image;
+        h->n_buckets = UINT64_C(1) << 40;
+}
+
 static const struct scene scenes[] = {
-        {"plain", make_plain, 4},     {"extended", make_extended, 4}, {"long", make_long, 3},
-        {"grown", make_grown, 16},    {"cleared", make_cleared, 3},   {"killed", make_killed, 3},
-        {"retired", make_retired, 1},
+        {"plain", make_plain, 4, NULL},
+        {"extended", make_extended, 4, NULL},
+        {"long", make_long, 3, NULL},
+        {"grown", make_grown, 16, NULL},
+        {"cleared", make_cleared, 3, NULL},
+        {"killed", make_killed, 3, NULL},
+        {"retired", make_retired, 1, NULL},
+        {"lie-chunk", make_plain, 3, lie_chunk},
+        {"lie-span", make_plain, 3, lie_span},
+        {"lie-size", make_plain, 3, lie_size},
+        {"lie-buckets", make_plain, 3, lie_buckets},
 };
 
 /* ---- the image */
@@ -263,7 +331,10 @@ static void make(const struct scene *scene, const char *folder)
         memset(image, 0, IMAGE_MAX);
         scene->make(s);
         size = image_of(s, image);
-        check(image, size, s, scene->n_keys);
+        if (scene->lie)
+                scene->lie(image, (struct arena_header *)(void *)image);
+        else
+                check(image, size, s, scene->n_keys);
         f = fopen(path, "wbe");
         assert(f);
         write_number(f, size, 4);
