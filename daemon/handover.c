@@ -285,6 +285,7 @@ enum handover_state handover_turn(struct handover *h)
         }
         if (!hub_is_empty(h->p.hub))
                 return h->state;
+        dispatcher_rest(h->p.dispatcher);
         if (!collect(h)) {
                 fail(h, "out of memory");
                 return h->state;

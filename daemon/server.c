@@ -387,6 +387,8 @@ static void end_turn(struct server *s)
                 s->upkeep_pending = false;
                 return;
         }
+        if (clock_is_shifted(s->clock))
+                dispatcher_shift_clock(s->dispatcher, clock_offset_ms(s->clock));
         s->upkeep_pending = dispatcher_maintain(s->dispatcher, server_now_ms(s), STEPS_PER_TURN);
         if (!s->upkeep_pending)
                 arm_upkeep(s);

@@ -54,6 +54,19 @@ static const struct field fields_daemon[] = {
         {NULL},
 };
 
+static const char *const takeover_from[] = {"none", "handover", "passed", NULL};
+
+static const struct field fields_takeover[] = {
+        {"from", FIELD_CHOICE, "from", NULL, takeover_from},
+        {"realms_kept", FIELD_COUNT, "realms kept"},
+        {"realms_dropped", FIELD_COUNT, "realms dropped"},
+        {"entries_kept", FIELD_COUNT, "entries kept"},
+        {"entries_dropped", FIELD_COUNT, "entries dropped"},
+        {"large_kept", FIELD_COUNT, "large values kept"},
+        {"descriptors_dropped", FIELD_COUNT, "descriptors dropped"},
+        {NULL},
+};
+
 static const struct field fields_latency[] = {
         {"request", FIELD_TEXT, NULL}, {"count", FIELD_COUNT, NULL},
         {"sum_ns", FIELD_NS, NULL},    {"p50_ns", FIELD_NS, NULL},
@@ -117,6 +130,39 @@ static json_t *section_json(const cached_reply *r, const char *prefix, const str
         return NULL;
 }
 
+static bool has_taken_over(const cached_reply *r)
+{
+        return fields_u64(r, "daemon.takeover.", "from") != 0;
+}
+
+static void takeover_reason(char path[FIELDS_PATH_SIZE], size_t i)
+{
+        (void)snprintf(path, FIELDS_PATH_SIZE, "reasons[%zu]", i);
+}
+
+/* null: a cold start, or not for us to know. NULL: no memory. */
+static json_t *takeover_json(const cached_reply *r)
+{
+        size_t n = cached_reply_count(r, "daemon.takeover.reasons");
+        json_t *o, *reasons;
+
+        if (!has_taken_over(r))
+                return json_null();
+        o = section_json(r, "daemon.takeover.", fields_takeover);
+        reasons = json_array();
+        for (size_t i = 0; i < n; i++) {
+                char path[FIELDS_PATH_SIZE];
+
+                takeover_reason(path, i);
+                (void)json_array_append_new(reasons,
+                                            json_string(fields_text(r, "daemon.takeover.", path)));
+        }
+        if (json_array_size(reasons) == n && json_object_set_new(o, "reasons", reasons) == 0)
+                return o;
+        json_decref(o);
+        return NULL;
+}
+
 static int print_json(struct ctl *ctl, const cached_reply *r, bool of_one_cache)
 {
         json_t *root = json_object(), *daemon;
@@ -133,6 +179,7 @@ static int print_json(struct ctl *ctl, const cached_reply *r, bool of_one_cache)
                                               section_json(r, "realm.", fields_realm)) < 0;
                 daemon = section_json(r, "daemon.", fields_daemon);
                 failed |= json_object_set_new(daemon, "latencies", latencies_json(r)) < 0;
+                failed |= json_object_set_new(daemon, "takeover", takeover_json(r)) < 0;
                 failed |= json_object_set_new(root, "daemon", daemon) < 0;
         }
         if (failed) {
@@ -218,6 +265,19 @@ static int print_latencies(struct ctl *ctl, const cached_reply *r)
         return output_table(ctl, t);
 }
 
+static void print_reasons(const cached_reply *r)
+{
+        size_t n = cached_reply_count(r, "daemon.takeover.reasons");
+
+        for (size_t i = 0; i < n; i++) {
+                char path[FIELDS_PATH_SIZE];
+
+                takeover_reason(path, i);
+                output_text(stdout, fields_text(r, "daemon.takeover.", path));
+                putchar('\n');
+        }
+}
+
 static int print_text(struct ctl *ctl, const cached_reply *r, bool of_one_cache)
 {
         static const struct section sections[] = {
@@ -226,12 +286,18 @@ static int print_text(struct ctl *ctl, const cached_reply *r, bool of_one_cache)
                 {"REALM", "realm.", fields_realm},
                 {"DAEMON", "daemon.", fields_daemon},
         };
+        static const struct section takeover = {"TAKEOVER", "daemon.takeover.", fields_takeover};
         int status = EXIT_DONE;
 
         if (of_one_cache)
                 return print_section(ctl, r, &sections[0]);
         for (size_t i = 1; i < sizeof(sections) / sizeof(sections[0]) && status == EXIT_DONE; i++) {
                 status = print_section(ctl, r, &sections[i]);
+                putchar('\n');
+        }
+        if (status == EXIT_DONE && has_taken_over(r)) {
+                status = print_section(ctl, r, &takeover);
+                print_reasons(r);
                 putchar('\n');
         }
         return status == EXIT_DONE ? print_latencies(ctl, r) : status;
@@ -285,7 +351,9 @@ const struct verb verb_stats = {
                 "protocol_errors, realms, budget_bytes, bytes_charged, resident_bytes, "
                 "buffer_bytes, loop_turns, loop_turn_max_us, config_reloads, "
                 "remembered_clients, repeats_answered, outcomes_unknown, unpacked, "
-                "unpack_failures, touches, touches_stale, touches_lost, and latencies: a "
+                "unpack_failures, touches, touches_stale, touches_lost, takeover (null, or an "
+                "object of from, realms_kept, realms_dropped, entries_kept, entries_dropped, "
+                "large_kept, descriptors_dropped, reasons), and latencies: a "
                 "list of request, count, sum_ns, p50_ns, p99_ns, p999_ns, max_ns, and the "
                 "histogram's bucket_ns (upper bounds) and bucket_count.",
         .not_found = "no such cache",

@@ -67,10 +67,14 @@ bool clock_is_shifted(const struct clock *c)
         return c->offset_ms != NULL;
 }
 
+int64_t clock_offset_ms(const struct clock *c)
+{
+        return c->fake_offset_ms + (c->offset_ms ? *c->offset_ms : 0);
+}
+
 uint64_t clock_now_ns(struct clock *c)
 {
-        int64_t ms = c->fake_offset_ms + (c->offset_ms ? *c->offset_ms : 0);
-        uint64_t now = read_clock(CLOCK_BOOTTIME) + (uint64_t)ms * NSEC_PER_MSEC;
+        uint64_t now = read_clock(CLOCK_BOOTTIME) + (uint64_t)clock_offset_ms(c) * NSEC_PER_MSEC;
 
         if (now > c->last_ns)
                 c->last_ns = now;
@@ -88,6 +92,12 @@ bool clock_is_shifted(const struct clock *c)
 {
         (void)c;
         return false;
+}
+
+int64_t clock_offset_ms(const struct clock *c)
+{
+        (void)c;
+        return 0;
 }
 
 uint64_t clock_now_ns(struct clock *c)

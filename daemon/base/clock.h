@@ -35,6 +35,9 @@ void clock_done(struct clock *c);
 int clock_init_fd(struct clock *c, int fd);
 #endif
 
+/* What is added to boottime. */
+int64_t clock_offset_ms(const struct clock *c);
+
 /* True: time may jump, so that a timer of the kernel does not tell when it is due. */
 bool clock_is_shifted(const struct clock *c);
 

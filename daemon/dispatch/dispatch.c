@@ -637,6 +637,16 @@ void dispatcher_renumber(struct dispatcher *d, uint64_t instance)
         realms_renumber(&d->realms, instance);
 }
 
+void dispatcher_shift_clock(struct dispatcher *d, int64_t ms)
+{
+        realms_set_clock_offset(&d->realms, ms);
+}
+
+void dispatcher_rest(struct dispatcher *d)
+{
+        realms_drain_all(&d->realms, server_now_ms(d->server));
+}
+
 bool dispatcher_each_file(const struct dispatcher *d, realm_file_visit visit, void *ctx)
 {
         return realms_each_file(&d->realms, visit, ctx);

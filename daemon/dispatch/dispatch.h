@@ -35,6 +35,12 @@ bool dispatcher_adopt(struct dispatcher *d, struct given *given, enum takeover_f
 
 void dispatcher_renumber(struct dispatcher *d, uint64_t instance);
 
+/* Readers are told what a test clock adds to the time. */
+void dispatcher_shift_clock(struct dispatcher *d, int64_t ms);
+
+/* All connections are gone: what their clients noted is taken over to the last use. */
+void dispatcher_rest(struct dispatcher *d);
+
 /* The memory files of all realms by their names, borrowed. False: @visit said to stop. */
 bool dispatcher_each_file(const struct dispatcher *d, realm_file_visit visit, void *ctx);
 

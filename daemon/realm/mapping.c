@@ -156,6 +156,13 @@ bool realm_drain_all(struct realm *r, uint64_t now_ms)
         return left;
 }
 
+void realms_drain_all(struct realms *rs, uint64_t now_ms)
+{
+        for (struct realm *r = rs->first; r; r = r->next)
+                while (realm_drain_all(r, now_ms))
+                        continue;
+}
+
 bool realms_drain(struct realms *rs, uint64_t now_ms)
 {
         bool left = false;

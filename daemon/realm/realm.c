@@ -119,6 +119,12 @@ void realms_reconfigure(struct realms *rs, const struct config *cfg)
         }
 }
 
+void realms_set_clock_offset(struct realms *rs, int64_t ms)
+{
+        for (struct realm *r = rs->first; r; r = r->next)
+                store_set_clock_offset(r->store, ms);
+}
+
 static int make_room(void *ctx, struct store *s, const struct store_want *want, uint64_t now,
                      struct store_refusal *ret)
 {

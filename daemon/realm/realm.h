@@ -66,6 +66,9 @@ void realms_done(struct realms *rs); /* no clients are left */
  * is laid out when a realm is made. */
 void realms_reconfigure(struct realms *rs, const struct config *cfg);
 
+/* A test clock's. */
+void realms_set_clock_offset(struct realms *rs, int64_t ms);
+
 /* The limit on caches that is in force in every realm: less than limits.caches_per_realm where one
  * was made under a smaller one. */
 uint32_t realms_least_caches(const struct realms *rs);

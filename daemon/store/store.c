@@ -666,6 +666,11 @@ uint64_t store_entries(const struct store *s)
         return s->a.t->n_entries - s->a.t->n_reclaiming;
 }
 
+void store_set_clock_offset(struct store *s, int64_t ms)
+{
+        atomic_store_explicit(&s->a.h->clock_offset_ms, ms, memory_order_relaxed);
+}
+
 int store_arena_fd(const struct store *s)
 {
         return s->a.mem.fd;

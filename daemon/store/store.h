@@ -323,6 +323,8 @@ uint64_t store_arriving(const struct store *s);
 /* Descriptors of large values: stored, still being sent, arriving. */
 uint32_t store_files(const struct store *s);
 uint64_t store_entries(const struct store *s);
+/* For readers: what they are to add to boottime. */
+void store_set_clock_offset(struct store *s, int64_t ms);
 int store_arena_fd(const struct store *s); /* borrowed */
 
 #endif

@@ -8,6 +8,7 @@
 """
 
 import shlex
+import signal
 import subprocess
 
 import pytest
@@ -31,6 +32,8 @@ class Memo:
                 *map(str, args)]
 
     def start(self, *args, env=None, **more):
+        # What ignores a signal hands that on: a runner under nohup, too.
+        more.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
         more.setdefault("cwd", self.dir)
         more.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.Popen(self.command(*args), env=environment(**(env or {})), stdout=subprocess.PIPE,

@@ -48,3 +48,8 @@ def test_a_one_daemon(make_daemon):
 def test_b_daemons_that_are_lost(make_daemon):
     d = make_daemon(start=False, with_clock=False)
     check(run(d, 2, LOSSES, LOSSES), LOSSES, LOSSES)
+
+
+def test_c_daemons_that_hand_over(make_daemon):
+    d = make_daemon(start=False, with_clock=False)
+    check(run(d, 3, LOSSES, handovers=LOSSES), LOSSES, handovers=LOSSES)

@@ -144,12 +144,14 @@ def test_a_the_entry(daemon, m, c):
         assert 0 < entries[0].entry.ttl_ms <= 60000
 
 
-def test_a_ttl(daemon, m, clock):
+def test_a_ttl(daemon, m, clock, c):
     m.say("ttl", 1000)
     m("run", "x")
     clock.advance(900)
     assert m("run", "x").hit
     clock.advance(101)
+    for _ in range(2):  # readers are told of a moved test clock at the end of a turn
+        c.ping()
     assert m("run", "x")[:4] == (OK, False, OK, 2)
 
 
@@ -215,7 +217,30 @@ def test_c_absent_then_there(make_daemon, make_memoizer):
     wait_until(lambda: m("run", "x").hit, "the library finds the daemon")
 
 
-def test_c_killed(daemon, m):
+@pytest.fixture
+def asking(make_daemon):
+    """A daemon whose clients ask for every look-up."""
+    return make_daemon(daemon=dict(mapped_reads="no"))
+
+
+def test_c_hits_without_a_daemon(daemon, m):
+    """What lies in shared memory needs nobody to answer; what does not is computed."""
+    m("run", "x")
+    assert m("run", "x").hit
+    with daemon.stopped():
+        assert m("run", "x").hit
+    daemon.signal(signal.SIGKILL)
+    daemon.process.wait(harness.PATIENCE)
+    assert m("run", "x")[:4] == (OK, True, OK, 1)
+    a = m("run", "y")
+    assert a.code == OK and not a.hit and a.value == "one:y"
+    daemon.process = daemon.spawn()
+    wait_until(lambda: m("run", "y").hit, "the new one's memory is mapped")
+    assert not m("run", "x").hit, "the new daemon has no such entry"
+
+
+def test_c_killed(asking, make_memoizer):
+    daemon, m = asking, make_memoizer(asking.socket)
     assert m("run", "x").cache == OK
     daemon.signal(signal.SIGKILL)
     daemon.process.wait(harness.PATIENCE)
@@ -225,7 +250,8 @@ def test_c_killed(daemon, m):
     wait_until(lambda: m("run", "x").hit, "it is stored again")
 
 
-def test_c_stopped(daemon, m):
+def test_c_stopped(asking, make_memoizer):
+    daemon, m = asking, make_memoizer(asking.socket)
     m("run", "x")
     m.say("wait", 50)
     with daemon.stopped():

@@ -405,7 +405,7 @@ def test_h25_client_ids_by_the_thousands(make_daemon):
     """What is remembered of those that left is bounded, by uid and in all; another uid's is not pushed out."""
     harness.needs_root()
     daemon = make_daemon(daemon=dict(socket_mode="0666"),
-                         limits=dict(outcome_clients_per_uid=100, outcome_clients=300, outcome_bytes=1024))
+                         limits=dict(outcome_clients_per_uid=100, outcome_clients=300, outcome_bytes=1024, outcome_ms="10m"))
     w = daemon.client(name="watcher")
     quiet = daemon.client(uid=1001, client_id=ID)
     i = quiet.post("set", b"v", cache="t", key=b"k")

@@ -11,11 +11,13 @@ T4x  killed under load, again and again
 import array
 import contextlib
 import fcntl
+import json
 import os
 import re
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 
@@ -126,6 +128,12 @@ def check_kept(d, version):
     c.set_policy("t", unpin=True)  # or the realm stays
 
 
+def cachectl(daemon, *args):
+    program = harness.BUILD / "client/cachectl/cachectl"
+    return subprocess.run([program, "--socket", daemon.socket, *args], check=True, capture_output=True, text=True,
+                          timeout=PATIENCE).stdout
+
+
 # ---- handing over
 
 def test_t01_everything_goes_on(daemon):
@@ -141,6 +149,9 @@ def test_t01_everything_goes_on(daemon):
     assert (report.realms_kept, report.entries_kept, report.large_kept) == (1, 7, 1)
     assert (report.realms_dropped, report.entries_dropped, report.descriptors_dropped) == (0, 0, 0)
     assert "took over 1 realms with 7 entries (1 large)" in daemon.log()
+    stats = json.loads(cachectl(daemon, "--json", "stats"))["daemon"]["takeover"]
+    assert stats["from"] == "handover" and stats["entries_kept"] == 7 and stats["reasons"] == []
+    assert re.search(r"TAKEOVER\s+from\s+handover\s+realms kept\s+1\n", cachectl(daemon, "stats"))
 
 
 def test_t02_time_goes_on(daemon, clock):
