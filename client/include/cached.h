@@ -253,8 +253,8 @@ int cached_options_set_decode(cached_options *o, int on);
  *
  * A mapping goes on serving while the daemon is stopped or gone, but for entries that expire, and
  * until another daemon, which did not take its memory over, answers on the socket. It takes address
- * space, as much as twice the machine's memory, and four descriptors while connecting; a child after
- * fork has no part of it and gets its own with its first call.
+ * space, as much as twice the machine's memory, and four descriptors while connecting; a child
+ * after fork has no part of it and gets its own with its first call.
  *
  * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
  */
