@@ -139,10 +139,10 @@ static void test_many_threads(void **state)
 
         world_start(&d, &w);
         c = mapped_new(&d, 1);
-        for (char i = '0'; i < '8'; i++) {
-                char key[3] = {'k', i, 0};
+        for (const char *i = "01234567"; *i; i++) {
+                char key[3] = {'k', *i, 0};
 
-                assert_int_equal(set(c, key, &i, 1, 0), CACHED_OK);
+                assert_int_equal(set(c, key, i, 1, 0), CACHED_OK);
         }
         assert_int_equal(get_is(c, "k1", "1", 1), CACHED_OK);
         world_meet(&w);
@@ -166,10 +166,10 @@ static void test_threads_while_mappings_change(void **state)
 
         world_start(&d, &w);
         t.c = mapped_new(&d, 1);
-        for (char i = '0'; i < '8'; i++) {
-                char key[3] = {'k', i, 0};
+        for (const char *i = "01234567"; *i; i++) {
+                char key[3] = {'k', *i, 0};
 
-                assert_int_equal(set(t.c, key, &i, 1, 0), CACHED_OK);
+                assert_int_equal(set(t.c, key, i, 1, 0), CACHED_OK);
         }
         for (unsigned i = 0; i < 6; i++)
                 assert_int_equal(pthread_create(&threads[i], NULL, crowd_get, &t), 0);

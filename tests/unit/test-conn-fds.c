@@ -115,14 +115,14 @@ static void test_c_few_in_flight(void **state)
         struct conn *c = last_conn(f);
 
         (void)seen_of(c);
-        for (char what = 'a'; what <= 'e'; what++)
-                reply_with_fds(c, what, N_FDS);
+        for (const char *what = "abcde"; *what; what++)
+                reply_with_fds(c, *what, N_FDS);
         conn_kick(c);
         idle_turns(f);
         assert_int_equal(c->fds_in_flight, 2 * N_FDS);
         assert_int_equal(c->out.queued, 3 * (FRAME_HEADER_SIZE + 1));
-        for (char what = 'a'; what <= 'e'; what++)
-                assert_int_equal(take_frame_fds(f, fd, what), N_FDS);
+        for (const char *what = "abcde"; *what; what++)
+                assert_int_equal(take_frame_fds(f, fd, *what), N_FDS);
         assert_silent(fd);
         finish(f, fd);
 }
@@ -135,8 +135,8 @@ static void test_d_closed_with_the_connection(void **state)
         struct conn *c = last_conn(f);
 
         (void)seen_of(c);
-        for (char what = 'a'; what <= 'e'; what++)
-                reply_with_fds(c, what, N_FDS);
+        for (const char *what = "abcde"; *what; what++)
+                reply_with_fds(c, *what, N_FDS);
         conn_kick(c);
         idle_turns(f);
         finish(f, fd);
