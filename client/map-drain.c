@@ -20,6 +20,9 @@
 /* What a hit waits at most for a daemon that does not drain: far more than any turn of its loop. */
 #define ROOM_WAIT_NS UINT64_C(50000000)
 #define ROOM_YIELDS  20
+/* Before that it only looks: a daemon that was asked a moment ago is about to drain on another
+ * processor. */
+#define ROOM_SPIN_NS UINT64_C(100000)
 
 /* A daemon to note things for: a call like any other, which connects and so gets another page. It
  * is not tried while calls fail without trying. */
@@ -88,10 +91,11 @@ static void ask(cached *c)
 /* Until the use was noted, or it is not worth waiting. */
 static void await_room(cached *c, const struct mapping *mp, const struct map_use *use)
 {
-        uint64_t end = deadline_now_ns() + ROOM_WAIT_NS;
+        uint64_t start = deadline_now_ns(), end = start + ROOM_WAIT_NS;
         struct map *m = &c->pool->map;
+        unsigned yields = 0;
 
-        for (unsigned turn = 0;; turn++) {
+        for (;;) {
                 struct map_visit v;
                 enum map_touched t;
                 bool is_full, is_over;
@@ -110,7 +114,9 @@ static void await_room(cached *c, const struct mapping *mp, const struct map_use
                 map_leave(m, &v);
                 if (!is_full || is_over)
                         return;
-                if (turn < ROOM_YIELDS)
+                if (m->has_cpus && deadline_now_ns() - start < ROOM_SPIN_NS)
+                        continue;
+                if (yields++ < ROOM_YIELDS)
                         (void)sched_yield();
                 else
                         (void)nanosleep(&(struct timespec){0, 50000}, NULL);

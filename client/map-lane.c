@@ -148,6 +148,7 @@ void map_init(struct map *m)
                 return;
         }
         m->w = w;
+        m->has_cpus = sysconf(_SC_NPROCESSORS_CONF) > 1;
         m->lag_ms = LAG_TICKS * coarse_tick_ms() + 1;
 }
 

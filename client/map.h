@@ -132,6 +132,7 @@ struct map {
         struct map_wiped *w; /* NULL: this handle does not map */
         bool is_registered;  /* with the kernel: then is_asymmetric is known */
         bool is_asymmetric;  /* the kernel makes up for missing fences */
+        bool has_cpus;       /* the machine has more than one */
         uint32_t lag_ms;     /* what the coarse clock lags by at most */
         /* The rest under the pool's guard. */
         const struct conn *conn; /* the one that asked for a mapping */

@@ -23,8 +23,9 @@
 #define CLIENT_PAGE_SIZE    65536u
 #define PAGE_RINGS          2u
 #define PAGE_RING_SLOTS     3800u
-/* A reader asks for a drain when a ring holds this many. */
-#define PAGE_RING_ASK (PAGE_RING_SLOTS / 4 * 3)
+/* A reader asks for a drain when a ring holds this many: early enough that a daemon which sleeps is
+ * awake before the ring is full. */
+#define PAGE_RING_ASK 2048u
 #define PAGE_COUNTERS 256u
 
 /*
