@@ -98,7 +98,9 @@ int main(int argc, char **argv)
         }
         if (argc == 4)
                 pin(atoi(argv[3]));
-        if (cached_options_set_socket(o, argv[1]) != CACHED_OK || cached_new(o, &b.c) != CACHED_OK)
+        /* Hits that lie in shared memory need no daemon: it is the daemon that this is about. */
+        if (cached_options_set_socket(o, argv[1]) != CACHED_OK ||
+            cached_options_set_mapped(o, 0) != CACHED_OK || cached_new(o, &b.c) != CACHED_OK)
                 return 2;
         b.k = cached_key_new();
         r = run(&b, strtod(argv[2], NULL));
