@@ -101,5 +101,7 @@ def test_ben09_entries_expire_if_it_is_killed(daemon, c, clock):
     harness.wait_until(lambda: CACHE in {x.name for x in c.list_caches()} and c.stats(CACHE).entries > 0, "it stores")
     p.kill()
     p.wait()
+    # What it had sent is carried out before its end is seen, and lives for two minutes from then on.
+    harness.wait_until(lambda: c.stats().daemon.connections == 1, "its connections are gone")
     clock.advance(121000)
     harness.wait_until(lambda: c.stats(CACHE).entries == 0, "they have expired")
