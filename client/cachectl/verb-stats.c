@@ -157,8 +157,11 @@ static json_t *takeover_json(const cached_reply *r)
                 (void)json_array_append_new(reasons,
                                             json_string(fields_text(r, "daemon.takeover.", path)));
         }
-        if (json_array_size(reasons) == n && json_object_set_new(o, "reasons", reasons) == 0)
+        if (json_array_size(reasons) == n && json_object_set(o, "reasons", reasons) == 0) {
+                json_decref(reasons);
                 return o;
+        }
+        json_decref(reasons);
         json_decref(o);
         return NULL;
 }

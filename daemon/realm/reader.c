@@ -121,7 +121,7 @@ unsigned reader_take(struct reader *r, unsigned ring, uint64_t until_ms, uint64_
 {
         struct reader_ring *g = &r->ring[ring];
         unsigned n = 0;
-        while (g->tail != g->end && n<max && * slots> 0 && g->time_ms <= until_ms) {
+        while (*slots > 0 && n < max && g->tail != g->end && g->time_ms <= until_ms) {
                 struct store_use u = read_slot(r, ring);
                 g->tail++;
                 (*slots)--;

@@ -354,6 +354,33 @@ def test_t09_programs_with_the_library_notice_nothing(daemon):
     calls.finish()
 
 
+def test_t10_what_readers_noted_is_not_lost(daemon):
+    """More than a turn takes over: the counts are whole, and the very last use still saves its entry."""
+    c = daemon.client()
+    c.open("lru", max_entries=3)
+    for key in b"old", b"busy", b"other":
+        c.set("lru", key, b"v")
+    readers = [mapped.Client(daemon.socket) for _ in range(50)]
+    daemon.clients += readers
+    n = 0
+    for r in readers:
+        r.hello()
+    for r in readers:
+        cache, (handle, version, _) = r.arena.look_up("lru", b"busy", r.now_ms())
+        now = r.now_ms() & 0xffffffff
+        for ring in range(2):
+            for _ in range(mapped.SLOTS - 100):
+                r.touch_page(handle, version, ring, now)
+                n += 1
+        r.count(cache, True, 2 * (mapped.SLOTS - 100))
+    readers[-1].mapped_get("lru", b"old", ring=1, now=readers[-1].now_ms() + 50)
+    take_over(daemon)
+    c = daemon.client()
+    assert c.stats("lru").mapped_hits == n + 1
+    c.set("lru", b"new", b"v")
+    assert c.get("lru", b"old") == b"v" and c.fate("lru", b"other") == "EVICTED_MAX_ENTRIES"
+
+
 # ---- handovers that fail
 
 class Taker(wire.Client):
