@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "dispatch/descriptor.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/events.h"
 #include "dispatch/peek.h"
@@ -103,6 +104,7 @@ static enum status unpack(struct request *r, const uint8_t *msg, size_t n)
         b->limit = limit;
         if (__builtin_expect(r->msg != NULL, 1)) {
                 r->id = r->msg->id;
+                descriptor_take(r);
                 r->one_way =
                         r->msg->op_case == CACHED__V1__REQUEST__OP_DRAIN && r->msg->drain->one_way;
                 return STATUS_OK;
@@ -252,6 +254,7 @@ static void request_init(struct request *r, struct client *client, uint64_t n_bo
         r->id = 0;
         r->body = NULL;
         r->n_body = n_body;
+        r->fd = -1;
         r->upload = NULL;
         r->filling = NULL;
         r->who = (struct caller){
@@ -352,6 +355,7 @@ static void settle(struct request *r, uint64_t busy_ns)
 {
         struct dispatcher *d = r->d;
         upload_free(r->upload);
+        descriptor_drop(r);
         if (r->client->realm)
                 realm_settle(r->client->realm);
         bump_reset(&d->bump);
@@ -505,6 +509,7 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
                 client->d->requests++;
         }
         finish(&r, status);
+        descriptor_drop(&r); /* a message with a body names none, unless it is refused */
         if (client->realm)
                 realm_settle(client->realm); /* room may have been reserved */
         bump_reset(&client->d->bump);

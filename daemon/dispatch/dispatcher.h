@@ -55,6 +55,7 @@ struct request {
         uint64_t id;
         const uint8_t *body;
         uint64_t n_body;
+        int fd; /* the descriptor that the message names, owned; negative: see descriptor.h */
         struct upload *filling; /* a part of the body, being copied to where it stays; owned */
         struct upload *upload;  /* of a long body, else NULL; owned by who runs the request */
         struct caller who;      /* realm is NULL in Hello */

@@ -21,8 +21,10 @@
 #include "services/limits.h"
 
 #define PROTOCOL_VERSION 1
+#define FEATURE_FILES    ((uint64_t)CACHED__V1__FEATURE__FEATURE_FILES)
 #define FEATURES                                                                                   \
-        ((uint64_t)CACHED__V1__FEATURE__FEATURE_EVENTS | (uint64_t)CACHED__V1__FEATURE__FEATURE_LZ4)
+        ((uint64_t)CACHED__V1__FEATURE__FEATURE_EVENTS |                                           \
+         (uint64_t)CACHED__V1__FEATURE__FEATURE_LZ4 | (uint64_t)FEATURE_FILES)
 #define FEATURE_MAPPED   ((uint64_t)CACHED__V1__FEATURE__FEATURE_MAPPED)
 #define HELLO_RESULT_MAX 640
 
@@ -198,6 +200,8 @@ enum status op_hello(struct request *r)
         client->realm = realm;
         client->role = role;
         client->features = msg->features & FEATURES;
+        if (client->features & FEATURE_FILES)
+                conn_accept_fds(client->conn);
         if (client->past)
                 client->features |= CACHED__V1__FEATURE__FEATURE_REPEAT;
         snprintf(client->name, sizeof(client->name), "%s", msg->client);

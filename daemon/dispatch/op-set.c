@@ -11,6 +11,9 @@ static enum status decode(struct request *r, uint64_t n_body, struct cache_ref *
                           struct store_put *put)
 {
         const Cached__V1__Set *msg = r->msg->set;
+        if (msg->source_case != CACHED__V1__SET__SOURCE__NOT_SET)
+                return verdict_set(&r->verdict, STATUS_UNSUPPORTED,
+                                   "this daemon takes values as bodies only");
         enum status status = decode_cache(r, msg->cache_id, msg->cache, ref);
         return status == STATUS_OK ? decode_set(r, msg, n_body, put) : status;
 }

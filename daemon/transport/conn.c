@@ -162,6 +162,8 @@ static void frame_done(struct conn *c, size_t n_input)
         c->frame_body = 0;
         if (__builtin_expect(!hold_is_empty(&c->hold), 0))
                 hold_drop(&c->hub->holds, &c->hold);
+        if (__builtin_expect(c->fds.n > 0, 0))
+                conn_check_fds(c);
 }
 
 /* Room for the whole frame of which a part is here, unless it is short. False: it has to wait. */
@@ -323,28 +325,15 @@ static void take_frames(struct conn *c)
 
 /* ---- input */
 
-static void take_fds(struct conn *c, const struct received_fds *fds)
-{
-        struct hub *h = c->hub;
-
-        log_peer(h->log, LOG_INFO, LOG_KIND_DESCRIPTORS, h->now_ns,
-                 "pid %d (uid %u) sent %u descriptors", (int)c->peer.pid, (unsigned)c->peer.uid,
-                 fds->n);
-        conn_violate(c, "a descriptor was sent, but no request carries any: send bytes only");
-        hub_close_elsewhere(h, c->account, fds->fds, fds->n);
-}
-
 /* What receive() said besides bytes. False: no bytes are to be handled. */
 static bool check_received(struct conn *c, ssize_t got, const struct received_fds *fds)
 {
-        if (fds->any) {
-                take_fds(c, fds);
-                return false;
-        }
-        if (got > 0) {
+        if (got > 0)
                 c->bytes_in += (uint64_t)got;
+        if (fds->any && !conn_receive_fds(c, fds))
+                return false;
+        if (got > 0)
                 return true;
-        }
         if (got == 0) {
                 c->eof = true;
         } else if (got ==
@@ -626,6 +615,7 @@ void conn_free(struct conn *c)
 
         assert(c->dead);
         drop_frame(c);
+        conn_drop_fds(c);
         h->handler->on_close(c);
         list_unlink(&c->node);
         outbuf_clear(&c->out, &h->pool);

@@ -37,6 +37,9 @@ struct conn {
         uint64_t holds;           /* bytes that were asked for */
         int fds[4];               /* that were sent, the test's to close */
         unsigned n_fds;
+        int came[8]; /* descriptors that came with the frame, oldest first; -EMFILE: were lost */
+        unsigned n_came;
+        bool takes_fds;
         unsigned kicks, yields, agains;
         bool closed, aborted;
 };
@@ -166,6 +169,26 @@ int conn_put_fds(struct conn *c, const int *fds, unsigned n_fds, size_t room)
         memcpy(c->fds, fds, n_fds * sizeof(*fds));
         c->n_fds = n_fds;
         return 0;
+}
+
+void conn_accept_fds(struct conn *c)
+{
+        c->takes_fds = true;
+}
+
+int conn_take_fd(struct conn *c)
+{
+        if (c->n_came == 0)
+                return -ENOENT;
+        int fd = c->came[0];
+        memmove(c->came, c->came + 1, --c->n_came * sizeof(c->came[0]));
+        return fd;
+}
+
+void conn_drop_fd(struct conn *c, int fd)
+{
+        (void)c;
+        close(fd);
 }
 
 uint64_t conn_arrival_ns(const struct conn *c)
