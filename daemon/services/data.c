@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "arena/memfile.h"
 #include "config.h"
 #include "realm/realm.h"
 #include "services/limits.h"
@@ -258,10 +259,13 @@ static enum status make_large(const struct store_put *put, struct large **ret, s
         int r = large_new(put->n_value, &large);
         if (r == 0) {
                 r = large_commit(large, put->n_value);
-                if (r == 0) {
+                if (r == 0 && put->source)
+                        r = memfile_read(put->source->fd, put->source->offset, large->map,
+                                         put->n_value);
+                else if (r == 0)
                         memcpy(large->map, put->value, put->n_value);
+                if (r == 0)
                         r = large_seal(large);
-                }
                 if (r < 0)
                         large_unref(large);
         }

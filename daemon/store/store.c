@@ -298,6 +298,16 @@ int store_check_mode(const struct store *s, const struct store_put *p, uint32_t 
         return e.version == p->expected_version ? 0 : STORE_E_VERSION;
 }
 
+/* The value's bytes come from outside, while nobody can reach the block. */
+static int read_source(struct store *s, const struct store_put *p, struct entry *e, uint32_t handle)
+{
+        uint8_t *b = (uint8_t *)(arena_block(&s->a, handle) + 1);
+        uint32_t n_ext = entry_ext_size(e->flags, e->cost_us, e->encoding != 0);
+
+        e->stored = NULL; /* it is there already */
+        return memfile_read(p->source->fd, p->source->offset, b + n_ext + e->n_key, e->n_stored);
+}
+
 /* Takes everything that publishing will need, so that it cannot fail. */
 static int prepare(struct store *s, const struct store_put *p, struct entry *e, uint32_t *ret_list,
                    uint32_t *ret_handle, struct arena_large *ret_large)
@@ -308,6 +318,11 @@ static int prepare(struct store *s, const struct store_put *p, struct entry *e, 
         r = alloc_block(&s->a, (uint32_t)entry_size(e->n_key, e->n_stored, n_ext), ret_handle);
         if (r < 0)
                 return r;
+        if (p->source && !p->large) {
+                r = read_source(s, p, e, *ret_handle);
+                if (r < 0)
+                        goto fail;
+        }
         if (e->deadline != ENTRY_NEVER) {
                 r = expiry_reserve(s, gen_index(e->gen));
                 if (r < 0)

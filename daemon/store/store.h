@@ -180,11 +180,18 @@ struct store_ahead {
 };
 void store_ahead(const struct store *s, const struct store_ahead *a, unsigned n);
 
+/* Where a value is to be read from: a sealed memory file, borrowed. */
+struct store_source {
+        int fd;
+        uint64_t offset;
+};
+
 struct store_put {
         uint32_t cache;
         const void *key;
         size_t n_key;
-        const void *value; /* ignored with @large */
+        const void *value;                 /* ignored with @large and with @source */
+        const struct store_source *source; /* NULL, or instead of @value */
         uint64_t n_value;
         struct large *large; /* NULL, or a sealed large value: a ref is taken on success */
         const struct store_arrival *arrived; /* that it came by, ended; or NULL */
