@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "dispatch/upload-area.h"
 #include "proto/wire.h"
 #include "realm/access.h"
 
@@ -40,6 +41,7 @@ struct client {
         struct unfinished *unfinished; /* the request that is being carried out, or NULL */
         uint64_t features;
         char name[WIRE_CLIENT_MAX + 1];
+        struct upload_area area;
         struct cache_set opened; /* only of clients that take events */
         struct cache_set
                 pending; /* whose policy changed and who was not told; as long as `opened` */

@@ -35,6 +35,7 @@ struct dispatcher {
         struct bump bump;         /* of the request that runs */
         struct client *clients;
         struct quota uploads; /* long bodies on their way in */
+        struct quota areas;   /* upload areas: their number, not their bytes */
         struct quota decoded; /* values on their way out, for clients that cannot decode */
         struct outcomes outcomes;
         unsigned n_unfinished;

@@ -2,20 +2,53 @@
 /*
  * Set: one entry. A long body was received into its final place already (see op_set_accept()).
  */
+#include <inttypes.h>
+
 #include "config.h"
 #include "dispatch/decode.h"
 #include "dispatch/reply.h"
 #include "realm/realm.h"
+#include "transport/conn.h"
 
 static enum status decode(struct request *r, uint64_t n_body, struct cache_ref *ref,
                           struct store_put *put)
 {
         const Cached__V1__Set *msg = r->msg->set;
-        if (msg->source_case != CACHED__V1__SET__SOURCE__NOT_SET)
+        if (msg->source_case == CACHED__V1__SET__SOURCE_FILE_SIZE)
                 return verdict_set(&r->verdict, STATUS_UNSUPPORTED,
-                                   "this daemon takes values as bodies only");
+                                   "this daemon takes no values as memory files");
         enum status status = decode_cache(r, msg->cache_id, msg->cache, ref);
         return status == STATUS_OK ? decode_set(r, msg, n_body, put) : status;
+}
+
+/* After a copy of so many bytes it is somebody else's turn. */
+#define YIELD_BYTES (UINT64_C(256) << 10)
+
+/* The value lies in the connection's upload area: checked against that, never against its bytes. */
+static enum status find_uploaded(struct request *r, struct store_source *ret, uint64_t *ret_n)
+{
+        const Cached__V1__Slice *at = r->msg->set->uploaded;
+        const struct upload_area *area = &r->client->area;
+        if (r->n_body > 0)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "a Set with `uploaded` has no body, but the frame has one of "
+                                   "%" PRIu64 " bytes: send the body length 0",
+                                   r->n_body);
+        if (area->size == 0)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "`uploaded` takes an upload area, and this connection has none: "
+                                   "send OfferUpload before");
+        if (at->offset > area->size || at->size > area->size - at->offset)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "%" PRIu64 " bytes at %" PRIu64
+                                   " are not within the upload area of %" PRIu64
+                                   " bytes: offer a larger one",
+                                   at->size, at->offset, area->size);
+        *ret = (struct store_source){.fd = area->fd, .offset = at->offset};
+        *ret_n = at->size;
+        if (at->size > YIELD_BYTES)
+                conn_yield(r->client->conn);
+        return STATUS_OK;
 }
 
 /* Room is made as the bytes arrive: the budget holds meanwhile, too. */
@@ -41,6 +74,10 @@ enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **re
 {
         struct cache_ref ref;
         struct store_put put;
+        if (r->msg->set->source_case != CACHED__V1__SET__SOURCE__NOT_SET)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "the Set names where its value is, and has a body as well: "
+                                   "send one of them");
         enum status status = decode(r, n_body, &ref, &put);
         if (status == STATUS_OK)
                 status = data_check_set(&r->who, &ref, &put, &r->verdict);
@@ -53,13 +90,19 @@ enum status op_set(struct request *r)
 {
         struct cache_ref ref;
         struct store_put put;
-        enum status status = decode(r, r->n_body, &ref, &put);
+        struct store_source source;
+        uint64_t n_value = r->n_body;
+        bool uploaded = r->msg->set->source_case == CACHED__V1__SET__SOURCE_UPLOADED;
+        enum status status = uploaded ? find_uploaded(r, &source, &n_value) : STATUS_OK;
+        if (status == STATUS_OK)
+                status = decode(r, n_value, &ref, &put);
         if (status == STATUS_OK)
                 status = reply_reserve(r, REPLY_SMALL, 0);
         if (status != STATUS_OK)
                 return status;
 
         put.value = r->body;
+        put.source = uploaded ? &source : NULL;
         if (r->upload) {
                 store_arrival_end(&r->upload->arrival);
                 put.arrived = &r->upload->arrival;
