@@ -219,6 +219,7 @@ void arena_leave(struct arena *a)
         extents_done(a);
         memfile_done(&a->mem);
         memfile_done(&a->table);
+        a->h = NULL; /* nothing is there to be retired any more */
 }
 
 void arena_done(struct arena *a)

@@ -30,25 +30,11 @@
 
 #define PAGE         4096u
 #define PLACE_PAGES  (EXTENT_PLACE_SIZE / PAGE)
-#define CLASS_PAGES  16u                       /* resident pages that a class differs by */
-#define COMMIT_STEP  CLASS_PAGES               /* for a value that arrives bit by bit */
+#define COMMIT_STEP  EXTENT_CLASS_PAGES        /* for a value that arrives bit by bit */
 #define RELEASE_MAX  (UINT32_C(1) << 20 >> 12) /* pages given back at once: some 160 µs */
-#define LIST_REST    EXTENT_CLASSES            /* in use, and more is resident than needed */
-#define LIST_NONE    EXTENT_LISTS
 #define PLACES_LEAST 16u
 
-enum place_state { PLACE_FREE = 0, PLACE_FILLING, PLACE_FULL, PLACE_GONE };
-
-struct extent_place {
-        uint32_t prev, next; /* in its list */
-        uint32_t holders;
-        uint16_t committed; /* pages from the start on that are resident */
-        uint16_t needed;    /* of these, those that hold something */
-        uint16_t size;      /* pages of the value */
-        uint8_t state, list;
-};
-
-static_assert(PLACE_PAGES <= CLASS_PAGES * (EXTENT_CLASSES - 1), "a class for each place");
+static_assert(PLACE_PAGES <= EXTENT_CLASS_PAGES * (EXTENT_CLASSES - 1), "a class for each place");
 static_assert(EXTENT_CLASSES <= 65, "classes but the first are bits of a word");
 
 static uint16_t pages_of(uint64_t n)
@@ -95,13 +81,13 @@ static void list_remove(struct extents *x, uint32_t place)
         struct extent_place *p = &x->places[place];
         unsigned list = p->list;
 
-        if (list == LIST_NONE)
+        if (list == EXTENT_LIST_NONE)
                 return;
         *(p->prev == EXTENT_NONE ? &x->first[list] : &x->places[p->prev].next) = p->next;
         *(p->next == EXTENT_NONE ? &x->last[list] : &x->places[p->next].prev) = p->prev;
         if (list >= 1 && list < EXTENT_CLASSES && x->first[list] == EXTENT_NONE)
                 x->free_classes &= ~(UINT64_C(1) << (list - 1));
-        p->list = LIST_NONE;
+        p->list = EXTENT_LIST_NONE;
 }
 
 static void list_push(struct extents *x, unsigned list, uint32_t place, bool last)
@@ -119,7 +105,7 @@ static void list_push(struct extents *x, unsigned list, uint32_t place, bool las
 
 static unsigned class_of(unsigned pages)
 {
-        return (pages + CLASS_PAGES - 1) / CLASS_PAGES;
+        return (pages + EXTENT_CLASS_PAGES - 1) / EXTENT_CLASS_PAGES;
 }
 
 /* Puts a place where it belongs as it is now. What was freed last is taken first: it may still be
@@ -132,7 +118,7 @@ static void enlist(struct extents *x, uint32_t place)
         if (p->state == PLACE_FREE)
                 list_push(x, class_of(p->committed), place, false);
         else if (p->committed > p->needed)
-                list_push(x, LIST_REST, place, p->state == PLACE_FILLING);
+                list_push(x, EXTENT_LIST_REST, place, p->state == PLACE_FILLING);
 }
 
 /* ---- counting */
@@ -173,6 +159,13 @@ static unsigned choose_class(const struct extents *x, unsigned pages)
         return below > 0 && (want - below) * 4 < above - want ? below : above;
 }
 
+bool extents_has_room(const struct arena *a)
+{
+        const struct extents *x = &a->extents;
+
+        return x->high < x->n_places || x->free_classes != 0 || x->first[0] != EXTENT_NONE;
+}
+
 int extents_take(struct arena *a, uint64_t size, uint32_t *ret_place)
 {
         struct extents *x = &a->extents;
@@ -185,7 +178,7 @@ int extents_take(struct arena *a, uint64_t size, uint32_t *ret_place)
                 if (x->high == x->n_places)
                         return -ENOSPC;
                 place = x->high++;
-                x->places[place].list = LIST_NONE;
+                x->places[place].list = EXTENT_LIST_NONE;
         }
         list_remove(x, place);
         p = &x->places[place];
@@ -303,7 +296,7 @@ uint64_t extents_committed_of(const struct arena *a, uint32_t place)
 uint64_t extents_give_back(struct arena *a)
 {
         struct extents *x = &a->extents;
-        uint32_t place = x->first[LIST_REST];
+        uint32_t place = x->first[EXTENT_LIST_REST];
         struct extent_place *p;
         uint64_t n;
         uint16_t to;
@@ -339,7 +332,7 @@ int extents_adopt(struct arena *a, const struct arena_extent *e)
         if (memfile_commit(&a->mem, offset_of(a, place), e->size) < 0)
                 return -ENOMEM;
         for (; x->high <= place; x->high++)
-                x->places[x->high].list = LIST_NONE;
+                x->places[x->high].list = EXTENT_LIST_NONE;
         p->state = PLACE_FULL;
         p->size = pages_of(e->size);
         set_committed(x, p, p->size);

@@ -17,10 +17,22 @@ struct arena;
 #define EXTENT_PLACE_SIZE  (UINT32_C(1) << EXTENT_PLACE_SHIFT) /* and the longest value */
 #define EXTENT_NONE        UINT32_MAX
 
-#define EXTENT_CLASSES 65 /* of free places: none, or up to k times 64 KiB are resident */
-#define EXTENT_LISTS   (EXTENT_CLASSES + 1)
+#define EXTENT_CLASSES     65  /* of free places: none, or up to k times 64 KiB are resident */
+#define EXTENT_CLASS_PAGES 16u /* that classes differ by */
+#define EXTENT_LIST_REST   EXTENT_CLASSES /* in use, and more is resident than needed */
+#define EXTENT_LISTS       (EXTENT_CLASSES + 1)
+#define EXTENT_LIST_NONE   EXTENT_LISTS
 
-struct extent_place;
+enum place_state { PLACE_FREE = 0, PLACE_FILLING, PLACE_FULL, PLACE_GONE };
+
+struct extent_place {
+        uint32_t prev, next; /* in its list */
+        uint32_t holders;
+        uint16_t committed; /* pages from the start on that are resident */
+        uint16_t needed;    /* of these, those that hold something */
+        uint16_t size;      /* pages of the value */
+        uint8_t state, list;
+};
 
 /* What this process knows of the part: nothing of it must outlive a crash. */
 struct extents {
@@ -37,6 +49,8 @@ uint32_t extents_n_places(uint32_t n_spans);
 int extents_init(struct arena *a); /* 0, -ENOMEM */
 void extents_done(struct arena *a);
 
+/* Is there a place for one more value? */
+bool extents_has_room(const struct arena *a);
 /* A place for a value of @size bytes, at most EXTENT_PLACE_SIZE. 0; -ENOSPC: all are in use. */
 int extents_take(struct arena *a, uint64_t size, uint32_t *ret_place);
 /* Makes its first @n bytes resident, which are needed from then on. 0, -ENOMEM. */
