@@ -60,7 +60,7 @@ static enum status accept_value(struct request *r, uint64_t n_body, const struct
         if (status != STATUS_OK)
                 return status;
         struct upload *u = NULL;
-        status = upload_begin(r, n_body, arrival.large, &u);
+        status = upload_begin(r, n_body, upload_to(&arrival), &u);
         if (!u) { /* refused, or there is no room in memory at the moment */
                 store_arrival_end(&arrival);
                 return status;
@@ -104,7 +104,7 @@ enum status op_set(struct request *r)
         put.value = r->body;
         put.source = uploaded ? &source : NULL;
         if (r->upload) {
-                store_arrival_end(&r->upload->arrival);
+                store_arrival_ready(&r->upload->arrival);
                 put.arrived = &r->upload->arrival;
         }
         if (r->upload && r->upload->large) {

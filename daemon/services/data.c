@@ -207,7 +207,8 @@ static enum status check_uncreated(const struct caller *who, const struct store_
                 .cause = shared ? CAUSE_UID_SHARE : CAUSE_REALM_BUDGET,
                 .limit = shared ? stats.uid_share : stats.budget,
                 .need = store_charge(put->n_key, put->n_value, put->flags, put->cost_us,
-                                     put->encoding != 0, put->n_value >= who->cfg->large_threshold),
+                                     put->encoding != 0,
+                                     store_is_apart(who->realm->store, put->n_value)),
         };
         return refusal.need > refusal.limit ? refused(&refusal, true, v) : STATUS_OK;
 }
@@ -312,10 +313,13 @@ enum status data_set(const struct caller *who, const struct cache_ref *ref, stru
                 return status;
         put->cache = cache;
         put->uid = (uint32_t)who->uid;
-        if (!put->large && put->n_value >= who->cfg->large_threshold)
+        bool arrived = put->large || (put->arrived && put->arrived->extent);
+        if (!arrived && put->n_value >= who->cfg->large_threshold)
                 return put_large(who, cache, put, ret, v);
         struct store_refusal refusal;
         int r = store_put(who->realm->store, put, who->now_ms, ret, &refusal);
+        if (__builtin_expect(r == STORE_E_NO_PLACE, 0))
+                return put_large(who, cache, put, ret, v);
         if (__builtin_expect(r == 0, 1))
                 return STATUS_OK;
         return put_verdict(who, put, r, &refusal, v);
