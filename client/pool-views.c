@@ -18,6 +18,7 @@
 
 #include "client/pool-views.h"
 
+#include <cached.h>
 #include <stdlib.h>
 
 /* -------------------------------------------------------------------------------------- looking */
@@ -212,6 +213,7 @@ void pool_view_gone(struct pool *p, unsigned generation, uint64_t instance, uint
         }
         pool_unlock(p);
         (void)conn_free(done);
+        pool_tell(p);
         pool_unref(p);
 }
 
