@@ -19,6 +19,7 @@ struct dispatcher;
 struct reader;
 struct realm;
 struct unfinished;
+struct viewer;
 
 /* Cache ids, one bit each. */
 struct cache_set {
@@ -38,6 +39,7 @@ struct client {
         uint64_t hello_id;           /* with `past` */
         uint64_t last_repeated;
         struct unfinished *unfinished; /* the request that is being carried out, or NULL */
+        struct viewer *viewer;         /* with the views that it was sent, or NULL */
         uint64_t features;
         char name[WIRE_CLIENT_MAX + 1];
         struct cache_set opened; /* only of clients that take events */

@@ -21,8 +21,10 @@
 #include "services/limits.h"
 
 #define PROTOCOL_VERSION 1
+#define FEATURE_FILES    ((uint64_t)CACHED__V1__FEATURE__FEATURE_FILES)
 #define FEATURES                                                                                   \
-        ((uint64_t)CACHED__V1__FEATURE__FEATURE_EVENTS | (uint64_t)CACHED__V1__FEATURE__FEATURE_LZ4)
+        ((uint64_t)CACHED__V1__FEATURE__FEATURE_EVENTS |                                           \
+         (uint64_t)CACHED__V1__FEATURE__FEATURE_LZ4 | (uint64_t)FEATURE_FILES)
 #define FEATURE_MAPPED   ((uint64_t)CACHED__V1__FEATURE__FEATURE_MAPPED)
 #define HELLO_RESULT_MAX 640
 
@@ -156,6 +158,8 @@ static void answer(struct request *r, const struct mapping *m)
         result.max_keys_per_request = (uint32_t)limits->keys_per_request;
         result.max_lz4_bytes = limits->lz4_bytes;
         result.max_many_bytes = limits->many_bytes;
+        if (client->features & FEATURE_FILES)
+                result.file_bytes = r->d->cfg->file_bytes;
         result.uid = (uint32_t)conn_peer(client->conn)->uid;
         Cached__V1__Mapping mapping = CACHED__V1__MAPPING__INIT;
         Cached__V1__MapPart parts[N_MAPPING_PARTS];
@@ -198,6 +202,8 @@ enum status op_hello(struct request *r)
         client->realm = realm;
         client->role = role;
         client->features = msg->features & FEATURES;
+        if (client->features & FEATURE_FILES)
+                conn_accept_fds(client->conn);
         if (client->past)
                 client->features |= CACHED__V1__FEATURE__FEATURE_REPEAT;
         snprintf(client->name, sizeof(client->name), "%s", msg->client);

@@ -11,7 +11,8 @@
  *   index.c   key → handle                 lru.c     recency lists
  *   expiry.c  deadlines                    departed.c  why a key is gone
  *   owner.c   writers' uids                entry.c   packing
- *   large.c   memory files                 large-table.c  the store's, and who holds them
+ *   large.c   memory files                 large-table.c  the store's
+ *   large-hold.c  who holds them
  *   recover.c taking over from another process, recover-entries.c  its entries
  */
 
@@ -34,6 +35,9 @@ struct store {
         /* Parts of the realm's charge that no eviction frees: values that somebody is being sent,
          * and what has arrived of values that are on their way in. */
         uint64_t held, arriving;
+        /* What readers have: views, the bytes of the values that they are of, and of those the
+         * bytes of values that have left. */
+        uint64_t n_views, view_bytes, view_departed_bytes;
         unsigned drops;         /* entries that left since store_maintain() */
         unsigned extra;         /* steps that requests may still do beyond what each has to, until
                                    store_maintain() */
@@ -213,6 +217,9 @@ void store_count(struct store *s, const struct entry *e, uint64_t charge);
 /* What of an entry's charge goes with it, when nobody holds its value any more. */
 uint64_t store_block_frees(const struct store *s, uint32_t handle);
 void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry *ret);
+
+/* ---- large-hold.c */
+void large_hold_departed(struct large *l); /* its entry has left */
 
 /* ---- large-table.c */
 static inline uint64_t large_charge(uint64_t size)
