@@ -3,10 +3,8 @@
  * Set: one entry. A long body was received into its final place already (see op_set_accept()); a
  * memory file is the value, without being read.
  */
-#include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include <inttypes.h>
 
 #include "config.h"
 #include "dispatch/decode.h"
