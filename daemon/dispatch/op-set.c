@@ -102,7 +102,10 @@ enum status op_set(struct request *r)
                 return status;
 
         put.value = r->body;
-        put.source = uploaded ? &source : NULL;
+        if (uploaded && r->client->area.map)
+                put.value = r->client->area.map + source.offset;
+        else if (uploaded)
+                put.source = &source;
         if (r->upload) {
                 store_arrival_ready(&r->upload->arrival);
                 put.arrived = &r->upload->arrival;
