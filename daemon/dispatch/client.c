@@ -49,6 +49,7 @@ struct client *client_free(struct client *client, uint64_t now_ms)
         unfinished_drop(client);
         upload_area_drop(client);
         repeat_leave(client, now_ms);
+        views_leave(&d->views, client);
         if (client->realm) {
                 realm_unmap(client->realm, client->reader, now_ms);
                 realm_leave(client->realm, now_ms);

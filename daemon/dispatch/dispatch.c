@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/reaper.h"
 #include "config.h"
 #include "dispatch/descriptor.h"
 #include "dispatch/dispatcher.h"
@@ -94,6 +95,18 @@ static size_t unpack_limit(const struct config *cfg)
         return (size_t)(cfg->limits.keys_per_request * BUMP_PER_KEY + cfg->limits.message_bytes);
 }
 
+static bool is_one_way(const Cached__V1__Request *m)
+{
+        switch (m->op_case) {
+        case CACHED__V1__REQUEST__OP_DRAIN:
+                return m->drain->one_way;
+        case CACHED__V1__REQUEST__OP_RELEASE:
+                return m->release->one_way;
+        default:
+                return false;
+        }
+}
+
 static enum status unpack(struct request *r, const uint8_t *msg, size_t n)
 {
         struct bump *b = &r->d->bump;
@@ -105,8 +118,7 @@ static enum status unpack(struct request *r, const uint8_t *msg, size_t n)
         if (__builtin_expect(r->msg != NULL, 1)) {
                 r->id = r->msg->id;
                 descriptor_take(r);
-                r->one_way =
-                        r->msg->op_case == CACHED__V1__REQUEST__OP_DRAIN && r->msg->drain->one_way;
+                r->one_way = is_one_way(r->msg);
                 return STATUS_OK;
         }
         if (!b->out_of_memory && !b->over_limit) {
@@ -522,8 +534,12 @@ static enum status arrival_more(struct request *r, struct upload *u, uint64_t n,
 {
         enum status status =
                 data_arrival_more(&r->who, &u->arrival, n, n + ROOM_AHEAD, ret_room, &r->verdict);
-        if (status != STATUS_OK || !u->large || n_copied == 0)
+        if (status != STATUS_OK || !u->large)
                 return status;
+        if (n_copied == 0) {
+                large_retire(u->large, n - 1); /* what was received before */
+                return STATUS_OK;
+        }
         int k = large_commit(u->large, n_copied);
         return k < 0 ? verdict_errno(&r->verdict, k, "receiving the value") : STATUS_OK;
 }
@@ -562,6 +578,8 @@ enum status upload_begin(struct request *r, uint64_t n, enum upload_to to, struc
                                    (unsigned)r->who.uid, max, limit_advice.upload_bytes_per_uid);
         if (k < 0)
                 return verdict_errno(&r->verdict, k, "receiving the value");
+        if (to == UPLOAD_TO_FILE)
+                (*ret)->large->reaper = r->d->reaper;
         return STATUS_OK;
 }
 
@@ -606,6 +624,12 @@ static size_t bump_limit(const struct config *cfg)
                         4 * cfg->limits.message_bytes);
 }
 
+/* What is being freed is charged to nobody. */
+static void limit_reaper(const struct dispatcher *d)
+{
+        reaper_set_limit(d->reaper, d->cfg->global_budget.bytes / 8);
+}
+
 int dispatcher_new(struct server *server, const struct config *cfg, struct dispatcher **ret)
 {
         struct dispatcher *d = calloc(1, sizeof(*d));
@@ -621,12 +645,19 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
                 return r;
         }
         r = outcomes_init(&d->outcomes);
+        if (r == 0)
+                r = views_init(&d->views);
+        if (r == 0)
+                r = reaper_new(&d->reaper);
         if (r < 0) {
+                outcomes_done(&d->outcomes);
                 bump_done(&d->bump);
                 free(d);
                 return r;
         }
         realms_init(&d->realms, cfg, server_instance(server));
+        d->realms.reaper = d->reaper;
+        limit_reaper(d);
         *ret = d;
         return 0;
 }
@@ -671,7 +702,9 @@ struct dispatcher *dispatcher_free(struct dispatcher *d)
 {
         if (!d)
                 return NULL;
+        views_done(&d->views);
         realms_done(&d->realms);
+        reaper_free(d->reaper);
         outcomes_done(&d->outcomes);
         bump_done(&d->bump);
         free(d);
@@ -683,6 +716,7 @@ void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
         d->cfg = cfg;
         d->bump.limit = bump_limit(cfg);
         realms_reconfigure(&d->realms, cfg);
+        limit_reaper(d);
         uint32_t caches = realms_least_caches(&d->realms);
         if (caches < cfg->limits.caches_per_realm)
                 log_write(server_log(d->server), LOG_WARNING,
@@ -705,7 +739,8 @@ bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
 {
         events_flush(d, now_ms);
         outcomes_expire(&d->outcomes, now_ms, d->cfg->limits.outcome_ms);
-        bool more = realms_drain(&d->realms, now_ms);
+        bool more = views_reap(&d->views, steps);
+        more |= realms_drain(&d->realms, now_ms);
         return realms_maintain(&d->realms, now_ms, steps) || more;
 }
 

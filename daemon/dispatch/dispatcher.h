@@ -16,6 +16,7 @@
 #include "dispatch/outcomes.h"
 #include "dispatch/quota.h"
 #include "dispatch/upload.h"
+#include "dispatch/views.h"
 #include "proto/cached.pb-c.h"
 #include "realm/realm.h"
 #include "services/data.h"
@@ -38,6 +39,8 @@ struct dispatcher {
         struct quota areas;   /* upload areas: their number, not their bytes */
         struct quota decoded; /* values on their way out, for clients that cannot decode */
         struct outcomes outcomes;
+        struct views views;
+        struct reaper *reaper;
         unsigned n_unfinished;
         size_t n_pending;       /* clients that have not been told of a change yet */
         uint64_t events_due_ms; /* when to try again to tell them */

@@ -149,6 +149,7 @@ static struct store_params params_of(struct realm *r)
                 .label = r->name,
                 .make_room = make_room,
                 .ctx = r,
+                .reaper = r->realms->reaper,
         };
 }
 
@@ -266,7 +267,8 @@ void realm_settle(struct realm *r)
 
 static bool is_unused(const struct realm *r)
 {
-        return r->n_clients == 0 && !r->keeps_policy && store_entries(r->store) == 0;
+        return r->n_clients == 0 && !r->keeps_policy && store_entries(r->store) == 0 &&
+               store_files(r->store) == 0; /* readers may hold values that have left */
 }
 
 static uint64_t realm_next_deadline(const struct realm *r)

@@ -15,6 +15,7 @@
 
 struct config;
 struct readers;
+struct reaper;
 struct realms;
 struct store;
 struct store_adopted;
@@ -46,6 +47,7 @@ struct realms {
         uint64_t instance;
         uint64_t boot[2]; /* id of the machine's run; zeros: not known */
         struct takeover takeover;
+        struct reaper *reaper; /* borrowed; NULL: none */
         /* mapping.c's */
         int epoch_fd; /* borrowed; -1: none */
         bool offers_mapping;

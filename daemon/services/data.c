@@ -208,7 +208,8 @@ static enum status check_uncreated(const struct caller *who, const struct store_
                 .limit = shared ? stats.uid_share : stats.budget,
                 .need = store_charge(put->n_key, put->n_value, put->flags, put->cost_us,
                                      put->encoding != 0,
-                                     store_is_apart(who->realm->store, put->n_value)),
+                                     put->as_large || put->large ||
+                                             store_is_apart(who->realm->store, put->n_value)),
         };
         return refusal.need > refusal.limit ? refused(&refusal, true, v) : STATUS_OK;
 }
@@ -226,7 +227,8 @@ enum status data_check_set(const struct caller *who, const struct cache_ref *ref
         if (status != STATUS_OK)
                 return status;
         struct store_refusal refusal = {0};
-        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, &refusal);
+        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, put->as_large,
+                                 &refusal);
         return put_verdict(who, put, r, &refusal, v);
 }
 
@@ -281,7 +283,8 @@ static enum status put_large(const struct caller *who, uint32_t cache, struct st
 {
         /* Making the file is the expensive part: ask first whether it can be of any use. */
         struct store_refusal refusal = {0};
-        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, &refusal);
+        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, true,
+                                 &refusal);
         if (r != 0)
                 return put_verdict(who, put, r, &refusal, v);
         struct large *large = NULL;

@@ -525,10 +525,10 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
         return 0;
 }
 
-int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_value,
+int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_value, bool as_large,
                      struct store_refusal *refusal)
 {
-        bool apart = store_is_apart(s, n_value);
+        bool apart = as_large || store_is_apart(s, n_value);
 
         return room_check_size(s, cache_at(s, cache),
                                store_charge(n_key, n_value, 0, 0, false, apart), refusal);
@@ -700,6 +700,9 @@ void store_stats(const struct store *s, struct store_stats *ret)
                 .table_bytes = t->rec_bytes + (uint64_t)t->n_pages * 4096,
                 .large_bytes = t->large_bytes,
                 .held = s->held,
+                .views = s->n_views,
+                .view_bytes = s->view_bytes,
+                .view_departed_bytes = s->view_departed_bytes,
                 .index_buckets = atomic_load_explicit(&s->a.h->n_buckets, memory_order_relaxed),
         };
 }

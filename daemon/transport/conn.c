@@ -39,11 +39,12 @@
 #define BUFFERED_BODY  BLOCK_SIZE   /* a longer body goes into a sink, unless it is there already */
 #define SINK_READ_MAX  (256 * 1024) /* one recvmsg() into a sink; the kernel holds about so much */
 #define READS_PER_TURN 4  /* of at most a buffer's size each, while the peer keeps it full */
+#define QUEUED_FDS_MAX 32u /* replies with descriptors that wait, each in memory of its own */
 #define AHEAD_MAX      32 /* frames shown to the handler in advance; their cache lines fit into L1 */
 
 static bool is_paused(const struct conn *c)
 {
-        return c->out.queued > c->hub->limits.output_bytes;
+        return c->out.queued > c->hub->limits.output_bytes || c->out.n_with_fds > QUEUED_FDS_MAX;
 }
 
 static bool slice_is_over(const struct conn *c)
@@ -669,6 +670,12 @@ void conn_commit(struct conn *c, size_t n)
 int conn_put_fds(struct conn *c, const int *fds, unsigned n_fds, size_t room)
 {
         return outbuf_put_fds(&c->out, &c->hub->pool, fds, n_fds, room);
+}
+
+int conn_put_file(struct conn *c, int fd, size_t room, void (*done)(void *ctx, bool sent),
+                  void *ctx)
+{
+        return outbuf_put_file(&c->out, &c->hub->pool, fd, room, done, ctx);
 }
 
 int conn_attach(struct conn *c, const uint8_t *data, uint64_t n, void (*release)(void *), void *ctx)
