@@ -61,11 +61,11 @@ struct conn {
         enum conn_hello_state hello_state;
         /* For Hello. */
         bool wants_map;         /* it asks for a mapping */
-        bool wants_files;       /* it hands over and takes memory files */
         bool takes_fds;         /* until its reply has come, and while a memory file may come */
         bool has_bad_fds;       /* more than there can be: none of them is used */
         unsigned n_fds;         /* that came, in offer.fd, in the order in which they came */
         struct map_offer offer; /* what became of that, after Hello */
+        bool wants_files;       /* it hands over and takes memory files */
         bool has_client_id;
         uint8_t client_id[CONN_CLIENT_ID_SIZE];
         uint64_t hello_id;
@@ -76,15 +76,15 @@ struct conn {
         uint64_t max_message, max_value, max_lz4;
         uint32_t max_in_flight;
         bool has_files;      /* FEATURE_FILES */
-        uint64_t file_bytes; /* from this size on values are best sent as memory files */
         uint64_t max_upload; /* 0: no upload area is taken */
+        uint64_t file_bytes; /* from this size on values are best sent as memory files */
         uint8_t *hello;      /* the message of its reply, for cached_connect() */
         size_t n_hello;
 
+        struct upload upload;
+
         /* The memory file that came with the reply that is being received; -1: none. */
         int file;
-
-        struct upload upload;
 };
 
 /* What part of the bytes the kernel took. */

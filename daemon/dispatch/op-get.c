@@ -2,8 +2,8 @@
 /*
  * Get: one entry. A small value is copied into the output; a long one is sent from its extent or
  * memory file, which stays as long as the output needs it, whatever happens to the entry, or the
- * memory file itself is sent (see views.c). What the client cannot decode is decoded for it (see
- * plain.c). Of what it has already it is told only that.
+ * file itself is sent (see views.c). What the client cannot decode is decoded for it (see plain.c).
+ * Of what it has already it is told only that.
  */
 #include <errno.h>
 #include <stdlib.h>

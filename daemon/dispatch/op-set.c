@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Set: one entry. A long body was received into its final place already (see op_set_accept()); a
- * memory file is the value, without being read.
+ * memory file is the value, without being read; what was uploaded is copied from there.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -11,6 +11,10 @@
 #include "dispatch/descriptor.h"
 #include "dispatch/reply.h"
 #include "realm/realm.h"
+#include "transport/conn.h"
+
+/* After a copy of so many bytes it is somebody else's turn. */
+#define YIELD_BYTES (UINT64_C(256) << 10)
 
 #define VALUE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
@@ -65,36 +69,12 @@ enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **re
         return accept_value(r, n_body, &ref, &put, ret);
 }
 
-/* After a copy of so many bytes it is somebody else's turn. */
-#define YIELD_BYTES (UINT64_C(256) << 10)
-
-/* The value lies in the connection's upload area: checked against that, never against its bytes. */
-static enum status find_uploaded(struct request *r, struct store_source *ret)
-{
-        const Cached__V1__Slice *at = r->msg->set->uploaded;
-        const struct upload_area *area = &r->client->area;
-        if (area->size == 0)
-                return verdict_set(&r->verdict, STATUS_INVALID,
-                                   "`uploaded` takes an upload area, and this connection has none: "
-                                   "send OfferUpload before");
-        if (at->offset > area->size || at->size > area->size - at->offset)
-                return verdict_set(&r->verdict, STATUS_INVALID,
-                                   "%" PRIu64 " bytes at %" PRIu64
-                                   " are not within the upload area of %" PRIu64
-                                   " bytes: offer a larger one",
-                                   at->size, at->offset, area->size);
-        *ret = (struct store_source){.fd = area->fd, .offset = at->offset};
-        if (at->size > YIELD_BYTES)
-                conn_yield(r->client->conn);
-        return STATUS_OK;
-}
-
 /* ---- memory files */
 
-/* What the value comes in, until it is stored. */
+/* What the value came in, until it is stored. */
 struct source {
         struct large *large;
-        struct store_source at; /* of a file that is read */
+        struct store_source file;
 };
 
 /* Size and budgets first, then the file. */
@@ -108,8 +88,8 @@ static enum status take_file(struct request *r, const struct cache_ref *ref, str
         if (status != STATUS_OK)
                 return status;
         if (!put->as_large) {
-                src->at = (struct store_source){.fd = r->fd};
-                put->source = &src->at;
+                src->file = (struct store_source){.fd = r->fd};
+                put->source = &src->file;
                 return STATUS_OK;
         }
         int k = large_adopt(r->fd, put->n_value, &src->large);
@@ -118,6 +98,33 @@ static enum status take_file(struct request *r, const struct cache_ref *ref, str
         r->fd = -1;
         src->large->reaper = r->d->realms.reaper;
         put->large = src->large;
+        return STATUS_OK;
+}
+
+/* ---- upload areas */
+
+/* Where the value lies is checked against the area, and nothing against its bytes. */
+static enum status take_uploaded(struct request *r, struct store_put *put, struct source *src)
+{
+        const Cached__V1__Slice *at = r->msg->set->uploaded;
+        const struct upload_area *area = &r->client->area;
+        if (area->size == 0)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "`uploaded` takes an upload area, and this connection has none: "
+                                   "send OfferUpload before");
+        if (at->offset > area->size || at->size > area->size - at->offset)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "%" PRIu64 " bytes at %" PRIu64
+                                   " are not within the upload area of %" PRIu64
+                                   " bytes: offer a larger one",
+                                   at->size, at->offset, area->size);
+        src->file = (struct store_source){.fd = area->fd, .offset = at->offset};
+        if (area->map)
+                put->value = area->map + at->offset;
+        else
+                put->source = &src->file;
+        if (at->size > YIELD_BYTES)
+                conn_yield(r->client->conn);
         return STATUS_OK;
 }
 
@@ -131,8 +138,7 @@ static enum status take_source(struct request *r, const struct cache_ref *ref,
         case CACHED__V1__SET__SOURCE_FILE_SIZE:
                 return take_file(r, ref, put, src);
         case CACHED__V1__SET__SOURCE_UPLOADED:
-                put->source = &src->at;
-                return find_uploaded(r, &src->at);
+                return take_uploaded(r, put, src);
         default:
                 break;
         }

@@ -283,7 +283,8 @@ static enum status put_large(const struct caller *who, uint32_t cache, struct st
 {
         /* Making the file is the expensive part: ask first whether it can be of any use. */
         struct store_refusal refusal = {0};
-        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, true, &refusal);
+        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, true,
+                                 &refusal);
         if (r != 0)
                 return put_verdict(who, put, r, &refusal, v);
         struct large *large = NULL;

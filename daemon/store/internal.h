@@ -12,7 +12,8 @@
  *   expiry.c  deadlines                    departed.c  why a key is gone
  *   owner.c   writers' uids                entry.c   packing
  *   large.c   memory files                 large-table.c  the store's
- *   large-hold.c  who holds them           extent.c  values in extents, and who holds them
+ *   large-hold.c  who holds them
+ *   extent.c  values in extents of the arena, and who holds them
  *   recover.c taking over from another process, recover-entries.c  its entries
  */
 

@@ -293,7 +293,8 @@ static void test_d_views_outlive_their_entry(void **state)
                 v[i] = view_of(c, "k");
         }
         assert_int_equal(cached_delete(c, CACHE, "k", 1, NULL), CACHED_OK);
-        (void)cached_clear(c, CACHE, NULL); /* this daemon does not say how many there were */
+        (void)cached_clear(c, CACHE, NULL); /* this daemon's answer is too short: it breaks */
+        assert_int_equal(cached_ping(c, NULL), CACHED_OK);
         for (int i = 0; i < 3; i++)
                 view_is(v[i], bytes + i, LARGE);
         assert_int_equal(world_n_views(&w), 3);
