@@ -219,9 +219,10 @@ static enum status decode_item(struct request *r, const Cached__V1__Set *set, ui
                                struct store_put *put)
 {
         if (set->source_case != CACHED__V1__SET__SOURCE__NOT_SET)
-                return verdict_set(&r->verdict, STATUS_INVALID,
-                                   "file_size and uploaded are for a Set of its own: send the value "
-                                   "in the body of the SetMany, or in a Set");
+                return verdict_set(
+                        &r->verdict, STATUS_INVALID,
+                        "file_size and uploaded are for a Set of its own: send the value "
+                        "in the body of the SetMany, or in a Set");
         return decode_set(r, set, size, put);
 }
 

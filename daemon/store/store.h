@@ -217,8 +217,8 @@ struct store_refusal {
 int store_put(struct store *s, const struct store_put *p, uint64_t now, struct store_entry *ret,
               struct store_refusal *ret_refusal);
 
-/* Would a value of this size, or one that comes in a memory file, be refused for its size alone? Same returns as store_put(). For
- * deciding before the bytes arrive. */
+/* Would a value of this size, or one that comes in a memory file, be refused for its size alone?
+ * Same returns as store_put(). For deciding before the bytes arrive. */
 int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_value, bool as_large,
                      struct store_refusal *ret_refusal);
 
@@ -314,7 +314,7 @@ uint64_t store_next_deadline(const struct store *s);
 struct store_stats {
         uint64_t budget, uid_share, charged, reclaiming, caches, entries;
         uint64_t arena_bytes, table_bytes, large_bytes, index_buckets;
-        uint64_t held; /* see store_held() */
+        uint64_t held;                                   /* see store_held() */
         uint64_t views, view_bytes, view_departed_bytes; /* see large-hold.c */
 };
 void store_stats(const struct store *s, struct store_stats *ret);
