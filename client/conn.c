@@ -39,6 +39,8 @@
 #define RECV_SIZE (64u << 10)
 /* A buffer that a large message made this large is given back when it is empty. */
 #define IN_KEEP (1u << 20)
+/* Between attempts to send a descriptor, where the kernel says that too many are on their way. */
+#define TOO_MANY_REFS_NS 500000
 
 struct conn *conn_new(void)
 {
@@ -84,6 +86,7 @@ struct conn *conn_free(struct conn *c)
         if (!c)
                 return NULL;
         conn_close(c);
+        upload_done(&c->upload, c->pid == getpid());
         map_offer_done(&c->offer);
         buffer_done(&c->in);
         buffer_done(&c->out);
@@ -202,6 +205,64 @@ int conn_send(struct conn *c, const struct iovec *iov, size_t n_iov, struct dead
         }
         *ret_sent = CONN_SENT_ALL;
         return CACHED_OK;
+}
+
+/* One attempt. A sender with too many descriptors on their way waits until some have arrived: no
+ * descriptor tells when. */
+static int send_with_file(struct conn *c, struct iovec *iov, int file, struct failure *f,
+                          size_t *ret_n)
+{
+        union {
+                struct cmsghdr head;
+                uint8_t space[CMSG_SPACE(sizeof(int))];
+        } control = {0};
+        struct msghdr m = {.msg_iov = iov,
+                           .msg_iovlen = 1,
+                           .msg_control = &control,
+                           .msg_controllen = sizeof(control)};
+        ssize_t n;
+
+        control.head.cmsg_level = SOL_SOCKET;
+        control.head.cmsg_type = SCM_RIGHTS;
+        control.head.cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(&control.head), &file, sizeof(int));
+        do
+                n = sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+        while (n < 0 && errno == EINTR);
+        if (n < 0 && errno == ETOOMANYREFS)
+                (void)nanosleep(&(struct timespec){0, TOO_MANY_REFS_NS}, NULL);
+        else if (n < 0 && errno != EAGAIN && errno != ENOBUFS)
+                return disconnected(f, errno);
+        *ret_n = n < 0 ? 0 : (size_t)n;
+        return CACHED_OK;
+}
+
+int conn_send_file(struct conn *c, const void *bytes, size_t n, int file, struct deadline d,
+                   struct failure *f, enum conn_sent *ret_sent)
+{
+        struct iovec iov = {(void *)(uintptr_t)bytes, n};
+        size_t sent = 0;
+        short ready;
+        int code;
+
+        *ret_sent = CONN_SENT_NOTHING;
+        for (;;) {
+                code = send_with_file(c, &iov, file, f, &sent);
+                if (code != CACHED_OK)
+                        return code;
+                if (sent > 0)
+                        break;
+                if (!deadline_is_never(d) && deadline_left_ns(d) == 0)
+                        return timed_out(f);
+                code = conn_wait(c, POLLOUT, d, f, &ready);
+                if (code != CACHED_OK)
+                        return code;
+        }
+        iov = (struct iovec){(uint8_t *)iov.iov_base + sent, n - sent};
+        code = conn_send(c, &iov, 1, d, f, ret_sent);
+        if (*ret_sent == CONN_SENT_NOTHING)
+                *ret_sent = CONN_SENT_PART;
+        return code;
 }
 
 /* ------------------------------------------------------------------------------------ receiving */

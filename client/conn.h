@@ -16,6 +16,7 @@
 #include "client/options.h"
 #include "client/reply.h"
 #include "client/sockpath.h"
+#include "client/upload.h"
 
 #define CONN_CLIENT_ID_SIZE 16
 
@@ -60,6 +61,7 @@ struct conn {
         enum conn_hello_state hello_state;
         /* For Hello. */
         bool wants_map;         /* it asks for a mapping */
+        bool wants_files;       /* it hands over and takes memory files */
         bool takes_fds;         /* until its reply has come */
         bool has_bad_fds;       /* more than there can be: none of them is used */
         unsigned n_fds;         /* that came, in offer.fd, in the order in which they came */
@@ -73,8 +75,12 @@ struct conn {
         bool can_repeat; /* FEATURE_REPEAT */
         uint64_t max_message, max_value, max_lz4;
         uint32_t max_in_flight;
-        uint8_t *hello; /* the message of its reply, for cached_connect() */
+        bool has_files;      /* FEATURE_FILES */
+        uint64_t max_upload; /* 0: no upload area is taken */
+        uint8_t *hello;      /* the message of its reply, for cached_connect() */
         size_t n_hello;
+
+        struct upload upload;
 };
 
 /* What part of the bytes the kernel took. */
@@ -129,6 +135,9 @@ int conn_send(struct conn *c, const struct iovec *iov, size_t n_iov, struct dead
 #define CONN_IOV_MAX 256
 int conn_send_some(struct conn *c, struct iovec *iov, size_t n_iov, struct failure *f,
                    size_t *ret_n);
+/* conn_send() of one piece with a descriptor, which goes along with its first byte. Borrowed. */
+int conn_send_file(struct conn *c, const void *bytes, size_t n, int file, struct deadline d,
+                   struct failure *f, enum conn_sent *ret_sent);
 /* Until the socket can be read from or written to; with DEADLINE_NOW always CONN_AGAIN. */
 int conn_wait(struct conn *c, short events, struct deadline d, struct failure *f,
               short *ret_events);

@@ -240,6 +240,8 @@ static int hello_pack(struct conn *c, const struct cached_options *o, struct fai
         hello.features = CACHED__V1__FEATURE__FEATURE_LZ4; /* values come as they were stored */
         if (c->wants_map)
                 hello.features |= CACHED__V1__FEATURE__FEATURE_MAPPED;
+        if (c->wants_files)
+                hello.features |= CACHED__V1__FEATURE__FEATURE_FILES;
         c->takes_fds = c->wants_map;
         if (o->realm)
                 hello.realm = o->realm;
@@ -335,6 +337,8 @@ static int hello_keep(struct conn *c, const struct cached_reply *r, struct failu
         c->max_value = h->max_value_bytes;
         c->max_lz4 = h->max_lz4_bytes;
         c->max_in_flight = h->max_requests_in_flight;
+        c->has_files = c->wants_files && (h->features & CACHED__V1__FEATURE__FEATURE_FILES);
+        c->max_upload = c->has_files ? h->max_upload_bytes : 0;
         hello_take_offer(c, h);
         return CACHED_OK;
 }

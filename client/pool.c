@@ -519,6 +519,7 @@ int pool_put_conn(struct pool *p, struct pool_slot *s, struct conn *conn, struct
         if (!is_closed) {
                 s->greeted = false;
                 slot_identify(p, s, conn);
+                conn->wants_files = true;
                 conn->wants_map = p->map.w && !p->map.conn;
                 if (conn->wants_map)
                         p->map.conn = conn;
