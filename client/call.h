@@ -31,6 +31,14 @@ struct call {
         /* Instead of the handle's timeout: that many milliseconds, and 10 ns for each byte of a
          * value that is sent or comes. 0: the handle's. */
         uint32_t patience_ms;
+        /* Of a Set: a sealed memory file that is the value; -1: none. A daemon that takes none gets
+         * the body, which has the same bytes. */
+        int file;
+        /* Of a Get: a memory file may come instead of the body, and nothing at all, if the daemon
+         * is that of `have_instance` and the entry still has `have_version` (0: nothing is at
+         * hand). */
+        bool takes_file;
+        uint64_t have_instance, have_version;
 };
 
 struct call call_init(Cached__V1__Request__OpCase op);

@@ -16,8 +16,8 @@
  * or in the reply whose body it is.
  *
  * It knows frames and replies, not what they answer: that is for call.c and pipeline.c. Descriptors
- * are taken where a Hello asked for them, and until it is answered: at any other time there is no
- * control buffer, and the kernel drops them.
+ * are taken where a Hello or a Get asked for them, and until it is answered: at any other time
+ * there is no control buffer, and the kernel drops them.
  */
 
 #include "client/conn.h"
@@ -48,7 +48,7 @@ struct conn *conn_new(void)
 
         if (!c)
                 return NULL;
-        c->fd = -1;
+        c->fd = c->file = -1;
         map_offer_init(&c->offer);
         c->pid = getpid();
         c->next_id = 1;
@@ -87,6 +87,8 @@ struct conn *conn_free(struct conn *c)
                 return NULL;
         conn_close(c);
         upload_done(&c->upload, c->pid == getpid());
+        if (c->file >= 0)
+                (void)close(c->file);
         map_offer_done(&c->offer);
         buffer_done(&c->in);
         buffer_done(&c->out);
@@ -267,9 +269,31 @@ int conn_send_file(struct conn *c, const void *bytes, size_t n, int file, struct
 
 /* ------------------------------------------------------------------------------------ receiving */
 
+void conn_expect_file(struct conn *c, bool on)
+{
+        c->takes_fds = on;
+        c->has_bad_fds = false;
+        if (c->file >= 0)
+                (void)close(c->file);
+        c->file = -1;
+}
+
+int conn_take_file(struct conn *c)
+{
+        int fd = c->file;
+
+        c->file = -1;
+        return fd;
+}
+
 static void take_fd(struct conn *c, int fd)
 {
-        if (c->n_fds < MAP_PARTS) {
+        if (c->hello_state == CONN_HELLO_DONE) {
+                if (c->file < 0) {
+                        c->file = fd;
+                        return;
+                }
+        } else if (c->n_fds < MAP_PARTS) {
                 c->offer.fd[c->n_fds++] = fd;
                 return;
         }

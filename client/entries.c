@@ -11,7 +11,9 @@
 #include "client/call.h"
 #include "client/many.h"
 #include "client/map-get.h"
+#include "client/set-file.h"
 #include "client/value.h"
+#include "client/view.h"
 
 static ProtobufCBinaryData bytes_of(const void *data, size_t n)
 {
@@ -24,32 +26,21 @@ static bool is_bytes(const void *data, size_t n)
         return data || n == 0;
 }
 
-static int get_sent(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
-                    uint32_t patience_ms, cached_reply **ret)
-{
-        Cached__V1__Get m = CACHED__V1__GET__INIT;
-        struct call call = call_init(CACHED__V1__REQUEST__OP_GET);
-
-        m.key = bytes_of(key, n_key);
-        m.no_touch = no_touch;
-        call.request.get = &m;
-        call.cache = cache;
-        call.cache_id = &m.cache_id;
-        call.cache_name = &m.cache;
-        call.idempotent = true;
-        call.patience_ms = patience_ms;
-        return call_run(c, &call, ret);
-}
-
 /* The mapping first, before anything that a request would need. */
 int entries_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
-                uint32_t patience_ms, cached_reply **ret)
+                bool is_own, uint32_t patience_ms, cached_reply **ret)
 {
+        struct view_want w = {.cache = cache,
+                              .key = key,
+                              .n_key = n_key,
+                              .no_touch = no_touch,
+                              .only_large = true,
+                              .patience_ms = patience_ms};
         int code;
 
         if (map_get(c, cache, key, n_key, no_touch, ret, &code))
                 return code;
-        return get_sent(c, cache, key, n_key, no_touch, patience_ms, ret);
+        return view_get(c, &w, is_own, ret);
 }
 
 static int get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
@@ -57,7 +48,7 @@ static int get(cached *c, const char *cache, const void *key, size_t n_key, bool
 {
         if (!c || !cache || !is_bytes(key, n_key))
                 return call_refuse("a get needs a handle, a cache and a key", ret);
-        return entries_get(c, cache, key, n_key, no_touch, 0, ret);
+        return entries_get(c, cache, key, n_key, no_touch, false, 0, ret);
 }
 
 int cached_get(cached *c, const char *cache, const void *key, size_t n_key, cached_reply **ret)
@@ -125,6 +116,8 @@ int entries_set(cached *c, const char *cache, const void *key, size_t n_key, con
 
         set_options_to_message(o, &m);
         m.key = bytes_of(key, n_key);
+        if (set_file_try(c, cache, &m, value, n_value, patience_ms, ret, &code))
+                return code;
         if (which.max == 0)
                 which.max = PACK_DEFAULT_MAX;
         if (m.encoding != CACHED__V1__ENCODING__ENCODING_RAW)

@@ -16,6 +16,7 @@
 #include <sched.h>
 
 #include "client/call.h"
+#include "client/view.h"
 
 /* What a hit waits at most for a daemon that does not drain: far more than any turn of its loop. */
 #define ROOM_WAIT_NS UINT64_C(50000000)
@@ -140,6 +141,7 @@ void map_drain(cached *c, const struct map_visit *v, enum map_touched t, const s
                 find_daemon(c);
         else if (t != MAP_TOUCH_FULL)
                 ask(c);
+        view_tend(c);
         if (t == MAP_TOUCH_FULL || t == MAP_TOUCH_FULL_ASK)
                 await_room(c, mp, use);
         pool_unstay(c->pool, &c->user);

@@ -23,6 +23,7 @@
 enum seen {
         SEEN_HIT,
         SEEN_LONGER, /* a hit of ret->n_value bytes, but there was less room */
+        SEEN_LARGE,  /* a hit whose value lies in a memory file */
         SEEN_MISS,
         SEEN_NO_CACHE,
         SEEN_NOTHING, /* the daemon has to be asked */
@@ -68,6 +69,7 @@ static inline enum seen look(struct look *l, const struct arena_query *q, void *
         switch (r) {
         case ARENA_HIT:
         case ARENA_TOO_LONG:
+        case ARENA_LARGE_VALUE:
                 l->ttl_ms = CACHED_NEVER;
                 if (ret->deadline_ms != ARENA_NEVER) {
                         uint64_t left = ret->deadline_ms - q->now_ms, lag = l->m->lag_ms;
@@ -76,6 +78,8 @@ static inline enum seen look(struct look *l, const struct arena_query *q, void *
                         if (left <= lag && look_has_passed(l, ret->deadline_ms))
                                 return SEEN_MISS;
                 }
+                if (r == ARENA_LARGE_VALUE)
+                        return SEEN_LARGE;
                 return r == ARENA_HIT ? SEEN_HIT : SEEN_LONGER;
         case ARENA_MISS:
                 return SEEN_MISS;

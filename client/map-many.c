@@ -138,6 +138,7 @@ static bool item_get(struct many *g, size_t i, const struct arena_query *q)
         case SEEN_MISS:
                 map_count_miss(&g->look.v, g->look.cache.counter);
                 return true;
+        case SEEN_LARGE:
         case SEEN_NOTHING:
                 g->left[g->n_left++] = (uint32_t)i;
                 return true;
@@ -229,7 +230,7 @@ static int many_finish(struct many *g, bool keep_encoded, cached_reply **ret)
 {
         struct failure f;
 
-        reply_set_many(g->r, g->body, g->n_body);
+        reply_set_body(g->r, g->body, g->n_body);
         g->body = NULL;
         if (!keep_encoded && reply_decode(g->r, &f) != CACHED_OK)
                 return call_fail(f.code, &f, ret);

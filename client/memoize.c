@@ -118,8 +118,8 @@ static int memo_note(struct memo *m, int code, const cached_reply *reply)
 static int memo_look_up(struct memo *m)
 {
         cached_reply *reply;
-        int code =
-                entries_get(m->c, m->cache, m->key, sizeof(m->key), false, m->o->wait_ms, &reply);
+        int code = entries_get(m->c, m->cache, m->key, sizeof(m->key), false, true, m->o->wait_ms,
+                               &reply);
 
         /* An encoding that another program knows. */
         if (code == CACHED_OK && cached_reply_encoding(reply) != CACHED_ENCODING_RAW)

@@ -46,6 +46,12 @@ struct cached_reply {
         struct cached_reply *next;
         uint64_t tag;
 
+        /* Of a Get that may be answered with a memory file: it, not looked at yet; -1. And whose
+         * daemon it was that answered. */
+        int fd;
+        uint64_t instance;
+        struct cached_view *view; /* the body is its data; NULL */
+
         uint8_t *body_heap;
         size_t n_body_inline;
         _Alignas(16) uint8_t space[];
@@ -71,6 +77,11 @@ int reply_new_unpack(const uint8_t *message, size_t n_message, uint64_t n_body, 
 int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t n_body,
                 struct failure *f);
 
+/* A Get's that may come without its value: does it? Then it is to be checked by this. */
+bool reply_is_without_body(const struct cached_reply *r);
+/* @lost_fd: there was no room for the descriptor that came along */
+int reply_check_file(struct cached_reply *r, uint64_t n_body, bool lost_fd, struct failure *f);
+
 /* Where to put the body, also one of 0 bytes: from then on the reply has one. NULL: out of memory.
  */
 uint8_t *reply_body_space(struct cached_reply *r, size_t n_body);
@@ -94,6 +105,13 @@ static inline uint8_t *reply_hit_value(struct cached_reply *r)
 }
 /* It is whole. @ttl_ms: what is left; CACHED_NEVER */
 void reply_set_hit(struct cached_reply *r, size_t n_value, uint64_t ttl_ms);
+/* Likewise, and whoever has its value says how long it is; there is no body. Plain, whatever the
+ * entry's encoding was. */
+void reply_set_hit_apart(struct cached_reply *r, uint64_t n_value, bool is_plain, uint64_t ttl_ms);
+/* The body is what the view shows, which is the reply's from now on. */
+void reply_set_view(struct cached_reply *r, struct cached_view *view);
+/* malloc's memory of a body that is no reply's any more. NULL: it is not such. */
+uint8_t *reply_steal_body(struct cached_reply *r);
 bool reply_hit_is_encoded(const struct cached_reply *r);
 struct cached_reply *reply_new_miss(void);
 
@@ -103,7 +121,7 @@ struct cached_reply *reply_new_miss(void);
  */
 struct cached_reply *reply_new_many(size_t n);
 /* Consumes the body: malloc's. */
-void reply_set_many(struct cached_reply *r, uint8_t *body, size_t n_body);
+void reply_set_body(struct cached_reply *r, uint8_t *body, size_t n_body);
 /* Item `i` is a hit. */
 void reply_set_item(struct cached_reply *r, size_t i, const struct arena_hit *hit, uint64_t ttl_ms,
                     size_t at);

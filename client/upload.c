@@ -22,8 +22,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 8u /* Linux 6.3 */
@@ -83,6 +88,44 @@ int upload_make(size_t n, uint64_t max, struct upload *ret, int *ret_fd)
                 (void)munmap(map, size);
         (void)close(fd);
         return r;
+}
+
+/*
+ * The daemon's processor has read the area last, and ours would ask it for each line before it
+ * writes that, to be asked for it in turn: 250 us a MiB. Stores that go past the caches take 50,
+ * and the daemon reads as fast as otherwise.
+ */
+#ifdef __SSE2__
+static size_t copy_past_caches(uint8_t *to, const uint8_t *from, size_t n)
+{
+        size_t at = 0;
+
+        for (; at + 64 <= n; at += 64) {
+                __m128i part[4];
+
+                for (int i = 0; i < 4; i++)
+                        part[i] = _mm_loadu_si128((const __m128i *)(const void *)(from + at) + i);
+                for (int i = 0; i < 4; i++)
+                        _mm_stream_si128((__m128i *)(void *)(to + at) + i, part[i]);
+        }
+        _mm_sfence();
+        return at;
+}
+#else
+static size_t copy_past_caches(uint8_t *to, const uint8_t *from, size_t n)
+{
+        (void)to;
+        (void)from;
+        (void)n;
+        return 0;
+}
+#endif
+
+void upload_copy(struct upload *u, const void *value, size_t n)
+{
+        size_t at = copy_past_caches(u->map, value, n);
+
+        memcpy(u->map + at, (const uint8_t *)value + at, n - at);
 }
 
 void upload_done(struct upload *u, bool is_ours)

@@ -26,6 +26,9 @@ struct upload {
  */
 int upload_make(size_t n, uint64_t max, struct upload *ret, int *ret_fd);
 
+/* Copies a value of at most `size` bytes to its start. */
+void upload_copy(struct upload *u, const void *value, size_t n);
+
 /* @is_ours: false in a child of the process that made it, which has no such mapping. */
 void upload_done(struct upload *u, bool is_ours);
 

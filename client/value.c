@@ -12,8 +12,6 @@
 
 #include "client/value.h"
 
-#include <string.h>
-
 #include "client/deadline.h"
 #include "client/upload.h"
 
@@ -53,7 +51,7 @@ static size_t place_in_area(struct set_value *v, struct upload *u)
         v->was_packed = packed > 0;
         if (packed == 0) {
                 v->which.min = 0;
-                memcpy(u->map, v->plain.iov_base, n);
+                upload_copy(u, v->plain.iov_base, n);
         }
         v->body = (struct iovec){0};
         u->used_ns = deadline_now_ns();

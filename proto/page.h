@@ -58,6 +58,8 @@ struct client_page {
         uint32_t version;
         uint32_t dirty_bit; /* this client's in the dirty map; written by the daemon at the start,
                                and not looked at again */
+        _Atomic uint64_t prepared_bytes; /* written by the client: in memory files that it keeps
+                                            ready for values to come. 0 in older clients */
         struct page_ring ring[PAGE_RINGS];
         _Alignas(64) struct page_counter counters[PAGE_COUNTERS];
         _Alignas(64) struct page_touch touches[PAGE_RINGS][PAGE_RING_SLOTS];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Set: one entry. A long body was received into its final place already (see op_set_accept()); a
- * memory file is the value, without being read.
+ * memory file is the value, without being read; what was uploaded is copied from there.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -13,6 +13,9 @@
 #include "realm/realm.h"
 #include "transport/conn.h"
 
+/* After a copy of so many bytes it is somebody else's turn. */
+#define YIELD_BYTES (UINT64_C(256) << 10)
+
 #define VALUE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 static enum status decode(struct request *r, uint64_t n_body, struct cache_ref *ref,
@@ -21,36 +24,6 @@ static enum status decode(struct request *r, uint64_t n_body, struct cache_ref *
         const Cached__V1__Set *msg = r->msg->set;
         enum status status = decode_cache(r, msg->cache_id, msg->cache, ref);
         return status == STATUS_OK ? decode_set(r, msg, n_body, put) : status;
-}
-
-/* After a copy of so many bytes it is somebody else's turn. */
-#define YIELD_BYTES (UINT64_C(256) << 10)
-
-/* The value lies in the connection's upload area: checked against that, never against its bytes. */
-static enum status find_uploaded(struct request *r, struct store_source *ret, uint64_t *ret_n)
-{
-        const Cached__V1__Slice *at = r->msg->set->uploaded;
-        const struct upload_area *area = &r->client->area;
-        if (r->n_body > 0)
-                return verdict_set(&r->verdict, STATUS_INVALID,
-                                   "a Set with `uploaded` has no body, but the frame has one of "
-                                   "%" PRIu64 " bytes: send the body length 0",
-                                   r->n_body);
-        if (area->size == 0)
-                return verdict_set(&r->verdict, STATUS_INVALID,
-                                   "`uploaded` takes an upload area, and this connection has none: "
-                                   "send OfferUpload before");
-        if (at->offset > area->size || at->size > area->size - at->offset)
-                return verdict_set(&r->verdict, STATUS_INVALID,
-                                   "%" PRIu64 " bytes at %" PRIu64
-                                   " are not within the upload area of %" PRIu64
-                                   " bytes: offer a larger one",
-                                   at->size, at->offset, area->size);
-        *ret = (struct store_source){.fd = area->fd, .offset = at->offset};
-        *ret_n = at->size;
-        if (at->size > YIELD_BYTES)
-                conn_yield(r->client->conn);
-        return STATUS_OK;
 }
 
 /* Room is made as the bytes arrive: the budget holds meanwhile, too. */
@@ -72,15 +45,23 @@ static enum status accept_value(struct request *r, uint64_t n_body, const struct
         return STATUS_OK;
 }
 
+/* The value comes in one way only. */
+static enum status check_body(struct request *r, uint64_t n_body)
+{
+        if (n_body == 0 || r->msg->set->source_case == CACHED__V1__SET__SOURCE__NOT_SET)
+                return STATUS_OK;
+        return verdict_set(&r->verdict, STATUS_INVALID,
+                           "the value is said to be elsewhere, but the frame has a body: send the "
+                           "body length 0, or leave file_size and uploaded out");
+}
+
 enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **ret)
 {
         struct cache_ref ref;
         struct store_put put;
-        if (r->msg->set->source_case != CACHED__V1__SET__SOURCE__NOT_SET)
-                return verdict_set(&r->verdict, STATUS_INVALID,
-                                   "the Set names where its value is, and has a body as well: "
-                                   "send one of them");
-        enum status status = decode(r, n_body, &ref, &put);
+        enum status status = check_body(r, n_body);
+        if (status == STATUS_OK)
+                status = decode(r, n_body, &ref, &put);
         if (status == STATUS_OK)
                 status = data_check_set(&r->who, &ref, &put, &r->verdict);
         if (status != STATUS_OK)
@@ -88,37 +69,17 @@ enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **re
         return accept_value(r, n_body, &ref, &put, ret);
 }
 
-/* Where the value is, if it is not the body. */
-struct elsewhere {
-        uint64_t n;
-        struct store_source source;
-        struct large *large; /* a reference, or NULL */
+/* ---- memory files */
+
+/* What the value came in, until it is stored. */
+struct source {
+        struct large *large;
+        struct store_source file;
 };
 
-static enum status find_elsewhere(struct request *r, struct elsewhere *ret)
-{
-        const Cached__V1__Set *msg = r->msg->set;
-        *ret = (struct elsewhere){.n = r->n_body};
-        switch (msg->source_case) {
-        case CACHED__V1__SET__SOURCE_UPLOADED:
-                return find_uploaded(r, &ret->source, &ret->n);
-        case CACHED__V1__SET__SOURCE_FILE_SIZE:
-                if (r->n_body > 0)
-                        return verdict_set(&r->verdict, STATUS_INVALID,
-                                           "a Set with `file_size` has no body, but the frame has "
-                                           "one of %" PRIu64 " bytes: send the body length 0",
-                                           r->n_body);
-                ret->n = msg->file_size;
-                return STATUS_OK;
-        default:
-                return STATUS_OK;
-        }
-}
-
-/* Limits and budgets first, then the file: a long one stays as it is, of a short one the bytes are
- * copied. */
+/* Size and budgets first, then the file. */
 static enum status take_file(struct request *r, const struct cache_ref *ref, struct store_put *put,
-                             struct elsewhere *at)
+                             struct source *src)
 {
         const struct config *cfg = r->d->cfg;
         put->as_large = put->n_value >= cfg->file_bytes || put->n_value >= cfg->large_threshold;
@@ -128,22 +89,60 @@ static enum status take_file(struct request *r, const struct cache_ref *ref, str
         if (status != STATUS_OK)
                 return status;
         if (!put->as_large) {
-                at->source = (struct store_source){.fd = r->fd};
-                put->source = &at->source;
+                src->file = (struct store_source){.fd = r->fd};
+                put->source = &src->file;
                 return STATUS_OK;
         }
-        int k = large_adopt(r->fd, put->n_value, &at->large);
+        int k = large_adopt(r->fd, put->n_value, &src->large);
         if (k < 0)
                 return verdict_errno(&r->verdict, k, "taking the memory file");
         r->fd = -1;
-        at->large->reaper = r->d->reaper;
-        put->large = at->large;
+        src->large->reaper = r->d->realms.reaper;
+        put->large = src->large;
         return STATUS_OK;
 }
 
-static enum status take_body(struct request *r, struct store_put *put)
+/* ---- upload areas */
+
+/* Where the value lies is checked against the area, and nothing against its bytes. */
+static enum status take_uploaded(struct request *r, struct store_put *put, struct source *src)
+{
+        const Cached__V1__Slice *at = r->msg->set->uploaded;
+        const struct upload_area *area = &r->client->area;
+        if (area->size == 0)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "`uploaded` takes an upload area, and this connection has none: "
+                                   "send OfferUpload before");
+        if (at->offset > area->size || at->size > area->size - at->offset)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "%" PRIu64 " bytes at %" PRIu64
+                                   " are not within the upload area of %" PRIu64
+                                   " bytes: offer a larger one",
+                                   at->size, at->offset, area->size);
+        src->file = (struct store_source){.fd = area->fd, .offset = at->offset};
+        if (area->map)
+                put->value = area->map + at->offset;
+        else
+                put->source = &src->file;
+        if (at->size > YIELD_BYTES)
+                conn_yield(r->client->conn);
+        return STATUS_OK;
+}
+
+/* ---- storing */
+
+static enum status take_source(struct request *r, const struct cache_ref *ref,
+                               struct store_put *put, struct source *src)
 {
         put->value = r->body;
+        switch (r->msg->set->source_case) {
+        case CACHED__V1__SET__SOURCE_FILE_SIZE:
+                return take_file(r, ref, put, src);
+        case CACHED__V1__SET__SOURCE_UPLOADED:
+                return take_uploaded(r, put, src);
+        default:
+                break;
+        }
         if (!r->upload)
                 return STATUS_OK;
         store_arrival_ready(&r->upload->arrival);
@@ -155,6 +154,20 @@ static enum status take_body(struct request *r, struct store_put *put)
                 return verdict_errno(&r->verdict, k, "sealing the value");
         put->large = r->upload->large;
         return STATUS_OK;
+}
+
+/* How long the value is. */
+static uint64_t value_size(const struct request *r)
+{
+        const Cached__V1__Set *msg = r->msg->set;
+        switch (msg->source_case) {
+        case CACHED__V1__SET__SOURCE_FILE_SIZE:
+                return msg->file_size;
+        case CACHED__V1__SET__SOURCE_UPLOADED:
+                return msg->uploaded->size;
+        default:
+                return r->n_body;
+        }
 }
 
 static enum status store(struct request *r, const struct cache_ref *ref, struct store_put *put)
@@ -176,26 +189,16 @@ enum status op_set(struct request *r)
 {
         struct cache_ref ref;
         struct store_put put;
-        struct elsewhere at;
-        enum status status = find_elsewhere(r, &at);
+        struct source src = {0};
+        enum status status = check_body(r, r->n_body);
         if (status == STATUS_OK)
-                status = decode(r, at.n, &ref, &put);
+                status = decode(r, value_size(r), &ref, &put);
         if (status == STATUS_OK)
                 status = reply_reserve(r, REPLY_SMALL, 0);
-        if (status != STATUS_OK)
-                return status;
-        switch (r->msg->set->source_case) {
-        case CACHED__V1__SET__SOURCE_FILE_SIZE:
-                status = take_file(r, &ref, &put, &at);
-                break;
-        case CACHED__V1__SET__SOURCE_UPLOADED:
-                put.source = &at.source;
-                break;
-        default:
-                status = take_body(r, &put);
-        }
+        if (status == STATUS_OK)
+                status = take_source(r, &ref, &put, &src);
         if (status == STATUS_OK)
                 status = store(r, &ref, &put);
-        large_unref(at.large);
+        large_unref(src.large);
         return status;
 }

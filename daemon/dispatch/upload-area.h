@@ -15,8 +15,9 @@ struct realm;
 
 /* Zero is none. */
 struct upload_area {
-        uint64_t size; /* 0: none */
-        int fd;        /* owned, if there is one */
+        uint64_t size;      /* 0: none */
+        const uint8_t *map; /* NULL: it is not safe to map it */
+        int fd;             /* owned, if there is one */
 };
 
 enum {

@@ -12,7 +12,8 @@
  *   expiry.c  deadlines                    departed.c  why a key is gone
  *   owner.c   writers' uids                entry.c   packing
  *   large.c   memory files                 large-table.c  the store's
- *   large-hold.c  who holds them           extent.c  values in extents of the arena, and who does
+ *   large-hold.c  who holds them
+ *   extent.c  values in extents of the arena, and who holds them
  *   recover.c taking over from another process, recover-entries.c  its entries
  */
 
@@ -220,9 +221,6 @@ void store_count(struct store *s, const struct entry *e, uint64_t charge);
 uint64_t store_block_frees(const struct store *s, uint32_t handle);
 void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry *ret);
 
-/* ---- large-hold.c */
-void large_hold_departed(struct large *l); /* its entry has left */
-
 /* ---- extent.c */
 /* Is a value of this size to be in an extent, as long as there are places? */
 bool extent_is_for(const struct store *s, uint64_t n_stored);
@@ -234,6 +232,8 @@ int extent_add(struct store *s, const struct store_put *p, struct arena_extent *
 void extent_drop(struct store *s, const struct entry *e);
 bool extent_is_held(const struct store *s, const struct entry *e);
 void extent_holds_done(struct store *s); /* who still holds something is not told */
+/* ---- large-hold.c */
+void large_hold_departed(struct large *l); /* its entry has left */
 
 /* ---- large-table.c */
 static inline uint64_t large_charge(uint64_t size)
