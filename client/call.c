@@ -24,10 +24,12 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/codec.h"
 #include "client/map-touch.h"
 #include "client/pool-views.h"
+#include "client/value.h"
 #include "client/view.h"
 #include "proto/frame.h"
 
@@ -254,6 +256,87 @@ static bool may_block(const struct conn *conn, struct deadline d)
                deadline_left_ns(d) + slack_ns >= (uint64_t)conn->timeout_ms * 1000000u;
 }
 
+/* ----------------------------------------------------------------------------------- uploads */
+
+/* The daemon is told of a new upload area. CACHED_OK: it answered, and *ret_taken says what. */
+static int offer_send(struct conn *conn, size_t size, int file, struct deadline d,
+                      struct failure *f, bool *ret_taken)
+{
+        Cached__V1__OfferUpload m = CACHED__V1__OFFER_UPLOAD__INIT;
+        struct call call = call_init(CACHED__V1__REQUEST__OP_OFFER_UPLOAD);
+        struct cached_reply *r = NULL;
+        enum conn_sent sent;
+        int code;
+
+        m.size = size;
+        call.request.offer_upload = &m;
+        call.request.id = conn->next_id++;
+        buffer_take(&conn->out, buffer_n(&conn->out));
+        code = call_pack(conn, &call.request, 0, &conn->out, f);
+        if (code == CACHED_OK)
+                code = conn_send_file(conn, conn->out.data, buffer_n(&conn->out), file, d, f,
+                                      &sent);
+        if (code == CACHED_OK)
+                code = call_receive(conn, &call, d, false, f, &r);
+        *ret_taken = r && r->code == CACHED_OK;
+        cached_reply_free(r);
+        return code;
+}
+
+/*
+ * The connection's upload area has room for `n` bytes from then on, if that can be had. What the
+ * daemon or the kernel refuses is not asked for again on this connection. A failure is one of the
+ * connection.
+ */
+static int call_offer(struct conn *conn, size_t n, struct deadline d, struct failure *f)
+{
+        struct upload fresh = {0};
+        bool is_taken = false;
+        int file = -1, code;
+
+        if (conn->upload.is_refused || conn->upload.size >= n)
+                return CACHED_OK;
+        if (upload_make(n, conn->max_upload, &fresh, &file) < 0) {
+                conn->upload.is_refused = !conn->upload.map;
+                return CACHED_OK;
+        }
+        code = offer_send(conn, fresh.size, file, d, f, &is_taken);
+        (void)close(file);
+        if (is_taken) {
+                upload_done(&conn->upload, true);
+                conn->upload = fresh;
+                return code;
+        }
+        upload_done(&fresh, true);
+        /* The one before, if there was any, is still the daemon's. */
+        if (code == CACHED_OK)
+                conn->upload.is_refused = true;
+        return code;
+}
+
+/* Where the value of this attempt goes. */
+static int call_place(struct call *call, struct conn *conn, struct deadline d, struct failure *f)
+{
+        struct set_value *v = call->value;
+        size_t n = v->plain.iov_len;
+        struct upload *u = NULL;
+
+        /* A request that is repeated has no area on its new connection. */
+        if (n >= UPLOAD_MIN && n <= conn->max_upload && !call->request.repeated) {
+                int code = call_offer(conn, n, d, f);
+
+                if (code != CACHED_OK)
+                        return code;
+                if (conn->upload.size >= n)
+                        u = &conn->upload;
+        }
+        set_value_place(v, u, call->request.set, &call->slice);
+        call->body = &v->body;
+        call->n_body = v->body.iov_len;
+        call->n_body_iov = v->body.iov_len > 0 ? 1 : 0;
+        return CACHED_OK;
+}
+
 /* An id of this connection, unless the request goes on under that of an earlier one. */
 static void call_address(const cached *c, struct call *call, struct conn *conn)
 {
@@ -310,6 +393,11 @@ static enum attempt attempt(cached *c, struct call *call, struct pool_slot *s, s
         int code;
 
         code = conn_set_timeout(s->conn, call_timeout_ms(c, call), f);
+        if (code == CACHED_OK && call->value) {
+                code = call_place(call, s->conn, d, f);
+                if (code != CACHED_OK)
+                        sent = CONN_SENT_PART; /* of the offer: the stream is not in step */
+        }
         if (code == CACHED_OK)
                 code = call_send_all(c, call, s->conn, d, f, &sent);
         if (code != CACHED_OK && sent == CONN_SENT_NOTHING && !is_break(code) &&
@@ -429,7 +517,7 @@ int call_run(cached *c, struct call *call, cached_reply **ret)
         struct failure f;
         int code;
 
-        d = call_extend(call, d, call->n_body);
+        d = call_extend(call, d, call->value ? call->value->plain.iov_len : call->n_body);
         view_tend(c);
         map_before_request(&c->pool->map);
         code = pool_take(c->pool, &c->user, d, &f, &s);

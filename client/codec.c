@@ -69,6 +69,16 @@ static uint8_t *put_address(uint8_t *p, uint32_t cache_id, const char *cache,
         return put_bytes(p, 3, key->data, key->len);
 }
 
+static uint8_t *put_slice(uint8_t *p, uint32_t field, const Cached__V1__Slice *m)
+{
+        uint8_t inner[24], *end = put_number(put_number(inner, 1, m->offset), 2, m->size);
+        size_t n = (size_t)(end - inner);
+
+        p = put_varint(put_varint(p, TAG(field, BYTES)), n);
+        memcpy(p, inner, n);
+        return p + n;
+}
+
 static uint8_t *put_get_options(uint8_t *p, const Cached__V1__Get *m)
 {
         p = put_number(p, 4, m->no_touch != 0);
@@ -93,6 +103,8 @@ static uint8_t *put_set_options(uint8_t *p, const Cached__V1__Set *m)
         p = put_number(p, 11, m->cost_us);
         if (m->source_case == CACHED__V1__SET__SOURCE_FILE_SIZE)
                 p = put_member(p, 12, m->file_size);
+        else if (m->source_case == CACHED__V1__SET__SOURCE_UPLOADED)
+                p = put_slice(p, 13, m->uploaded);
         return p;
 }
 

@@ -86,6 +86,7 @@ struct conn *conn_free(struct conn *c)
         if (!c)
                 return NULL;
         conn_close(c);
+        upload_done(&c->upload, c->pid == getpid());
         if (c->file >= 0)
                 (void)close(c->file);
         map_offer_done(&c->offer);

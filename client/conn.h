@@ -16,6 +16,7 @@
 #include "client/options.h"
 #include "client/reply.h"
 #include "client/sockpath.h"
+#include "client/upload.h"
 
 #define CONN_CLIENT_ID_SIZE 16
 
@@ -75,9 +76,12 @@ struct conn {
         uint64_t max_message, max_value, max_lz4;
         uint32_t max_in_flight;
         bool has_files;      /* FEATURE_FILES */
+        uint64_t max_upload; /* 0: no upload area is taken */
         uint64_t file_bytes; /* from this size on values are best sent as memory files */
         uint8_t *hello;      /* the message of its reply, for cached_connect() */
         size_t n_hello;
+
+        struct upload upload;
 
         /* The memory file that came with the reply that is being received; -1: none. */
         int file;

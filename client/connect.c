@@ -338,6 +338,7 @@ static int hello_keep(struct conn *c, const struct cached_reply *r, struct failu
         c->max_lz4 = h->max_lz4_bytes;
         c->max_in_flight = h->max_requests_in_flight;
         c->has_files = c->wants_files && (h->features & CACHED__V1__FEATURE__FEATURE_FILES);
+        c->max_upload = c->has_files ? h->max_upload_bytes : 0;
         c->file_bytes = h->file_bytes;
         hello_take_offer(c, h);
         return CACHED_OK;

@@ -7,9 +7,10 @@
  *
  *  - where the parts lie was checked once, against the mapping's size (arena_map_init());
  *  - a handle is checked against the number of spans and the chunk size of its span, sizes in an
- *    entry against its chunk, before anything is read at them, and each is read once: what was
- *    checked is what is used;
- *  - loops are bounded: two buckets of nine slots, TRIES times;
+ *    entry against its chunk, an extent against the part for them, before anything is read at them,
+ *    and each is read once: what was checked is what is used;
+ *  - loops are bounded: two buckets of nine slots, TRIES times; where a value is megabytes long,
+ *    EXTENT_TRIES copies;
  *  - the full key is compared;
  *  - what was copied counts only if the bucket's counter is the same afterwards (a sequence lock,
  *    with the counter in memory that never becomes anything else).
@@ -36,6 +37,8 @@
 /* A writer that is stopped in the middle of a change keeps a bucket odd; one that is busy changes
  * it every few hundred nanoseconds at most. */
 #define TRIES 64u
+/* So many copies of a value of megabytes may be in vain. */
+#define EXTENT_TRIES 4u
 
 /* Extension blocks of this version take at most 28 bytes; later ones may add fields. */
 #define EXT_MAX 64u
@@ -144,7 +147,8 @@ const char *arena_map_init(const void *base, uint64_t size, struct arena_map *re
             !part_fits(h.size, h.owners_off, ARENA_OWNERS_MAX, sizeof(uint32_t)) ||
             !part_fits(h.size, h.span_table_off, h.n_spans, sizeof(uint32_t)) ||
             !part_fits(h.size, h.index_off, h.index_max_buckets, sizeof(struct arena_bucket)) ||
-            !part_fits(h.size, h.spans_off, h.n_spans, ARENA_SPAN_SIZE))
+            !part_fits(h.size, h.spans_off, h.n_spans, ARENA_SPAN_SIZE) ||
+            !part_fits(h.size, h.extents_off, h.extents_size, 1))
                 return "a part of it lies outside";
         *ret = (struct arena_map){
                 .base = base,
@@ -157,9 +161,11 @@ const char *arena_map_init(const void *base, uint64_t size, struct arena_map *re
                 .span_chunk = (const void *)((const uint8_t *)base + h.span_table_off),
                 .buckets = (const void *)((const uint8_t *)base + h.index_off),
                 .spans = (const uint8_t *)base + h.spans_off,
+                .extents = (const uint8_t *)base + h.extents_off,
                 .cache_dir_max = h.cache_dir_max,
                 .n_spans = h.n_spans,
                 .index_max_buckets = h.index_max_buckets,
+                .n_extents = h.extents_size,
         };
         return NULL;
 }
@@ -191,6 +197,7 @@ struct look {
         void *buf;
         size_t n_buf;
         struct arena_hit *hit;
+        unsigned *n_copies; /* of extents, in all tries */
 };
 
 /* The chunk behind a handle: NULL if there is none in this mapping. */
@@ -264,6 +271,26 @@ static inline uint64_t deadline_of(const struct arena_entry *e)
         return (uint64_t)(e->hi >> 12 & 0xff) << 32 | e->deadline_lo;
 }
 
+/* A value that lies apart; `n` stored bytes say where. */
+static __attribute__((noinline)) enum probe take_extent(const struct look *l, const uint8_t *stored,
+                                                        uint32_t n)
+{
+        const struct arena_map *m = l->m;
+        struct arena_extent x;
+
+        if (n != sizeof(x))
+                return PROBE_OTHER;
+        racy_copy(&x, stored, sizeof(x));
+        if (x.offset > m->n_extents || x.size > m->n_extents - x.offset || x.size > UINT32_MAX)
+                return PROBE_OTHER;
+        l->hit->n_value = (uint32_t)x.size;
+        if (x.size > l->n_buf)
+                return PROBE_TOO_LONG;
+        ++*l->n_copies;
+        racy_copy(l->buf, m->extents + x.offset, x.size);
+        return PROBE_HIT;
+}
+
 /*
  * The stored bytes of an entry that is the one looked for and lives: `n` of them.
  * @ext: NULL, or its extension block
@@ -289,6 +316,8 @@ static enum probe take(const struct look *l, uint32_t handle, const struct arena
                 racy_copy(&hit->large, stored, sizeof(hit->large));
                 return PROBE_LARGE;
         }
+        if (e->sizes & ENTRY_EXTENT)
+                return take_extent(l, stored, n);
         if (n > l->n_buf)
                 return PROBE_TOO_LONG;
         racy_copy(l->buf, stored, n);
@@ -481,9 +510,11 @@ static void look_for(struct look *l, uint32_t gen)
 enum arena_result arena_read(const struct arena_map *m, const struct arena_query *q, void *buf,
                              size_t n_buf, struct arena_hit *ret)
 {
-        struct look l = {.m = m, .q = q, .buf = buf, .n_buf = n_buf, .hit = ret};
+        unsigned n_copies = 0;
+        struct look l = {
+                .m = m, .q = q, .buf = buf, .n_buf = n_buf, .hit = ret, .n_copies = &n_copies};
 
-        for (unsigned tries = 0; tries < TRIES; tries++) {
+        for (unsigned tries = 0; tries < TRIES && n_copies < EXTENT_TRIES; tries++) {
                 uint32_t gen = generation_of(m, q);
                 enum arena_result r;
 

@@ -28,9 +28,9 @@ struct arena_map {
         const uint32_t *owners;
         const uint32_t *span_chunk;
         const struct arena_bucket *buckets;
-        const uint8_t *spans;
+        const uint8_t *spans, *extents;
         uint32_t cache_dir_max, n_spans;
-        uint64_t index_max_buckets;
+        uint64_t index_max_buckets, n_extents; /* the latter: bytes */
 };
 
 /*

@@ -9,13 +9,14 @@
  * (sparse). The layout is part of the contract between processes: any change of it is another
  * ARENA_LAYOUT_VERSION.
  *
- *   header | cache directory | owners | span table | index (buckets) | spans
+ *   header | cache directory | owners | span table | index (buckets) | spans | extents
  *
  * A *handle* (u32) names a block: the span's number in the upper 18 bits, the chunk's number within
  * the span in the lower 14. The span table gives a span's chunk size; so handle → offset needs one
  * small hot table and no pointer. Handle 0 is "none" (span 0 is never used).
  *
  * An entry starts its chunk: 20 bytes of header, the optional extension, the key, the stored bytes.
+ * The value of a long one lies apart, in an *extent*: whole pages of the last part.
  */
 
 #include <assert.h>
@@ -23,7 +24,7 @@
 #include <stdint.h>
 
 #define ARENA_MAGIC          UINT64_C(0x616e657261636163) /* "cacarena" in memory */
-#define ARENA_LAYOUT_VERSION 1
+#define ARENA_LAYOUT_VERSION 2
 
 #define ARENA_SPAN_SHIFT   20
 #define ARENA_SPAN_SIZE    (UINT32_C(1) << ARENA_SPAN_SHIFT)
@@ -54,6 +55,7 @@ struct arena_header {
         uint64_t index_max_buckets;
         _Atomic uint32_t retired; /* set before the arena is dropped: leave it */
         uint32_t spare;
+        uint64_t extents_off, extents_size; /* bytes */
         /* What changes while readers look, away from what does not. */
         _Alignas(64) _Atomic uint64_t n_buckets; /* in use; linear hashing, see ARENA.md */
         _Atomic int64_t clock_offset_ms;         /* of a test clock; 0 in the product */
@@ -98,6 +100,7 @@ struct arena_entry {
 #define ENTRY_EXT         1u /* an extension block follows the header */
 #define ENTRY_LARGE       2u /* the stored bytes are a struct arena_large */
 #define ENTRY_ENCODED     4u /* the extension says how */
+#define ENTRY_EXTENT      8u /* the stored bytes are a struct arena_extent */
 #define ENTRY_SIZE_MAX    ((UINT32_C(1) << 22) - 1)
 #define ENTRY_40BIT_MAX   ((UINT64_C(1) << 40) - 1)
 
@@ -118,10 +121,17 @@ struct arena_large {
         uint32_t spare;
 };
 
+/* The stored bytes of an entry whose value lies in the part for extents. */
+struct arena_extent {
+        uint64_t offset; /* from extents_off on; whole pages */
+        uint64_t size;
+};
+
 static_assert(sizeof(struct arena_bucket) == 64, "a bucket is a cache line");
 static_assert(sizeof(struct arena_entry) == ENTRY_HEADER_SIZE, "entry header");
 static_assert(sizeof(struct arena_cache) == 16, "cache directory entry");
 static_assert(sizeof(struct arena_large) == 16, "large value reference");
+static_assert(sizeof(struct arena_extent) == 16, "extent reference");
 static_assert(sizeof(struct arena_ext) == 4, "extension word");
 static_assert(sizeof(struct arena_header) <= 4096, "header page");
 static_assert(__builtin_offsetof(struct arena_header, instance) == 24 &&

@@ -8,7 +8,8 @@
  * must be within the array; that much of it is made resident, since a hole that memory is short for
  * would be a SIGBUS later.
  *
- * What the arrays hold is for others to check: alloc.c for spans, the store for the rest.
+ * What the arrays hold is for others to check: alloc.c for spans, extents.c for extents, the store
+ * for the rest.
  */
 
 #include "arena/adopt.h"
@@ -210,6 +211,8 @@ int arena_adopt(struct arena *a, int mem_fd, int table_fd, const uint64_t boot[2
         r = map_both(a, &mem_fd, &table_fd, boot, ret);
         if (r == 0)
                 r = commit(a);
+        if (r == 0)
+                r = extents_init(a);
         if (r == 0)
                 return 0;
         ret->retired = retire(a->mem.base ? a->mem.fd : mem_fd);

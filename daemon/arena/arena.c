@@ -64,6 +64,9 @@ void arena_lay_mem(struct arena_header *h, uint32_t n_spans, uint32_t max_caches
         h->index_off = lay(&end, sizeof(struct arena_bucket) * h->index_max_buckets);
         end = (end + SPAN_BYTES - 1) & ~(SPAN_BYTES - 1);
         h->spans_off = lay(&end, SPAN_BYTES * n_spans);
+        end = (end + EXTENT_PLACE_SIZE - 1) & ~(uint64_t)(EXTENT_PLACE_SIZE - 1);
+        h->extents_size = (uint64_t)extents_n_places(n_spans) << EXTENT_PLACE_SHIFT;
+        h->extents_off = lay(&end, h->extents_size);
         h->size = end;
 }
 
@@ -205,13 +208,18 @@ int arena_init(struct arena *a, const struct arena_params *p)
                 return r;
         }
         arena_set_pointers(a);
-        return 0;
+        r = extents_init(a);
+        if (r < 0)
+                arena_done(a);
+        return r;
 }
 
 void arena_leave(struct arena *a)
 {
+        extents_done(a);
         memfile_done(&a->mem);
         memfile_done(&a->table);
+        a->h = NULL; /* nothing is there to be retired any more */
 }
 
 void arena_done(struct arena *a)

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "arena/extents.h"
 #include "arena/memfile.h"
 #include "arena/table.h"
 #include "proto/layout.h"
@@ -40,6 +41,7 @@ struct arena {
         uint8_t *pages;
         struct table_page *page_table;
         uint8_t *recs;
+        struct extents extents;
 };
 
 struct arena_params {

@@ -9,7 +9,8 @@
  * committed, and is given back there.
  *
  * In order of offset those stretches are: the rest of the span table; the rest of the index, with
- * span 0; behind what is committed of each span that was ever used; everything behind those.
+ * span 0; behind what is committed of each span that was ever used; everything behind those up to
+ * the extents; the same of their places.
  *
  * Not done here: finding out when to look.
  */
@@ -39,13 +40,34 @@ static uint64_t front_end(const struct arena *a)
 
 uint64_t holes_filled(const struct arena *a)
 {
-        uint64_t own = front_end(a) + a->t->index_bytes + a->t->committed_bytes, all;
+        uint64_t own = front_end(a) + a->t->index_bytes + a->t->committed_bytes +
+                       a->extents.committed,
+                 all;
         struct stat st;
 
         if (fstat(a->mem.fd, &st) < 0)
                 return 0;
         all = (uint64_t)st.st_blocks * 512;
         return all > own ? all - own : 0;
+}
+
+/* The same as below, behind the spans. */
+static bool next_of_extents(const struct arena *a, uint64_t off, uint64_t *ret_from,
+                            uint64_t *ret_to)
+{
+        uint64_t base = a->h->extents_off, high = a->extents.high;
+
+        for (uint64_t i = off > base ? (off - base) >> EXTENT_PLACE_SHIFT : 0; i < high; i++) {
+                uint64_t start = base + (i << EXTENT_PLACE_SHIFT);
+
+                *ret_from = max(off, start + extents_committed_of(a, (uint32_t)i));
+                *ret_to = start + EXTENT_PLACE_SIZE;
+                if (*ret_from < *ret_to)
+                        return true;
+        }
+        *ret_from = max(off, base + (high << EXTENT_PLACE_SHIFT));
+        *ret_to = a->h->size;
+        return *ret_from < *ret_to;
 }
 
 /* The first stretch that is not ours and ends behind @off; false: there is none. */
@@ -72,8 +94,8 @@ static bool next_stretch(const struct arena *a, uint64_t off, uint64_t *ret_from
                         return true;
         }
         *ret_from = max(off, h->spans_off + ((uint64_t)high << ARENA_SPAN_SHIFT));
-        *ret_to = h->size;
-        return *ret_from < *ret_to;
+        *ret_to = h->extents_off;
+        return *ret_from < *ret_to || next_of_extents(a, off, ret_from, ret_to);
 }
 
 bool holes_punch(struct arena *a, uint64_t *cursor, unsigned steps)

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "dispatch/upload-area.h"
 #include "proto/wire.h"
 #include "realm/access.h"
 
@@ -42,6 +43,7 @@ struct client {
         struct viewer *viewer;         /* with the views that it was sent, or NULL */
         uint64_t features;
         char name[WIRE_CLIENT_MAX + 1];
+        struct upload_area area;
         struct cache_set opened; /* only of clients that take events */
         struct cache_set
                 pending; /* whose policy changed and who was not told; as long as `opened` */

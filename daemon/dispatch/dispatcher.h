@@ -36,6 +36,7 @@ struct dispatcher {
         struct bump bump;         /* of the request that runs */
         struct client *clients;
         struct quota uploads; /* long bodies on their way in */
+        struct quota areas;   /* upload areas: their number, not their bytes */
         struct quota decoded; /* values on their way out, for clients that cannot decode */
         struct outcomes outcomes;
         struct views views;
@@ -98,7 +99,7 @@ extern const struct op ops[N_OPS];
 
 /* Room for a body of @n bytes, within what the peer's uid may send at the same time. OK without a
  * result: not now, the body has to wait. */
-enum status upload_begin(struct request *r, uint64_t n, bool as_large, struct upload **ret);
+enum status upload_begin(struct request *r, uint64_t n, enum upload_to to, struct upload **ret);
 
 enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **ret);
 enum status op_set_many_accept(struct request *r, uint64_t n_body, struct upload **ret);

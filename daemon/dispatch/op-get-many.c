@@ -28,8 +28,8 @@
 struct value {
         const uint8_t *data;
         uint64_t n;
-        struct large *large; /* not NULL: attach */
-        struct plain *plain; /* not NULL: owns `data`; attached if it is long */
+        const struct store_entry *entry; /* not NULL: attach */
+        struct plain *plain;             /* not NULL: owns `data`; attached if it is long */
 };
 
 struct many {
@@ -81,7 +81,7 @@ static enum status allocate(struct request *r, size_t n, struct many *m)
 
 static bool is_attached(const struct value *v)
 {
-        return v->large || (v->plain && v->n >= ATTACH_MIN);
+        return v->entry || (v->plain && v->n >= ATTACH_MIN);
 }
 
 /* Whether @n more bytes fit into the body; @copy: and may be copied. */
@@ -97,12 +97,17 @@ static bool has_room(const struct request *r, const struct many *m, uint64_t n, 
 /* Whether a value goes into the body; if so it is counted. */
 static bool take_value(struct request *r, struct many *m, const struct store_entry *e)
 {
-        bool attach = e->large && e->n_value >= ATTACH_MIN;
+        bool attach = reply_is_attached(e);
+        struct store_entry *kept = NULL;
         if (!has_room(r, m, e->n_value, !attach))
                 return false;
-        m->values[m->n_values++] = (struct value){.data = e->value,
-                                                  .n = e->n_value,
-                                                  .large = attach ? e->large : NULL};
+        if (attach) {
+                kept = bump_alloc(&r->d->bump, sizeof(*kept));
+                if (!kept)
+                        return false; /* like a body that has no room */
+                *kept = *e;
+        }
+        m->values[m->n_values++] = (struct value){.data = e->value, .n = e->n_value, .entry = kept};
         m->n_body += e->n_value;
         if (!attach)
                 m->n_copy += e->n_value;
@@ -174,11 +179,6 @@ static enum status find(struct request *r, const struct cache_ref *ref, struct m
         return STATUS_OK;
 }
 
-static void release_large(void *ctx)
-{
-        large_unref(ctx);
-}
-
 /* Copies values from *i up to the next one that is attached. */
 static uint8_t *copy_run(const struct many *m, size_t *i, uint8_t *out)
 {
@@ -200,10 +200,11 @@ static size_t run_length(const struct many *m, size_t i)
 }
 
 /* False: no memory. */
-static bool attach(struct conn *conn, struct value *v)
+static bool attach(struct request *r, struct value *v)
 {
-        if (v->large)
-                return conn_attach(conn, v->data, v->n, release_large, large_ref(v->large)) == 0;
+        struct conn *conn = r->client->conn;
+        if (v->entry)
+                return reply_attach(r, v->entry);
         struct plain *p = v->plain;
         v->plain = NULL;
         return conn_attach(conn, p->bytes, p->n, plain_release, p) == 0;
@@ -215,7 +216,7 @@ static bool send_rest(struct request *r, struct many *m, size_t i)
         struct conn *conn = r->client->conn;
         while (i < m->n_values) {
                 if (is_attached(&m->values[i])) {
-                        if (!attach(conn, &m->values[i]))
+                        if (!attach(r, &m->values[i]))
                                 return false;
                         i++;
                         continue;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Get: one entry. A small value is copied into the output; a large one is sent from its memory
- * file, which stays as long as the output needs it, whatever happens to the entry, or the file
- * itself is sent (see views.c). What the client cannot decode is decoded for it (see plain.c). Of
- * what it has already it is told only that.
+ * Get: one entry. A small value is copied into the output; a long one is sent from its extent or
+ * memory file, which stays as long as the output needs it, whatever happens to the entry, or the
+ * file itself is sent (see views.c). What the client cannot decode is decoded for it (see plain.c).
+ * Of what it has already it is told only that.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,14 +16,9 @@
 /* From here on a reference and an extra segment are cheaper than the copy. Guess, not measured. */
 #define ATTACH_MIN ((uint64_t)64 * 1024)
 
-static void release_large(void *ctx)
-{
-        large_unref(ctx);
-}
-
 static enum status answer(struct request *r, const struct store_entry *e)
 {
-        bool attach = e->large && e->n_value >= ATTACH_MIN;
+        bool attach = reply_is_attached(e);
         size_t n_copy = attach ? 0 : (size_t)e->n_value;
         enum status status = reply_reserve(r, REPLY_SMALL, n_copy);
         if (status != STATUS_OK)
@@ -35,8 +30,7 @@ static enum status answer(struct request *r, const struct store_entry *e)
         reply.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
         reply.entry = &info;
         reply_queue(r, &reply, e->value, n_copy, e->n_value - n_copy);
-        if (attach && conn_attach(r->client->conn, e->value, e->n_value, release_large,
-                                  large_ref(e->large)) < 0)
+        if (attach && !reply_attach(r, e))
                 reply_abort(r);
         return STATUS_OK;
 }

@@ -158,8 +158,10 @@ static void answer(struct request *r, const struct mapping *m)
         result.max_keys_per_request = (uint32_t)limits->keys_per_request;
         result.max_lz4_bytes = limits->lz4_bytes;
         result.max_many_bytes = limits->many_bytes;
-        if (client->features & FEATURE_FILES)
+        if (client->features & FEATURE_FILES) {
+                result.max_upload_bytes = limits->upload_area_bytes & ~(UPLOAD_AREA_PAGE - 1);
                 result.file_bytes = r->d->cfg->file_bytes;
+        }
         result.uid = (uint32_t)conn_peer(client->conn)->uid;
         Cached__V1__Mapping mapping = CACHED__V1__MAPPING__INIT;
         Cached__V1__MapPart parts[N_MAPPING_PARTS];

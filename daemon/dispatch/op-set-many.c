@@ -8,8 +8,8 @@
  * as long as that room lasts, statuses always.
  *
  * It runs in portions: between them others are served, who see the items that were stored by then.
- * A large value is copied bit by bit into the memory file in which it stays, with room made for it
- * as for one that arrives by itself.
+ * A long value is copied bit by bit into the memory file or the extent in which it stays, with room
+ * made for it as for one that arrives by itself.
  * The room for the reply does not survive that. Should there be none at the end, the connection is
  * closed, and the client learns nothing, which is true.
  */
@@ -74,6 +74,12 @@ static enum status check(struct request *r, const Cached__V1__SetMany *msg, uint
                                            "set %zu names a cache: name it once, in the SetMany "
                                            "itself",
                                            i);
+        for (size_t i = 0; i < msg->n_sets; i++)
+                if (msg->sets[i]->source_case != CACHED__V1__SET__SOURCE__NOT_SET)
+                        return verdict_set(&r->verdict, STATUS_INVALID,
+                                           "set %zu names where its value is: inside a SetMany "
+                                           "values are the body",
+                                           i);
         return check_sizes(r, msg, n_body);
 }
 
@@ -97,7 +103,7 @@ enum status op_set_many_accept(struct request *r, uint64_t n_body, struct upload
 {
         struct cache_ref ref;
         enum status status = decode(r, n_body, &ref);
-        return status == STATUS_OK ? upload_begin(r, n_body, false, ret) : status;
+        return status == STATUS_OK ? upload_begin(r, n_body, UPLOAD_TO_HEAP, ret) : status;
 }
 
 struct many {
@@ -150,8 +156,8 @@ static void keep_text(struct request *r, struct many *m, Cached__V1__SetManyItem
         m->n_texts -= n + TEXT_OVERHEAD;
 }
 
-/* Begins to copy a value that is kept in a memory file of its own. OK, without r->filling: it is
- * not to be. */
+/* Begins to copy a value that is kept in a memory file of its own, or in an extent. OK, without
+ * r->filling: it is not to be. */
 static enum status begin_filling(struct request *r, struct many *m, struct store_put *put)
 {
         struct store_arrival arrival;
@@ -160,8 +166,8 @@ static enum status begin_filling(struct request *r, struct many *m, struct store
                 status = data_arrival_begin(&r->who, &m->ref, put, &arrival, &r->verdict);
         if (status != STATUS_OK)
                 return status;
-        if (arrival.large)
-                status = upload_begin(r, put->n_value, true, &r->filling);
+        if (upload_to(&arrival) != UPLOAD_TO_HEAP)
+                status = upload_begin(r, put->n_value, upload_to(&arrival), &r->filling);
         if (!r->filling) {
                 store_arrival_end(&arrival);
                 return status;
@@ -179,10 +185,10 @@ static enum status fill_more(struct request *r, struct many *m)
         enum status status = data_arrival_more(&r->who, &u->arrival, end, end, &room, &r->verdict);
         if (status != STATUS_OK)
                 return status;
-        int k = large_commit(u->large, end);
+        int k = u->large ? large_commit(u->large, end) : 0;
         if (k < 0)
                 return verdict_errno(&r->verdict, k, "copying the value");
-        memcpy(u->large->map + m->filled, r->body + m->at + m->filled, n);
+        memcpy(upload_dst(u) + m->filled, r->body + m->at + m->filled, n);
         m->filled = end;
         large_retire(u->large, end);
         return STATUS_OK;
@@ -191,8 +197,8 @@ static enum status fill_more(struct request *r, struct many *m)
 static enum status end_filling(struct request *r, struct store_put *put)
 {
         struct upload *u = r->filling;
-        store_arrival_end(&u->arrival);
-        int k = large_seal(u->large);
+        store_arrival_ready(&u->arrival);
+        int k = u->large ? large_seal(u->large) : 0;
         if (k < 0)
                 return verdict_errno(&r->verdict, k, "sealing the value");
         put->arrived = &u->arrival;
@@ -200,7 +206,7 @@ static enum status end_filling(struct request *r, struct store_put *put)
         return STATUS_OK;
 }
 
-/* A large value, a step of it. *ret_more: there are further ones. */
+/* A long value, a step of it. *ret_more: there are further ones. */
 static enum status fill(struct request *r, struct many *m, struct store_put *put, bool *ret_more)
 {
         enum status status = STATUS_OK;

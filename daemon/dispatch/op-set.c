@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Set: one entry. A long body was received into its final place already (see op_set_accept()); a
- * memory file is the value, without being read.
+ * memory file is the value, without being read; what was uploaded is copied from there.
  */
-#include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include <inttypes.h>
 
 #include "config.h"
 #include "dispatch/decode.h"
 #include "dispatch/descriptor.h"
 #include "dispatch/reply.h"
 #include "realm/realm.h"
+#include "transport/conn.h"
+
+/* After a copy of so many bytes it is somebody else's turn. */
+#define YIELD_BYTES (UINT64_C(256) << 10)
 
 #define VALUE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
@@ -33,7 +35,7 @@ static enum status accept_value(struct request *r, uint64_t n_body, const struct
         if (status != STATUS_OK)
                 return status;
         struct upload *u = NULL;
-        status = upload_begin(r, n_body, arrival.large, &u);
+        status = upload_begin(r, n_body, upload_to(&arrival), &u);
         if (!u) { /* refused, or there is no room in memory at the moment */
                 store_arrival_end(&arrival);
                 return status;
@@ -69,39 +71,11 @@ enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **re
 
 /* ---- memory files */
 
-/* A copy of a small one. */
-static enum status read_file(struct request *r, uint64_t n, uint8_t **ret)
-{
-        uint8_t *bytes = malloc(n ? n : 1);
-        uint64_t got = 0;
-        if (!bytes)
-                return verdict_errno(&r->verdict, -ENOMEM, "reading the memory file");
-        while (got < n) {
-                ssize_t k = pread(r->fd, bytes + got, n - got, (off_t)got);
-                if (k < 0 && errno == EINTR)
-                        continue;
-                if (k <= 0) {
-                        int e = k < 0 ? -errno : -EIO; /* it cannot end early: it is sealed */
-                        free(bytes);
-                        return verdict_errno(&r->verdict, e, "reading the memory file");
-                }
-                got += (uint64_t)k;
-        }
-        *ret = bytes;
-        return STATUS_OK;
-}
-
 /* What the value came in, until it is stored. */
 struct source {
         struct large *large;
-        uint8_t *bytes;
+        struct store_source file;
 };
-
-static void source_done(struct source *src)
-{
-        large_unref(src->large);
-        free(src->bytes);
-}
 
 /* Size and budgets first, then the file. */
 static enum status take_file(struct request *r, const struct cache_ref *ref, struct store_put *put,
@@ -114,9 +88,9 @@ static enum status take_file(struct request *r, const struct cache_ref *ref, str
         if (status != STATUS_OK)
                 return status;
         if (!put->as_large) {
-                status = read_file(r, put->n_value, &src->bytes);
-                put->value = src->bytes;
-                return status;
+                src->file = (struct store_source){.fd = r->fd};
+                put->source = &src->file;
+                return STATUS_OK;
         }
         int k = large_adopt(r->fd, put->n_value, &src->large);
         if (k < 0)
@@ -124,6 +98,33 @@ static enum status take_file(struct request *r, const struct cache_ref *ref, str
         r->fd = -1;
         src->large->reaper = r->d->realms.reaper;
         put->large = src->large;
+        return STATUS_OK;
+}
+
+/* ---- upload areas */
+
+/* Where the value lies is checked against the area, and nothing against its bytes. */
+static enum status take_uploaded(struct request *r, struct store_put *put, struct source *src)
+{
+        const Cached__V1__Slice *at = r->msg->set->uploaded;
+        const struct upload_area *area = &r->client->area;
+        if (area->size == 0)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "`uploaded` takes an upload area, and this connection has none: "
+                                   "send OfferUpload before");
+        if (at->offset > area->size || at->size > area->size - at->offset)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "%" PRIu64 " bytes at %" PRIu64
+                                   " are not within the upload area of %" PRIu64
+                                   " bytes: offer a larger one",
+                                   at->size, at->offset, area->size);
+        src->file = (struct store_source){.fd = area->fd, .offset = at->offset};
+        if (area->map)
+                put->value = area->map + at->offset;
+        else
+                put->source = &src->file;
+        if (at->size > YIELD_BYTES)
+                conn_yield(r->client->conn);
         return STATUS_OK;
 }
 
@@ -137,14 +138,13 @@ static enum status take_source(struct request *r, const struct cache_ref *ref,
         case CACHED__V1__SET__SOURCE_FILE_SIZE:
                 return take_file(r, ref, put, src);
         case CACHED__V1__SET__SOURCE_UPLOADED:
-                return verdict_set(&r->verdict, STATUS_INVALID,
-                                   "nothing was uploaded: this connection has offered no memory");
+                return take_uploaded(r, put, src);
         default:
                 break;
         }
         if (!r->upload)
                 return STATUS_OK;
-        store_arrival_end(&r->upload->arrival);
+        store_arrival_ready(&r->upload->arrival);
         put->arrived = &r->upload->arrival;
         if (!r->upload->large)
                 return STATUS_OK;
@@ -198,6 +198,6 @@ enum status op_set(struct request *r)
                 status = take_source(r, &ref, &put, &src);
         if (status == STATUS_OK)
                 status = store(r, &ref, &put);
-        source_done(&src);
+        large_unref(src.large);
         return status;
 }

@@ -37,6 +37,12 @@ bool reply_failure(struct request *r, uint64_t id, enum status status, const cha
 /* For a reply that cannot be completed: the peer sees the connection end inside a frame. */
 void reply_abort(struct request *r);
 
+/* Is the value sent from where it lies, or copied into the output? */
+bool reply_is_attached(const struct store_entry *e);
+/* Queues the bytes of such a value; they stay as long as the output needs them, whatever becomes of
+ * the entry. False: no memory. */
+bool reply_attach(struct request *r, const struct store_entry *e);
+
 /* Fills @info, which the caller initialised. */
 void reply_entry(Cached__V1__EntryInfo *info, const struct store_entry *e, uint64_t now_ms);
 void reply_policy(Cached__V1__Policy *to, const struct store_policy *from);

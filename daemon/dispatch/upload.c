@@ -3,8 +3,8 @@
  * Upload
  *
  * A body that is longer than a connection buffers goes straight to where it will stay (a large
- * value) or to plain memory (many values at once). What one uid is sending at the same time is
- * bounded by a quota.
+ * value, or one in an extent) or to plain memory (many values at once, shorter ones). What one uid
+ * is sending at the same time is bounded by a quota.
  */
 #include "dispatch/upload.h"
 
@@ -14,7 +14,12 @@
 #include "dispatch/quota.h"
 #include "store/large.h"
 
-int upload_new(struct quota *quota, uid_t uid, uint64_t n, uint64_t max, bool as_large,
+enum upload_to upload_to(const struct store_arrival *a)
+{
+        return a->large ? UPLOAD_TO_FILE : a->extent ? UPLOAD_TO_PLACE : UPLOAD_TO_HEAP;
+}
+
+int upload_new(struct quota *quota, uid_t uid, uint64_t n, uint64_t max, enum upload_to to,
                struct upload **ret)
 {
         struct upload *u = calloc(1, sizeof(*u));
@@ -26,9 +31,9 @@ int upload_new(struct quota *quota, uid_t uid, uint64_t n, uint64_t max, bool as
                 return r == QUOTA_E_LIMIT ? UPLOAD_E_LIMIT : r;
         }
         *u = (struct upload){.quota = quota, .uid = uid, .n = n};
-        if (as_large) {
+        if (to == UPLOAD_TO_FILE) {
                 r = large_new(n, &u->large);
-        } else {
+        } else if (to == UPLOAD_TO_HEAP) {
                 u->heap = malloc(n);
                 r = u->heap ? 0 : -ENOMEM;
         }
@@ -54,5 +59,7 @@ struct upload *upload_free(struct upload *u)
 
 uint8_t *upload_dst(struct upload *u)
 {
-        return u->large ? u->large->map : u->heap;
+        if (u->large)
+                return u->large->map;
+        return u->heap ? u->heap : store_arrival_dst(&u->arrival);
 }

@@ -16,7 +16,13 @@ struct large;
 struct op;
 struct quota;
 
-/* Either in a memory file of its own, or in plain memory. */
+enum upload_to {
+        UPLOAD_TO_HEAP, /* plain memory */
+        UPLOAD_TO_FILE, /* a memory file of its own */
+        UPLOAD_TO_PLACE /* where `arrival` has room */
+};
+
+/* Of `large` and `heap` at most one is not NULL. */
 struct upload {
         struct quota *quota;
         uid_t uid;
@@ -33,8 +39,10 @@ enum {
         UPLOAD_E_LIMIT, /* more than @max bytes of this uid at the same time */
 };
 
+/* Where a value belongs for which room is made like this. */
+enum upload_to upload_to(const struct store_arrival *a);
 /* Room for @n bytes. 0, UPLOAD_E_LIMIT, -ENOMEM, -ENOSPC, -EMFILE. */
-int upload_new(struct quota *quota, uid_t uid, uint64_t n, uint64_t max, bool as_large,
+int upload_new(struct quota *quota, uid_t uid, uint64_t n, uint64_t max, enum upload_to to,
                struct upload **ret);
 struct upload *upload_free(struct upload *u); /* NULL is fine; returns NULL */
 uint8_t *upload_dst(struct upload *u);

@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "arena/memfile.h"
 #include "config.h"
 #include "realm/realm.h"
 #include "services/limits.h"
@@ -208,7 +209,7 @@ static enum status check_uncreated(const struct caller *who, const struct store_
                 .need = store_charge(put->n_key, put->n_value, put->flags, put->cost_us,
                                      put->encoding != 0,
                                      put->as_large || put->large ||
-                                             put->n_value >= who->cfg->large_threshold),
+                                             store_is_apart(who->realm->store, put->n_value)),
         };
         return refusal.need > refusal.limit ? refused(&refusal, true, v) : STATUS_OK;
 }
@@ -261,10 +262,13 @@ static enum status make_large(const struct store_put *put, struct large **ret, s
         int r = large_new(put->n_value, &large);
         if (r == 0) {
                 r = large_commit(large, put->n_value);
-                if (r == 0) {
+                if (r == 0 && put->source)
+                        r = memfile_read(put->source->fd, put->source->offset, large->map,
+                                         put->n_value);
+                else if (r == 0)
                         memcpy(large->map, put->value, put->n_value);
+                if (r == 0)
                         r = large_seal(large);
-                }
                 if (r < 0)
                         large_unref(large);
         }
@@ -279,7 +283,8 @@ static enum status put_large(const struct caller *who, uint32_t cache, struct st
 {
         /* Making the file is the expensive part: ask first whether it can be of any use. */
         struct store_refusal refusal = {0};
-        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, true, &refusal);
+        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, true,
+                                 &refusal);
         if (r != 0)
                 return put_verdict(who, put, r, &refusal, v);
         struct large *large = NULL;
@@ -311,10 +316,13 @@ enum status data_set(const struct caller *who, const struct cache_ref *ref, stru
                 return status;
         put->cache = cache;
         put->uid = (uint32_t)who->uid;
-        if (!put->large && put->n_value >= who->cfg->large_threshold)
+        bool arrived = put->large || (put->arrived && put->arrived->extent);
+        if (!arrived && put->n_value >= who->cfg->large_threshold)
                 return put_large(who, cache, put, ret, v);
         struct store_refusal refusal;
         int r = store_put(who->realm->store, put, who->now_ms, ret, &refusal);
+        if (__builtin_expect(r == STORE_E_NO_PLACE, 0))
+                return put_large(who, cache, put, ret, v);
         if (__builtin_expect(r == 0, 1))
                 return STATUS_OK;
         return put_verdict(who, put, r, &refusal, v);

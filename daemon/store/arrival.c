@@ -7,6 +7,9 @@
  * evicted until the value is stored or given up. A value as large as a million entries makes each
  * piece evict some of them, and when many have left in a turn the next piece waits for another.
  *
+ * The extent of a value that belongs into one is its own from the beginning, and unreachable until
+ * the put. That takes virtual space alone; pages come with the room, or are there already.
+ *
  * What it will replace stays until then, and is not counted on: several may be on their way to one
  * key. Only where both can never be there at the same time the old one leaves first, and not before
  * room is short.
@@ -43,9 +46,10 @@ int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t siz
                         struct store_arrival *ret, struct store_refusal *refusal)
 {
         const struct table_cache *c = cache_at(s, p->cache);
-        bool large = size >= s->p.large_threshold;
-        uint64_t charge =
-                store_charge(p->n_key, size, p->flags, p->cost_us, p->encoding != 0, large);
+        uint64_t charge = store_charge(p->n_key, size, p->flags, p->cost_us, p->encoding != 0,
+                                       store_is_apart(s, size));
+        bool extent = extent_is_for(s, size) && extents_has_room(&s->a);
+        bool large = store_is_apart(s, size) && !extent;
         struct room room = {.later = charge, .files = large};
         int r = room_check_size(s, c, charge, refusal);
 
@@ -71,6 +75,9 @@ int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t siz
                                       .n_key = (uint32_t)p->n_key};
         memcpy(ret->key, p->key, p->n_key);
         s->n_files += large;
+        if (extent &&
+            extents_take(&s->a, size, &ret->place) == 0) /* room was there, and still is */
+                ret->extent = true;
         return 0;
 }
 
@@ -111,7 +118,7 @@ static uint64_t charge_of(const struct store_arrival *a, uint64_t n)
 {
         uint64_t rest = a->size - n;
 
-        return a->total - (a->large ? rest & ~UINT64_C(4095) : rest + rest / 8);
+        return a->total - (a->large || a->extent ? rest & ~UINT64_C(4095) : rest + rest / 8);
 }
 
 static int take_until(struct store_arrival *a, uint64_t n, uint64_t now,
@@ -151,16 +158,38 @@ int store_arrival_more(struct store_arrival *a, uint64_t least, uint64_t most, u
                 if (n == most || a->store->drops >= DROPS_MAX)
                         break;
         }
+        if (a->extent) {
+                int r = extents_commit(&a->store->a, a->place, n);
+
+                if (r < 0)
+                        return refused(a->store, a->cache, r);
+        }
         *ret_room = n;
         return 0;
+}
+
+uint8_t *store_arrival_dst(const struct store_arrival *a)
+{
+        return a->extent ? extents_at(&a->store->a, a->place) : NULL;
+}
+
+void store_arrival_ready(struct store_arrival *a)
+{
+        if (!a->store || a->ready)
+                return;
+        take(a, -a->taken);
+        a->store->n_files -= a->large;
+        a->store->settled = false;
+        a->ready = true;
 }
 
 void store_arrival_end(struct store_arrival *a)
 {
         if (!a->store)
                 return;
-        take(a, -a->taken);
-        a->store->n_files -= a->large;
-        a->store->settled = false;
+        store_arrival_ready(a);
+        if (a->extent)
+                extents_free(&a->store->a, a->place);
+        a->extent = false;
         a->store = NULL;
 }

@@ -60,7 +60,8 @@ static uint8_t *write_ext(uint8_t *p, const struct entry *e)
 
 void entry_write(struct arena_entry *b, const struct entry *e)
 {
-        uint32_t kind = (e->large ? ENTRY_LARGE : 0) | (e->encoding ? ENTRY_ENCODED : 0);
+        uint32_t kind = (e->large ? ENTRY_LARGE : 0) | (e->extent ? ENTRY_EXTENT : 0) |
+                        (e->encoding ? ENTRY_ENCODED : 0);
         uint8_t *p = write_ext((uint8_t *)(b + 1), e);
 
         if (p != (uint8_t *)(b + 1))
@@ -71,7 +72,7 @@ void entry_write(struct arena_entry *b, const struct entry *e)
         b->hi = (uint32_t)(e->version >> 32) << 20 | (uint32_t)(e->deadline >> 32) << 12 | e->owner;
         b->sizes = e->n_stored << 10 | (e->n_key - 1) << 4 | kind;
         memcpy(p, e->key, e->n_key);
-        if (e->n_stored)
+        if (e->n_stored && e->stored)
                 memcpy(p + e->n_key, e->stored, e->n_stored);
 }
 
@@ -87,6 +88,7 @@ void entry_read(const struct arena_entry *b, struct entry *ret)
                 .n_key = entry_n_key(b),
                 .n_stored = entry_n_stored(b),
                 .large = b->sizes & ENTRY_LARGE,
+                .extent = b->sizes & ENTRY_EXTENT,
         };
         if (b->sizes & ENTRY_EXT) {
                 struct arena_ext x;

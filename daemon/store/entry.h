@@ -18,8 +18,8 @@ struct entry {
         uint64_t deadline; /* boottime ms; ENTRY_NEVER */
         uint32_t owner;    /* index */
         uint32_t n_key;
-        uint32_t n_stored; /* bytes in the block: the value, or a struct arena_large */
-        bool large;
+        uint32_t n_stored; /* bytes in the block: the value, or a struct arena_large or _extent */
+        bool large, extent;
         uint32_t flags;
         uint8_t encoding;
         uint64_t raw_size;
@@ -40,7 +40,8 @@ static inline uint64_t entry_size(uint64_t n_key, uint64_t n_stored, uint32_t n_
         return ENTRY_HEADER_SIZE + n_ext + n_key + n_stored;
 }
 
-/* Fills the block, which is at least entry_size() long and not reachable yet. */
+/* Fills the block, which is at least entry_size() long and not reachable yet. `stored` NULL: those
+ * bytes are there already. */
 void entry_write(struct arena_entry *block, const struct entry *e);
 /* Reads a block that this daemon wrote. */
 void entry_read(const struct arena_entry *block, struct entry *ret);
@@ -90,15 +91,30 @@ static inline struct arena_large entry_large(const struct entry *e)
         return l;
 }
 
+/* Or where it lies, in an extent. */
+static inline struct arena_extent entry_extent(const struct entry *e)
+{
+        struct arena_extent x;
+
+        memcpy(&x, e->stored, sizeof(x));
+        return x;
+}
+
+/* Size of the value if it does not lie in the block; else 0. */
+static inline uint64_t entry_apart(const struct entry *e)
+{
+        return e->large ? entry_large(e).size : e->extent ? entry_extent(e).size : 0;
+}
+
 void entry_set_deadline(struct arena_entry *b, uint64_t deadline);
 
 /* What the entry counts against budgets: PROTOCOL.md, "What an entry is charged". No block is
  * smaller than the smallest chunk. */
-static inline uint64_t entry_charge(uint64_t n_block, uint64_t n_large)
+static inline uint64_t entry_charge(uint64_t n_block, uint64_t n_apart)
 {
         uint64_t n = n_block < ARENA_CHUNK_MIN ? ARENA_CHUNK_MIN : n_block;
 
-        return n + n / 8 + 56 + ((n_large + 4095) & ~UINT64_C(4095));
+        return n + n / 8 + 56 + ((n_apart + 4095) & ~UINT64_C(4095));
 }
 
 #endif

@@ -33,8 +33,8 @@ static void uncount(struct store *s, const struct entry *e, uint32_t handle, uin
 {
         struct table_header *t = s->a.t;
         struct table_gen *g = &s->a.gens[gen_index(e->gen)];
-        /* The memory of a large value is uncharged when nobody has it any more. */
-        uint64_t frees = charge - (e->large ? large_charge(entry_large(e).size) : 0);
+        /* The memory of a value that lies apart is uncharged when nobody has it any more. */
+        uint64_t frees = charge - large_charge(entry_apart(e));
 
         lru_remove(s, lru_list_find(s, gen_index(e->gen), e->owner), handle);
         if (g->state == GEN_LIVE)
@@ -60,6 +60,8 @@ void entry_release(struct store *s, uint32_t handle)
         uncount(s, &e, handle, store_block_charge(s, handle));
         if (e.large)
                 large_table_drop(s, entry_large(&e).id);
+        if (e.extent)
+                extent_drop(s, &e);
         alloc_free(&s->a, handle);
         s->settled = false;
 }

@@ -13,6 +13,7 @@
  *   owner.c   writers' uids                entry.c   packing
  *   large.c   memory files                 large-table.c  the store's
  *   large-hold.c  who holds them
+ *   extent.c  values in extents of the arena, and who holds them
  *   recover.c taking over from another process, recover-entries.c  its entries
  */
 
@@ -25,13 +26,14 @@
 struct store {
         struct arena a;
         struct store_params p;
-        struct idheap gen_heap; /* generations by their next deadline */
-        struct large **large;   /* by id; NULL: free */
-        uint32_t n_large;       /* allocated length */
-        struct large *files;    /* all that the store is charged for, stored or still held */
-        uint32_t n_files;       /* their number, and that of large values on their way in */
-        uint32_t trim;          /* from this cache on, one may be over a lowered limit; 0: none */
-        bool settled;           /* nothing changed since store_maintain() found nothing to do */
+        struct idheap gen_heap;   /* generations by their next deadline */
+        struct large **large;     /* by id; NULL: free */
+        uint32_t n_large;         /* allocated length */
+        struct large *files;      /* all that the store is charged for, stored or still held */
+        uint32_t n_files;         /* their number, and that of large values on their way in */
+        struct store_hold *holds; /* of values in extents */
+        uint32_t trim;            /* from this cache on, one may be over a lowered limit; 0: none */
+        bool settled;             /* nothing changed since store_maintain() found nothing to do */
         /* Parts of the realm's charge that no eviction frees: values that somebody is being sent,
          * and what has arrived of values that are on their way in. */
         uint64_t held, arriving;
@@ -198,6 +200,7 @@ enum store_cause room_over_realm(const struct store *s);
 void upkeep_pay(struct store *s, uint64_t n, uint64_t now); /* @n: bytes stored */
 
 /* ---- store.c */
+void store_bound_sizes(struct store *s); /* after its parameters were set */
 /* Completes what the block alone does not say: raw size without encoding, size of a large value. */
 void entry_resolve(const struct store *s, struct entry *e);
 uint64_t store_block_charge(const struct store *s, uint32_t handle);
@@ -218,6 +221,17 @@ void store_count(struct store *s, const struct entry *e, uint64_t charge);
 uint64_t store_block_frees(const struct store *s, uint32_t handle);
 void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry *ret);
 
+/* ---- extent.c */
+/* Is a value of this size to be in an extent, as long as there are places? */
+bool extent_is_for(const struct store *s, uint64_t n_stored);
+bool extent_has_arrived(const struct store_put *p);
+/* The place that the value arrived in, or one that it is copied to. 0; STORE_E_NO_PLACE, -ENOMEM.
+ */
+int extent_add(struct store *s, const struct store_put *p, struct arena_extent *ret);
+/* The entry has left: its place, too, and its charge, unless somebody holds it. */
+void extent_drop(struct store *s, const struct entry *e);
+bool extent_is_held(const struct store *s, const struct entry *e);
+void extent_holds_done(struct store *s); /* who still holds something is not told */
 /* ---- large-hold.c */
 void large_hold_departed(struct large *l); /* its entry has left */
 

@@ -51,9 +51,13 @@ static bool entry_fits(const struct store *s, uint32_t handle)
         const struct arena_entry *b = arena_block(&s->a, handle);
         uint32_t size = s->a.span_chunk[handle_span(handle)];
 
-        if (b->sizes & 8u || (b->sizes & ENTRY_EXT && !ext_fits(b, size)))
+        uint32_t apart = b->sizes & (ENTRY_LARGE | ENTRY_EXTENT);
+
+        if (b->sizes & ENTRY_EXT && !ext_fits(b, size))
                 return false;
-        if (b->sizes & ENTRY_LARGE && entry_n_stored(b) != sizeof(struct arena_large))
+        if (apart == (ENTRY_LARGE | ENTRY_EXTENT) ||
+            (apart == ENTRY_LARGE && entry_n_stored(b) != sizeof(struct arena_large)) ||
+            (apart == ENTRY_EXTENT && entry_n_stored(b) != sizeof(struct arena_extent)))
                 return false;
         return entry_total(b) <= size;
 }
@@ -206,6 +210,15 @@ static int keep(struct recovery *r, uint32_t handle, enum store_dropped *ret_why
         if (n != 0) {
                 *ret_why = DROPPED_LIMIT;
                 return n < 0 ? n : KEEP_NOT;
+        }
+        if (e.extent) {
+                struct arena_extent x = entry_extent(&e);
+
+                n = extents_adopt(&s->a, &x);
+                if (n != 0) {
+                        *ret_why = DROPPED_EXTENT;
+                        return n == -EINVAL ? KEEP_NOT : n;
+                }
         }
         if (e.large) {
                 n = keep_large(r, &e, handle);
@@ -468,6 +481,7 @@ int recover_entries(struct recovery *r)
                 n = confirm_span(r, i, &ahead);
         if (n < 0)
                 return n;
+        extents_adopt_end(&s->a);
         clean_index(r);
         for (uint32_t i = 1; i < s->a.t->span_high; i++)
                 alloc_adopt_span(&s->a, i);

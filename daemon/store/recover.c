@@ -41,6 +41,7 @@ const char *store_dropped_text(enum store_dropped why)
                 [DROPPED_GENERATION] = "it is of no cache",
                 [DROPPED_OWNER] = "its writer is not known",
                 [DROPPED_LARGE] = "its large value was not given back",
+                [DROPPED_EXTENT] = "its value lies nowhere or where another one does",
                 [DROPPED_LIMIT] = "too many combinations of cache and writer",
         };
 
@@ -317,6 +318,7 @@ static void begin(struct store *s, const struct store_params *p, uint64_t now)
         s->p.instance = h->instance;
         if (s->p.max_caches > s->a.t->max_caches)
                 s->p.max_caches = s->a.t->max_caches;
+        store_bound_sizes(s);
         s->extra = EVICT_EXTRA;
         s->trim = s->a.t->n_caches > 0;      /* limits may have been lowered just before */
         s->listing_until = now + LISTING_MS; /* who was listing may go on */

@@ -21,6 +21,15 @@
 
 /* ---- life */
 
+/* No block takes more than the one, and no extent more than the other. */
+void store_bound_sizes(struct store *s)
+{
+        if (s->p.extent_min == 0 || s->p.extent_min > STORE_EXTENT_MIN)
+                s->p.extent_min = STORE_EXTENT_MIN;
+        if (s->p.large_threshold > STORE_EXTENT_MAX)
+                s->p.large_threshold = STORE_EXTENT_MAX;
+}
+
 int store_new(const struct store_params *p, struct store **ret)
 {
         struct arena_params ap = {
@@ -38,6 +47,7 @@ int store_new(const struct store_params *p, struct store **ret)
                 return -ENOMEM;
         s->p = *p;
         s->p.label = NULL; /* the table has it */
+        store_bound_sizes(s);
         s->extra = EVICT_EXTRA;
         r = arena_init(&s->a, &ap);
         if (r == 0) {
@@ -57,6 +67,7 @@ struct store *store_leave(struct store *s)
         if (!s)
                 return NULL;
         large_table_done(s);
+        extent_holds_done(s);
         arena_leave(&s->a);
         free(s);
         return NULL;
@@ -82,6 +93,7 @@ void store_set_limits(struct store *s, uint32_t max_caches, uint64_t max_entries
         s->p.max_caches = max_caches < s->a.t->max_caches ? max_caches : s->a.t->max_caches;
         s->p.max_entries = max_entries;
         s->p.large_threshold = large_threshold;
+        store_bound_sizes(s);
         s->settled = false;
 }
 
@@ -93,11 +105,12 @@ uint32_t store_max_caches(const struct store *s)
 /* ---- entries as callers see them */
 
 uint64_t store_charge(size_t n_key, uint64_t n_stored, uint32_t flags, uint64_t cost_us,
-                      bool encoded, bool large)
+                      bool encoded, bool apart)
 {
         uint32_t n_ext = entry_ext_size(flags, cost_us, encoded);
 
-        if (large)
+        static_assert(sizeof(struct arena_large) == sizeof(struct arena_extent), "one charge");
+        if (apart)
                 return entry_charge(entry_size(n_key, sizeof(struct arena_large), n_ext), n_stored);
         return entry_charge(entry_size(n_key, n_stored, n_ext), 0);
 }
@@ -106,7 +119,7 @@ void entry_resolve(const struct store *s, struct entry *e)
 {
         (void)s;
         if (e->encoding == 0)
-                e->raw_size = e->large ? entry_large(e).size : e->n_stored;
+                e->raw_size = e->large || e->extent ? entry_apart(e) : e->n_stored;
 }
 
 uint64_t store_block_charge(const struct store *s, uint32_t handle)
@@ -114,10 +127,10 @@ uint64_t store_block_charge(const struct store *s, uint32_t handle)
         const struct arena_entry *b = arena_block(&s->a, handle);
         struct entry e;
 
-        if (!(b->sizes & ENTRY_LARGE))
+        if (!(b->sizes & (ENTRY_LARGE | ENTRY_EXTENT)))
                 return entry_charge(entry_total(b), 0);
         entry_read(b, &e);
-        return entry_charge(entry_total(b), entry_large(&e).size);
+        return entry_charge(entry_total(b), entry_apart(&e));
 }
 
 uint64_t store_block_frees(const struct store *s, uint32_t handle)
@@ -125,11 +138,13 @@ uint64_t store_block_frees(const struct store *s, uint32_t handle)
         const struct arena_entry *b = arena_block(&s->a, handle);
         struct entry e;
 
-        if (!(b->sizes & ENTRY_LARGE))
+        bool is_held;
+
+        if (!(b->sizes & (ENTRY_LARGE | ENTRY_EXTENT)))
                 return store_block_charge(s, handle);
         entry_read(b, &e);
-        return entry_charge(entry_total(b),
-                            s->large[entry_large(&e).id]->held ? 0 : entry_large(&e).size);
+        is_held = e.large ? s->large[entry_large(&e).id]->held : extent_is_held(s, &e);
+        return entry_charge(entry_total(b), is_held ? 0 : entry_apart(&e));
 }
 
 static uint64_t deadline_out(uint64_t deadline)
@@ -155,6 +170,8 @@ void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry
                 .raw_size = e.raw_size,
                 .cost_us = e.cost_us,
                 .uid = s->a.owner_uids[e.owner],
+                .owner = e.owner,
+                .extent = e.extent,
                 .charge = store_block_charge(s, handle),
         };
         if (e.large) {
@@ -163,6 +180,11 @@ void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry
                 ret->large = s->large[l.id];
                 ret->value = ret->large->map;
                 ret->n_value = l.size;
+        } else if (e.extent) {
+                struct arena_extent x = entry_extent(&e);
+
+                ret->value = extents_at(&s->a, extents_place(&x));
+                ret->n_value = x.size;
         }
 }
 
@@ -298,9 +320,43 @@ int store_check_mode(const struct store *s, const struct store_put *p, uint32_t 
         return e.version == p->expected_version ? 0 : STORE_E_VERSION;
 }
 
+/* What the block of an entry holds whose value lies elsewhere. */
+union apart {
+        struct arena_large large;
+        struct arena_extent extent;
+};
+
+/* The value's bytes come from outside, while nobody can reach the block. */
+static int read_source(struct store *s, const struct store_put *p, struct entry *e, uint32_t handle)
+{
+        uint8_t *b = (uint8_t *)(arena_block(&s->a, handle) + 1);
+        uint32_t n_ext = entry_ext_size(e->flags, e->cost_us, e->encoding != 0);
+
+        e->stored = NULL; /* it is there already */
+        return memfile_read(p->source->fd, p->source->offset, b + n_ext + e->n_key, e->n_stored);
+}
+
+/* The value gets its place, if it lies apart. */
+static int prepare_apart(struct store *s, const struct store_put *p, struct entry *e,
+                         uint32_t handle, union apart *ret)
+{
+        int r = 0;
+
+        if (p->large) {
+                r = large_table_add(s, p->large, e->owner, handle, &ret->large.id);
+                ret->large.size = p->large->size;
+        } else if (e->extent) {
+                r = extent_add(s, p, &ret->extent);
+        } else {
+                return p->source ? read_source(s, p, e, handle) : 0;
+        }
+        e->stored = (const uint8_t *)ret;
+        return r;
+}
+
 /* Takes everything that publishing will need, so that it cannot fail. */
 static int prepare(struct store *s, const struct store_put *p, struct entry *e, uint32_t *ret_list,
-                   uint32_t *ret_handle, struct arena_large *ret_large)
+                   uint32_t *ret_handle, union apart *ret_apart)
 {
         uint32_t n_ext = entry_ext_size(e->flags, e->cost_us, e->encoding != 0);
         int r;
@@ -316,16 +372,10 @@ static int prepare(struct store *s, const struct store_put *p, struct entry *e, 
         r = lru_list_get(s, gen_index(e->gen), e->owner, ret_list);
         if (r != 0)
                 goto fail;
-        if (p->large) {
-                r = large_table_add(s, p->large, e->owner, *ret_handle, &ret_large->id);
-                if (r != 0) {
-                        lru_list_put(s, *ret_list);
-                        goto fail;
-                }
-                ret_large->size = p->large->size;
-                e->stored = (const uint8_t *)ret_large;
-        }
-        return 0;
+        r = prepare_apart(s, p, e, *ret_handle, ret_apart);
+        if (r == 0)
+                return 0;
+        lru_list_put(s, *ret_list);
 fail:
         alloc_free(&s->a, *ret_handle);
         return r;
@@ -387,7 +437,7 @@ static int put_found(struct store *s, const struct store_put *p, const struct fo
                      struct entry *e, uint64_t charge, uint64_t now, uint32_t *ret_handle,
                      struct store_refusal *refusal)
 {
-        struct arena_large large = {0};
+        union apart apart = {0};
         struct room room = {
                 .cache = p->cache,
                 .gen = gen_index(e->gen),
@@ -402,12 +452,38 @@ static int put_found(struct store *s, const struct store_put *p, const struct fo
         r = room_make(s, &room, now, refusal);
         s->keep = ARENA_NONE;
         if (r == 0)
-                r = prepare(s, p, e, &list, ret_handle, &large);
+                r = prepare(s, p, e, &list, ret_handle, &apart);
         if (r != 0)
                 return r;
         publish(s, f, e, list, *ret_handle, charge, now);
-        e->stored = NULL; /* it was `large`, here */
+        e->stored = NULL; /* it was `apart`, here */
         return 0;
+}
+
+static struct entry entry_of(const struct store *s, const struct table_cache *c,
+                             const struct store_put *p, uint64_t now)
+{
+        bool extent = !p->large && (extent_has_arrived(p) || extent_is_for(s, p->n_value));
+
+        return (struct entry){
+                .gen = cache_gen(s, c)->id,
+                .version = s->a.t->version + 1,
+                .deadline = deadline_of(c, p->ttl_ms, now),
+                .n_key = (uint32_t)p->n_key,
+                .n_stored = p->large ? sizeof(struct arena_large)
+                            : extent ? sizeof(struct arena_extent)
+                                     : (uint32_t)p->n_value,
+                .large = p->large != NULL,
+                .extent = extent,
+                .flags = p->flags,
+                .encoding = p->encoding,
+                .raw_size = p->encoding ? p->raw_size
+                            : p->large  ? p->large->size
+                                        : p->n_value,
+                .cost_us = p->cost_us,
+                .key = p->key,
+                .stored = p->value,
+        };
 }
 
 int store_put(struct store *s, const struct store_put *p, uint64_t now, struct store_entry *ret,
@@ -422,30 +498,17 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
 
         if (!c)
                 return STORE_E_NO_CACHE;
+        e = entry_of(s, c, p, now);
         charge = store_charge(p->n_key, p->large ? p->large->size : p->n_value, p->flags,
-                              p->cost_us, p->encoding != 0, p->large != NULL);
+                              p->cost_us, p->encoding != 0, e.large || e.extent);
         r = room_check_size(s, c, charge, refusal);
         if (r != 0) {
                 cache_counters(c)->refused++;
                 return r;
         }
-        e = (struct entry){
-                .gen = cache_gen(s, c)->id,
-                .version = s->a.t->version + 1,
-                .deadline = deadline_of(c, p->ttl_ms, now),
-                .n_key = (uint32_t)p->n_key,
-                .n_stored = p->large ? sizeof(struct arena_large) : (uint32_t)p->n_value,
-                .large = p->large != NULL,
-                .flags = p->flags,
-                .encoding = p->encoding,
-                .raw_size = p->encoding ? p->raw_size
-                            : p->large  ? p->large->size
-                                        : p->n_value,
-                .cost_us = p->cost_us,
-                .key = p->key,
-                .stored = p->value,
-        };
-        upkeep_pay(s, e.n_stored, now);
+        if (e.extent && !extent_has_arrived(p) && !extents_has_room(&s->a))
+                return STORE_E_NO_PLACE;
+        upkeep_pay(s, e.extent ? p->n_value : e.n_stored, now);
         f = store_find_live(s, c, p->key, p->n_key, now);
         r = store_check_mode(s, p, f.handle);
         if (r == 0)
@@ -465,10 +528,10 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
 int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_value, bool as_large,
                      struct store_refusal *refusal)
 {
-        bool large = as_large || n_value >= s->p.large_threshold;
+        bool apart = as_large || store_is_apart(s, n_value);
 
         return room_check_size(s, cache_at(s, cache),
-                               store_charge(n_key, n_value, 0, 0, false, large), refusal);
+                               store_charge(n_key, n_value, 0, 0, false, apart), refusal);
 }
 
 /* ---- changing without storing */
@@ -633,7 +696,7 @@ void store_stats(const struct store *s, struct store_stats *ret)
                 .reclaiming = t->reclaiming,
                 .caches = t->n_caches,
                 .entries = t->n_entries - t->n_reclaiming,
-                .arena_bytes = t->committed_bytes + t->index_bytes,
+                .arena_bytes = t->committed_bytes + t->index_bytes + s->a.extents.committed,
                 .table_bytes = t->rec_bytes + (uint64_t)t->n_pages * 4096,
                 .large_bytes = t->large_bytes,
                 .held = s->held,

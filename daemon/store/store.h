@@ -37,6 +37,8 @@ enum {
         STORE_E_TOO_LARGE, /* can never fit; struct store_refusal says why */
         STORE_E_NO_SPACE,  /* does not fit now */
         STORE_E_LIMIT,     /* too many caches, writers or entries */
+        STORE_E_NO_PLACE, /* no extent is free: store it as a large value, which is charged the same
+                           */
 };
 
 /* Why an entry departed. The order is that of cached.proto's Fate, minus its first two (its
@@ -59,6 +61,9 @@ enum store_cause {
 
 enum store_mode { STORE_ANY = 0, STORE_ADD_ONLY, STORE_REPLACE_ONLY };
 
+#define STORE_EXTENT_MIN (UINT64_C(1000) << 10)
+#define STORE_EXTENT_MAX (UINT64_C(4) << 20)
+
 struct store;
 
 /* What a store is about to grow by. */
@@ -75,7 +80,9 @@ struct store_params {
         uint64_t budget;          /* charge that the realm may hold */
         uint64_t uid_share;       /* charge that one writer's uid may hold */
         uint64_t large_threshold; /* stored values of this size and more get a memory file of their
-                                     own */
+                                     own; at most STORE_EXTENT_MAX */
+        uint64_t extent_min;      /* those of this size and more, below that, lie in extents; 0, or
+                                     more: STORE_EXTENT_MIN, since no block takes them */
         uint32_t max_caches;      /* room is laid out for so many, for good */
         uint64_t max_entries;     /* in the whole realm */
         uint64_t seed[2];         /* of the key hash, random */
@@ -103,9 +110,12 @@ void store_set_limits(struct store *s, uint32_t max_caches, uint64_t max_entries
                       uint64_t large_threshold);
 uint32_t store_max_caches(const struct store *s); /* in force */
 
-/* The pure charge function of PROTOCOL.md. @n_stored: as stored. @large: in a file of its own. */
+/* The pure charge function of PROTOCOL.md. @n_stored: as stored. @apart: in an extent, or in a file
+ * of its own. */
 uint64_t store_charge(size_t n_key, uint64_t n_stored, uint32_t flags, uint64_t cost_us,
-                      bool encoded, bool large);
+                      bool encoded, bool apart);
+/* Would a value of this size lie in an extent, or in a file of its own? */
+bool store_is_apart(const struct store *s, uint64_t n_stored);
 
 /* ---- caches */
 
@@ -154,6 +164,7 @@ struct store_entry {
         const uint8_t *value; /* borrowed until the next call that changes the store */
         uint64_t n_value;
         struct large *large; /* NULL, or the owner of `value`: take a ref to keep it */
+        bool extent;         /* `value` can be kept by store_hold() */
         const uint8_t *key;
         size_t n_key;
         uint64_t version;
@@ -163,12 +174,19 @@ struct store_entry {
         uint64_t raw_size;
         uint64_t cost_us;
         uint32_t uid;
+        uint32_t owner; /* the store's number for it */
         uint64_t charge;
 };
 
 /* @touch: count as a hit or miss, and as the entry's latest use. STORE_E_MISS, STORE_E_NO_CACHE. */
 int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
               bool touch, struct store_entry *ret);
+
+/* Keeps the bytes of a value in an extent where they are, whatever becomes of the entry; they stay
+ * charged, as what no eviction frees. NULL: no memory. A hold may outlive the store, but the bytes
+ * do not. */
+struct store_hold *store_hold(struct store *s, const struct store_entry *e);
+void store_unhold(struct store_hold *h);
 
 /* What will be looked up soon: brings the lines of index, entries and recency lists into the
  * processor's caches, all at once. Only a hint; any cache id, any key. @n is at most
@@ -181,16 +199,23 @@ struct store_ahead {
 };
 void store_ahead(const struct store *s, const struct store_ahead *a, unsigned n);
 
+/* Where a value is to be read from: a sealed memory file, borrowed. */
+struct store_source {
+        int fd;
+        uint64_t offset;
+};
+
 struct store_put {
         uint32_t cache;
         const void *key;
         size_t n_key;
-        const void *value; /* ignored with @large */
+        const void *value;                 /* ignored with @large and with @source */
+        const struct store_source *source; /* NULL, or instead of @value */
         uint64_t n_value;
         struct large *large; /* NULL, or a sealed large value: a ref is taken on success */
         bool as_large;       /* for deciding beforehand: it will come as one, whatever its size */
-        const struct store_arrival *arrived; /* that it came by, ended; or NULL */
-        uint64_t ttl_ms;                     /* STORE_TTL_POLICY, STORE_NEVER or milliseconds */
+        struct store_arrival *arrived; /* that it came by, and is ready; or NULL */
+        uint64_t ttl_ms;               /* STORE_TTL_POLICY, STORE_NEVER or milliseconds */
         enum store_mode mode;
         bool compare;
         uint64_t expected_version;
@@ -212,13 +237,14 @@ struct store_refusal {
 };
 
 /* Returns 0, STORE_E_MISS (replace-only or compare and nothing there), _EXISTS, _VERSION,
- * _TOO_LARGE, _NO_SPACE, _LIMIT, _NO_CACHE, or -ENOMEM. Unless 0, nothing changed but that others
- * may have been evicted. @ret fills version, deadline, charge and the sizes (not value). */
+ * _TOO_LARGE, _NO_SPACE, _LIMIT, _NO_CACHE, _NO_PLACE, or -ENOMEM. Unless 0, nothing changed but
+ * that others may have been evicted. @ret fills version, deadline, charge and the sizes (not
+ * value). */
 int store_put(struct store *s, const struct store_put *p, uint64_t now, struct store_entry *ret,
               struct store_refusal *ret_refusal);
 
-/* Would a value of this size, or one that comes in a memory file, be refused for its size alone? Same returns as store_put(). For
- * deciding before the bytes arrive. */
+/* Would a value of this size, or one that comes in a memory file, be refused for its size alone?
+ * Same returns as store_put(). For deciding before the bytes arrive. */
 int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_value, bool as_large,
                      struct store_refusal *ret_refusal);
 
@@ -227,15 +253,19 @@ int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_v
  * for the value's length, but for the limits of the cache, and evicts nothing but where large
  * values run out. More makes room for the first bytes of the value before they are received: for
  * @least, and for up to @most unless much has left in this turn already; @ret_room says for how
- * many. It may evict, or refuse with STORE_E_NO_SPACE. End gives all of it back: right before the
- * put, or when the value will not come. What the value is to replace stays until the put, unless
- * both cannot be there at once.
+ * many. It may evict, or refuse with STORE_E_NO_SPACE. Of an extent they are in memory then, at
+ * store_arrival_dst(). Ready gives the room back right before the put, which takes the extent; End
+ * gives back what is left, and always comes. What the value is to replace stays until the put,
+ * unless both cannot be there at once.
  * @p->cache 0: the cache does not exist yet. Returns as store_put().
  */
 struct store_arrival {
         struct store *store; /* NULL: not begun, or ended */
         uint32_t cache, owner, n_key;
-        bool large;
+        bool large;  /* it belongs into a file of its own, which the caller makes */
+        bool extent; /* it has a place */
+        bool ready;
+        uint32_t place;
         uint64_t size;
         uint64_t total, taken; /* charge: in the end, so far */
         /* Of the old entry, if that had to leave first: the put still replaces it. 0: it did not.
@@ -248,7 +278,9 @@ int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t siz
                         struct store_arrival *ret, struct store_refusal *ret_refusal);
 int store_arrival_more(struct store_arrival *a, uint64_t least, uint64_t most, uint64_t now,
                        uint64_t *ret_room, struct store_refusal *ret_refusal);
-void store_arrival_end(struct store_arrival *a); /* not begun: fine */
+uint8_t *store_arrival_dst(const struct store_arrival *a); /* NULL: it has no extent */
+void store_arrival_ready(struct store_arrival *a);         /* not begun: fine */
+void store_arrival_end(struct store_arrival *a);           /* likewise */
 
 /* @ttl_ms: STORE_TTL_POLICY means "leave the deadline as it is". */
 int store_touch(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms,
@@ -314,7 +346,7 @@ uint64_t store_next_deadline(const struct store *s);
 struct store_stats {
         uint64_t budget, uid_share, charged, reclaiming, caches, entries;
         uint64_t arena_bytes, table_bytes, large_bytes, index_buckets;
-        uint64_t held; /* see store_held() */
+        uint64_t held;                                   /* see store_held() */
         uint64_t views, view_bytes, view_departed_bytes; /* see large-hold.c */
 };
 void store_stats(const struct store *s, struct store_stats *ret);

@@ -11,6 +11,10 @@
  * are charged, and not before: pages that are kept are reused by the next stores, while giving a
  * span back and getting another one costs a millisecond of the kernel's time in all.
  *
+ * A value in an extent is charged for its pages and no more, so what others are charged too much is
+ * all that could keep an extent's pages while it is free. Some may stay beyond that: else each
+ * value that is replaced would cost the kernel's time twice.
+ *
  * A step is about a microsecond of what it stands for: dropping an entry, or looking for something
  * to do.
  */
@@ -20,10 +24,11 @@
 #include "arena/pages.h"
 #include "store/internal.h"
 
-#define MOVE_STEPS            2u
-#define COPY_BYTES_PER_STEP   4096u
-#define COMMIT_BYTES_PER_STEP 1024u /* the kernel zeroes a page in 2 to 4 µs */
-#define RELEASE_STEPS         150u  /* punching a hole of a megabyte */
+#define MOVE_STEPS             2u
+#define COPY_BYTES_PER_STEP    4096u
+#define COMMIT_BYTES_PER_STEP  1024u /* the kernel zeroes a page in 2 to 4 µs */
+#define RELEASE_STEPS          150u  /* punching a hole of a megabyte */
+#define RELEASE_BYTES_PER_STEP (ARENA_SPAN_SIZE / RELEASE_STEPS)
 
 /* Resident beyond what the entries are charged: tolerated, and when even nearly full spans are
  * emptied. */
@@ -31,13 +36,35 @@
 #define EXCESS_HARD_FLOOR (INT64_C(2) << 20)
 #define EXCESS_HARD_SHIFT 7
 
+/* Of extents that are free this much stays resident, whatever else is: two of the longest values,
+ * but not more than those that are in use. */
+#define WARM_MAX          (UINT64_C(8) << 20)
+#define WARM_BUDGET_SHIFT 4
+
+static uint64_t warm_allowed(const struct store *s)
+{
+        uint64_t most = s->p.budget >> WARM_BUDGET_SHIFT;
+
+        if (most > WARM_MAX)
+                most = WARM_MAX;
+        return s->a.extents.needed < most ? s->a.extents.needed : most;
+}
+
+static bool has_warm_excess(const struct store *s)
+{
+        return extents_spare(&s->a) > warm_allowed(s);
+}
+
 static int64_t excess(const struct store *s)
 {
         const struct table_header *t = s->a.t;
-        uint64_t resident = t->committed_bytes + t->rec_bytes + t->index_bytes + t->large_bytes +
-                            (uint64_t)t->n_pages * POOL_PAGE_SIZE;
-
+        const struct extents *x = &s->a.extents;
+        uint64_t warm = has_warm_excess(s) ? warm_allowed(s) : extents_spare(&s->a);
         /* What is still arriving is charged but not counted as resident. */
+        uint64_t resident = t->committed_bytes + t->rec_bytes + t->index_bytes + t->large_bytes +
+                            (uint64_t)t->n_pages * POOL_PAGE_SIZE + x->committed - x->filling -
+                            warm;
+
         return (int64_t)resident - (int64_t)(t->charged - s->arriving);
 }
 
@@ -139,6 +166,8 @@ static unsigned give_back(struct store *s, uint64_t now)
         if (is_wasteful(s)) {
                 unsigned cost;
 
+                if (has_warm_excess(s))
+                        return 1 + (unsigned)(extents_give_back(&s->a) / RELEASE_BYTES_PER_STEP);
                 if (alloc_release_unused(&s->a))
                         return RELEASE_STEPS;
                 cost = listing(s, now) ? 0 : compact_one(s);

@@ -67,7 +67,8 @@ class Arena:
         (self.version, self.features, self.size, self.instance, self.seed, _, self.cache_dir, self.owners,
          self.span_table, self.index, self.spans, self.n_caches, self.n_spans, self.max_buckets) = \
             struct.unpack_from("<IIQQQQQQQQQIIQ", self.map, 8)
-        assert self.version == 1 and self.features == 0 and self.size == size
+        self.extents, self.n_extents = struct.unpack_from("<QQ", self.map, 112)
+        assert self.version == 2 and self.features == 0 and self.size == size
 
     def u32(self, at):
         return struct.unpack_from("<I", self.map, at)[0]
@@ -119,6 +120,11 @@ class Arena:
             return None
         if kind & 6:
             raise Ask  # in a file of its own, or encoded
+        if kind & 8:
+            off, n = struct.unpack_from("<QQ", self.map, key_at + n_key)
+            if n_stored != 16 or off > self.n_extents or n > self.n_extents - off:
+                raise Ask
+            return handle, version, self.map[self.extents + off:self.extents + off + n]
         return handle, version, self.map[key_at + n_key:key_at + n_key + n_stored]
 
     def look_up(self, name, key, now):

@@ -299,11 +299,13 @@ def test_c19_values_around_the_thresholds(make_daemon, size):
     assert c.get("t", b"k") == b"small now"
 
 
-@pytest.mark.parametrize("size", [1_023_999, 1_024_000, 1_024_001])
+@pytest.mark.parametrize("size", [1_023_999, 1_024_000, 1_024_001, (4 << 20) - 1, 4 << 20])
 def test_c20_the_default_threshold(c, size):
-    """1000K is where a value gets a memory file of its own."""
+    """From 1000 KiB on a value lies apart; 4M is where it gets a memory file of its own."""
     c.set("t", b"k", b"x" * size)
-    assert c.list_entries("t")[0].large == (size >= 1_024_000)
+    listed = c.list_entries("t")[0]
+    assert listed.large == (size >= 4 << 20)
+    assert listed.charge == wire.charge(1, size, large=size >= 1_024_000)
     assert c.get("t", b"k") == b"x" * size
 
 

@@ -110,7 +110,7 @@ def policy_tuple(p):
 
 
 def charge(n_key, n_stored, flags=0, cost_us=0, encoded=False, large=False):
-    """What an entry is charged: PROTOCOL.md, word for word."""
+    """What an entry is charged: PROTOCOL.md, word for word. `large`: the value lies apart."""
     extension = 0
     if flags or cost_us or encoded:
         extension = 4 + (4 if flags else 0) + (8 if cost_us else 0) + (12 if encoded else 0)

@@ -9,13 +9,13 @@
 #include <string.h>
 
 void model_init(struct model *m, uint64_t budget, uint64_t uid_share, uint64_t global,
-                uint64_t large_threshold)
+                uint64_t apart_min)
 {
         memset(m, 0, sizeof(*m));
         m->budget = budget;
         m->uid_share = uid_share;
         m->global = global;
-        m->large_threshold = large_threshold;
+        m->apart_min = apart_min;
         for (unsigned i = 0; i <= MODEL_CACHES; i++)
                 m->policy[i] = (struct store_policy){STORE_NEVER, STORE_UNLIMITED, STORE_UNLIMITED};
 }
@@ -24,13 +24,13 @@ static uint64_t charge_of(const struct model *m, const struct store_put *p)
 {
         uint64_t size = p->large ? p->large->size : p->n_value;
         uint64_t ext = (p->flags ? 4 : 0) + (p->cost_us ? 8 : 0) + (p->encoding ? 12 : 0);
+        bool apart = p->large || size >= m->apart_min;
         uint64_t n;
 
-        (void)m;
         ext += ext ? 4 : 0;
-        n = 20 + p->n_key + ext + (p->large ? 16 : size);
+        n = 20 + p->n_key + ext + (apart ? 16 : size);
         n = n < 64 ? 64 : n;
-        return n + n / 8 + 56 + (p->large ? (size + 4095) / 4096 * 4096 : 0);
+        return n + n / 8 + 56 + (apart ? (size + 4095) / 4096 * 4096 : 0);
 }
 
 static void drop(struct model *m, unsigned i, enum store_cause cause)

@@ -29,11 +29,11 @@ struct model {
         unsigned n;
         struct store_policy policy[MODEL_CACHES + 1];
         struct store_counters counters[MODEL_CACHES + 1];
-        uint64_t budget, uid_share, global, clock, version, large_threshold;
+        uint64_t budget, uid_share, global, clock, version, apart_min;
 };
 
 void model_init(struct model *m, uint64_t budget, uint64_t uid_share, uint64_t global,
-                uint64_t large_threshold);
+                uint64_t apart_min);
 int model_get(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t now,
               bool touch, struct model_entry *ret);
 int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_t now,

@@ -4,7 +4,8 @@
  *
  * Every live chunk is in exactly one recency list and exactly once in the index, in one of its two
  * buckets; lists are ordered by stamp; heaps are heaps and records know their place in them; counts
- * and sums in headers are what a walk finds.
+ * and sums in headers are what a walk finds. Each value in an extent has a place of its own, and
+ * each place that is in use has an entry, a holder, or a value that is arriving.
  */
 
 #include "store-check.h"
@@ -115,11 +116,89 @@ static void check_entry(struct store *s, uint32_t handle, uint64_t *n_heap)
         }
 }
 
+/* Free places are listed by what is resident, those in use if that is more than they need; sums. */
+static void check_places(struct store *s)
+{
+        const struct extents *x = &s->a.extents;
+        uint64_t committed = 0, needed = 0, filling = 0, listed = 0;
+
+        for (unsigned list = 0; list < EXTENT_LISTS; list++) {
+                uint32_t prev = EXTENT_NONE;
+
+                for (uint32_t i = x->first[list]; i != EXTENT_NONE; i = x->places[i].next) {
+                        CHECK(i < x->high && x->places[i].list == list);
+                        CHECK(x->places[i].prev == prev);
+                        prev = i;
+                        listed++;
+                }
+                CHECK(x->last[list] == prev);
+                if (list >= 1 && list < EXTENT_CLASSES)
+                        CHECK((x->free_classes >> (list - 1) & 1) == (prev != EXTENT_NONE));
+        }
+        for (uint32_t i = 0; i < x->high; i++) {
+                const struct extent_place *p = &x->places[i];
+                unsigned class = (p->committed + EXTENT_CLASS_PAGES - 1) / EXTENT_CLASS_PAGES;
+
+                CHECK(p->committed >= p->needed);
+                CHECK(p->state != PLACE_FREE || (p->needed == 0 && p->list == class));
+                CHECK(p->state == PLACE_FREE ||
+                      p->list == (p->committed > p->needed ? EXTENT_LIST_REST : EXTENT_LIST_NONE));
+                listed -= p->list != EXTENT_LIST_NONE;
+                committed += p->committed * UINT64_C(4096);
+                needed += p->needed * UINT64_C(4096);
+                filling += p->state == PLACE_FILLING ? p->needed * UINT64_C(4096) : 0;
+        }
+        CHECK(listed == 0);
+        CHECK(committed == x->committed && needed == x->needed && filling == x->filling);
+}
+
+/* Each entry's extent is inside, full, and its own. Returns what is charged beyond the entries, and
+ * what is charged of the entries' as held. */
+static uint64_t check_extents(struct store *s, uint64_t *ret_held)
+{
+        const struct extents *x = &s->a.extents;
+        uint8_t *owned = calloc(x->n_places, 1);
+        uint64_t gone = 0;
+
+        *ret_held = 0;
+        CHECK(owned);
+        check_places(s);
+        for (uint32_t i = 1; i < s->a.t->span_high; i++)
+                for (uint32_t c = 0; s->a.spans[i].state != SPAN_UNUSED && c < s->a.spans[i].high;
+                     c++) {
+                        uint32_t h = handle_make(i, c);
+                        struct arena_extent e;
+                        struct entry entry;
+
+                        if (!alloc_is_live(&s->a, h) ||
+                            !(arena_block(&s->a, h)->sizes & ENTRY_EXTENT))
+                                continue;
+                        entry_read(arena_block(&s->a, h), &entry);
+                        e = entry_extent(&entry);
+                        CHECK(e.offset % EXTENT_PLACE_SIZE == 0 && e.offset < s->a.h->extents_size);
+                        CHECK(e.size > 0 && e.size <= EXTENT_PLACE_SIZE);
+                        CHECK(!owned[extents_place(&e)]++);
+                        CHECK(x->places[extents_place(&e)].state == PLACE_FULL);
+                        CHECK(x->places[extents_place(&e)].size == (e.size + 4095) / 4096);
+                }
+        for (uint32_t i = 0; i < x->n_places; i++) {
+                const struct extent_place *p = &x->places[i];
+
+                CHECK((p->state == PLACE_FULL) == owned[i]);
+                CHECK(p->state != PLACE_GONE || p->holders > 0);
+                *ret_held += p->holders ? p->needed * UINT64_C(4096) : 0;
+                gone += p->state == PLACE_GONE ? p->needed * UINT64_C(4096) : 0;
+        }
+        free(owned);
+        return gone;
+}
+
 /* Large values: who holds them, what that charges, and the list of those that may leave. Returns
  * what is charged beyond the entries. */
 static uint64_t check_large(struct store *s)
 {
-        uint64_t held = 0, gone = 0, bytes = 0, free_to_leave = 0, listed = 0, n = 0;
+        uint64_t held, gone = check_extents(s, &held), bytes = 0, free_to_leave = 0, listed = 0,
+                       n = 0;
 
         for (struct large *l = s->files; l; l = l->next) {
                 bool stored = l->id != LARGE_NO_ID;

@@ -92,6 +92,16 @@ static uint64_t random_ttl(struct world *w)
         }
 }
 
+static struct large *make_large(const struct world *w, uint64_t n)
+{
+        struct large *l;
+
+        assert_int_equal(large_new(n, &l), 0);
+        memcpy(l->map, w->buf, n);
+        assert_int_equal(large_seal(l), 0);
+        return l;
+}
+
 static void do_put(struct world *w)
 {
         uint8_t key[STORE_KEY_MAX];
@@ -126,12 +136,15 @@ static void do_put(struct world *w)
         }
         world_fill(w->buf, p.n_value, fill);
         p.value = w->buf;
-        if (p.n_value >= WORLD_LARGE_THRESHOLD) {
-                assert_int_equal(large_new(p.n_value, &p.large), 0);
-                memcpy(p.large->map, w->buf, p.n_value);
-                assert_int_equal(large_seal(p.large), 0);
-        }
+        if (p.n_value >= WORLD_LARGE_THRESHOLD)
+                p.large = make_large(w, p.n_value);
         r = store_put(w->s, &p, w->now, &got, &why);
+        if (r == STORE_E_NO_PLACE) {
+                assert_true(p.n_value >= WORLD_EXTENT_MIN);
+                w->n_places_short++;
+                p.large = make_large(w, p.n_value);
+                r = store_put(w->s, &p, w->now, &got, &why);
+        }
         assert_int_equal(r, model_put(w->m, &p, fill, w->now, &want, &why));
         if (r == 0)
                 compare(w, &got, &want);
@@ -264,6 +277,7 @@ struct store_params world_store_params(struct world *w)
                 .budget = w->m->budget,
                 .uid_share = w->m->uid_share,
                 .large_threshold = WORLD_LARGE_THRESHOLD,
+                .extent_min = WORLD_EXTENT_MIN,
                 .max_caches = 16,
                 .max_entries = 1 << 20,
                 .seed = {w->rng, 2},
@@ -287,7 +301,7 @@ void world_init(struct world *w, const struct world_params *p)
                 .m = malloc(sizeof(struct model)),
                 .buf = malloc(WORLD_VALUE_MAX),
         };
-        model_init(w->m, p->budget, p->uid_share, p->global, WORLD_LARGE_THRESHOLD);
+        model_init(w->m, p->budget, p->uid_share, p->global, WORLD_EXTENT_MIN);
         sp = world_store_params(w);
         assert_int_equal(store_new(&sp, &w->s), 0);
         for (uint32_t i = 1; i <= MODEL_CACHES; i++) {

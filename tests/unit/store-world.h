@@ -11,6 +11,7 @@
 
 #include "model-store.h"
 
+#define WORLD_EXTENT_MIN      6000u
 #define WORLD_LARGE_THRESHOLD 20000u
 #define WORLD_VALUE_MAX       60000u
 
@@ -18,6 +19,7 @@ struct world {
         struct store *s;
         struct model *m;
         uint64_t rng, now, op, global, arena_size;
+        uint64_t n_places_short; /* puts that found no extent */
         unsigned n_keys, value_max;
         uint8_t *buf;
 };

@@ -41,7 +41,8 @@ static struct store *make(uint64_t budget)
                 .arena_size = UINT64_C(1) << 30,
                 .budget = budget,
                 .uid_share = budget,
-                .large_threshold = 1000 * 1024,
+                .large_threshold = 4 * MIB,
+                .extent_min = 30 << 10,
                 .max_caches = 8,
                 .max_entries = 1 << 24,
                 .seed = {7, 8},
@@ -256,6 +257,118 @@ static uint8_t *key_of(const struct arena_map *m, uint32_t handle)
                (uint64_t)(handle & ARENA_CHUNK_MASK) * m->span_chunk[span] + ENTRY_HEADER_SIZE;
 }
 
+/* ------------------------------------------------------------------------------------- extents
+ */
+
+/* Where the value of an entry with a key of 8 bytes is said to be. */
+static uint8_t *extent_of(const struct arena_map *m, uint32_t handle)
+{
+        return key_of(m, handle) + 8;
+}
+
+static void test_extents(void **state)
+{
+        struct store *s = make(16 * MIB);
+        struct arena_map m = map_of(s);
+        uint64_t k = 1, n = 4 * MIB - 1;
+        uint8_t *value = malloc(n), *buf = malloc(n);
+        struct store_put p = {.cache = 1,
+                              .key = &k,
+                              .n_key = 8,
+                              .value = value,
+                              .n_value = n,
+                              .ttl_ms = STORE_NEVER};
+        struct arena_query q = query_of(&k, 1);
+        struct arena_extent was, end;
+        uint8_t *x;
+        struct store_refusal why;
+        struct store_entry e;
+        struct arena_hit hit;
+
+        (void)state;
+        assert_true(value && buf);
+        value_fill(value, n, k, 1);
+        assert_int_equal(store_put(s, &p, 1, &e, &why), 0);
+        assert_true(e.extent && e.n_value == n);
+        assert_int_equal(arena_read(&m, &q, buf, n, &hit), ARENA_HIT);
+        assert_int_equal(hit.n_value, n);
+        assert_memory_equal(buf, value, n);
+        assert_int_equal(arena_read(&m, &q, buf, n - 1, &hit), ARENA_TOO_LONG);
+        assert_int_equal(hit.n_value, n);
+        x = extent_of(&m, hit.handle);
+        memcpy(&was, x, sizeof(was));
+        assert_int_equal(was.size, n);
+        /* What lies outside is nonsense, and no hit. */
+        const struct arena_extent lies[] = {
+                {m.n_extents + 1, 0},     {m.n_extents, 1},          {0, m.n_extents + 1},
+                {UINT64_MAX, UINT64_MAX}, {UINT64_MAX - 4095, 8192}, {0, UINT64_C(1) << 32},
+        };
+        for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+                memcpy(x, &lies[i], sizeof(was));
+                assert_int_equal(arena_read(&m, &q, buf, n, &hit), ARENA_MISS);
+        }
+        /* At the very end. */
+        end = (struct arena_extent){m.n_extents - 5, 5};
+        memcpy(x, &end, sizeof(end));
+        assert_int_equal(arena_read(&m, &q, buf, n, &hit), ARENA_HIT);
+        assert_int_equal(hit.n_value, 5);
+        memcpy(x, &was, sizeof(was));
+        free(value);
+        free(buf);
+        store_free(s);
+}
+
+struct flicker {
+        struct store *s;
+        _Atomic bool end;
+};
+
+static void *flicker(void *arg)
+{
+        struct flicker *f = arg;
+
+        while (!atomic_load_explicit(&f->end, memory_order_relaxed))
+                for (uint64_t b = 0; b < f->s->a.h->n_buckets; b++)
+                        atomic_fetch_add(&f->s->a.buckets[b].seq, 2);
+        return NULL;
+}
+
+/* A value of megabytes that is overwritten all the time ends in the socket. */
+static void test_an_extent_that_is_always_new(void **state)
+{
+        struct store *s = make(16 * MIB);
+        struct arena_map m = map_of(s);
+        uint8_t *buf = calloc(1, 4 * MIB - 1);
+        struct flicker f = {.s = s};
+        uint64_t k = 1;
+        struct store_put p = {.cache = 1,
+                              .key = &k,
+                              .n_key = 8,
+                              .value = buf,
+                              .n_value = 4 * MIB - 1,
+                              .ttl_ms = STORE_NEVER};
+        struct arena_query q = query_of(&k, 1);
+        struct store_refusal why;
+        struct store_entry e;
+        struct arena_hit hit;
+        enum arena_result r;
+        pthread_t thread;
+
+        (void)state;
+        assert_non_null(buf);
+        assert_int_equal(store_put(s, &p, 1, &e, &why), 0);
+        assert_int_equal(pthread_create(&thread, NULL, flicker, &f), 0);
+        do
+                r = arena_read(&m, &q, buf, p.n_value, &hit);
+        while (r == ARENA_HIT); /* the other thread was not there */
+        assert_int_equal(r, ARENA_BUSY);
+        atomic_store(&f.end, true);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(arena_read(&m, &q, buf, p.n_value, &hit), ARENA_HIT);
+        free(buf);
+        store_free(s);
+}
+
 /* Found with its value and nothing behind it written; not found when any byte of the key differs.
  */
 static void check_lengths(struct store *s, const struct arena_map *m, uint32_t n_key,
@@ -421,7 +534,11 @@ static void test_headers_that_lie(void **state)
         LIE(index_off, good.index_off + 8);
         LIE(index_max_buckets, UINT64_MAX);
         LIE(index_max_buckets, 0);
-        LIE(spans_off, good.spans_off + ARENA_SPAN_SIZE);
+        LIE(spans_off, good.size - ARENA_SPAN_SIZE);
+        LIE(extents_off, good.extents_off + 8);
+        LIE(extents_off, UINT64_MAX - 7);
+        LIE(extents_size, good.extents_size + 1);
+        LIE(extents_size, UINT64_MAX);
 #undef LIE
         store_free(s);
 }
@@ -472,6 +589,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_it_says_what_the_store_says),
                 cmocka_unit_test(test_encoded_and_large_values),
+                cmocka_unit_test(test_extents),
+                cmocka_unit_test(test_an_extent_that_is_always_new),
                 cmocka_unit_test(test_every_length_of_key_and_value),
                 cmocka_unit_test(test_no_torn_and_no_foreign_value),
                 cmocka_unit_test(test_headers_that_lie),

@@ -261,10 +261,10 @@ static void test_b01_defaults(void **state)
         assert_true(cfg->global_budget.bytes >= 1280 * MIB);
         assert_true(cfg->global_budget.bytes >= memory / 2);
         assert_int_equal(config_share_of(&cfg->uid_share, 12345), 12345);
-        assert_int_equal(cfg->large_threshold, 1000 << 10);
+        assert_int_equal(cfg->large_threshold, 4 << 20);
 #define LIMIT(name, default, min, max, ...)                                                        \
         assert_true(cfg->limits.name == (default));                                                \
-        assert_true(cfg->limits.name >= (min) && cfg->limits.name <= (max));
+        assert_in_range(cfg->limits.name, min, max);
 #include "limits.def"
 #undef LIMIT
         assert_int_equal(cfg->n_realms, 0);
@@ -306,7 +306,7 @@ static void test_b02_values_and_where_they_come_from(void **state)
         check_setting(cfg, "limits.frame_ms", "90s", "f.conf:8");
         check_setting(cfg, "memory.realm_budget", "16M", "f.conf:12");
         check_setting(cfg, "memory.uid_share", "50%", "f.conf:14");
-        check_setting(cfg, "memory.large_threshold", "1000K", "");
+        check_setting(cfg, "memory.large_threshold", "4M", "");
         config_free(cfg);
 }
 
@@ -381,8 +381,8 @@ static void test_c02_values(void **state)
                     "f.conf:2: '10Q' is not a size: use a number with K, M, G or T");
         refuse_text("[memory]\nlarge_threshold =\n",
                     "f.conf:2: '' is not a size: use a number with K, M, G or T");
-        refuse_text("[memory]\nlarge_threshold = 1M\n",
-                    "f.conf:2: large_threshold = 1M is out of range: 4K to 1000K");
+        refuse_text("[memory]\nlarge_threshold = 5M\n",
+                    "f.conf:2: large_threshold = 5M is out of range: 4K to 4M");
         refuse_text("[memory]\nrealm_budget = 0%\n",
                     "f.conf:2: realm_budget = 0% is out of range: 64K to 16T, or 1% to 100%");
         refuse_text("[memory]\nrealm_budget = 1K\n",

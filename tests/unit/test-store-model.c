@@ -2,9 +2,10 @@
 /*
  * The store against the reference model: random operations, every reply compared
  *
- * Exercises put in all modes, TTLs, large values, several writers, get, peek, touch, delete, clear,
- * policy and budget changes, the passing of time and upkeep in random portions. Every few thousand
- * operations both settle: then counts and counters must agree, and the store's own invariants hold.
+ * Exercises put in all modes, TTLs, large values, values in extents and more than there are places,
+ * several writers, get, peek, touch, delete, clear, policy and budget changes, the passing of time
+ * and upkeep in random portions. Every few thousand operations both settle: then counts and
+ * counters must agree, and the store's own invariants hold.
  *
  * CACHED_LONG=1: 1,000,000 operations of each of several mixes; else a tenth. CACHED_SEED=n repeats
  * a run.
@@ -20,8 +21,12 @@
 
 #include "store-world.h"
 
+/* Virtual size of the spans, from which the number of extents follows. */
+#define ENOUGH (UINT64_C(256) << 20)
+#define LEAST  UINT64_C(1)
+
 static void run(unsigned n_keys, unsigned value_max, uint64_t budget, uint64_t uid_share,
-                uint64_t global)
+                uint64_t global, uint64_t arena_size)
 {
         uint64_t n_ops = getenv("CACHED_LONG") ? 1000000 : 100000;
         const struct world_params p = {.n_keys = n_keys,
@@ -29,7 +34,7 @@ static void run(unsigned n_keys, unsigned value_max, uint64_t budget, uint64_t u
                                        .budget = budget,
                                        .uid_share = uid_share,
                                        .global = global,
-                                       .arena_size = UINT64_C(256) << 20};
+                                       .arena_size = arena_size};
         struct world w;
 
         world_init(&w, &p);
@@ -38,25 +43,32 @@ static void run(unsigned n_keys, unsigned value_max, uint64_t budget, uint64_t u
                 if (w.op % 2000 == 1999)
                         world_settle(&w);
         }
+        assert_true((w.n_places_short > 0) == (arena_size == LEAST));
         world_done(&w);
 }
 
 static void test_small_values(void **state)
 {
         (void)state;
-        run(400, 200, 100000, UINT64_MAX, UINT64_MAX);
+        run(400, 200, 100000, UINT64_MAX, UINT64_MAX, ENOUGH);
 }
 
 static void test_mixed_values_with_large_ones(void **state)
 {
         (void)state;
-        run(300, WORLD_VALUE_MAX, 400000, 250000, UINT64_MAX);
+        run(300, WORLD_VALUE_MAX, 400000, 250000, UINT64_MAX, ENOUGH);
 }
 
 static void test_global_budget(void **state)
 {
         (void)state;
-        run(300, 5000, 400000, 150000, 120000);
+        run(300, 5000, 400000, 150000, 120000, ENOUGH);
+}
+
+static void test_more_values_than_extents(void **state)
+{
+        (void)state;
+        run(300, 20000, 800000, UINT64_MAX, UINT64_MAX, LEAST);
 }
 
 int main(void)
@@ -65,6 +77,7 @@ int main(void)
                 cmocka_unit_test(test_small_values),
                 cmocka_unit_test(test_mixed_values_with_large_ones),
                 cmocka_unit_test(test_global_budget),
+                cmocka_unit_test(test_more_values_than_extents),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

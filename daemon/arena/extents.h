@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EXTENTS_H
+#define EXTENTS_H
+
+/*
+ * Extents of the arena: places of 4 MiB for long values, see extents.c
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/layout.h"
+
+struct arena;
+
+#define EXTENT_PLACE_SHIFT 22
+#define EXTENT_PLACE_SIZE  (UINT32_C(1) << EXTENT_PLACE_SHIFT) /* and the longest value */
+#define EXTENT_NONE        UINT32_MAX
+
+#define EXTENT_CLASSES     65  /* of free places: none, or up to k times 64 KiB are resident */
+#define EXTENT_CLASS_PAGES 16u /* that classes differ by */
+#define EXTENT_LIST_REST   EXTENT_CLASSES /* in use, and more is resident than needed */
+#define EXTENT_LISTS       (EXTENT_CLASSES + 1)
+#define EXTENT_LIST_NONE   EXTENT_LISTS
+
+enum place_state { PLACE_FREE = 0, PLACE_FILLING, PLACE_FULL, PLACE_GONE };
+
+struct extent_place {
+        uint32_t prev, next; /* in its list */
+        uint32_t holders;
+        uint16_t committed; /* pages from the start on that are resident */
+        uint16_t needed;    /* of these, those that hold something */
+        uint16_t size;      /* pages of the value */
+        uint8_t state, list;
+};
+
+/* What this process knows of the part: nothing of it must outlive a crash. */
+struct extents {
+        struct extent_place *places;
+        uint32_t n_places, high; /* that there are, that were ever used */
+        uint32_t first[EXTENT_LISTS], last[EXTENT_LISTS];
+        uint64_t free_classes; /* from 1 on: those with a place */
+        uint64_t committed;    /* bytes that are resident */
+        uint64_t needed;       /* of these, bytes that hold something */
+        uint64_t filling;      /* of these, bytes of values that are arriving */
+};
+
+uint32_t extents_n_places(uint32_t n_spans);
+int extents_init(struct arena *a); /* 0, -ENOMEM */
+void extents_done(struct arena *a);
+
+/* Is there a place for one more value? */
+bool extents_has_room(const struct arena *a);
+/* A place for a value of @size bytes, at most EXTENT_PLACE_SIZE. 0; -ENOSPC: all are in use. */
+int extents_take(struct arena *a, uint64_t size, uint32_t *ret_place);
+/* Makes its first @n bytes resident, which are needed from then on. 0, -ENOMEM. */
+int extents_commit(struct arena *a, uint32_t place, uint64_t n);
+/* All bytes are there: it is no longer filled. */
+void extents_complete(struct arena *a, uint32_t place);
+/* Its bytes are needed no more, but by those who hold it. Unreachable, like a block. */
+void extents_free(struct arena *a, uint32_t place);
+
+/* While somebody holds a place its bytes stay, although it was freed. Returns their number. */
+uint32_t extents_hold(struct arena *a, uint32_t place);
+uint32_t extents_release(struct arena *a, uint32_t place);
+bool extents_is_held(const struct arena *a, uint32_t place);
+bool extents_is_free(const struct arena *a, uint32_t place); /* freed, held or not */
+
+uint8_t *extents_at(const struct arena *a, uint32_t place);
+struct arena_extent extents_name(uint32_t place, uint64_t size);
+static inline uint32_t extents_place(const struct arena_extent *x)
+{
+        return (uint32_t)(x->offset >> EXTENT_PLACE_SHIFT);
+}
+
+/* ---- giving memory back */
+
+/* Bytes that are resident but hold nothing. */
+uint64_t extents_spare(const struct arena *a);
+/* Gives up to 1 MiB of that back; returns how much, 0: there is none. */
+uint64_t extents_give_back(struct arena *a);
+/* Of a place that was used, or of one behind those: bytes from its start on that are the writer's.
+ */
+uint64_t extents_committed_of(const struct arena *a, uint32_t place);
+
+/* ---- adopting what another process left: after extents_init(), which forgets everything */
+
+/* Of an entry that is kept. 0; -EINVAL: it lies outside, not where extents do, or where another one
+ * does; -ENOMEM. */
+int extents_adopt(struct arena *a, const struct arena_extent *x);
+/* What no entry has goes back to the kernel. */
+void extents_adopt_end(struct arena *a);
+
+#endif
