@@ -364,8 +364,8 @@ def test_m40_rubbish_in_a_page_harms_nobody(m, connect, daemon):
 def test_m41_heads_that_lie(m):
     fill(m)
     m.drain()
-    for head in (0xffffffff, 0, 1 << 31, mapped.SLOTS + 1, 5):
-        struct.pack_into("<I", m.page, mapped.RING_AT + 4, head)
+    for head in ((1 << 64) - 1, 0, 1 << 32, 0xffffffff, 1 << 63, mapped.SLOTS + 1, 5):
+        struct.pack_into("<Q", m.page, mapped.RING_AT + 8, head)
         m.set_dirty()
         m.drain()
         assert m.ring_words(0)[2] == head
