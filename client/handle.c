@@ -18,6 +18,7 @@
 #include "client/handle.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 #include <string.h>
 
 #include "client/call.h"
@@ -44,6 +45,7 @@ int cached_new(const cached_options *o, cached **ret)
                 cached_free(c);
                 return CACHED_ERR_USAGE;
         }
+        c->options.spins = !c->options.no_spin && sysconf(_SC_NPROCESSORS_CONF) > 1;
         c->pool = pool_new(c->options.max_connections, !c->options.no_map);
         if (!c->pool) {
                 cached_free(c);

@@ -134,6 +134,14 @@ int cached_options_set_mapped(cached_options *o, int on)
         return CACHED_OK;
 }
 
+int cached_options_set_spin(cached_options *o, int on)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->no_spin = !on;
+        return CACHED_OK;
+}
+
 int cached_options_set_service_uid(cached_options *o, uint32_t uid)
 {
         if (!o)

@@ -22,6 +22,8 @@ struct cached_options {
         uint64_t pack_min; /* smaller values are not packed; 0: none are */
         bool keep_encoded; /* values come as they were stored */
         bool no_map;       /* every look-up goes over the socket */
+        bool no_spin;      /* replies are waited for asleep */
+        bool spins;        /* a handle's: they are not, and there are processors for it */
 };
 
 struct cached_policy {
