@@ -18,8 +18,8 @@
 #include "client/handle.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/call.h"
 
