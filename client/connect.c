@@ -416,6 +416,7 @@ int conn_dial_on(struct conn *c, const struct cached_options *o, const struct so
                 return code;
         }
         conn_attach(c, fd);
+        c->spin.is_on = o->spins;
         if (!deadline_is_now(d))
                 code = conn_set_timeout(c, o->timeout_ms, f);
         if (code == CACHED_OK)

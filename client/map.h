@@ -60,7 +60,7 @@ struct map_name {
 /* Of one ring; changed by whoever has it. */
 struct map_ring {
         /* Where the ring was when a drain was asked for, or waited for in vain. */
-        uint32_t asked_head, asked_tail, deaf_tail;
+        uint64_t asked_head, asked_tail, deaf_tail;
         uint32_t n_lost; /* with nobody to read it */
         bool has_asked, is_deaf;
 };

@@ -284,6 +284,18 @@ int cached_options_set_view_cache(cached_options *o, uint32_t n_values);
 int cached_options_set_prepared_bytes(cached_options *o, uint64_t max_bytes);
 
 /*
+ * cached_options_set_spin() - whether a reply is looked for before the caller sleeps for it
+ * @o:   by one thread at a time
+ * @on:  not 0 (default): where calls follow each other within a millisecond, a call or a waiting
+ *       pipeline looks for its reply for up to 50 microseconds, which is mostly enough, and then
+ *       sleeps; in vain, it does so less and less often. Between two looks it offers its processor
+ * to others. Not on a machine of one processor. 0: it sleeps at once
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
+int cached_options_set_spin(cached_options *o, int on);
+
+/*
  * cached_options_set_service_uid() - the uid that the daemon may run as
  * @o:    by one thread at a time
  * @uid:  trusted beside 0 and the caller's own effective uid, which always are. On the system's

@@ -217,6 +217,7 @@ int arena_adopt(struct arena *a, int mem_fd, int table_fd, const uint64_t boot[2
                 return 0;
         ret->retired = retire(a->mem.base ? a->mem.fd : mem_fd);
         arena_leave(a);
+        *a = (struct arena){.mem.fd = -1, .table.fd = -1}; /* nothing points to what was mapped */
         if (mem_fd >= 0)
                 close(mem_fd);
         if (table_fd >= 0)

@@ -59,10 +59,11 @@ static void see_head(struct reader *r, unsigned ring, uint64_t *lost)
 {
         struct reader_ring *g = &r->ring[ring];
         g->end = atomic_load_explicit(&r->page->ring[ring].head, memory_order_acquire);
-        uint32_t n = g->end - g->tail;
+        uint64_t n = g->end - g->tail;
         if (n <= PAGE_RING_SLOTS)
                 return;
-        *lost += n - PAGE_RING_SLOTS;
+        /* One that lies may not drown what others lost. */
+        *lost += n > UINT32_MAX ? UINT32_MAX : n - PAGE_RING_SLOTS;
         g->tail = g->end - PAGE_RING_SLOTS;
 }
 
@@ -76,7 +77,7 @@ void reader_end(struct reader *r)
 
 static struct store_use read_slot(const struct reader *r, unsigned ring)
 {
-        const struct page_touch *t = &r->page->touches[ring][r->ring[ring].tail % PAGE_RING_SLOTS];
+        const struct page_touch *t = &r->page->touches[ring][page_ring_slot(r->ring[ring].tail)];
         return (struct store_use){
                 .handle = atomic_load_explicit(&t->handle, memory_order_relaxed),
                 .version_lo = atomic_load_explicit(&t->version_lo, memory_order_relaxed),

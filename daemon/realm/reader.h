@@ -14,8 +14,8 @@
 #include "store/store.h"
 
 struct reader_ring {
-        uint32_t tail;     /* uses taken out; the page's own tail is written, never read */
-        uint32_t end;      /* up to here they are to be taken */
+        uint64_t tail;     /* uses taken out; the page's own tail is written, never read */
+        uint64_t end;      /* up to here they are to be taken */
         uint32_t heap_pos; /* for readers.c */
         uint64_t time_ms;  /* of the next use, or earlier */
 };

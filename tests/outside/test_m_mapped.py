@@ -231,14 +231,24 @@ def test_m22_counts_are_exact(m, connect):
     assert {s.name: s.mapped_hits for s in other.list_caches()} == {"t": 500, "u": 0}
 
 
-def test_m23_what_was_noted_counts_when_its_client_leaves(m, connect):
+@pytest.mark.parametrize("end", ["closed", "shut", "thrown out"])
+def test_m23_what_was_noted_counts_when_its_client_leaves(m, connect, end):
+    """However the connection ends; nothing of it was drained before."""
     m.set("t", b"k", b"v")
     for _ in range(100):
         m.mapped_get("t", b"k")
     other = connect(features=0)
-    m.close()
+    for _ in range(1000):  # no request of this client is on its way when it leaves
+        m.mapped_get("t", b"k")
+    if end == "closed":
+        m.close()
+    elif end == "shut":
+        m.sock.shutdown(socket.SHUT_RDWR)
+    else:
+        m.sock.sendall(b"\xff" * 12)  # the header of a frame that is far too long
     wait_until(lambda: other.stats().realm.mapped_clients == 0, "the client has left")
-    assert other.stats("t").mapped_hits == 100 and other.stats().daemon.touches == 100
+    n = 100 + 1000
+    assert other.stats("t").mapped_hits == n and other.stats().daemon.touches == n
 
 
 def test_m24_drain_empties_the_rings(m):
@@ -364,8 +374,8 @@ def test_m40_rubbish_in_a_page_harms_nobody(m, connect, daemon):
 def test_m41_heads_that_lie(m):
     fill(m)
     m.drain()
-    for head in (0xffffffff, 0, 1 << 31, mapped.SLOTS + 1, 5):
-        struct.pack_into("<I", m.page, mapped.RING_AT + 4, head)
+    for head in ((1 << 64) - 1, 0, 1 << 32, 0xffffffff, 1 << 63, mapped.SLOTS + 1, 5):
+        struct.pack_into("<Q", m.page, mapped.RING_AT + 8, head)
         m.set_dirty()
         m.drain()
         assert m.ring_words(0)[2] == head

@@ -99,10 +99,10 @@ static inline void world_drain(struct world *w)
         atomic_fetch_and(&w->dirty->words[MAP_BIT / 64], ~(UINT64_C(1) << MAP_BIT % 64));
         for (unsigned i = 0; i < PAGE_RINGS && w->page && !w->keep_tails; i++) {
                 struct page_ring *ring = &w->page->ring[i];
-                uint32_t head = atomic_load(&ring->head), tail = atomic_load(&ring->tail);
+                uint64_t head = atomic_load(&ring->head), tail = atomic_load(&ring->tail);
 
                 for (; tail != head; tail++)
-                        if (atomic_load(&w->page->touches[i][tail % PAGE_RING_SLOTS].handle) != 0)
+                        if (atomic_load(&w->page->touches[i][page_ring_slot(tail)].handle) != 0)
                                 atomic_fetch_add(&w->n_touches, 1);
                 atomic_store(&ring->tail, tail);
         }
