@@ -642,6 +642,19 @@ def test_t25_a_realm_that_is_missing(open_daemon):
     assert daemon.client(uid=1001).info.instance == instance
 
 
+def test_t26_what_was_given_up_stays_so(daemon):
+    """An arena that is marked as ended: what was answered after its end is not in it."""
+    daemon.client().set("t", b"k", b"old")
+    passed = names_for(memory_files(daemon.pid))
+    kill(daemon)
+    os.pwrite(passed[0][1], struct.pack("<I", 1), 104)
+    start_with(daemon, passed)
+    close_all(passed)
+    assert daemon.client().get("t", b"k") is None
+    report = takeover(daemon)
+    assert (report.realms_kept, report.realms_dropped) == (0, 1) and "it was given up before" in daemon.log()
+
+
 # ---- nonsense
 
 def memfd(data=b"", sealed=True, mode=0o600, size=0):
@@ -692,6 +705,23 @@ def test_t32_arenas_and_tables_of_different_realms(open_daemon):
     for uid in (1001, 1002):
         assert daemon.client(uid=uid).get("t", b"k") in (None, b"of %d" % uid)
     assert takeover(daemon).realms_dropped >= 2
+
+
+@pytest.mark.parametrize("again", [["a0"], ["a0", "t0"], ["t0"]])
+def test_t34_the_same_file_twice(daemon, again):
+    """The realm that is whole goes on, for mapped readers, too."""
+    daemon.client().set("t", b"k", b"v")
+    files = names_for(memory_files(daemon.pid))
+    passed = files + [(name[0] + "1", fd) for name, fd in files if name in again]
+    kill(daemon)
+    start_with(daemon, passed)
+    close_all(passed)
+    m = mapped.Client(daemon.socket)
+    daemon.clients.append(m)
+    m.hello()
+    assert m.mapped_get("t", b"k") == b"v" and not m.arena.retired
+    report = takeover(daemon)
+    assert (report.realms_kept, report.descriptors_dropped) == (1, len(again))
 
 
 def test_t33_a_passed_socket_with_memory(daemon):
