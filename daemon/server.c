@@ -648,6 +648,7 @@ static int adopt(struct server *s, const struct server_params *p)
         }
         if (!whole)
                 renumber(s);
+        dispatcher_adopted(s->dispatcher);
         return 0;
 }
 

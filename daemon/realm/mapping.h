@@ -55,6 +55,8 @@ bool realms_drain(struct realms *rs, uint64_t now_ms);
 /* Gives memory back that readers made the arenas take, where it is time to look for it. True: more
  * is to be done at once. */
 bool realms_check_holes(struct realms *rs, uint64_t now_ms);
+/* For realms of another daemon, whose readers may have them still. */
+void realms_watch_lent(struct realms *rs, uint64_t now_ms);
 /* When it is time, boottime ms. */
 uint64_t realms_holes_due(const struct realms *rs);
 

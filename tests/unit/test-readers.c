@@ -95,7 +95,7 @@ static void join(struct mapped *m, struct readers *rs)
         void *p;
 
         *m = (struct mapped){.rs = rs};
-        assert_int_equal(readers_join(rs, false, &m->reader, &page_fd, &map_fd), 0);
+        assert_int_equal(readers_join(rs, &m->reader, &page_fd, &map_fd), 0);
         p = mmap(NULL, CLIENT_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd, 0);
         assert_ptr_not_equal(p, MAP_FAILED);
         m->page = p;
