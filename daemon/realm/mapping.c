@@ -181,6 +181,13 @@ bool realm_drain_all(struct realm *r, uint64_t now_ms)
         return left;
 }
 
+uint64_t realm_drain_portions(const struct realm *r)
+{
+        uint64_t n = r->readers ? (uint64_t)r->readers->n + r->readers->n_gone : 0;
+
+        return n * PAGE_RINGS * PAGE_RING_SLOTS / SLOTS_AT_ONCE + 1;
+}
+
 void realms_drain_all(struct realms *rs, uint64_t now_ms)
 {
         for (struct realm *r = rs->first; r; r = r->next)

@@ -46,6 +46,8 @@ void realm_drain(struct realm *r, uint64_t now_ms);
 /* The same, of all readers whether they say that they noted something or not, and with their
  * counts; a portion of its own. True: something is left. */
 bool realm_drain_all(struct realm *r, uint64_t now_ms);
+/* How many portions take over whatever the readers' rings can hold now. */
+uint64_t realm_drain_portions(const struct realm *r);
 /* Until nothing is left, in every realm: for readers that are gone and note nothing more. */
 void realms_drain_all(struct realms *rs, uint64_t now_ms);
 

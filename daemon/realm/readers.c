@@ -16,7 +16,8 @@
  *
  * Whose bit is set in the map, and whose is not, is up to everybody who has it mapped: that is the
  * realm's clients, who can at worst delay that each other's uses are seen, until a request that
- * asks for all (Drain, Stats).
+ * asks for all (Drain); and one that fills its rings as fast as they are emptied takes what a turn
+ * allows to all of the realm.
  */
 #include "realm/readers.h"
 
