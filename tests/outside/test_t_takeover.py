@@ -559,6 +559,30 @@ def test_t18_sigterm_during_a_handover(kept):
     assert "did not happen" in kept.log()
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_t19_uses_are_known_afterwards(daemon, fails):
+    """A program that only reads hits keeps what it uses: it gets another page by itself."""
+    calls = Calls(daemon.socket, 20_000)
+    assert calls.code("set", "k", "v") == 0
+    assert calls("get", "k")[::2] == (0, "v")
+    if fails:
+        taker = Taker(daemon)
+        taker.begin()
+        taker.close()
+        wait_until(daemon.answers, "it goes on")
+    else:
+        take_over(daemon)
+    c = daemon.client()
+    c.set_policy("calls", max_entries=2)
+    for i in range(4):
+        assert calls("get", "k")[::2] == (0, "v")
+        c.set("calls", b"new%d" % i, b"v")
+    assert c.fate("calls", b"k") == "LIVE"
+    assert c.stats("calls").mapped_hits >= 4
+    c.set_policy("calls", unpin=True)
+    calls.finish()
+
+
 # ---- what a killed one left
 
 def test_t21_killed_and_started_with_what_it_had(daemon):

@@ -487,6 +487,9 @@ static void who_left_is_not_listened_to(void **state)
         u = use_of(&w.m, 0);
         note(&m, 0, u.handle, u.version_lo);
         readers_leave(w.rs, m.reader);
+        for (unsigned ring = 0; ring < PAGE_RINGS; ring++) /* full, so that it notices */
+                assert_int_equal(m.page->ring[ring].head - m.page->ring[ring].tail,
+                                 PAGE_RING_SLOTS);
         for (unsigned i = 0; i < 10; i++)
                 note(&m, 0, u.handle, u.version_lo);
         drain(w.rs, NOW);
