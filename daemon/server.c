@@ -649,6 +649,7 @@ static int adopt(struct server *s, const struct server_params *p)
         if (!whole)
                 renumber(s);
         dispatcher_adopted(s->dispatcher);
+        epochfile_begin_tenure(&s->epochfile);
         return 0;
 }
 
