@@ -319,8 +319,9 @@ void cached_free(cached *c);
 /*
  * cached_connect() - makes the connection now, or looks whether it still stands
  * @c:    any thread
- * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ... Bit 8 of
- *        "features" tells whether look-ups read shared memory, see cached_options_set_mapped()
+ * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ... The bit of
+ *        value 8 (FEATURE_MAPPED) in "features" tells whether look-ups read shared memory, see
+ *        cached_options_set_mapped()
  *
  * Never needed: every call connects by itself. It tries also while other calls fail at once because
  * the daemon was away.
