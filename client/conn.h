@@ -71,6 +71,7 @@ struct conn {
         bool has_client_id;
         uint8_t client_id[CONN_CLIENT_ID_SIZE];
         uint64_t hello_id;
+        uint64_t hello_ms; /* boottime when it was sent */
 
         /* From Hello. */
         uint64_t instance;

@@ -48,6 +48,22 @@ uint64_t map_clock_measure(struct map_wiped *w, uint64_t coarse_ns)
         return boot - coarse_ns;
 }
 
+/* The page was another daemon's. That one may have been killed: then nobody made its rings full. */
+void map_see_tenure(struct map_wiped *w, const struct mapping *mp)
+{
+        uint32_t is = atomic_load_explicit(&mp->epoch->tenure, memory_order_relaxed);
+        struct page_ring *ring = mp->page->ring;
+
+        if (atomic_load_explicit(&w->tenure, memory_order_relaxed) == is)
+                return;
+        atomic_store_explicit(&w->tenure, is, memory_order_relaxed);
+        for (unsigned i = 0; i < PAGE_RINGS; i++)
+                atomic_store_explicit(&ring[i].tail,
+                                      atomic_load_explicit(&ring[i].head, memory_order_relaxed) -
+                                              PAGE_RING_SLOTS,
+                                      memory_order_relaxed);
+}
+
 /* ------------------------------------------------------------------------------------------ rings
  */
 

@@ -124,6 +124,7 @@ struct map_wiped {
         _Atomic uintptr_t solo;
         /* The coarse clock when the offset to boottime was measured last. */
         _Atomic uint64_t coarse_ns, offset_ns;
+        _Atomic uint32_t tenure; /* of the daemon that the current mapping's page came from */
         _Alignas(64) _Atomic uint32_t crowd; /* threads inside that have no lane */
         struct map_lane lanes[MAP_LANES];
 };

@@ -92,7 +92,8 @@ struct dirty_map {
 struct epoch_page {
         uint64_t magic;
         uint32_t version;
-        uint32_t spare;
+        _Atomic uint32_t tenure;   /* another number: another daemon has the arenas, and looks at no
+                                      page of before */
         _Atomic uint64_t instance; /* of the daemon whose arenas count */
         uint32_t n_arenas;         /* that it has: the daemon's own note, nothing for readers */
         uint32_t spare2;

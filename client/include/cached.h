@@ -27,7 +27,11 @@
  * Fork: a handle works on in the child, also if other threads of the parent were using it: the
  * child's calls make connections of their own and leave the parent's alone. Replies and
  * options are plain memory. A pipeline does not survive: in the child it may only be freed, which
- * leaves the parent's alone.
+ * leaves the parent's alone. Not so between vfork() and exec(), where the child has the parent's
+ * memory: call nothing there.
+ *
+ * Signal handlers call nothing of this, and no call is left by longjmp() or by cancelling its
+ * thread: what it holds would be held for ever.
  *
  * Deadlines: a call that talks to the daemon returns within the handle's timeout, connecting and
  * waiting for a connection included (cached_options_set_timeout_ms(), cached_with_timeout()). While
@@ -350,8 +354,9 @@ void cached_free(cached *c);
 /*
  * cached_connect() - makes the connection now, or looks whether it still stands
  * @c:    any thread
- * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ... Bit 8 of
- *        "features" tells whether look-ups read shared memory, see cached_options_set_mapped()
+ * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ... The bit of
+ *        value 8 (FEATURE_MAPPED) in "features" tells whether look-ups read shared memory, see
+ *        cached_options_set_mapped()
  *
  * Never needed: every call connects by itself. It tries also while other calls fail at once because
  * the daemon was away.

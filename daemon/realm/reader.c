@@ -73,6 +73,11 @@ void reader_end(struct reader *r)
         for (unsigned i = 0; i < PAGE_RINGS; i++)
                 see_head(r, i, &lost);
         r->gone = true;
+        /* Nobody empties them from now on. Who has not noticed that its connection ended finds no
+         * room for the next use, asks, and gets another page. */
+        for (unsigned i = 0; i < PAGE_RINGS; i++)
+                atomic_store_explicit(&r->page->ring[i].tail, r->ring[i].end - PAGE_RING_SLOTS,
+                                      memory_order_release);
 }
 
 static struct store_use read_slot(const struct reader *r, unsigned ring)
@@ -94,6 +99,8 @@ static void see_time(struct reader_ring *g, uint32_t mark, uint64_t now_ms)
 
 static void tell_tail(struct reader *r, unsigned ring)
 {
+        if (r->gone)
+                return;
         atomic_store_explicit(&r->page->ring[ring].tail, r->ring[ring].tail, memory_order_release);
 }
 

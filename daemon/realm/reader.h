@@ -24,8 +24,7 @@ struct reader {
         struct memfile mem;
         struct client_page *page;
         uint32_t bit;
-        bool is_stranger; /* of another uid than the daemon */
-        bool gone;        /* its connection has ended: what it notes from then on does not count */
+        bool gone; /* its connection has ended: what it notes from then on does not count */
         struct reader_ring ring[PAGE_RINGS];
         struct {
                 uint32_t hits, misses;

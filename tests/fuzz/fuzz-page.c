@@ -71,7 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
                 return 0;
         s = make_store();
         assert(readers_new(s, &rs) == 0);
-        assert(readers_join(rs, false, &r, &fds[0], &fds[1]) == 0);
+        assert(readers_join(rs, &r, &fds[0], &fds[1]) == 0);
         close(fds[0]);
         close(fds[1]);
         for (unsigned i = 0; i < 3; i++) {

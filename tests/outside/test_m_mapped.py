@@ -17,6 +17,7 @@ import pytest
 
 import harness
 import mapped
+import test_t_takeover
 import wire
 from harness import wait_until
 
@@ -431,23 +432,54 @@ def test_m45_an_owner_that_punches_its_page(m):
 
 # ---- holes
 
-def test_m50_a_reader_that_walks_the_mapping_gets_no_memory(connect, daemon):
-    c = connect()
-    c.set("t", b"k", b"v")
-    before = os.fstat(c.fds[pb.MAP_ARENA]).st_blocks * 512
-    end = min(c.info.mapping.arena_bytes, c.arena.spans + (96 << 20))
+def populate(c, n):
+    """Reads index and the first @n bytes of spans, page by page."""
+    end = min(c.info.mapping.arena_bytes, c.arena.spans + n)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     base = libc.mmap(None, end, mmap.PROT_READ, mmap.MAP_SHARED, c.fds[pb.MAP_ARENA], 0)
     spans, index = c.arena.spans, c.arena.index
-    for at, n in ((index, 16 << 20), (spans, end - spans)):
-        assert libc.madvise(base + at, n, 22) == 0  # MADV_POPULATE_READ: reads every page
-    assert os.fstat(c.fds[pb.MAP_ARENA]).st_blocks * 512 > before + (64 << 20)
-    wait_until(lambda: os.fstat(c.fds[pb.MAP_ARENA]).st_blocks * 512 <= before + (256 << 10),
-               "what nobody stored is given back")
+    for at, n_bytes in ((index, 16 << 20), (spans, end - spans)):
+        assert libc.madvise(base + at, n_bytes, 22) == 0  # MADV_POPULATE_READ: reads every page
+    libc.munmap(base, end)
+
+
+def held(c):
+    return os.fstat(c.fds[pb.MAP_ARENA]).st_blocks * 512
+
+
+def test_m50_a_reader_that_walks_the_mapping_gets_no_memory(connect, daemon):
+    c = connect()
+    c.set("t", b"k", b"v")
+    before = held(c)
+    populate(c, 96 << 20)
+    assert held(c) > before + (64 << 20)
+    wait_until(lambda: held(c) <= before + (256 << 10), "what nobody stored is given back")
     assert c.mapped_get("t", b"k") == b"v"
+
+
+@pytest.mark.parametrize("how", ["left", "handed over", "killed"])
+def test_m51_nor_when_nobody_is_connected(connect, daemon, how):
+    """A mapping outlives its connection, and the daemon that gave it."""
+    c = connect(uid=1001)
+    c.set("t", b"k", b"v")
+    before = held(c)
+    c.sock.close()
+    if how == "handed over":
+        test_t_takeover.take_over(daemon)
+    elif how == "killed":
+        test_t_takeover.restart(daemon)
+    daemon.settled()
+    if daemon.clock:
+        daemon.clock.advance(60_000)
+    daemon.settled()
+    populate(c, 96 << 20)
+    assert held(c) > before + (64 << 20)
+    wait_until(lambda: held(c) <= before + (256 << 10), "what nobody stored is given back")
+    assert c.mapped_get("t", b"k", note=False) == b"v"
 
 
 # ---- the epoch file

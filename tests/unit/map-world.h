@@ -35,6 +35,7 @@ struct world {
         atomic_int n_maps, n_gets, n_drains, n_one_way;
         atomic_int n_touches; /* taken out of rings */
         int64_t offset_ms;    /* of the clock */
+        int64_t clock_shift_ms; /* as if the client were in another time namespace */
         /* Memory files. */
         atomic_bool has_files;
         atomic_bool wrong_file; /* sends one that is not sealed */
@@ -185,6 +186,7 @@ static inline bool world_hello(struct fake *d, int fd)
                 mapping.page_bytes = CLIENT_PAGE_SIZE;
                 mapping.dirty_map_bytes = DIRTY_MAP_SIZE;
                 mapping.dirty_bit = MAP_BIT;
+                mapping.boottime_ms = world_now(w) + (uint64_t)(w->clock_shift_ms - w->offset_ms);
                 mapping.n_parts = 4;
                 mapping.parts = parts;
                 hello.mapping = &mapping;

@@ -95,7 +95,7 @@ static void join(struct mapped *m, struct readers *rs)
         void *p;
 
         *m = (struct mapped){.rs = rs};
-        assert_int_equal(readers_join(rs, false, &m->reader, &page_fd, &map_fd), 0);
+        assert_int_equal(readers_join(rs, &m->reader, &page_fd, &map_fd), 0);
         p = mmap(NULL, CLIENT_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd, 0);
         assert_ptr_not_equal(p, MAP_FAILED);
         m->page = p;
@@ -536,6 +536,9 @@ static void who_left_is_not_listened_to(void **state)
         u = use_of(&w.m, 0);
         note(&m, 0, u.handle, u.version_lo);
         readers_leave(w.rs, m.reader);
+        for (unsigned ring = 0; ring < PAGE_RINGS; ring++) /* full, so that it notices */
+                assert_int_equal(m.page->ring[ring].head - m.page->ring[ring].tail,
+                                 PAGE_RING_SLOTS);
         for (unsigned i = 0; i < 10; i++)
                 note(&m, 0, u.handle, u.version_lo);
         drain(w.rs, NOW);
