@@ -23,8 +23,10 @@ static bool is_bytes(const void *data, size_t n)
         return data || n == 0;
 }
 
-static int get_sent(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
-                    uint32_t patience_ms, cached_reply **ret)
+/* Apart from hits, which need none of its memory. */
+static __attribute__((noinline)) int get_sent(cached *c, const char *cache, const void *key,
+                                              size_t n_key, bool no_touch, uint32_t patience_ms,
+                                              cached_reply **ret)
 {
         Cached__V1__Get m = CACHED__V1__GET__INIT;
         struct call call = call_init(CACHED__V1__REQUEST__OP_GET);
@@ -44,9 +46,9 @@ static int get_sent(cached *c, const char *cache, const void *key, size_t n_key,
 int entries_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
                 uint32_t patience_ms, cached_reply **ret)
 {
-        int code;
+        int code = map_get(c, cache, key, n_key, no_touch, ret);
 
-        if (map_get(c, cache, key, n_key, no_touch, ret, &code))
+        if (code != MAP_GET_ASK)
                 return code;
         return get_sent(c, cache, key, n_key, no_touch, patience_ms, ret);
 }
