@@ -23,34 +23,28 @@ static bool is_bytes(const void *data, size_t n)
         return data || n == 0;
 }
 
-/* Apart from hits, which need none of its memory. */
-static __attribute__((noinline)) int get_sent(cached *c, const char *cache, const void *key,
-                                              size_t n_key, bool no_touch, uint32_t patience_ms,
-                                              cached_reply **ret)
+int entries_get_sent(cached *c, const char *cache, const void *key, size_t n_key,
+                     struct get_how how, cached_reply **ret)
 {
         Cached__V1__Get m = CACHED__V1__GET__INIT;
         struct call call = call_init(CACHED__V1__REQUEST__OP_GET);
 
         m.key = bytes_of(key, n_key);
-        m.no_touch = no_touch;
+        m.no_touch = how.no_touch;
         call.request.get = &m;
         call.cache = cache;
         call.cache_id = &m.cache_id;
         call.cache_name = &m.cache;
         call.idempotent = true;
-        call.patience_ms = patience_ms;
+        call.patience_ms = how.patience_ms;
         return call_run(c, &call, ret);
 }
 
 /* The mapping first, before anything that a request would need. */
-int entries_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
-                uint32_t patience_ms, cached_reply **ret)
+int entries_get(cached *c, const char *cache, const void *key, size_t n_key, struct get_how how,
+                cached_reply **ret)
 {
-        int code = map_get(c, cache, key, n_key, no_touch, ret);
-
-        if (code != MAP_GET_ASK)
-                return code;
-        return get_sent(c, cache, key, n_key, no_touch, patience_ms, ret);
+        return map_get(c, cache, key, n_key, how, ret);
 }
 
 static int get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
@@ -58,7 +52,7 @@ static int get(cached *c, const char *cache, const void *key, size_t n_key, bool
 {
         if (!c || !cache || !is_bytes(key, n_key))
                 return call_refuse("a get needs a handle, a cache and a key", ret);
-        return entries_get(c, cache, key, n_key, no_touch, 0, ret);
+        return map_get(c, cache, key, n_key, (struct get_how){.no_touch = no_touch}, ret);
 }
 
 int cached_get(cached *c, const char *cache, const void *key, size_t n_key, cached_reply **ret)

@@ -29,27 +29,18 @@
 
 /* A value may be replaced by a longer one between the tries. */
 #define TRIES 4
-/* Room for values in the first try; the second where values turned out to be longer. A reply with
- * either is small enough for malloc's fast path. */
-#define GUESS_SMALL 256u
-#define GUESS_LARGE 560u
 
 COLD uint64_t look_precise_ms(const struct mapping *mp)
 {
         return map_precise_ms(mp);
 }
 
-static size_t room_of(const struct mapping *mp)
-{
-        return atomic_load_explicit(&mp->has_longer, memory_order_relaxed) ? GUESS_LARGE
-                                                                           : GUESS_SMALL;
-}
-
 /* Never zeroed as a whole: that would take a good part of a hit's time. */
 struct get {
         cached *c;
         const char *cache;
-        bool no_touch, keep_encoded, is_nomem;
+        struct get_how how;
+        bool keep_encoded, is_nomem;
         struct look look;
         struct arena_query q;
         size_t room;
@@ -94,7 +85,7 @@ static inline int get_hit(struct get *g, cached_reply **ret)
 {
         enum map_touched t = MAP_TOUCHED;
 
-        if (!g->no_touch) {
+        if (!g->how.no_touch) {
                 map_count_hit(&g->look.v, g->look.cache.counter);
                 t = map_touch(&g->look.v, g->hit->handle, g->hit->version, g->look.now_ms);
         }
@@ -116,7 +107,7 @@ static int get_in_vain(struct get *g, enum seen s, cached_reply **ret)
 {
         const struct mapping *mp = g->look.v.mp;
 
-        if (s == SEEN_MISS && !g->no_touch)
+        if (s == SEEN_MISS && !g->how.no_touch)
                 map_count_miss(&g->look.v, g->look.cache.counter);
         map_leave(g->look.m, &g->look.v);
         if (s == SEEN_MISS) {
@@ -129,7 +120,9 @@ static int get_in_vain(struct get *g, enum seen s, cached_reply **ret)
         cached_reply_free(g->r);
         if (s == SEEN_END)
                 pool_end_mapping(g->c->pool, mp);
-        return g->is_nomem ? get_nomem(ret) : MAP_GET_ASK;
+        if (g->is_nomem)
+                return get_nomem(ret);
+        return entries_get_sent(g->c, g->cache, g->q.key, g->q.n_key, g->how, ret);
 }
 
 /* ---------------------------------------------------------------------------------------- looking
@@ -167,8 +160,8 @@ static enum seen get_longer(struct get *g)
         for (int tries = 0; s == SEEN_LONGER && tries < TRIES; tries++) {
                 size_t room = g->hit->n_value;
 
-                if (room <= GUESS_LARGE)
-                        atomic_store_explicit(&mp->has_longer, true, memory_order_relaxed);
+                if (room <= MAP_GUESS_LARGE)
+                        atomic_store_explicit(&mp->guess, MAP_GUESS_LARGE, memory_order_relaxed);
                 cached_reply_free(g->r);
                 if (!get_reserve(g, room))
                         return SEEN_NOTHING;
@@ -199,7 +192,7 @@ static COLD int get_bare(struct get *g)
         return get_slowly(g, get_look(g), NULL);
 }
 
-int map_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
+int map_get(cached *c, const char *cache, const void *key, size_t n_key, struct get_how how,
             cached_reply **ret)
 {
         struct get g;
@@ -207,19 +200,20 @@ int map_get(cached *c, const char *cache, const void *key, size_t n_key, bool no
 
         g.look.m = &c->pool->map;
         if (n_key == 0 || n_key > LOOK_KEY_MAX || !map_enter(g.look.m, &g.look.v))
-                return MAP_GET_ASK;
+                return entries_get_sent(c, cache, key, n_key, how, ret);
         if (!look_cache(&g.look, cache)) {
                 map_leave(g.look.m, &g.look.v);
-                return MAP_GET_ASK;
+                return entries_get_sent(c, cache, key, n_key, how, ret);
         }
         g.c = c;
         g.cache = cache;
-        g.no_touch = no_touch;
+        g.how = how;
         g.keep_encoded = c->options.keep_encoded;
         get_aim(&g, key, n_key);
         if (!ret)
                 return get_bare(&g);
-        if (likely(get_reserve(&g, room_of(g.look.v.mp))))
+        if (likely(get_reserve(&g,
+                               atomic_load_explicit(&g.look.v.mp->guess, memory_order_relaxed))))
                 s = get_look(&g);
         return likely(s == SEEN_HIT) ? get_hit(&g, ret) : get_slowly(&g, s, ret);
 }

@@ -2,17 +2,11 @@
 #ifndef CLIENT_MAP_GET_H
 #define CLIENT_MAP_GET_H
 
+#include "client/entries.h"
 #include "client/handle.h"
 
-/* The daemon has to be asked, nothing happened. Not a code. */
-#define MAP_GET_ASK (-1)
-
-/*
- * map_get() - a get without the daemon
- *
- * Return: MAP_GET_ASK; else it and *ret, if `ret` is not NULL, are what cached_get() returns.
- */
-int map_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
+/* map_get() - a get without the daemon if that can be, else with it; see entries_get() */
+int map_get(cached *c, const char *cache, const void *key, size_t n_key, struct get_how how,
             cached_reply **ret);
 
 /*

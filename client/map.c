@@ -110,6 +110,7 @@ static bool mapping_open(struct mapping *mp, const struct map_offer *o, uint64_t
         mp->dirty_word = &dirty->words[o->dirty_bit / 64];
         mp->dirty_mask = UINT64_C(1) << o->dirty_bit % 64;
         mp->max_keys = o->max_keys;
+        atomic_init(&mp->guess, MAP_GUESS_SMALL);
         return mapping_counts(mp);
 }
 

@@ -75,6 +75,11 @@ struct map_memo {
 
 #define MAP_LANES 16u
 
+/* Room for a value whose length is not known yet: at first, and where values turned out to be
+ * longer. A reply with either is small enough for malloc's fast path. */
+#define MAP_GUESS_SMALL 256u
+#define MAP_GUESS_LARGE 560u
+
 /* Of one ring; changed by whoever has it. */
 struct map_ring {
         /* Where the ring was when a drain was asked for, or waited for in vain. */
@@ -91,7 +96,7 @@ struct mapping {
         uint64_t dirty_mask;
         /* Its connection is gone: nobody reads the page any more. */
         atomic_bool is_orphan;
-        atomic_bool has_longer; /* values than most small ones */
+        _Atomic uint32_t guess; /* the room that is made for a value */
         uint32_t max_keys;      /* of a GetMany */
         struct map_ring rings[PAGE_RINGS];
         struct map_name names[MAP_NAMES];

@@ -256,6 +256,8 @@ static bool take_ext(const uint8_t *from, uint32_t n_max, struct ext_copy *ret)
 {
         struct arena_ext x;
 
+        if (n_max < sizeof(x))
+                return false;
         racy_copy(&x, from, sizeof(x));
         if (x.n_bytes < sizeof(x) || x.n_bytes > EXT_MAX || x.n_bytes > n_max)
                 return false;
@@ -339,41 +341,46 @@ static HOT enum probe probe_rest(const struct look *l, uint32_t handle, const st
         return take(l, handle, e, ext, key + q->n_key, n_stored);
 }
 
-/* Apart, because of the room for the block, which the others need not have. */
-static __attribute__((noinline)) enum probe probe_ext(const struct look *l, uint32_t handle,
-                                                      const struct arena_entry *e,
-                                                      const uint8_t *at, uint32_t n_left)
+/* Whether a header is of such an entry as is looked for. */
+static HOT bool entry_may_be(const struct arena_entry *e, uint32_t gen, const struct arena_query *q)
 {
+        return e->gen == gen && (e->sizes >> 4 & 0x3f) + 1 == q->n_key;
+}
+
+/*
+ * As probe(), for entries with an extension block. Apart, because of the room for the block, which
+ * the others need not have; it begins anew, so that nothing of theirs need be in memory for it.
+ */
+static __attribute__((noinline)) enum probe probe_ext(const struct arena_map *m,
+                                                      const struct arena_query *q, void *buf,
+                                                      size_t n_buf, struct arena_hit *hit,
+                                                      uint32_t gen, struct arena_place at)
+{
+        const struct look l = {.m = m, .q = q, .buf = buf, .n_buf = n_buf, .hit = hit};
+        uint32_t n_left = at.n_chunk - ENTRY_HEADER_SIZE;
+        const uint8_t *from = at.chunk + ENTRY_HEADER_SIZE;
+        struct arena_entry e = racy_entry(at.chunk);
         struct ext_copy ext;
 
-        if (n_left < sizeof(struct arena_ext) || !take_ext(at, n_left, &ext))
+        if (!entry_may_be(&e, gen, q) || !(e.sizes & ENTRY_EXT) || !take_ext(from, n_left, &ext))
                 return PROBE_OTHER;
-        return probe_rest(l, handle, e, &ext, at + ext.n, n_left - ext.n);
+        return probe_rest(&l, at.handle, &e, &ext, from + ext.n, n_left - ext.n);
 }
 
 /* Reads the entry in a chunk, if it is the one that is looked for. */
-static HOT enum probe probe(const struct look *l, uint32_t gen, const struct arena_place *at)
+static HOT enum probe probe(const struct look *l, uint32_t gen, struct arena_place at)
 {
-        const uint8_t *chunk = at->chunk;
-        uint32_t n_chunk = at->n_chunk;
         struct arena_entry e;
 
-        if (unlikely(!chunk))
+        if (unlikely(!at.chunk))
                 return PROBE_OTHER;
-        e = racy_entry(chunk);
-
-        if (e.gen != gen || (e.sizes >> 4 & 0x3f) + 1 != l->q->n_key)
+        e = racy_entry(at.chunk);
+        if (!entry_may_be(&e, gen, l->q))
                 return PROBE_OTHER;
-        chunk += ENTRY_HEADER_SIZE;
-        n_chunk -= ENTRY_HEADER_SIZE;
-        if (e.sizes & ENTRY_EXT) {
-                /* Copies, so that those of the others need not be in memory. */
-                struct look look = *l;
-                struct arena_entry entry = e;
-
-                return probe_ext(&look, at->handle, &entry, chunk, n_chunk);
-        }
-        return probe_rest(l, at->handle, &e, NULL, chunk, n_chunk);
+        if (e.sizes & ENTRY_EXT)
+                return probe_ext(l->m, l->q, l->buf, l->n_buf, l->hit, gen, at);
+        return probe_rest(l, at.handle, &e, NULL, at.chunk + ENTRY_HEADER_SIZE,
+                          at.n_chunk - ENTRY_HEADER_SIZE);
 }
 
 /* --------------------------------------------------------------------------------------- buckets
@@ -487,7 +494,7 @@ static HOT enum arena_result look_once(const struct look *l, const struct arena_
         struct arena_place at = aim->first;
 
         for (unsigned slots = aim->slots; slots != 0;) {
-                enum probe p = probe(l, aim->gen, &at);
+                enum probe p = probe(l, aim->gen, at);
 
                 if (p != PROBE_OTHER)
                         return likely(slot_holds(l->m, aim, slots)) ? result_of[p] : ARENA_BUSY;
@@ -541,25 +548,28 @@ static HOT XXH128_hash_t hash_of(const struct arena_map *m, const struct arena_q
 }
 
 /* All tries but one that was made in vain. */
-static __attribute__((noinline)) enum arena_result look_on(const struct look *l)
+static __attribute__((noinline)) enum arena_result look_on(const struct arena_map *m,
+                                                           const struct arena_query *q, void *buf,
+                                                           size_t n_buf, struct arena_hit *hit)
 {
+        const struct look l = {.m = m, .q = q, .buf = buf, .n_buf = n_buf, .hit = hit};
         struct arena_aim aim = {0};
         XXH128_hash_t hash = {0};
 
         for (unsigned tries = 0; tries < TRIES; tries++) {
-                uint32_t gen = generation_of(l->m, l->q);
-                uint64_t n = n_buckets_of(l->m);
+                uint32_t gen = generation_of(m, q);
+                uint64_t n = n_buckets_of(m);
                 enum arena_result r;
 
                 if (gen == 0)
                         return ARENA_NO_CACHE;
-                if (!is_in_use(l->m, n))
+                if (!is_in_use(m, n))
                         return ARENA_BROKEN;
                 if (gen != aim.gen)
-                        hash = hash_of(l->m, l->q, gen);
+                        hash = hash_of(m, q, gen);
                 aim.gen = gen;
-                aim_at(&aim, l->m, hash, n);
-                r = look_once(l, &aim);
+                aim_at(&aim, m, hash, n);
+                r = look_once(&l, &aim);
                 if (r != ARENA_BUSY)
                         return r;
                 pause_for_writer();
@@ -570,28 +580,26 @@ static __attribute__((noinline)) enum arena_result look_on(const struct look *l)
 enum arena_result arena_read(const struct arena_map *m, const struct arena_query *q, void *buf,
                              size_t n_buf, struct arena_hit *ret)
 {
-        struct look l = {.m = m, .q = q, .buf = buf, .n_buf = n_buf, .hit = ret};
+        const struct look l = {.m = m, .q = q, .buf = buf, .n_buf = n_buf, .hit = ret};
         enum arena_result r = ARENA_BUSY;
 
         if (likely(q->aim.gen != 0))
                 r = look_once(&l, &q->aim);
-        if (unlikely(r == ARENA_BUSY)) {
-                struct look copy = l;
-
-                r = look_on(&copy);
-        }
+        if (unlikely(r == ARENA_BUSY))
+                r = look_on(m, q, buf, n_buf, ret);
         return unlikely(is_retired(m)) ? ARENA_RETIRED : r;
 }
 
 /* ----------------------------------------------------------------------------------- ahead of time
  */
 
-void arena_aim(const struct arena_map *m, struct arena_query *q)
+/* The hash is made part of it, that of keys alone. */
+__attribute__((flatten)) void arena_aim(const struct arena_map *m, struct arena_query *q)
 {
         uint32_t gen = generation_of(m, q);
         uint64_t n = n_buckets_of(m);
 
-        if (unlikely(gen == 0 || !is_in_use(m, n))) {
+        if (unlikely(gen == 0 || !is_in_use(m, n) || q->n_key > ARENA_KEY_MAX)) {
                 q->aim.gen = 0;
                 return;
         }

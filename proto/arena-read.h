@@ -55,11 +55,13 @@ struct arena_aim {
         struct arena_place first; /* of the slots */
 };
 
+#define ARENA_KEY_MAX 64u
+
 struct arena_query {
         uint32_t cache; /* id */
         uint64_t name_hash;
         const void *key;
-        uint32_t n_key; /* 1 to 64 */
+        uint32_t n_key; /* 1 to ARENA_KEY_MAX */
         uint64_t now_ms;
         struct arena_aim aim; /* zeroed, or arena_aim()'s */
 };
