@@ -19,6 +19,9 @@ enum map_touched {
         MAP_TOUCH_LOST,     /* likewise, and it did not when it was waited for last */
 };
 
+/* How far ahead of the last touch memory is asked for: three cache lines. */
+#define TOUCHES_AHEAD 24u
+
 /* A ring without room, and one that was just filled beyond PAGE_RING_ASK; it is this thread's. */
 enum map_touched map_touch_full(struct mapping *mp, unsigned ring, uint32_t head, uint32_t tail);
 enum map_touched map_touch_many(struct mapping *mp, unsigned ring, uint32_t head, uint32_t tail);
@@ -56,6 +59,8 @@ static inline enum map_touched map_touch_own(struct mapping *mp, unsigned n, uin
                 map_touch_put(touches, head++, 0, now);
         }
         map_touch_put(touches, head++, handle, version);
+        /* The daemon read this memory last, and a store would have to wait for its processor. */
+        __builtin_prefetch(&touches[(head + TOUCHES_AHEAD) % PAGE_RING_SLOTS], 1);
         atomic_store_explicit(&ring->head, head, memory_order_release);
         if (__builtin_expect(head - tail >= PAGE_RING_ASK, 0))
                 return map_touch_many(mp, n, head, tail);
