@@ -82,7 +82,7 @@ bool extents_is_free(const struct arena *a, uint32_t place); /* freed, held or n
 uint8_t *extents_at(const struct arena *a, uint32_t place);
 struct arena_extent extents_name(const struct arena *a, uint32_t place, uint64_t size);
 /* The place that lies there, or EXTENT_NONE. */
-uint32_t extents_place(const struct arena *a, const struct arena_extent *x);
+uint32_t extents_place(const struct arena *a, const struct arena_extent *e);
 
 /* ---- giving memory back */
 
@@ -98,7 +98,7 @@ bool extents_next_hole(const struct arena *a, uint64_t off, uint64_t *ret_from, 
 
 /* Of an entry that is kept. 0; -EINVAL: it lies outside, not where extents do, or where another one
  * does; -ENOMEM. */
-int extents_adopt(struct arena *a, const struct arena_extent *x);
+int extents_adopt(struct arena *a, const struct arena_extent *e);
 /* What no entry has goes back to the kernel. */
 void extents_adopt_end(struct arena *a);
 

@@ -340,7 +340,8 @@ static int prepare_apart(struct store *s, const struct store_put *p, struct entr
         } else {
                 return 0;
         }
-        e->stored = (const uint8_t *)ret;
+        if (r == 0)
+                e->stored = (const uint8_t *)ret;
         return r;
 }
 
