@@ -82,14 +82,11 @@ static bool fds_are_short(const struct conn *c)
                c->hub->fds_in_flight > max_in_flight();
 }
 
-/* Asks the sockets what was taken; not too often. */
+/* Asks the sockets what was taken. */
 static void look_what_was_taken(struct hub *h)
 {
         struct list *next;
 
-        if (h->fds_looked_ns != 0 && h->now_ns - h->fds_looked_ns < FDS_RETRY_NS)
-                return;
-        h->fds_looked_ns = h->now_ns;
         for (struct list *n = h->fd_senders.next; n != &h->fd_senders; n = next) {
                 struct conn *c = LIST_ENTRY(n, struct conn, fds_node);
                 int left = 0;
@@ -100,14 +97,24 @@ static void look_what_was_taken(struct hub *h)
         }
 }
 
+/* Looks for what was taken, but for a while after that was in vain. True: enough was. */
+static bool find_fds_taken(const struct conn *c)
+{
+        struct account *a = c->account;
+        uint64_t now = c->hub->now_ns;
+
+        if (a->fds_short_ns != 0 && now - a->fds_short_ns < FDS_RETRY_NS)
+                return false;
+        look_what_was_taken(c->hub);
+        a->fds_short_ns = fds_are_short(c) ? now : 0;
+        return a->fds_short_ns == 0;
+}
+
 int conn_put_file(struct conn *c, int fd, size_t room, void (*done)(void *ctx, bool sent),
                   void *ctx)
 {
-        if (fds_are_short(c)) {
-                look_what_was_taken(c->hub);
-                if (fds_are_short(c))
-                        return -EBUSY;
-        }
+        if (fds_are_short(c) && !find_fds_taken(c))
+                return -EBUSY;
         return outbuf_put_file(&c->out, &c->hub->pool, fd, room, done, ctx);
 }
 

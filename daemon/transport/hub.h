@@ -45,6 +45,7 @@ struct account {
         size_t n_job_fds;       /* in them */
         bool overloaded;        /* too many: its connections are not read from */
         unsigned fds_in_flight; /* sent to its connections, and perhaps not taken yet */
+        uint64_t fds_short_ns;  /* when it was last looked in vain which were taken; 0: never */
         uint64_t overloaded_since_ns;
 };
 
@@ -87,7 +88,6 @@ struct hub {
         struct list kicked;     /* to be settled at the end of this turn */
         struct list fd_senders; /* connections with descriptors in flight */
         unsigned fds_in_flight; /* over all of them */
-        uint64_t fds_looked_ns; /* when it was looked which were taken */
         struct blocks pool;
         struct account *accounts[HUB_ACCOUNT_BUCKETS];
         struct closer *closer;

@@ -643,7 +643,7 @@ def test_f60_every_reader_has_a_copy_of_its_own(daemon, f):
 
 # ---- descriptors in flight
 
-@pytest.mark.parametrize("nofile", [64, 128])
+@pytest.mark.parametrize("nofile", [64, 256])
 def test_f70_hoarders_of_descriptors(make_daemon, nofile):
     """Four clients of a uid that never read, and another that works: all its requests go on; where as many are in
     flight as the kernel allows, with bytes instead of files. Root does not see that bound, so the daemon is another uid."""
