@@ -17,6 +17,7 @@ import files
 import harness
 import wire
 from files import SEALS, memfd
+from test_t_takeover import take_over, takeover
 from wire import pb
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -639,6 +640,31 @@ def test_f60_every_reader_has_a_copy_of_its_own(daemon, f):
     assert maps[1][:] == data_of(MIB) and f.get("t", b"k") == data_of(MIB)
     for m in maps:
         m.close()
+
+
+def test_f61_files_and_views_in_a_handover(daemon):
+    """What clients handed over goes on like the daemon's own, the same file for two keys, too; views end with the
+    daemon that gave them, and their mappings stay."""
+    n = 300_000
+    f = files.client(daemon)
+    with memfd(b"v" * n) as fd:
+        for key in (b"a", b"b"):
+            assert f.call_file("t", key, [fd], n).status == wire.OK
+    f.set_file("t", b"c", b"c" * n)
+    info, fd, _ = f.get_file("t", b"c")
+    f.delete("t", b"c")
+    assert f.stats().realm.departed_bytes == n
+    take_over(daemon)
+    assert os.pread(fd, n, 0) == b"c" * n
+    os.close(fd)
+    f.views.clear()
+    g = files.client(daemon)
+    assert takeover(daemon).large_kept == 2
+    assert g.get("t", b"a") == g.read_file("t", b"b") == b"v" * n and g.get("t", b"c") is None
+    s = g.stats().realm
+    assert (s.views, s.view_bytes, s.departed_bytes, s.large_bytes) == (0, 0, 0, 2 * n)
+    g.must("release", view_ids=[info.view_id])
+    assert g.set_file("t", b"c", b"c" * n).size == n
 
 
 # ---- descriptors in flight
