@@ -555,9 +555,9 @@ static void files_are_replaced_whole(void **state)
         assert_int_equal(stat("/dev/null", &after), 0);
         assert_true(S_ISCHR(after.st_mode));
         assert_int_equal(value_write_file("/dev/full", "six", 3, -1), -ENOSPC);
-        assert_int_equal(value_write_file("sub", "x", 1), -EISDIR);
-        assert_int_equal(value_write_file("none/x", "x", 1), -ENOENT);
-        assert_int_equal(value_write_file("a/x", "x", 1), -ENOTDIR);
+        assert_int_equal(value_write_file("sub", "x", 1, -1), -EISDIR);
+        assert_int_equal(value_write_file("none/x", "x", 1, -1), -ENOENT);
+        assert_int_equal(value_write_file("a/x", "x", 1, -1), -ENOTDIR);
 
         /* Nothing else was left behind, or the directories could not be removed. */
         assert_int_equal(unlink("sub/link"), 0);
