@@ -195,7 +195,7 @@ def test_v09_hits_on_views_are_counted(v, c):
         v.ok("release", v.ok("view", "k", "read")[0])
     v.ok("release", v.ok("view", "k", "private")[0])
     assert v("view", "none", "read")[0] == NOT_FOUND
-    s = c.stats("views").cache
+    s = c.stats("views")
     assert (s.hits, s.misses) == (11, 1)
 
 
