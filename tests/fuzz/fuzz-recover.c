@@ -20,7 +20,7 @@
 
 #define NOW       UINT64_C(1000000)
 #define N_BASES   3u
-#define N_REGIONS 14u
+#define N_REGIONS 15u
 
 /* The same few stores for all inputs. */
 static struct store *bases[N_BASES];
@@ -29,13 +29,14 @@ static const struct store_params params = {.arena_size = 1,
                                            .budget = 8u << 20,
                                            .uid_share = STORE_UNLIMITED,
                                            .large_threshold = 20000,
+                                           .extent_min = 8000,
                                            .max_caches = 6,
                                            .max_entries = 1 << 16,
                                            .seed = {3, 4}};
 
 static void put(struct store *s, uint32_t cache, unsigned n, uint64_t now)
 {
-        static const uint8_t value[600];
+        static const uint8_t value[12000];
         uint8_t key[16];
         struct store_put p = {.cache = cache,
                               .key = key,
@@ -48,6 +49,8 @@ static void put(struct store *s, uint32_t cache, unsigned n, uint64_t now)
         struct store_refusal why;
         struct store_entry e;
 
+        if (n % 16 == 9)
+                p.n_value = 8000 + n % 4000;
         if (n % 16 == 7) {
                 if (large_new(20000, &p.large) < 0 || large_seal(p.large) < 0)
                         abort();
@@ -85,6 +88,18 @@ static struct store *make(unsigned variant)
         return s;
 }
 
+/* The span in which entries are whose values lie in extents. */
+static uint64_t extent_span(const struct store *s)
+{
+        for (uint32_t i = 1; i < s->a.t->span_high; i++)
+                for (uint32_t c = 0; s->a.spans[i].state != SPAN_UNUSED && c < s->a.spans[i].high;
+                     c++)
+                        if (alloc_is_live(&s->a, handle_make(i, c)) &&
+                            arena_block(&s->a, handle_make(i, c))->sizes & ENTRY_EXTENT)
+                                return i;
+        return 1;
+}
+
 struct region {
         int fd;
         uint64_t off, n;
@@ -110,6 +125,7 @@ static struct region region_of(const struct store *s, const struct store_copies 
                 {c->table, t->gens_off, t->gen_high * sizeof(struct table_gen)},
                 {c->table, t->caches_off, 4 * sizeof(struct table_cache)},
                 {c->table, t->spans_off, t->span_high * sizeof(struct table_span)},
+                {c->arena, h->spans_off + extent_span(s) * ARENA_SPAN_SIZE, 4096},
                 {c->table, t->large_off,
                  ((uint64_t)t->large_high + 1) * sizeof(struct table_large)},
         };

@@ -93,6 +93,13 @@ static void make_long(struct store *s)
         large_unref(p.large);
 }
 
+static void make_extents(struct store *s)
+{
+        put(s, 0, (struct store_put){.n_value = 70000});
+        put(s, 1, (struct store_put){.n_value = 1000 << 10, .flags = 3});
+        put(s, 2, (struct store_put){.value = "small", .n_value = 5});
+}
+
 static void make_grown(struct store *s)
 {
         for (unsigned i = 0; i < 100; i++)
@@ -174,6 +181,13 @@ static void lie_size(uint8_t *image, struct arena_header *h)
                 }
 }
 
+/* An extent that ends outside. */
+static void lie_extent(uint8_t *image, struct arena_header *h)
+{
+        (void)image;
+        h->extents_size -= 8;
+}
+
 static void lie_buckets(uint8_t *image, struct arena_header *h)
 {
         (void)image;
@@ -184,6 +198,7 @@ static const struct scene scenes[] = {
         {"plain", make_plain, 4, NULL},
         {"extended", make_extended, 4, NULL},
         {"long", make_long, 3, NULL},
+        {"extents", make_extents, 3, NULL},
         {"grown", make_grown, 16, NULL},
         {"cleared", make_cleared, 3, NULL},
         {"killed", make_killed, 3, NULL},
@@ -192,6 +207,7 @@ static const struct scene scenes[] = {
         {"lie-span", make_plain, 3, lie_span},
         {"lie-size", make_plain, 3, lie_size},
         {"lie-buckets", make_plain, 3, lie_buckets},
+        {"lie-extent", make_extents, 3, lie_extent},
 };
 
 /* ---- the image */
@@ -202,7 +218,7 @@ static struct store *store_make(void)
                 .arena_size = 8 << 20,
                 .budget = 8 << 20,
                 .uid_share = 8 << 20,
-                .large_threshold = 1000 * 1024,
+                .large_threshold = 2 << 20,
                 .max_caches = 3,
                 .max_entries = 1 << 20,
                 .seed = {7, 8},
@@ -242,6 +258,10 @@ static uint64_t image_of(const struct store *s, uint8_t *image)
         h.span_table_off = add_part(image, &end, a->span_chunk, sizeof(uint32_t) * h.n_spans);
         h.index_off = add_part(image, &end, a->buckets, sizeof(*a->buckets) * h.n_buckets);
         h.spans_off = add_part(image, &end, a->spans_base, (size_t)ARENA_SPAN_SIZE * h.n_spans);
+        /* At most one place is in use. */
+        assert(a->extents.high <= 1);
+        h.extents_size = extents_committed_of(a, 0);
+        h.extents_off = add_part(image, &end, extents_at(a, 0), h.extents_size);
         h.size = end;
         memcpy(image, &h, sizeof(h));
         return end;

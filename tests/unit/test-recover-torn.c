@@ -388,6 +388,21 @@ static void replace_large_by_small(struct world *w)
         put(w, 3, 2, 400, STORE_NEVER, NULL);
 }
 
+static void put_extent(struct world *w)
+{
+        put(w, 4, 310, 6500, 9000, NULL);
+}
+
+static void replace_extent(struct world *w)
+{
+        put(w, 4, 301, 6100, STORE_NEVER, NULL);
+}
+
+static void delete_extent(struct world *w)
+{
+        delete (w, 4, 302);
+}
+
 static void grow(struct world *w)
 {
         for (unsigned i = 0; i < 40; i++)
@@ -439,6 +454,9 @@ static const struct change changes[] = {
         {"a large value for another", prepare_large, replace_large},
         {"a large value that goes", nothing, delete_large},
         {"a small value for a large one", nothing, replace_large_by_small},
+        {"a value in an extent", nothing, put_extent},
+        {"another value in an extent", nothing, replace_extent},
+        {"an extent that becomes free", nothing, delete_extent},
         {"growth", nothing, grow},
         {"shrinking", delete_most, shrink},
         {"memory that goes back", delete_most, give_memory_back},
@@ -469,6 +487,8 @@ static void base_world(struct world *w)
         }
         for (unsigned i = 0; i < 100; i++)
                 put(w, 4, i, 20, 100000 + i, NULL);
+        for (unsigned i = 0; i < 3; i++)
+                put(w, 4, 300 + i, 6000 + i * 4000, i ? STORE_NEVER : 7000, NULL);
         for (unsigned i = 0; i < 800; i += 5)
                 delete (w, 1, i);
         while (store_maintain(w->s, w->now, 100))
@@ -565,9 +585,11 @@ static void run_deaths(const struct change *change, struct tally *tally)
                 wanted = n; /* each place */
         count = n < wanted ? n : wanted;
         for (unsigned long i = 0; i < count; i++) {
-                /* Each of them, or some from all over. */
+                /* Each of them, or some from all over, and some from where long values are there. */
                 unsigned long at =
-                        n <= wanted ? i + 1 : 1 + i * n / count + world_random(&w, n / count);
+                        n <= wanted ? i + 1
+                        : i % 2     ? n - world_random(&w, SHORT_CHANGE)
+                                    : 1 + i * n / count + world_random(&w, n / count);
 
                 check_death(&w, change, at, &before, after_store, &after,
                             is_long()     ? 1000
