@@ -19,8 +19,8 @@ struct reaper *reaper_free(struct reaper *r);
 /* How many bytes may wait to be freed at the same time. */
 void reaper_set_limit(struct reaper *r, uint64_t bytes);
 
-/* Unmaps and closes; both are consumed. @r may be NULL: then, and where little is to be freed or too
- * much waits already, it is done at once. @map may be NULL. */
+/* Unmaps and closes; both are consumed. @r may be NULL: then, and where little is to be freed or
+ * too much waits already, it is done at once. @map may be NULL. */
 void reaper_take(struct reaper *r, int fd, void *map, size_t size);
 
 /* Bytes that are not freed yet. */

@@ -109,8 +109,7 @@ static int send_file(struct request *r, struct large *l, uint64_t *ret_view)
         }
         s->large = large_ref(l);
         *ret_view = s->view;
-        k = conn_put_file(r->client->conn, l->fd, FRAME_HEADER_SIZE + REPLY_SMALL, sending_done,
-                          s);
+        k = conn_put_file(r->client->conn, l->fd, FRAME_HEADER_SIZE + REPLY_SMALL, sending_done, s);
         if (k < 0)
                 sending_done(s, false);
         return k;

@@ -190,7 +190,8 @@ static enum status fill_more(struct request *r, struct many *m)
                 return verdict_errno(&r->verdict, k, "copying the value");
         memcpy(upload_dst(u) + m->filled, r->body + m->at + m->filled, n);
         m->filled = end;
-        large_retire(u->large, end);
+        if (u->large)
+                large_retire(u->large, end);
         return STATUS_OK;
 }
 
@@ -221,16 +222,6 @@ static enum status fill(struct request *r, struct many *m, struct store_put *put
         return *ret_more ? STATUS_OK : end_filling(r, put);
 }
 
-static enum status decode_item(struct request *r, const Cached__V1__Set *set, uint64_t size,
-                               struct store_put *put)
-{
-        if (set->source_case != CACHED__V1__SET__SOURCE__NOT_SET)
-                return verdict_set(&r->verdict, STATUS_INVALID,
-                                   "file_size and uploaded are for a Set of its own: send the value "
-                                   "in the body of the SetMany, or in a Set");
-        return decode_set(r, set, size, put);
-}
-
 /* Stores the next item, or does a part of that. */
 static void store_item(struct request *r, struct many *m)
 {
@@ -240,7 +231,7 @@ static void store_item(struct request *r, struct many *m)
         struct store_put put;
         struct store_entry entry;
         bool more = false;
-        enum status status = decode_item(r, msg->sets[i], msg->sizes[i], &put);
+        enum status status = decode_set(r, msg->sets[i], msg->sizes[i], &put);
         if (status == STATUS_OK && put.n_value > FILL_BYTES)
                 status = fill(r, m, &put, &more);
         if (more)

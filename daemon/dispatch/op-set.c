@@ -81,7 +81,8 @@ struct source {
 static enum status take_file(struct request *r, const struct cache_ref *ref, struct store_put *put,
                              struct source *src)
 {
-        put->as_large = put->n_value >= r->d->cfg->file_bytes;
+        const struct config *cfg = r->d->cfg;
+        put->as_large = put->n_value >= cfg->file_bytes || put->n_value >= cfg->large_threshold;
         enum status status = data_check_set(&r->who, ref, put, &r->verdict);
         if (status == STATUS_OK)
                 status = descriptor_check(r, VALUE_SEALS, put->n_value);

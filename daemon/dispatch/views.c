@@ -13,8 +13,9 @@
  *             that as it has views
  *   view      a number that the reader knows it by, and the value
  *
- * Where a process cannot be watched (an old kernel, a filter of system calls) its views end with the
- * connection. Where descriptors for watching run short there is no view: the value goes as bytes.
+ * Where a process cannot be watched (an old kernel, a filter of system calls) its views end with
+ * the connection. Where descriptors for watching run short there is no view: the value goes as
+ * bytes.
  *
  * That a process has ended is only noted when it is told: what follows is done at the end of the
  * turn, when the memory files may be written to.

@@ -38,9 +38,7 @@ static uint64_t realm_budget(const struct config *cfg, const char *name)
         return named ? named->budget : cfg->realm_budget.bytes;
 }
 
-/* Descriptors that large values may take: what connections leave, and half of what there is at
- * least where there is little. */
-static uint64_t max_files(const struct config *cfg)
+uint64_t realms_max_files(const struct config *cfg)
 {
         struct rlimit lim;
         uint64_t max = cfg->limits.large_values, conns = cfg->limits.connections;
@@ -62,7 +60,7 @@ void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance)
         *rs = (struct realms){
                 .cfg = cfg,
                 .pool = {.budget = cfg->global_budget.bytes,
-                         .max_files = max_files(cfg),
+                         .max_files = realms_max_files(cfg),
                          .drain = drain},
                 .instance = instance,
         };
@@ -109,7 +107,7 @@ void realms_reconfigure(struct realms *rs, const struct config *cfg)
 {
         rs->cfg = cfg;
         rs->pool.budget = cfg->global_budget.bytes;
-        rs->pool.max_files = max_files(cfg);
+        rs->pool.max_files = realms_max_files(cfg);
         for (struct realm *r = rs->first; r; r = r->next) {
                 uint64_t budget = realm_budget(cfg, r->name);
                 store_set_budget(r->store, budget, config_share_of(&cfg->uid_share, budget));

@@ -61,6 +61,10 @@ enum {
         REALM_E_LIMIT, /* limits.realms */
 };
 
+/* How many large values there may be, a descriptor each: limits.large_values, or what connections
+ * leave of RLIMIT_NOFILE, and half of what there is at least where there is little. */
+uint64_t realms_max_files(const struct config *cfg);
+
 void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance);
 void realms_done(struct realms *rs); /* no clients are left */
 

@@ -135,13 +135,13 @@ static enum status refused(const struct store_refusal *refusal, bool ever, struc
                                    "the entry needs %" PRIu64 " bytes under %s, %" PRIu64
                                    " bytes, and no more can be evicted now: try again later",
                                    refusal->need, refusal_bound(refusal->cause), refusal->limit);
-        return verdict_set(v, STATUS_NO_SPACE,
-                           "the entry needs %" PRIu64 " bytes under %s, %" PRIu64
-                           " bytes, of which %" PRIu64
-                           " are held by readers that values are being sent to, and %" PRIu64
-                           " by values that are arriving: try again later",
-                           refusal->need, refusal_bound(refusal->cause), refusal->limit,
-                           refusal->held, refusal->arriving);
+        return verdict_set(
+                v, STATUS_NO_SPACE,
+                "the entry needs %" PRIu64 " bytes under %s, %" PRIu64 " bytes, of which %" PRIu64
+                " are held by readers (values that are being sent to them, and views), and %" PRIu64
+                " by values that are arriving: try again later",
+                refusal->need, refusal_bound(refusal->cause), refusal->limit, refusal->held,
+                refusal->arriving);
 }
 
 static enum status put_verdict(const struct caller *who, const struct store_put *put, int r,

@@ -2,11 +2,11 @@
 /*
  * Who holds large values
  *
- * A reader that was sent a value's memory file has its bytes for as long as it likes. Each such view
- * is a reference, so the value stays charged (large-table.c), and it is noted here by uid: while the
- * entry is there its writer pays. Once the entry has left the charge is that of the uid that has
- * held the value longest, and goes on to the next one when that uid gives up its last view: a reader
- * that hoards pays for it with its own share.
+ * A reader that was sent a value's memory file has its bytes for as long as it likes. Each such
+ * view is a reference, so the value stays charged (large-table.c), and it is noted here by uid:
+ * while the entry is there its writer pays. Once the entry has left the charge is that of the uid
+ * that has held the value longest, and goes on to the next one when that uid gives up its last
+ * view: a reader that hoards pays for it with its own share.
  *
  * Which views a uid has is not known here: only how many.
  */

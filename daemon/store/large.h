@@ -22,7 +22,7 @@ struct large {
         int fd;
         uint8_t *map; /* writable until large_seal(), then read-only */
         uint64_t size;
-        uint64_t retired; /* so many bytes at its start are filled, see large_retire() */
+        uint64_t retired;      /* so many bytes at its start are filled, see large_retire() */
         struct reaper *reaper; /* borrowed: frees it; NULL: whoever has the last reference does */
         struct large_hold *holds; /* uids that have views of it, the longest first */
         /* For the store that is charged for it, see large-table.c. */
@@ -41,9 +41,9 @@ int large_new(uint64_t size, struct large **ret);
  * received by the kernel needs it not: recv() answers EFAULT where there is no memory. 0, -ENOMEM.
  */
 int large_commit(struct large *l, uint64_t n);
-/* The first @n bytes are written for good and will not be changed. Sealing takes as long as there are
- * pages that can be written to: who fills a long value says so from time to time, and spreads that
- * time. */
+/* The first @n bytes are written for good and will not be changed. Sealing takes as long as there
+ * are pages that can be written to: who fills a long value says so from time to time, and spreads
+ * that time. */
 void large_retire(struct large *l, uint64_t n);
 int large_seal(struct large *l);
 /* A sealed one that another process made, of this size. @fd is the value's from then on, unless it

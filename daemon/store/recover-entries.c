@@ -171,19 +171,34 @@ static int by_ino(const void *a, const void *b)
         return x->ino < y->ino ? -1 : x->ino > y->ino;
 }
 
+/* One of those that were given and not taken: a client may have handed over one file for several
+ * values. */
+static struct given_file *find_file(const struct recovery *r, uint64_t ino)
+{
+        struct given_file key = {.ino = ino}, *end = r->files + r->n_files, *f;
+
+        f = r->n_files ? bsearch(&key, r->files, r->n_files, sizeof(*f), by_ino) : NULL;
+        if (!f)
+                return NULL;
+        while (f > r->files && f[-1].ino == ino)
+                f--;
+        while (f < end && f->ino == ino && f->fd < 0)
+                f++;
+        return f < end && f->ino == ino ? f : NULL;
+}
+
 /* The memory file of the entry's large value. 0, -ENOMEM; -EINVAL: it was not given. */
 static int keep_large(struct recovery *r, const struct entry *e, uint32_t handle)
 {
         struct store *s = r->s;
         struct arena_large l = entry_large(e);
-        struct given_file key, *f;
+        struct given_file *f;
         int n;
 
         if (l.id >= s->a.t->large_high || s->a.large[l.id].size != l.size || s->large[l.id])
                 return -EINVAL;
-        key.ino = s->a.large[l.id].ino;
-        f = r->n_files ? bsearch(&key, r->files, r->n_files, sizeof(*f), by_ino) : NULL;
-        if (!f || f->fd < 0)
+        f = find_file(r, s->a.large[l.id].ino);
+        if (!f)
                 return -EINVAL;
         n = large_table_adopt(s, l.id, f->fd, e->owner, handle);
         if (n == 0) {

@@ -38,7 +38,7 @@
 
 #define BUFFERED_BODY  BLOCK_SIZE   /* a longer body goes into a sink, unless it is there already */
 #define SINK_READ_MAX  (256 * 1024) /* one recvmsg() into a sink; the kernel holds about so much */
-#define READS_PER_TURN 4  /* of at most a buffer's size each, while the peer keeps it full */
+#define READS_PER_TURN 4   /* of at most a buffer's size each, while the peer keeps it full */
 #define QUEUED_FDS_MAX 32u /* replies with descriptors that wait, each in memory of its own */
 #define AHEAD_MAX      32 /* frames shown to the handler in advance; their cache lines fit into L1 */
 

@@ -101,8 +101,8 @@ void conn_kick(struct conn *c);
 /* From now on descriptors may come, each with a frame that names it: conn_take_fd() while that is
  * handled. Without this one that comes is a violation. */
 void conn_accept_fds(struct conn *c);
-/* The oldest that has come; the caller's from then on, and what it is nobody has looked at. -ENOENT:
- * none has; -EMFILE: it came, but there was no room for it in the descriptor table. */
+/* The oldest that has come; the caller's from then on, and what it is nobody has looked at.
+ * -ENOENT: none has; -EMFILE: it came, but there was no room for it in the descriptor table. */
 int conn_take_fd(struct conn *c);
 /* Consumes a descriptor of the peer's, whose close() may hang. */
 void conn_drop_fd(struct conn *c, int fd);

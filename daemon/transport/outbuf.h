@@ -21,7 +21,7 @@ struct out_chunk;
 
 struct outbuf {
         struct out_chunk *first, *last;
-        uint64_t queued; /* bytes */
+        uint64_t queued;     /* bytes */
         unsigned n_with_fds; /* chunks with descriptors that were not sent */
 };
 

@@ -2,9 +2,9 @@
 /*
  * Watching a peer's process
  *
- * By a descriptor of the process (pidfd), which becomes readable when it has ended. The kernel gives
- * out that of a socket's peer since 6.5; before that it is made from the process id, which may be
- * another process's by now: then that one is watched, and what hangs on it ends too late.
+ * By a descriptor of the process (pidfd), which becomes readable when it has ended. The kernel
+ * gives out that of a socket's peer since 6.5; before that it is made from the process id, which
+ * may be another process's by now: then that one is watched, and what hangs on it ends too late.
  */
 
 #include <errno.h>

@@ -294,12 +294,11 @@ def test_f33_with_a_body(f):
             i = f.next_id()
             f.send(wire.request(i, "set", cache="t", key=b"k", file_size=100), bytes(n), [fd])
         reply, _ = f.wait(i)
-        assert reply.status == wire.INVALID and "the frame has a body" in reply.error
+        assert reply.status == wire.INVALID and "body" in reply.error
     i = f.next_id()
     sets = [pb.Set(key=b"k", file_size=100), pb.Set(key=b"l")]
     f.send(wire.request(i, "set_many", cache="t", sets=sets, sizes=[0, 0]))
-    items = f.wait(i)[0].set_many.items
-    assert [x.status for x in items] == [wire.INVALID, wire.OK] and "a Set of its own" in items[0].error
+    assert f.wait(i)[0].status == wire.INVALID and f.ping()
 
 
 def test_f34_every_split_of_the_frame(f):

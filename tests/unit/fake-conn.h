@@ -46,7 +46,7 @@ struct conn {
                 void *ctx;
         } files[64]; /* that are queued: fake_conn_send_files() */
         unsigned n_files;
-        int watch_error;                /* of conn_watch_peer(); 0: it is watched */
+        int watch_error;               /* of conn_watch_peer(); 0: it is watched */
         struct peer_watch **ret_watch; /* where the watch is told; or NULL */
         unsigned kicks, yields, agains;
         bool closed, aborted;
