@@ -147,21 +147,38 @@ static int make_tail(struct cached_buffer *b, uint64_t n, struct failure *f)
         return memfd_failed(f, "the rest of the buffer cannot be mapped", errno);
 }
 
-static int seal_open(struct cached_buffer *b, struct failure *f)
+static int seal_open(struct cached_buffer *b, uint64_t n, struct failure *f)
 {
         int code = make_private(b, f);
 
         if (code != CACHED_OK)
                 return code;
-        /* The size comes later: until the rest is memory of its own it must not be cut off. */
-        code = memfd_seal_write(b->fd, f);
+        /* The length comes later: until the rest is memory of its own it must not be cut off. */
+        code = n == b->n_mapped ? memfd_seal(b->fd, f) : memfd_seal_write(b->fd, f);
         if (code == CACHED_OK) {
-                b->state = MEMBUF_HALF;
+                b->state = n == b->n_mapped ? MEMBUF_SEALED : MEMBUF_HALF;
+                b->n_value = n;
                 return CACHED_OK;
         }
         if (!map_shared(b, b->data))
                 b->data = NULL;
         return code;
+}
+
+/* What is left to be done of a file that is longer than its value. */
+static int seal_half(struct cached_buffer *b, uint64_t n, struct failure *f)
+{
+        int code = make_tail(b, n, f);
+
+        if (code == CACHED_OK)
+                code = memfd_cut(b->fd, n, f);
+        if (code == CACHED_OK)
+                code = memfd_seal(b->fd, f);
+        if (code != CACHED_OK)
+                return code;
+        b->n_value = n;
+        b->state = MEMBUF_SEALED;
+        return CACHED_OK;
 }
 
 int membuf_seal(struct cached_buffer *b, uint64_t n, struct failure *f)
@@ -177,20 +194,12 @@ int membuf_seal(struct cached_buffer *b, uint64_t n, struct failure *f)
         if (b->state == MEMBUF_OPEN && b->pid != getpid())
                 return failure_set(f, CACHED_ERR_USAGE,
                                    "the buffer belongs to the process that forked this one");
-        if (b->state == MEMBUF_SEALED)
-                return n == b->n_value
-                               ? CACHED_OK
-                               : failure_set(f, CACHED_ERR_USAGE,
-                                             "the buffer was handed over with another length");
+        if (b->state != MEMBUF_OPEN && n != b->n_value)
+                return failure_set(f, CACHED_ERR_USAGE,
+                                   "the buffer was handed over with another length");
         if (b->state == MEMBUF_OPEN)
-                code = seal_open(b, f);
-        if (code == CACHED_OK)
-                code = make_tail(b, n, f);
-        if (code == CACHED_OK)
-                code = memfd_seal(b->fd, n, f);
-        if (code != CACHED_OK)
-                return code;
-        b->n_value = n;
-        b->state = MEMBUF_SEALED;
-        return CACHED_OK;
+                code = seal_open(b, n, f);
+        if (code == CACHED_OK && b->state == MEMBUF_HALF)
+                code = seal_half(b, n, f);
+        return code;
 }

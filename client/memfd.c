@@ -2,8 +2,9 @@
 /*
  * Making and sealing memory files
  *
- * Sealing against writing comes first: it is the one step that others can prevent, and until then
- * nothing is lost. To be cut to its size afterwards is allowed, since the other seals follow.
+ * Sealing against writing is the one step that others can prevent; all seals come at once or none
+ * does. Where a file is to be cut to its length that seal comes first, since until then nothing
+ * must be lost, and the others follow.
  */
 
 #include "client/memfd.h"
@@ -54,11 +55,12 @@ int memfd_new(uint64_t n, struct failure *f, int *ret_fd)
         return CACHED_OK;
 }
 
-int memfd_seal_write(int fd, struct failure *f)
+/* CACHED_OK also where all seals are there already. */
+static int seal_with(int fd, int seals, struct failure *f)
 {
         int error, had;
 
-        if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) == 0)
+        if (fcntl(fd, F_ADD_SEALS, seals) == 0)
                 return CACHED_OK;
         error = errno;
         if (error == EBUSY)
@@ -73,16 +75,21 @@ int memfd_seal_write(int fd, struct failure *f)
         return memfd_failed(f, "the memory cannot be sealed", error);
 }
 
-int memfd_seal(int fd, uint64_t n, struct failure *f)
+int memfd_seal(int fd, struct failure *f)
 {
-        struct stat st;
-        int code = memfd_seal_write(fd, f);
+        return seal_with(fd, SEALS | F_SEAL_SEAL, f);
+}
 
-        if (code != CACHED_OK || memfd_is_sealed(fd, n))
-                return code;
-        if (fstat(fd, &st) < 0 || ((uint64_t)st.st_size != n && ftruncate(fd, (off_t)n) < 0) ||
-            fcntl(fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL) < 0)
-                return memfd_failed(f, "the memory cannot be sealed", errno);
+int memfd_seal_write(int fd, struct failure *f)
+{
+        return seal_with(fd, F_SEAL_WRITE, f);
+}
+
+int memfd_cut(int fd, uint64_t n, struct failure *f)
+{
+        if (ftruncate(fd, (off_t)n) < 0)
+                return memfd_failed(f, "the memory cannot be cut to the length of its value",
+                                    errno);
         return CACHED_OK;
 }
 

@@ -15,14 +15,16 @@
 int memfd_new(uint64_t n, struct failure *f, int *ret_fd);
 
 /*
- * memfd_seal() - nobody can change it any more, and it has `n` bytes
+ * memfd_seal() - nobody can change it any more
  *
- * Return: CACHED_OK; CACHED_ERR_USAGE: something still has it mapped for writing, and it is as it
- * was; CACHED_ERR_NOMEM. Then *f is set. May be called again after a failure.
+ * Return: CACHED_OK, also if it was so already; CACHED_ERR_USAGE: something still has it mapped for
+ * writing, and it is as it was; CACHED_ERR_NOMEM. Then *f is set.
  */
-int memfd_seal(int fd, uint64_t n, struct failure *f);
-/* The first step of it, which may fail so. It may still be cut to its size. */
+int memfd_seal(int fd, struct failure *f);
+/* Likewise, but it may still be cut to its length. */
 int memfd_seal_write(int fd, struct failure *f);
+/* CACHED_OK; CACHED_ERR_NOMEM with *f set. */
+int memfd_cut(int fd, uint64_t n, struct failure *f);
 
 /* Whether it is sealed and has exactly that size. Makes no system call that waits for a file. */
 bool memfd_is_sealed(int fd, uint64_t n);

@@ -91,7 +91,7 @@ bool set_file_try(cached *c, const char *cache, Cached__V1__Set *m, const void *
                 return false;
         code = write_all(w.fd, value, n, &f);
         if (code == CACHED_OK)
-                code = memfd_seal(w.fd, n, &f);
+                code = memfd_seal(w.fd, &f);
         if (code == CACHED_OK)
                 *ret_code = whole_send(c, cache, m, &w, patience_ms, ret);
         (void)close(w.fd);
@@ -237,7 +237,7 @@ static int source_to_memfd(struct source *s, uint64_t n, struct failure *f, int 
         source_send(s, fd, n);
         code = source_copy_pieces(s, fd, n, f);
         if (code == CACHED_OK)
-                code = memfd_seal(fd, n, f);
+                code = memfd_seal(fd, f);
         if (code != CACHED_OK) {
                 (void)close(fd);
                 return code;

@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* How many places are looked at for the next one that is unused. */
+#define LOOKS_MAX 16u
+
 bool view_cache_init(struct view_cache *v, unsigned n_slots)
 {
         *v = (struct view_cache){0};
@@ -104,10 +107,11 @@ struct view_file *view_cache_take(struct view_cache *v, unsigned slot)
 
 struct view_slot *view_cache_next(struct view_cache *v)
 {
-        struct view_slot *s;
+        for (unsigned i = 0; i < LOOKS_MAX && i < v->n_slots; i++) {
+                struct view_slot *s = &v->slots[v->next++ % v->n_slots];
 
-        if (v->n_slots == 0)
-                return NULL;
-        s = &v->slots[v->next++ % v->n_slots];
-        return s->file && view_file_is_unused(s->file) ? s : NULL;
+                if (s->file && view_file_is_unused(s->file))
+                        return s;
+        }
+        return NULL;
 }

@@ -51,8 +51,7 @@ struct view_file *view_cache_put(struct view_cache *v, struct view_file *file, c
                                  const void *key, size_t n_key, uint64_t now_ns);
 /* What a slot holds, which is empty then. */
 struct view_file *view_cache_take(struct view_cache *v, unsigned slot);
-/* The next slot whose value nobody else has; they come in turn. NULL: the one whose turn it is is
- * in use or empty. */
+/* The next slot whose value nobody else has; they come in turn. NULL: none of the next few. */
 struct view_slot *view_cache_next(struct view_cache *v);
 
 #endif

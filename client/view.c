@@ -157,7 +157,7 @@ static int fetch_file(struct fetch *x, struct failure *f, struct view_file **ret
         v->version = e->version;
         v->view_id = e->view_id;
         if (x->is_plain && e->encoding == CACHED__V1__ENCODING__ENCODING_LZ4) {
-                struct cached_view *view;
+                struct cached_view *view = NULL;
 
                 /* The reply becomes what it would be with a body. */
                 pool_keep_view(x->p, v, NULL, NULL, 0);

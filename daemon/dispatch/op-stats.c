@@ -76,6 +76,7 @@ static void fill_realm(const struct request *r, Cached__V1__RealmStats *to)
         realm_mapping_stats(r->who.realm, &mapping);
         to->mapped_clients = mapping.clients;
         to->page_bytes = mapping.bytes;
+        to->prepared_bytes = mapping.prepared;
         to->upload_bytes = upload_area_bytes(r->who.realm, r->d->clients);
 }
 

@@ -229,6 +229,7 @@ void realm_mapping_stats(const struct realm *r, struct mapping_stats *ret)
         *ret = (struct mapping_stats){
                 .clients = r->readers ? r->readers->n : 0,
                 .bytes = readers_bytes(r->readers),
+                .prepared = readers_prepared(r->readers),
         };
 }
 

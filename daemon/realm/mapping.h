@@ -60,6 +60,7 @@ uint64_t realms_holes_due(const struct realms *rs);
 
 struct mapping_stats {
         uint64_t clients, bytes;
+        uint64_t prepared; /* as the clients say */
 };
 void realm_mapping_stats(const struct realm *r, struct mapping_stats *ret);
 /* Of all realms, also of those that are gone. */

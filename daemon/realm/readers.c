@@ -265,3 +265,23 @@ void readers_turn_end(struct readers *rs)
         rs->any_look = true;
         rs->any_emptied = false;
 }
+
+/* ---- numbers */
+
+uint64_t readers_prepared(const struct readers *rs)
+{
+        uint64_t n = 0;
+
+        for (uint32_t i = 0; rs && i < rs->n_at; i++) {
+                const struct reader *r = rs->at[i];
+                uint64_t more;
+
+                if (!r || r->gone)
+                        continue;
+                more = atomic_load_explicit(&r->page->prepared_bytes, memory_order_relaxed);
+                /* A client may write anything there. */
+                if (__builtin_add_overflow(n, more, &n))
+                        return UINT64_MAX;
+        }
+        return n;
+}

@@ -52,6 +52,9 @@ void readers_count(struct readers *rs);
 /* A turn of the loop is over. */
 void readers_turn_end(struct readers *rs);
 
+/* What they say that they keep ready, in bytes. */
+uint64_t readers_prepared(const struct readers *rs);
+
 static inline uint64_t readers_bytes(const struct readers *rs)
 {
         return rs ? DIRTY_MAP_SIZE + (uint64_t)(rs->n + rs->n_gone) * CLIENT_PAGE_SIZE : 0;

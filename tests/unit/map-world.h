@@ -36,9 +36,9 @@ struct world {
         atomic_int n_touches; /* taken out of rings */
         int64_t offset_ms;    /* of the clock */
         /* Memory files. */
-        bool has_files;
-        bool wrong_file; /* sends one that is not sealed */
-        bool no_file;    /* says that one comes, and sends none */
+        atomic_bool has_files;
+        atomic_bool wrong_file; /* sends one that is not sealed */
+        atomic_bool no_file;    /* says that one comes, and sends none */
         uint64_t next_view;
         uint64_t views[64]; /* that are out; 0: none */
         atomic_int n_files_in, n_files_out, n_unchanged, n_releases;

@@ -621,8 +621,9 @@ static void test_e_no_memory_to_seal(void **state)
                         "the rest of the buffer cannot be mapped: Cannot allocate memory");
         assert_memory_equal(cached_buffer_data(b), bytes, LARGE);
         fault_ftruncate = (struct fault){1, ENOMEM};
-        set_buffer_says(c, b, 70000, CACHED_ERR_NOMEM,
-                        "the memory cannot be sealed: Cannot allocate memory");
+        set_buffer_says(
+                c, b, 70000, CACHED_ERR_NOMEM,
+                "the memory cannot be cut to the length of its value: Cannot allocate memory");
         assert_int_equal(set_buffer(c, "k", b, 70000), CACHED_OK);
         assert_int_equal(get_is(c, "k", bytes, 70000), CACHED_OK);
         cached_buffer_free(b);
