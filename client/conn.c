@@ -6,7 +6,8 @@
  * preceded by poll() only where it has to wait. The exception is the first receive of a wait whose
  * deadline is as long as the socket's SO_RCVTIMEO: a call's, after its small request was sent in
  * one go, and a pipeline's next(). One blocking receive costs two system calls less than to
- * receive in vain, poll() and receive.
+ * receive in vain, poll() and receive. While replies come fast it is preceded by looking for one
+ * (client/spin.h).
  *
  * Received bytes go through a buffer, so that one receive takes many small replies; what is missing
  * of a large body is received straight into its reply. The buffer grows with the bytes that are
@@ -26,6 +27,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -332,6 +334,22 @@ static ssize_t recv_fds(struct conn *c, uint8_t *to, size_t n, int flags)
         return got;
 }
 
+/* A receive that may wait; before it goes to sleep it looks for a while. */
+static ssize_t recv_waiting(struct conn *c, uint8_t *to, size_t n)
+{
+        uint64_t start = c->spin.is_on ? deadline_now_ns() : 0;
+        ssize_t got;
+
+        if (!c->spin.is_on || !spin_begin(&c->spin, start))
+                return recv(c->fd, to, n, 0);
+        do {
+                (void)sched_yield();
+                got = recv(c->fd, to, n, MSG_DONTWAIT);
+        } while (got < 0 && errno == EAGAIN && deadline_now_ns() - start < SPIN_NS);
+        spin_end(&c->spin, got >= 0);
+        return got < 0 && errno == EAGAIN ? recv(c->fd, to, n, 0) : got;
+}
+
 /* At least one byte more. `*block` is good for one receive. */
 static int conn_recv(struct conn *c, uint8_t *to, size_t n, struct deadline d, bool *block,
                      struct failure *f, size_t *ret_n)
@@ -343,8 +361,10 @@ static int conn_recv(struct conn *c, uint8_t *to, size_t n, struct deadline d, b
 
                 if (deadline_is_now(d) && c->n_receives == 0)
                         return CONN_AGAIN;
-                got = c->takes_fds ? recv_fds(c, to, n, *block ? 0 : MSG_DONTWAIT)
-                                   : recv(c->fd, to, n, *block ? 0 : MSG_DONTWAIT);
+                if (c->takes_fds)
+                        got = recv_fds(c, to, n, *block ? 0 : MSG_DONTWAIT);
+                else
+                        got = *block ? recv_waiting(c, to, n) : recv(c->fd, to, n, MSG_DONTWAIT);
                 if (got > 0) {
                         if ((size_t)got < n)
                                 c->n_receives = 0;

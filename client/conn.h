@@ -16,6 +16,7 @@
 #include "client/options.h"
 #include "client/reply.h"
 #include "client/sockpath.h"
+#include "client/spin.h"
 #include "client/upload.h"
 
 #define CONN_CLIENT_ID_SIZE 16
@@ -48,6 +49,7 @@ struct conn {
         ino_t ino;
         uint32_t timeout_ms; /* the socket's receive timeout; 0: none */
         uint64_t next_id;
+        struct spin spin;
         struct buffer in, out;
         struct names names;
 
@@ -69,6 +71,7 @@ struct conn {
         bool has_client_id;
         uint8_t client_id[CONN_CLIENT_ID_SIZE];
         uint64_t hello_id;
+        uint64_t hello_ms; /* boottime when it was sent */
 
         /* From Hello. */
         uint64_t instance;

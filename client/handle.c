@@ -19,6 +19,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/call.h"
 
@@ -44,6 +45,7 @@ int cached_new(const cached_options *o, cached **ret)
                 cached_free(c);
                 return CACHED_ERR_USAGE;
         }
+        c->options.spins = !c->options.no_spin && sysconf(_SC_NPROCESSORS_CONF) > 1;
         c->pool = pool_new(&(struct pool_params){c->options.max_connections, !c->options.no_map,
                                                  c->options.n_views, c->options.prepared_bytes});
         if (!c->pool) {

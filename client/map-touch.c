@@ -48,6 +48,22 @@ uint64_t map_clock_measure(struct map_wiped *w, uint64_t coarse_ns)
         return boot - coarse_ns;
 }
 
+/* The page was another daemon's. That one may have been killed: then nobody made its rings full. */
+void map_see_tenure(struct map_wiped *w, const struct mapping *mp)
+{
+        uint32_t is = atomic_load_explicit(&mp->epoch->tenure, memory_order_relaxed);
+        struct page_ring *ring = mp->page->ring;
+
+        if (atomic_load_explicit(&w->tenure, memory_order_relaxed) == is)
+                return;
+        atomic_store_explicit(&w->tenure, is, memory_order_relaxed);
+        for (unsigned i = 0; i < PAGE_RINGS; i++)
+                atomic_store_explicit(&ring[i].tail,
+                                      atomic_load_explicit(&ring[i].head, memory_order_relaxed) -
+                                              PAGE_RING_SLOTS,
+                                      memory_order_relaxed);
+}
+
 /* ------------------------------------------------------------------------------------------ rings
  */
 
@@ -69,9 +85,9 @@ static void ring_unlock(struct page_ring *ring)
         atomic_store_explicit(&ring->lock, 0, memory_order_release);
 }
 
-static void ring_put(struct page_touch *touches, uint32_t at, uint32_t handle, uint32_t low)
+static void ring_put(struct page_touch *touches, uint64_t at, uint32_t handle, uint32_t low)
 {
-        struct page_touch *t = &touches[at % PAGE_RING_SLOTS];
+        struct page_touch *t = &touches[page_ring_slot(at)];
 
         atomic_store_explicit(&t->handle, handle, memory_order_relaxed);
         atomic_store_explicit(&t->version_lo, low, memory_order_relaxed);
@@ -85,7 +101,7 @@ static void dirty_set(const struct mapping *mp)
 }
 
 /* Whether to ask for a drain: not again before something was taken out. */
-static bool ring_may_ask(struct map_ring *own, uint32_t head, uint32_t tail)
+static bool ring_may_ask(struct map_ring *own, uint64_t head, uint64_t tail)
 {
         if (own->has_asked && own->asked_tail == tail)
                 return false;
@@ -97,8 +113,8 @@ static bool ring_may_ask(struct map_ring *own, uint32_t head, uint32_t tail)
 
 /* A ring without room. Where touches are lost, the daemon is looked for now and then: its
  * connection may have ended without our noticing. */
-static enum map_touched ring_full(const struct mapping *mp, struct map_ring *own, uint32_t head,
-                                  uint32_t tail)
+static enum map_touched ring_full(const struct mapping *mp, struct map_ring *own, uint64_t head,
+                                  uint64_t tail)
 {
         bool is_orphan = atomic_load_explicit(&mp->is_orphan, memory_order_relaxed);
 
@@ -117,8 +133,8 @@ static enum map_touched ring_touch(const struct map_visit *v, uint32_t handle, u
         struct page_ring *ring = &mp->page->ring[v->ring];
         struct page_touch *touches = mp->page->touches[v->ring];
         struct map_ring *own = &mp->rings[v->ring];
-        uint32_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
-        uint32_t tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
+        uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+        uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
 
         if (head - tail > PAGE_RING_SLOTS - 2)
                 return ring_full(mp, own, head, tail);

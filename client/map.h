@@ -60,7 +60,7 @@ struct map_name {
 /* Of one ring; changed by whoever has it. */
 struct map_ring {
         /* Where the ring was when a drain was asked for, or waited for in vain. */
-        uint32_t asked_head, asked_tail, deaf_tail;
+        uint64_t asked_head, asked_tail, deaf_tail;
         uint32_t n_lost; /* with nobody to read it */
         bool has_asked, is_deaf;
 };
@@ -124,6 +124,7 @@ struct map_wiped {
         _Atomic uintptr_t solo;
         /* The coarse clock when the offset to boottime was measured last. */
         _Atomic uint64_t coarse_ns, offset_ns;
+        _Atomic uint32_t tenure; /* of the daemon that the current mapping's page came from */
         _Alignas(64) _Atomic uint32_t crowd; /* threads inside that have no lane */
         struct map_lane lanes[MAP_LANES];
 };

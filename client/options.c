@@ -154,6 +154,14 @@ int cached_options_set_prepared_bytes(cached_options *o, uint64_t max_bytes)
         return CACHED_OK;
 }
 
+int cached_options_set_spin(cached_options *o, int on)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->no_spin = !on;
+        return CACHED_OK;
+}
+
 int cached_options_set_service_uid(cached_options *o, uint32_t uid)
 {
         if (!o)

@@ -25,6 +25,8 @@ struct cached_options {
         bool no_map;             /* every look-up goes over the socket */
         uint32_t n_views;        /* are kept for the next look */
         uint64_t prepared_bytes; /* in buffers that are ready, at most */
+        bool no_spin;            /* replies are waited for asleep */
+        bool spins; /* a handle's: they are not, and there are processors for it */
 };
 
 struct cached_policy {

@@ -657,6 +657,8 @@ static int adopt(struct server *s, const struct server_params *p)
         }
         if (!whole)
                 renumber(s);
+        dispatcher_adopted(s->dispatcher);
+        epochfile_begin_tenure(&s->epochfile);
         return 0;
 }
 

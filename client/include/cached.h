@@ -27,7 +27,11 @@
  * Fork: a handle works on in the child, also if other threads of the parent were using it: the
  * child's calls make connections of their own and leave the parent's alone. Replies and
  * options are plain memory. A pipeline does not survive: in the child it may only be freed, which
- * leaves the parent's alone.
+ * leaves the parent's alone. Not so between vfork() and exec(), where the child has the parent's
+ * memory: call nothing there.
+ *
+ * Signal handlers call nothing of this, and no call is left by longjmp() or by cancelling its
+ * thread: what it holds would be held for ever.
  *
  * Deadlines: a call that talks to the daemon returns within the handle's timeout, connecting and
  * waiting for a connection included (cached_options_set_timeout_ms(), cached_with_timeout()). While
@@ -284,6 +288,18 @@ int cached_options_set_view_cache(cached_options *o, uint32_t n_values);
 int cached_options_set_prepared_bytes(cached_options *o, uint64_t max_bytes);
 
 /*
+ * cached_options_set_spin() - whether a reply is looked for before the caller sleeps for it
+ * @o:   by one thread at a time
+ * @on:  not 0 (default): where calls follow each other within a millisecond, a call or a waiting
+ *       pipeline looks for its reply for up to 50 microseconds, which is mostly enough, and then
+ *       sleeps; in vain, it does so less and less often. Between two looks it offers its processor
+ * to others. Not on a machine of one processor. 0: it sleeps at once
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
+int cached_options_set_spin(cached_options *o, int on);
+
+/*
  * cached_options_set_service_uid() - the uid that the daemon may run as
  * @o:    by one thread at a time
  * @uid:  trusted beside 0 and the caller's own effective uid, which always are. On the system's
@@ -338,8 +354,9 @@ void cached_free(cached *c);
 /*
  * cached_connect() - makes the connection now, or looks whether it still stands
  * @c:    any thread
- * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ... Bit 8 of
- *        "features" tells whether look-ups read shared memory, see cached_options_set_mapped()
+ * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ... The bit of
+ *        value 8 (FEATURE_MAPPED) in "features" tells whether look-ups read shared memory, see
+ *        cached_options_set_mapped()
  *
  * Never needed: every call connects by itself. It tries also while other calls fail at once because
  * the daemon was away.

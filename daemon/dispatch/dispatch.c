@@ -668,6 +668,11 @@ bool dispatcher_adopt(struct dispatcher *d, struct given *given, enum takeover_f
                             server_log(d->server));
 }
 
+void dispatcher_adopted(struct dispatcher *d)
+{
+        realms_adopted(&d->realms, server_now_ms(d->server));
+}
+
 void dispatcher_renumber(struct dispatcher *d, uint64_t instance)
 {
         realms_renumber(&d->realms, instance);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "config.h"
 #include "dispatch/decode.h"
 #include "dispatch/repeat.h"
@@ -135,6 +136,7 @@ static void describe(const struct mapping *m, Cached__V1__Mapping *to, Cached__V
         to->dirty_map_bytes = DIRTY_MAP_SIZE;
         to->epoch_bytes = EPOCH_SIZE;
         to->dirty_bit = m->reader->bit;
+        to->boottime_ms = clock_boottime_ms();
         to->parts = parts;
         to->n_parts = N_MAPPING_PARTS;
 }

@@ -69,10 +69,11 @@ void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance)
 }
 
 /* How many arenas readers may be looking at: whoever takes over knows by it whether it has all of
- * them. Never less than there are. */
-static void note_arenas(const struct realms *rs)
+ * them. Never less than there are, nor than there were as long as what became of those is open: who
+ * dies in the middle of a takeover leaves the number that it found. */
+void realms_note_arenas(const struct realms *rs)
 {
-        uint32_t n = (uint32_t)rs->n;
+        uint32_t n = rs->n > rs->n_left ? (uint32_t)rs->n : rs->n_left;
 
         if (rs->epoch_fd >= 0)
                 (void)!pwrite(rs->epoch_fd, &n, sizeof(n), offsetof(struct epoch_page, n_arenas));
@@ -182,7 +183,7 @@ static void realm_link(struct realm *r)
         r->next = rs->first;
         rs->first = r;
         rs->n++;
-        note_arenas(rs);
+        realms_note_arenas(rs);
 }
 
 static int realm_new(struct realms *rs, const char *name, struct realm **ret)
@@ -290,7 +291,7 @@ static void free_unused(struct realms *rs, uint64_t now_ms)
                         rs->turn = r->next;
                 rs->n--;
                 realm_free(r);
-                note_arenas(rs);
+                realms_note_arenas(rs);
         }
 }
 

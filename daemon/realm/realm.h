@@ -48,10 +48,13 @@ struct realms {
         uint64_t boot[2]; /* id of the machine's run; zeros: not known */
         struct takeover takeover;
         struct reaper *reaper; /* borrowed; NULL: none */
+        uint32_t
+                n_left; /* arenas that another daemon had, until readers know which of them go on */
         /* mapping.c's */
         int epoch_fd; /* borrowed; -1: none */
         bool offers_mapping;
-        unsigned slots; /* of what readers noted, that may still be taken over in this turn */
+        unsigned slots; /* of what readers noted: may still be taken over in this turn, beside what
+                           each realm has for itself */
         uint64_t holes_due_ms, holes_found_ms;
         uint64_t n_used, n_stale, n_lost; /* of realms that are gone */
 };
@@ -87,6 +90,9 @@ int realm_enter(struct realms *rs, const char *name, struct realm **ret);
 int realm_adopt(struct realms *rs, const char *name, const struct store_files *files,
                 uint64_t now_ms, struct store_adopted *ret_report);
 void realm_leave(struct realm *r, uint64_t now_ms);
+
+/* In the epoch file. */
+void realms_note_arenas(const struct realms *rs);
 
 /* To be called after what may have changed the realm's store. */
 void realm_settle(struct realm *r);

@@ -331,6 +331,8 @@ void store_count_mapped(struct store *s, uint32_t cache, uint64_t hits, uint64_t
  * in at most @steps pieces from *cursor on, which is 0 at the start. False: done. */
 uint64_t store_holes_filled(const struct store *s);
 bool store_punch_holes(struct store *s, uint64_t *cursor, unsigned steps);
+/* Whether anybody else has the arena's file in hand, or that cannot be said. */
+bool store_has_readers(const struct store *s);
 
 /* ---- upkeep */
 

@@ -182,7 +182,7 @@ def test_h11_a_message_full_of_small_fields(daemon, witness):
         except wire.Refused as e:
             assert e.status in (pb.PROTOCOL, pb.NO_MEMORY)
             c = daemon.client()
-    assert daemon.rss() - before < (512 << 20 if harness.SANITIZED else 128 << 20)
+    assert daemon.rss() - before < (512 << 20 if harness.SHADOWED else 128 << 20)
 
 
 @pytest.mark.parametrize("numbered", [False, True])

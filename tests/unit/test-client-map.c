@@ -196,6 +196,32 @@ static void test_rings_are_drained(void **state)
         world_stop(&d, &w);
 }
 
+/* As the daemon sees it, each place of a ring follows the one before, also where 32 bits end. */
+static void test_rings_beyond_32_bits(void **state)
+{
+        const uint64_t start = (UINT64_C(1) << 32) - 100;
+        struct fake d;
+        struct world w;
+        cached *c;
+
+        world_start(&d, &w);
+        c = mapped_new(&d, 1);
+        assert_int_equal(set(c, "a", "1", 1, 0), CACHED_OK);
+        world_meet(&w);
+        for (unsigned i = 0; i < PAGE_RINGS; i++) {
+                atomic_store(&w.page->ring[i].head, start);
+                atomic_store(&w.page->ring[i].tail, start);
+        }
+        for (int i = 0; i < 10000; i++)
+                assert_int_equal(get_is(c, "a", "1", 1), CACHED_OK);
+        assert_int_equal(cached_ping(c, NULL), CACHED_OK);
+        assert_int_equal(atomic_load(&w.n_touches), 10000);
+        assert_true(atomic_load(&w.page->ring[0].head) > UINT32_MAX ||
+                    atomic_load(&w.page->ring[1].head) > UINT32_MAX);
+        cached_free(c);
+        world_stop(&d, &w);
+}
+
 static void test_a_silent_daemon_costs_touches_only(void **state)
 {
         struct fake d;
@@ -409,6 +435,10 @@ static void test_what_is_offered_is_checked(void **state)
         w.epoch->magic++;
         refuses(&d, &w);
         w.epoch->magic--;
+        /* In another time namespace, where the arena's deadlines mean other times. */
+        for (w.clock_shift_ms = -10000; w.clock_shift_ms <= 10000; w.clock_shift_ms += 20000)
+                refuses(&d, &w);
+        w.clock_shift_ms = 0;
         c = mapped_new(&d, 1);
         assert_int_equal(cached_ping(c, NULL), CACHED_OK);
         assert_true(pool_is_mapped(c->pool));
@@ -544,6 +574,7 @@ int main(void)
                                                 teardown),
                 cmocka_unit_test_setup_teardown(test_uses_are_noted, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_rings_are_drained, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_rings_beyond_32_bits, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_silent_daemon_costs_touches_only, setup,
                                                 teardown),
                 cmocka_unit_test_setup_teardown(test_what_has_expired_is_a_miss, setup, teardown),
