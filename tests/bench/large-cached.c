@@ -268,7 +268,7 @@ static const struct large_way ways[] = {
         {"fill-fresh", "a buffer that was not prepared, with a copy into it", run_fill_fresh},
         {"get", "cached_get()", run_get},
         {"view", "cached_get_view(), re-validated", run_view},
-        {"view-private", "the same, to be written to", run_view_private},
+        {"view-private", "the same, writable", run_view_private},
         {"view-first", "the first cached_get_view() of a handle", run_view_first},
         {"view-second", "the second of the same value", run_view_second},
         {"view-pages", "the first, and a byte of each page read", run_view_pages},

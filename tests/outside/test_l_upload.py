@@ -6,6 +6,7 @@ import mmap
 import os
 import random
 import socket
+import subprocess
 
 import pytest
 
@@ -13,6 +14,7 @@ import harness
 import wire
 from wire import pb
 
+VERIFY = harness.BUILD / "tests" / "outside" / "verify"
 MIB = 1 << 20
 F_ADD_SEALS, SHRINK, GROW, WRITE = 1033, 2, 4, 8
 FILES = pb.FEATURE_FILES
@@ -212,3 +214,14 @@ def test_l46_an_owner_that_meddles(daemon, area):
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("limits", [{"upload_area_bytes": 0}, {"upload_area_bytes": "64K"}, {"upload_areas_per_uid": 1}])
+def test_l47_the_library_does_without(make_daemon, limits):
+    """Where it gets no area, or too small a one, values go through the socket, and nobody notices."""
+    d = make_daemon(limits=limits)
+    verify = [subprocess.Popen([str(VERIFY), str(d.socket), "1", str(seed)], stdout=subprocess.PIPE, text=True)
+              for seed in (1, 2)]
+    for v in verify:
+        out, _ = v.communicate(timeout=harness.PATIENCE)
+        assert v.returncode == 0 and "stores=0" not in out, out
