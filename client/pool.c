@@ -520,6 +520,39 @@ void pool_give(struct pool *p, struct pool_user *u, struct pool_slot *s, uint64_
         (void)conn_free(closed);
 }
 
+/* Looked at so rarely that it costs nothing, and one at a time: giving back takes up to a
+ * millisecond. */
+#define REST_EVERY_NS (UINT64_C(5) * 1000000000u)
+
+void pool_rest_uploads(struct pool *p, uint64_t now_ns)
+{
+        uint64_t seen = atomic_load_explicit(&p->rested_ns, memory_order_relaxed);
+        struct pool_waiter *w = NULL;
+        struct pool_slot *cold = NULL;
+
+        if (now_ns < seen + REST_EVERY_NS ||
+            !atomic_compare_exchange_strong(&p->rested_ns, &seen, now_ns))
+                return;
+        pool_lock(p);
+        for (unsigned i = 0; i < p->n_slots && !cold; i++) {
+                struct pool_slot *s = &p->slots[i];
+
+                if (s->state == POOL_FREE && s->conn && upload_is_cold(&s->conn->upload, now_ns))
+                        cold = s;
+        }
+        if (cold)
+                cold->state = POOL_BUSY;
+        pool_unlock(p);
+        if (!cold)
+                return;
+        upload_rest(&cold->conn->upload);
+        pool_lock(p);
+        w = pool_pass_on(p, cold);
+        if (w)
+                waiter_wake(w);
+        pool_unlock(p);
+}
+
 /* ---------------------------------------------------------------------------------- connections */
 
 /* Without randomness there is none, and nothing is repeated. */

@@ -54,6 +54,8 @@ struct pool {
         /* An enum pool_files: whether the daemon takes memory files, likewise. */
         atomic_int files;
 
+        _Atomic uint64_t rested_ns; /* when upload areas were looked at */
+
         struct map map;
 
         struct guard guard;
@@ -140,6 +142,10 @@ bool pool_exchange(struct pool *p, struct pool_user *u, struct deadline d, struc
 
 /* @answered_ns: when the call began, if the daemon answered it; else 0. */
 void pool_give(struct pool *p, struct pool_user *u, struct pool_slot *s, uint64_t answered_ns);
+
+/* Now and then: the upload areas of free slots that were not used for long give their memory back.
+ * Only inside the pool. */
+void pool_rest_uploads(struct pool *p, uint64_t now_ns);
 
 /* Where no slot has to be waited for. */
 enum pool_idle {
