@@ -11,10 +11,12 @@
  */
 
 #include <assert.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "fuzz.h"
 #include "tests/unit/fake-conn.h"
@@ -50,10 +52,10 @@ static void check_output(struct conn *c)
 
 static void say_hello(struct conn *c, bool with_id)
 {
-        /* Request{id: 1, hello: {protocol_min: 1, protocol_max: 1, features: 1}} */
-        static const uint8_t hello[] = {0x08, 1, 0x52, 6, 0x08, 1, 0x10, 1, 0x28, 1};
+        /* Request{id: 1, hello: {protocol_min: 1, protocol_max: 1, features: 17}} */
+        static const uint8_t hello[] = {0x08, 1, 0x52, 6, 0x08, 1, 0x10, 1, 0x28, 17};
         /* The same with client_id: "0123456789abcdef" */
-        static const uint8_t hello_id[] = {0x08, 1,   0x52, 24,  0x08, 1,   0x10, 1,   0x28, 1,
+        static const uint8_t hello_id[] = {0x08, 1,   0x52, 24,  0x08, 1,   0x10, 1,   0x28, 17,
                                            0x32, 16,  '0',  '1', '2',  '3', '4',  '5', '6',  '7',
                                            '8',  '9', 'a',  'b', 'c',  'd', 'e',  'f'};
         if (with_id)
@@ -62,6 +64,21 @@ static void say_hello(struct conn *c, bool with_id)
                 fake_conn_frame(c, hello, sizeof(hello), NULL, 0, UINT64_MAX);
         check_output(c);
         assert(!c->closed);
+}
+
+/* A descriptor comes with the next frame, sealed or not, or is lost. */
+static void come(struct conn *c)
+{
+        static const int seals[] = {F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE,
+                                    F_SEAL_SHRINK | F_SEAL_GROW, 0};
+        unsigned which = c->n_came % 4;
+        if (c->n_came == sizeof(c->came) / sizeof(c->came[0]))
+                return;
+        int fd = which == 3 ? -EMFILE : memfd_create("fuzz", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        if (fd >= 0 &&
+            (ftruncate(fd, 1 << (12 + which)) < 0 || fcntl(fd, F_ADD_SEALS, seals[which]) < 0))
+                abort();
+        c->came[c->n_came++] = fd;
 }
 
 /* At most @most frames; returns how many of the bytes were used. */
@@ -78,6 +95,8 @@ static size_t feed(struct conn *c, const uint8_t *data, size_t n, unsigned most)
                         break;
                 const uint8_t *body = data + h.n_message;
                 uint64_t n_body = h.n_body <= n - h.n_message ? h.n_body : n - h.n_message;
+                if (i % 4 == 3)
+                        come(c);
                 /* The bytes end where they end: sanitizers see a read beyond them. */
                 fake_conn_frame(c, data, h.n_message, body, n_body, i % 2 ? 0 : UINT64_MAX);
                 check_output(c);

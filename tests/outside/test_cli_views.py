@@ -80,7 +80,7 @@ def test_cli73_ls_columns(cli, js, c):
         assert line == line.rstrip()
     rows = {line.split()[4]: line.split() for line in lines[1:]}
     assert rows["a"][:3] == ["1.2K", "3m11s", "1.5ms"]
-    assert rows["b"][:3] == ["4.8M", "never", "-"]
+    assert rows["b"][:3] == ["4.7M", "never", "-"]
     assert set(rows) == {"a", "b", "text:hex:", "hex:00ff"}
     assert {e.get("key"): e["large"] for e in js("ls", "t")["entries"]}["b"] is True
 
