@@ -11,6 +11,7 @@
  */
 
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -214,6 +215,15 @@ static void scribble_on(struct scene *t)
 
 /* ---- reading */
 
+/* Each of the answers was given that there should be. */
+static bool was_confused(struct scene *t)
+{
+        return atomic_load(&t->results[ARENA_HIT]) > 0 &&
+               atomic_load(&t->results[ARENA_TOO_LONG]) > 0 &&
+               atomic_load(&t->results[ARENA_MISS]) > 0 &&
+               atomic_load(&t->results[ARENA_BROKEN]) > 0;
+}
+
 static void *read_on(void *data)
 {
         struct scene *t = data;
@@ -224,7 +234,7 @@ static void *read_on(void *data)
 
         if (pages == MAP_FAILED || mprotect(pages + BUF_MAX, PAGE, PROT_NONE) != 0)
                 abort();
-        for (uint64_t i = 0; i < t->reads; i++) {
+        for (uint64_t i = 0; i < t->reads || (i < 1000 * t->reads && !was_confused(t)); i++) {
                 uint64_t x = rng_next(&rng), keys[4];
                 size_t n = (x >> 8) % BUF_MAX;
                 struct arena_query q[4];
@@ -239,6 +249,8 @@ static void *read_on(void *data)
                         arena_ahead(&t->map, q, 4);
                         (void)arena_find_cache(&t->map, q[0].name_hash);
                 }
+                if (i % 1024 == 0) /* on a busy machine the others come, too */
+                        (void)sched_yield();
                 r = arena_read(&t->map, &q[0], pages + BUF_MAX - n, n, &hit);
                 if (r == ARENA_HIT && hit.n_value > n)
                         abort();
@@ -266,8 +278,7 @@ static void test_it_comes_back(void **state)
                 print_message("%lu ", (unsigned long)t.results[i]);
         print_message("by result\n");
         /* It was confused, but not only. */
-        assert_true(t.results[ARENA_HIT] > 0 && t.results[ARENA_TOO_LONG] > 0 &&
-                    t.results[ARENA_MISS] > 0 && t.results[ARENA_BROKEN] > 0);
+        assert_true(was_confused(&t));
         for (uint64_t k = 0; k < N_KEYS; k++) {
                 struct arena_query q = query_of(&k);
                 struct arena_hit hit;
