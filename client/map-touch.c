@@ -107,6 +107,9 @@ enum map_touched map_touch_full(struct mapping *mp, unsigned ring, uint64_t head
                 return ++own->n_lost % ORPHAN_PERIOD == 0 ? MAP_TOUCH_ORPHAN : MAP_TOUCH_LOST;
         if (own->is_deaf && own->deaf_tail == tail)
                 return ++own->n_lost % ASK_PERIOD == 0 ? MAP_TOUCHED_ASK : MAP_TOUCH_LOST;
+        /* What was there when it was asked is being taken out, bit by bit. */
+        if (own->has_asked && own->asked_tail != tail && head - own->asked_head < ASK_PERIOD)
+                return MAP_TOUCH_FULL;
         return ring_may_ask(own, head, tail) ? MAP_TOUCH_FULL_ASK : MAP_TOUCH_FULL;
 }
 

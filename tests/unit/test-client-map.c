@@ -196,6 +196,33 @@ static void test_rings_are_drained(void **state)
         world_stop(&d, &w);
 }
 
+/* A daemon that takes touches out bit by bit, slower than they come, is not asked for each bit. */
+static void test_a_slow_daemon_is_asked_rarely(void **state)
+{
+        struct fake d;
+        struct world w;
+        cached *c;
+
+        world_start(&d, &w);
+        c = mapped_new(&d, 1);
+        assert_int_equal(set(c, "a", "1", 1, 0), CACHED_OK);
+        world_meet(&w);
+        w.keep_tails = true;
+        for (unsigned i = 0; i < PAGE_RING_SLOTS + 10; i++)
+                assert_int_equal(get_is(c, "a", "1", 1), CACHED_OK);
+        for (unsigned bit = 0; bit < 10; bit++) {
+                for (unsigned i = 0; i < PAGE_RINGS; i++)
+                        if (atomic_load(&w.page->ring[i].head) > 0)
+                                atomic_fetch_add(&w.page->ring[i].tail, 50);
+                for (unsigned i = 0; i < 55; i++)
+                        assert_int_equal(get_is(c, "a", "1", 1), CACHED_OK);
+        }
+        assert_int_equal(cached_ping(c, NULL), CACHED_OK);
+        assert_in_range(atomic_load(&w.n_one_way), 1, 2);
+        cached_free(c);
+        world_stop(&d, &w);
+}
+
 /* As the daemon sees it, each place of a ring follows the one before, also where 32 bits end. */
 static void test_rings_beyond_32_bits(void **state)
 {
@@ -615,6 +642,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_uses_are_noted, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_rings_are_drained, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_rings_beyond_32_bits, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_a_slow_daemon_is_asked_rarely, setup,
+                                                teardown),
                 cmocka_unit_test_setup_teardown(test_a_silent_daemon_costs_touches_only, setup,
                                                 teardown),
                 cmocka_unit_test_setup_teardown(test_what_has_expired_is_a_miss, setup, teardown),

@@ -26,13 +26,15 @@ static void test_n_fair_turns(void **state)
         }
         put(f, greedy, stream, n);
         put(f, modest, stream, n_one);
-        turn(f);
-        assert_int_equal(a->n_frames, 4);
-        assert_int_equal(b->n_frames, 1);
-        for (unsigned i = 2; i <= 25; i++) { /* with no new byte from the kernel */
-                assert_true(hub_is_busy(&f->hub));
+        /* With no new byte from the kernel after the first turn. Four a turn, or what it had time
+         * for; the modest one waits for one portion at most. */
+        for (unsigned i = 0; a->n_frames < 100; i++) {
+                unsigned before = (unsigned)a->n_frames;
+
+                assert_true(i == 0 || hub_is_busy(&f->hub));
                 turn(f);
-                assert_int_equal(a->n_frames, 4 * i);
+                assert_in_range(a->n_frames - before, 0, 4);
+                assert_true(a->n_frames <= 4 || b->n_frames == 1);
         }
         turn(f);
         assert_false(hub_is_busy(&f->hub));
