@@ -26,21 +26,24 @@ static bool is_bytes(const void *data, size_t n)
         return data || n == 0;
 }
 
-/* The mapping first, before anything that a request would need. */
-int entries_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
-                bool is_own, uint32_t patience_ms, cached_reply **ret)
+int entries_get_sent(cached *c, const char *cache, const void *key, size_t n_key,
+                     struct get_how how, cached_reply **ret)
 {
         struct view_want w = {.cache = cache,
                               .key = key,
                               .n_key = n_key,
-                              .no_touch = no_touch,
+                              .no_touch = how.no_touch,
                               .only_large = true,
-                              .patience_ms = patience_ms};
-        int code;
+                              .patience_ms = how.patience_ms};
 
-        if (map_get(c, cache, key, n_key, no_touch, ret, &code))
-                return code;
-        return view_get(c, &w, is_own, ret);
+        return view_get(c, &w, how.is_own, ret);
+}
+
+/* The mapping first, before anything that a request would need. */
+int entries_get(cached *c, const char *cache, const void *key, size_t n_key, struct get_how how,
+                cached_reply **ret)
+{
+        return map_get(c, cache, key, n_key, how, ret);
 }
 
 static int get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
@@ -48,7 +51,7 @@ static int get(cached *c, const char *cache, const void *key, size_t n_key, bool
 {
         if (!c || !cache || !is_bytes(key, n_key))
                 return call_refuse("a get needs a handle, a cache and a key", ret);
-        return entries_get(c, cache, key, n_key, no_touch, false, 0, ret);
+        return map_get(c, cache, key, n_key, (struct get_how){.no_touch = no_touch}, ret);
 }
 
 int cached_get(cached *c, const char *cache, const void *key, size_t n_key, cached_reply **ret)

@@ -159,8 +159,10 @@ static bool many_look(struct many *g)
 
                 if (n > g->m->n_keys - i)
                         n = (unsigned)(g->m->n_keys - i);
-                for (unsigned k = 0; k < n; k++)
-                        q[k] = look_query(&g->look, g->m->keys[i + k].data, g->m->keys[i + k].len);
+                for (unsigned k = 0; k < n; k++) {
+                        look_query(&g->look, g->m->keys[i + k].data, g->m->keys[i + k].len, &q[k]);
+                        q[k].now_ms = g->look.now_ms;
+                }
                 arena_ahead(&g->look.v.mp->arena, q, n);
                 for (unsigned k = 0; k < n; k++)
                         if (!item_get(g, i + k, &q[k]))
@@ -273,8 +275,10 @@ bool map_get_many(cached *c, const char *cache, const Cached__V1__GetMany *m, ca
                 return false;
         g.is_inside = true;
         if (keys_are_valid(m, g.look.v.mp->max_keys) && many_begin(&g) &&
-            look_begin(&g.look, cache, false))
+            look_cache(&g.look, cache)) {
+                look_at_clock(&g.look);
                 ok = many_look(&g);
+        }
         if (g.is_inside)
                 many_leave(&g, ok);
         if (ok && g.n_left > 0)

@@ -26,7 +26,7 @@ struct cached_options {
         uint32_t n_views;        /* are kept for the next look */
         uint64_t prepared_bytes; /* in buffers that are ready, at most */
         bool no_spin;            /* replies are waited for asleep */
-        bool spins; /* a handle's: they are not, and there are processors for it */
+        bool spins;              /* a handle's: they are not, and there are processors for it */
 };
 
 struct cached_policy {

@@ -85,41 +85,11 @@ static struct cached_reply *reply_new(size_t n_space, size_t n_body_inline)
 
         if (!r)
                 return NULL;
-        memset(r, 0, sizeof(*r));
-        r->error = "";
-        r->fd = -1;
-        r->free = r->space;
-        r->free_end = r->space + n_space;
-        r->n_body_inline = n_body_inline;
+        reply_init(r, n_space, n_body_inline);
         return r;
 }
 
 /* ----------------------------------------------------------------------------- mapped look-ups */
-
-/* What lies where the message will. */
-struct reply_hit {
-        struct arena_hit hit;
-        uint64_t ttl_ms;
-        uint64_t n_apart; /* the value's length, where it is not in the hit */
-};
-
-struct cached_reply *reply_new_hit(size_t n_value, struct arena_hit **ret_hit)
-{
-        struct cached_reply *r = reply_new(REPLY_INLINE_MESSAGE, n_value);
-
-        if (r)
-                *ret_hit = &((struct reply_hit *)(void *)r->space)->hit;
-        return r;
-}
-
-void reply_set_hit(struct cached_reply *r, size_t n_value, uint64_t ttl_ms)
-{
-        ((struct reply_hit *)(void *)r->space)->ttl_ms = ttl_ms;
-        ((struct reply_hit *)(void *)r->space)->n_apart = 0;
-        r->is_hit = true;
-        r->body = reply_hit_value(r);
-        r->n_body = n_value;
-}
 
 void reply_set_hit_apart(struct cached_reply *r, uint64_t n_value, bool is_plain, uint64_t ttl_ms)
 {
@@ -154,10 +124,9 @@ uint8_t *reply_steal_body(struct cached_reply *r)
         return body;
 }
 
-bool reply_hit_is_encoded(const struct cached_reply *r)
+void reply_set_miss(struct cached_reply *r)
 {
-        return ((const struct reply_hit *)(const void *)r->space)->hit.encoding ==
-               CACHED__V1__ENCODING__ENCODING_LZ4;
+        r->code = CACHED_NOT_FOUND;
 }
 
 struct cached_reply *reply_new_miss(void)
@@ -165,7 +134,7 @@ struct cached_reply *reply_new_miss(void)
         struct cached_reply *r = reply_new(0, 0);
 
         if (r)
-                r->code = CACHED_NOT_FOUND;
+                reply_set_miss(r);
         return r;
 }
 
@@ -378,12 +347,11 @@ uint8_t *reply_body_space(struct cached_reply *r, size_t n_body)
         return space;
 }
 
-void cached_reply_free(cached_reply *r)
+/* What a plain hit does not have. */
+static __attribute__((noinline, cold)) void reply_free_heap(struct cached_reply *r)
 {
         struct reply_chunk *chunk;
 
-        if (!r)
-                return;
         while ((chunk = r->chunks)) {
                 r->chunks = chunk->next;
                 free(chunk);
@@ -392,6 +360,14 @@ void cached_reply_free(cached_reply *r)
                 (void)close(r->fd);
         cached_view_release(r->view);
         free(r->body_heap);
+}
+
+void cached_reply_free(cached_reply *r)
+{
+        if (!r)
+                return;
+        if (r->chunks || r->body_heap || r->view || r->fd >= 0)
+                reply_free_heap(r);
         free(r);
 }
 

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "client/failure.h"
 #include "proto/arena-read.h"
@@ -94,17 +95,83 @@ uint8_t *reply_body_space(struct cached_reply *r, size_t n_body);
  */
 int reply_decode(struct cached_reply *r, struct failure *f);
 
-/*
- * The reply to a Get that a look-up of our own answers: head, place for what the look-up tells of
- * the entry, and for a value of up to `n_value` bytes. NULL: out of memory.
- */
-struct cached_reply *reply_new_hit(size_t n_value, struct arena_hit **ret_hit);
+/* ---- replies to a Get that a look-up of our own answers; part of each hit, so they are here */
+
+/* What lies where the message will. */
+struct reply_hit {
+        struct arena_hit hit;
+        uint64_t ttl_ms;
+        uint64_t n_apart; /* the value's length, where it is not in the hit */
+};
+
+/* A head with nothing behind it yet. */
+static inline void reply_init(struct cached_reply *r, size_t n_space, size_t n_body_inline)
+{
+        r->code = 0;
+        r->error = "";
+        r->message = NULL;
+        r->body = NULL;
+        r->n_body = 0;
+        r->item_at = NULL;
+        r->free = r->space;
+        r->free_end = r->space + n_space;
+        r->chunks = NULL;
+        r->n_chunk_bytes = 0;
+        r->out_of_memory = r->is_hit = false;
+        r->next = NULL;
+        r->tag = 0;
+        r->fd = -1;
+        r->instance = 0;
+        r->view = NULL;
+        r->body_heap = NULL;
+        r->n_body_inline = n_body_inline;
+}
+
 static inline uint8_t *reply_hit_value(struct cached_reply *r)
 {
         return r->space + REPLY_INLINE_MESSAGE;
 }
+
+static inline struct reply_hit *reply_hit_of(struct cached_reply *r)
+{
+        return (struct reply_hit *)(void *)r->space;
+}
+
+/*
+ * Head, place for what the look-up tells of the entry, and for a value of up to `n_value` bytes.
+ * NULL: out of memory.
+ */
+static inline struct cached_reply *reply_new_hit(size_t n_value, struct arena_hit **ret_hit)
+{
+        struct cached_reply *r =
+                (struct cached_reply *)malloc(sizeof(*r) + REPLY_INLINE_MESSAGE + n_value);
+
+        if (!r)
+                return NULL;
+        reply_init(r, REPLY_INLINE_MESSAGE, n_value);
+        *ret_hit = &reply_hit_of(r)->hit;
+        return r;
+}
+
 /* It is whole. @ttl_ms: what is left; CACHED_NEVER */
-void reply_set_hit(struct cached_reply *r, size_t n_value, uint64_t ttl_ms);
+static inline void reply_set_hit(struct cached_reply *r, size_t n_value, uint64_t ttl_ms)
+{
+        reply_hit_of(r)->ttl_ms = ttl_ms;
+        reply_hit_of(r)->n_apart = 0;
+        r->is_hit = true;
+        r->body = reply_hit_value(r);
+        r->n_body = n_value;
+}
+
+static inline bool reply_hit_is_encoded(struct cached_reply *r)
+{
+        return reply_hit_of(r)->hit.encoding == CACHED__V1__ENCODING__ENCODING_LZ4;
+}
+
+/* There was no hit after all. */
+void reply_set_miss(struct cached_reply *r);
+/* NULL: out of memory. */
+struct cached_reply *reply_new_miss(void);
 /* Likewise, and whoever has its value says how long it is; there is no body. Plain, whatever the
  * entry's encoding was. */
 void reply_set_hit_apart(struct cached_reply *r, uint64_t n_value, bool is_plain, uint64_t ttl_ms);
@@ -112,8 +179,6 @@ void reply_set_hit_apart(struct cached_reply *r, uint64_t n_value, bool is_plain
 void reply_set_view(struct cached_reply *r, struct cached_view *view);
 /* malloc's memory of a body that is no reply's any more. NULL: it is not such. */
 uint8_t *reply_steal_body(struct cached_reply *r);
-bool reply_hit_is_encoded(const struct cached_reply *r);
-struct cached_reply *reply_new_miss(void);
 
 /*
  * The reply to a GetMany of `n` keys that look-ups of our own answer; items are misses at first.

@@ -107,14 +107,26 @@ static bool begin(struct view_looker *l, cached *c, const struct view_want *w)
         return w->n_key > 0 && w->n_key <= LOOK_KEY_MAX && map_enter(l->look.m, &l->look.v);
 }
 
+/* Finds the cache, and where the key would be. False: it is not in the mapping. */
+static bool aim(struct view_looker *l, const char *cache, const void *key, size_t n_key, bool again)
+{
+        if (again ? !look_cache_again(&l->look, cache) : !look_cache(&l->look, cache))
+                return false;
+        look_query(&l->look, key, n_key, &l->q);
+        arena_aim(&l->look.v.mp->arena, &l->q);
+        look_at_clock(&l->look);
+        l->q.now_ms = l->look.now_ms;
+        return true;
+}
+
 static enum seen look_twice(struct view_looker *l, cached *c)
 {
+        const struct view_want *w = l->want;
         enum seen s = SEEN_NO_CACHE;
 
         for (int again = 0; again < 2 && s == SEEN_NO_CACHE; again++) {
-                if (!look_begin(&l->look, l->want->cache, again))
+                if (!aim(l, w->cache, w->key, w->n_key, again))
                         return SEEN_NOTHING;
-                l->q = look_query(&l->look, l->want->key, l->want->n_key);
                 s = find(l, c);
         }
         return s == SEEN_NO_CACHE ? SEEN_NOTHING : s;
@@ -253,10 +265,8 @@ static bool is_stale(cached *c, const struct view_slot *slot)
         if (!begin(&l, c, &w))
                 return deadline_now_ns() - slot->used_ns > IDLE_NS;
         s = SEEN_NOTHING;
-        if (look_begin(&l.look, w.cache, false)) {
-                l.q = look_query(&l.look, w.key, w.n_key);
+        if (aim(&l, w.cache, w.key, w.n_key, false))
                 s = look(&l.look, &l.q, NULL, 0, &l.hit);
-        }
         stale = s == SEEN_MISS || l.look.v.mp->arena.instance != slot->file->instance ||
                 ((s == SEEN_HIT || s == SEEN_LONGER || s == SEEN_LARGE) &&
                  l.hit.version != slot->file->version);

@@ -7,14 +7,22 @@
 #include "verb.h"
 
 static const struct output_column columns[] = {
-        {"ID", .right = true},    {"PID", .right = true},    {"UID", .right = true},
-        {"NAME", .cut = true},    {"REALM", .cut = true},    {"ROLE"},
-        {"AGE", .right = true},   {"IDLE", .right = true},   {"REQUESTS", .right = true},
-        {"IN", .right = true},    {"OUT", .right = true},    {"QUEUED", .right = true},
-        {"VIEWS", .right = true}, {"VIEWED", .right = true}, {NULL},
+        {"ID", .right = true},
+        {"PID", .right = true},
+        {"UID", .right = true},
+        {"NAME", .cut = true},
+        {"REALM", .cut = true},
+        {"ROLE"},
+        {"AGE", .right = true},
+        {"IDLE", .right = true},
+        {"REQUESTS", .right = true},
+        {"IN", .right = true},
+        {"OUT", .right = true},
+        {"QUEUED", .right = true},
+        {NULL},
 };
 
-/* In the order of the columns. */
+/* Those of the columns, in their order, and what has no room beside them. */
 static const struct field fields[] = {
         {"connection", FIELD_COUNT},
         {"pid", FIELD_COUNT},
@@ -33,7 +41,7 @@ static const struct field fields[] = {
         {NULL},
 };
 
-#define N_FIELDS (sizeof(fields) / sizeof(fields[0]) - 1)
+#define N_COLUMNS (sizeof(columns) / sizeof(columns[0]) - 1)
 
 static int print_json(struct ctl *ctl, const cached_reply *r)
 {
@@ -60,13 +68,13 @@ static int print_table(struct ctl *ctl, const cached_reply *r)
 {
         size_t n = cached_reply_count(r, "clients");
         struct libscols_table *t = output_table_new(columns);
-        char prefix[FIELDS_PATH_SIZE], buf[N_FIELDS][FIELDS_TEXT_SIZE];
+        char prefix[FIELDS_PATH_SIZE], buf[N_COLUMNS][FIELDS_TEXT_SIZE];
 
         for (size_t i = 0; i < n && t; i++) {
-                const char *cells[N_FIELDS];
+                const char *cells[N_COLUMNS];
 
                 fields_item(prefix, "clients", i);
-                for (size_t j = 0; j < N_FIELDS; j++)
+                for (size_t j = 0; j < N_COLUMNS; j++)
                         cells[j] = fields_format(r, prefix, &fields[j], buf[j]);
                 if (output_table_add(t, cells) < 0) {
                         output_table_free(t);

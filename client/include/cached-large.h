@@ -50,7 +50,7 @@ extern "C" {
 #endif
 
 /* Modes of a view. */
-#define CACHED_VIEW_READ    0 /* shared with the other views in this process; not to be written to */
+#define CACHED_VIEW_READ    0 /* shared with other views in this process; read-only */
 #define CACHED_VIEW_PRIVATE 1 /* writing to it changes this view alone (copy on write) */
 
 /*
@@ -78,8 +78,8 @@ int cached_get_view(cached *c, const char *cache, const void *key, size_t n_key,
  * cached_view_data() - where the value is
  * @v:  may be NULL
  *
- * Return: cached_view_size() bytes, valid until cached_view_release(); to be written to only with
- * CACHED_VIEW_PRIVATE. Never NULL, also for an empty value, unless @v is.
+ * Return: cached_view_size() bytes, valid until cached_view_release(); written to only with
+ * CACHED_VIEW_PRIVATE: else that is a SIGSEGV. Never NULL, also for an empty value, unless @v is.
  */
 void *cached_view_data(const cached_view *v);
 

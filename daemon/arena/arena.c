@@ -64,8 +64,8 @@ void arena_lay_mem(struct arena_header *h, uint32_t n_spans, uint32_t max_caches
         h->index_off = lay(&end, sizeof(struct arena_bucket) * h->index_max_buckets);
         end = (end + SPAN_BYTES - 1) & ~(SPAN_BYTES - 1);
         h->spans_off = lay(&end, SPAN_BYTES * n_spans);
-        end = (end + EXTENT_PLACE_SIZE - 1) & ~(uint64_t)(EXTENT_PLACE_SIZE - 1);
-        h->extents_size = (uint64_t)extents_n_places(n_spans) << EXTENT_PLACE_SHIFT;
+        end = (end + EXTENT_SIZE_MAX - 1) & ~(uint64_t)(EXTENT_SIZE_MAX - 1);
+        h->extents_size = extents_lay(n_spans);
         h->extents_off = lay(&end, h->extents_size);
         h->size = end;
 }

@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Extents: values of about a megabyte to four, on pages of their own
+ * Extents: values of some 100 KiB to 4 MiB, on pages of their own
  *
- * The part of the arena that is for them is cut into places of 4 MiB, as long as the longest value.
- * A value lies at the start of a place; what lies behind it costs nothing, since it is not
- * resident. So there is no fragmentation to fight, nothing is ever moved, and each operation is a
- * few steps: what could be scattered is virtual space alone, of which there is plenty (a place for
- * every 4 MiB of spans). Should the places run out, longer values get files of their own.
+ * The part of the arena that is for them is cut into places of three sizes. A value lies at the
+ * start of a place, of the smallest size that is long enough and has one to spare; what lies behind
+ * it costs nothing, since it is not resident. So there is no fragmentation to fight, nothing is
+ * ever moved, and each operation is a few steps: what could be scattered is virtual space alone, of
+ * which there is plenty (as much as for spans). Should the places run out, values get files of
+ * their own.
  *
  * What is scarce is warm memory: the kernel takes half a millisecond to make a megabyte resident,
  * and copying into one that is takes a tenth of that. So a place that becomes free keeps its pages.
  * Free places are in lists by how much of them is resident; a value gets the one with the least
  * that suffices. If all that suffice have much more, one with less is filled up: what lies behind
- * the value is of use to nobody while it is there. Of what holds nothing (free places, rests
- * behind values) the store has part after part given back when it finds that too much is resident.
+ * the value is of use to nobody while it is there. When the store finds that too much is resident
+ * it has part after part given back: first such rests, then what has been free for longest, so that
+ * what is being used again and again stays.
  *
  * A place:   free → filling → full → free, or → gone → free while somebody still holds it
  *
@@ -28,13 +30,18 @@
 
 #include "arena/arena.h"
 
-#define PAGE         4096u
-#define PLACE_PAGES  (EXTENT_PLACE_SIZE / PAGE)
-#define COMMIT_STEP  EXTENT_CLASS_PAGES        /* for a value that arrives bit by bit */
-#define RELEASE_MAX  (UINT32_C(1) << 20 >> 12) /* pages given back at once: some 160 µs */
+#define PAGE        4096u
+#define COMMIT_STEP EXTENT_CLASS_PAGES        /* for a value that arrives bit by bit */
+#define RELEASE_MAX (UINT32_C(1) << 20 >> 12) /* pages given back at once: some 160 µs */
+
+/* Sizes, and of how many spans each has a place: together they take as much virtual space. */
+static const struct {
+        unsigned shift, spans_per_place;
+} kinds[EXTENT_KINDS] = {{22, 8}, {20, 4}, {19, 2}};
 #define PLACES_LEAST 16u
 
-static_assert(PLACE_PAGES <= EXTENT_CLASS_PAGES * (EXTENT_CLASSES - 1), "a class for each place");
+static_assert(EXTENT_SIZE_MAX / PAGE <= EXTENT_CLASS_PAGES * (EXTENT_CLASSES - 1),
+              "a class for each place");
 static_assert(EXTENT_CLASSES <= 65, "classes but the first are bits of a word");
 
 static uint16_t pages_of(uint64_t n)
@@ -42,28 +49,94 @@ static uint16_t pages_of(uint64_t n)
         return (uint16_t)((n + PAGE - 1) / PAGE);
 }
 
-static uint64_t offset_of(const struct arena *a, uint32_t place)
-{
-        return a->h->extents_off + ((uint64_t)place << EXTENT_PLACE_SHIFT);
-}
+/* ---- where places are */
 
-/* ---- life */
-
-uint32_t extents_n_places(uint32_t n_spans)
+static uint32_t n_of_kind(unsigned k, uint32_t n_spans)
 {
-        uint32_t n = n_spans / (EXTENT_PLACE_SIZE / ARENA_SPAN_SIZE);
+        uint32_t n = n_spans / kinds[k].spans_per_place;
 
         return n < PLACES_LEAST ? PLACES_LEAST : n;
 }
 
+uint64_t extents_lay(uint32_t n_spans)
+{
+        uint64_t size = 0;
+
+        for (unsigned k = 0; k < EXTENT_KINDS; k++)
+                size += (uint64_t)n_of_kind(k, n_spans) << kinds[k].shift;
+        return size;
+}
+
+static unsigned kind_number(const struct extents *x, uint32_t place)
+{
+        unsigned k = EXTENT_KINDS - 1;
+
+        while (place < x->kinds[k].base)
+                k--;
+        return k;
+}
+
+static struct extent_kind *kind_of(struct extents *x, uint32_t place)
+{
+        return &x->kinds[kind_number(x, place)];
+}
+
+static uint64_t offset_of(const struct arena *a, uint32_t place)
+{
+        const struct extent_kind *k = &a->extents.kinds[kind_number(&a->extents, place)];
+
+        return a->h->extents_off + k->offset + ((uint64_t)(place - k->base) << k->shift);
+}
+
+uint8_t *extents_at(const struct arena *a, uint32_t place)
+{
+        return a->mem.base + offset_of(a, place);
+}
+
+struct arena_extent extents_name(const struct arena *a, uint32_t place, uint64_t size)
+{
+        return (struct arena_extent){offset_of(a, place) - a->h->extents_off, size};
+}
+
+uint32_t extents_place(const struct arena *a, const struct arena_extent *e)
+{
+        const struct extents *x = &a->extents;
+        unsigned i = EXTENT_KINDS - 1;
+        const struct extent_kind *k;
+        uint64_t off;
+
+        if (e->offset >= a->h->extents_size)
+                return EXTENT_NONE;
+        while (e->offset < x->kinds[i].offset)
+                i--;
+        k = &x->kinds[i];
+        off = e->offset - k->offset;
+        if (off & ((UINT64_C(1) << k->shift) - 1))
+                return EXTENT_NONE;
+        return k->base + (uint32_t)(off >> k->shift);
+}
+
+/* ---- life */
+
 int extents_init(struct arena *a)
 {
         struct extents *x = &a->extents;
+        uint64_t offset = 0;
 
         free(x->places);
-        *x = (struct extents){.n_places = extents_n_places(a->h->n_spans)};
-        for (unsigned i = 0; i < EXTENT_LISTS; i++)
-                x->first[i] = x->last[i] = EXTENT_NONE;
+        *x = (struct extents){.newest = EXTENT_NONE, .oldest = EXTENT_NONE};
+        for (unsigned i = 0; i < EXTENT_KINDS; i++) {
+                struct extent_kind *k = &x->kinds[i];
+
+                k->offset = offset;
+                k->base = x->n_places;
+                k->n = n_of_kind(i, a->h->n_spans);
+                k->shift = kinds[i].shift;
+                for (unsigned j = 0; j < EXTENT_LISTS; j++)
+                        k->first[j] = k->last[j] = EXTENT_NONE;
+                x->n_places += k->n;
+                offset += (uint64_t)k->n << k->shift;
+        }
         x->places = calloc(x->n_places, sizeof(*x->places)); /* touched as they are used */
         return x->places ? 0 : -ENOMEM;
 }
@@ -76,31 +149,54 @@ void extents_done(struct arena *a)
 
 /* ---- lists */
 
-static void list_remove(struct extents *x, uint32_t place)
+static void list_remove(struct extents *x, struct extent_kind *k, uint32_t place)
 {
         struct extent_place *p = &x->places[place];
         unsigned list = p->list;
 
         if (list == EXTENT_LIST_NONE)
                 return;
-        *(p->prev == EXTENT_NONE ? &x->first[list] : &x->places[p->prev].next) = p->next;
-        *(p->next == EXTENT_NONE ? &x->last[list] : &x->places[p->next].prev) = p->prev;
-        if (list >= 1 && list < EXTENT_CLASSES && x->first[list] == EXTENT_NONE)
-                x->free_classes &= ~(UINT64_C(1) << (list - 1));
+        *(p->prev == EXTENT_NONE ? &k->first[list] : &x->places[p->prev].next) = p->next;
+        *(p->next == EXTENT_NONE ? &k->last[list] : &x->places[p->next].prev) = p->prev;
+        if (list >= 1 && list < EXTENT_CLASSES && k->first[list] == EXTENT_NONE)
+                k->free_classes &= ~(UINT64_C(1) << (list - 1));
         p->list = EXTENT_LIST_NONE;
 }
 
-static void list_push(struct extents *x, unsigned list, uint32_t place, bool last)
+static void list_push(struct extents *x, struct extent_kind *k, unsigned list, uint32_t place,
+                      bool last)
 {
         struct extent_place *p = &x->places[place];
 
         p->list = (uint8_t)list;
-        p->prev = last ? x->last[list] : EXTENT_NONE;
-        p->next = last ? EXTENT_NONE : x->first[list];
-        *(p->prev == EXTENT_NONE ? &x->first[list] : &x->places[p->prev].next) = place;
-        *(p->next == EXTENT_NONE ? &x->last[list] : &x->places[p->next].prev) = place;
+        p->prev = last ? k->last[list] : EXTENT_NONE;
+        p->next = last ? EXTENT_NONE : k->first[list];
+        *(p->prev == EXTENT_NONE ? &k->first[list] : &x->places[p->prev].next) = place;
+        *(p->next == EXTENT_NONE ? &k->last[list] : &x->places[p->next].prev) = place;
         if (list >= 1 && list < EXTENT_CLASSES)
-                x->free_classes |= UINT64_C(1) << (list - 1);
+                k->free_classes |= UINT64_C(1) << (list - 1);
+}
+
+static void warm_remove(struct extents *x, uint32_t place)
+{
+        struct extent_place *p = &x->places[place];
+
+        if (!p->is_warm)
+                return;
+        *(p->newer == EXTENT_NONE ? &x->newest : &x->places[p->newer].older) = p->older;
+        *(p->older == EXTENT_NONE ? &x->oldest : &x->places[p->older].newer) = p->newer;
+        p->is_warm = false;
+}
+
+static void warm_push(struct extents *x, uint32_t place)
+{
+        struct extent_place *p = &x->places[place];
+
+        p->newer = EXTENT_NONE;
+        p->older = x->newest;
+        *(p->older == EXTENT_NONE ? &x->oldest : &x->places[p->older].newer) = place;
+        x->newest = place;
+        p->is_warm = true;
 }
 
 static unsigned class_of(unsigned pages)
@@ -113,12 +209,17 @@ static unsigned class_of(unsigned pages)
 static void enlist(struct extents *x, uint32_t place)
 {
         const struct extent_place *p = &x->places[place];
+        struct extent_kind *k = kind_of(x, place);
 
-        list_remove(x, place);
+        list_remove(x, k, place);
         if (p->state == PLACE_FREE)
-                list_push(x, class_of(p->committed), place, false);
+                list_push(x, k, class_of(p->committed), place, false);
         else if (p->committed > p->needed)
-                list_push(x, EXTENT_LIST_REST, place, p->state == PLACE_FILLING);
+                list_push(x, k, EXTENT_LIST_REST, place, p->state == PLACE_FILLING);
+        if (p->state != PLACE_FREE || p->committed == 0)
+                warm_remove(x, place);
+        else if (!p->is_warm)
+                warm_push(x, place);
 }
 
 /* ---- counting */
@@ -143,10 +244,10 @@ static void set_committed(struct extents *x, struct extent_place *p, uint16_t pa
 
 /* The list of free places to take one from; the class of those without pages if there is no better.
  */
-static unsigned choose_class(const struct extents *x, unsigned pages)
+static unsigned choose_class(const struct extent_kind *k, unsigned pages)
 {
         unsigned want = class_of(pages), above, below;
-        uint64_t from = x->free_classes >> (want - 1), to = x->free_classes;
+        uint64_t from = k->free_classes >> (want - 1), to = k->free_classes;
 
         if (from == 0 && to == 0)
                 return 0;
@@ -159,28 +260,42 @@ static unsigned choose_class(const struct extents *x, unsigned pages)
         return below > 0 && (want - below) * 4 < above - want ? below : above;
 }
 
-bool extents_has_room(const struct arena *a)
+/* The smallest that are long enough, as long as there are any. */
+static const struct extent_kind *choose_kind(const struct extents *x, uint64_t size)
 {
-        const struct extents *x = &a->extents;
+        for (unsigned i = EXTENT_KINDS; i-- > 0;) {
+                const struct extent_kind *k = &x->kinds[i];
 
-        return x->high < x->n_places || x->free_classes != 0 || x->first[0] != EXTENT_NONE;
+                if (size <= UINT64_C(1) << k->shift &&
+                    (k->high < k->n || k->free_classes != 0 || k->first[0] != EXTENT_NONE))
+                        return k;
+        }
+        return NULL;
+}
+
+bool extents_has_room(const struct arena *a, uint64_t size)
+{
+        return choose_kind(&a->extents, size) != NULL;
 }
 
 int extents_take(struct arena *a, uint64_t size, uint32_t *ret_place)
 {
         struct extents *x = &a->extents;
+        const struct extent_kind *from = choose_kind(x, size);
+        struct extent_kind *k;
         struct extent_place *p;
         uint32_t place;
 
-        assert(size > 0 && size <= EXTENT_PLACE_SIZE);
-        place = x->first[choose_class(x, pages_of(size))];
+        assert(size > 0 && size <= EXTENT_SIZE_MAX);
+        if (!from)
+                return -ENOSPC;
+        k = &x->kinds[from - x->kinds];
+        place = k->first[choose_class(k, pages_of(size))];
         if (place == EXTENT_NONE) {
-                if (x->high == x->n_places)
-                        return -ENOSPC;
-                place = x->high++;
+                place = k->base + k->high++;
                 x->places[place].list = EXTENT_LIST_NONE;
         }
-        list_remove(x, place);
+        list_remove(x, k, place);
         p = &x->places[place];
         p->state = PLACE_FILLING;
         p->size = pages_of(size);
@@ -266,17 +381,7 @@ bool extents_is_free(const struct arena *a, uint32_t place)
 {
         const struct extent_place *p = &a->extents.places[place];
 
-        return place >= a->extents.high || p->state == PLACE_FREE || p->state == PLACE_GONE;
-}
-
-uint8_t *extents_at(const struct arena *a, uint32_t place)
-{
-        return a->mem.base + offset_of(a, place);
-}
-
-struct arena_extent extents_name(uint32_t place, uint64_t size)
-{
-        return (struct arena_extent){(uint64_t)place << EXTENT_PLACE_SHIFT, size};
+        return p->state == PLACE_FREE || p->state == PLACE_GONE;
 }
 
 /* ---- giving memory back */
@@ -286,23 +391,68 @@ uint64_t extents_spare(const struct arena *a)
         return a->extents.committed - a->extents.needed;
 }
 
-uint64_t extents_committed_of(const struct arena *a, uint32_t place)
+/* Of the places in the order in which they lie. */
+static bool next_hole_of(const struct arena *a, const struct extent_kind *k, uint64_t off,
+                         uint64_t *ret_from, uint64_t *ret_to)
 {
-        return place < a->extents.high ? (uint64_t)a->extents.places[place].committed * PAGE : 0;
+        uint64_t base = a->h->extents_off + k->offset, size = UINT64_C(1) << k->shift;
+        uint64_t i = off > base ? (off - base) >> k->shift : 0;
+
+        for (; i < k->high; i++) {
+                const struct extent_place *p = &a->extents.places[k->base + i];
+
+                *ret_from = base + i * size + (uint64_t)p->committed * PAGE;
+                *ret_to = base + (i + 1) * size;
+                if (*ret_from < off)
+                        *ret_from = off;
+                if (*ret_from < *ret_to)
+                        return true;
+        }
+        *ret_from = base + k->high * size; /* those that were never used */
+        *ret_to = base + k->n * size;
+        if (*ret_from < off)
+                *ret_from = off;
+        return *ret_from < *ret_to;
 }
 
-/* Of a free place that has most and was not used for longest; else of a rest. What lies before
- * stays. */
+bool extents_next_hole(const struct arena *a, uint64_t off, uint64_t *ret_from, uint64_t *ret_to)
+{
+        for (unsigned i = 0; i < EXTENT_KINDS; i++) {
+                const struct extent_kind *k = &a->extents.kinds[i];
+
+                if (off < a->h->extents_off + k->offset + ((uint64_t)k->n << k->shift) &&
+                    next_hole_of(a, k, off, ret_from, ret_to))
+                        return true;
+        }
+        return false;
+}
+
+/* A place with a rest; behind a value that is arriving only if there is nothing else. */
+static uint32_t choose_spare(const struct extents *x)
+{
+        uint32_t arriving = EXTENT_NONE;
+
+        for (unsigned i = 0; i < EXTENT_KINDS; i++) {
+                uint32_t place = x->kinds[i].first[EXTENT_LIST_REST];
+
+                if (place == EXTENT_NONE)
+                        continue;
+                if (x->places[place].state != PLACE_FILLING)
+                        return place;
+                arriving = place;
+        }
+        return x->oldest != EXTENT_NONE ? x->oldest : arriving;
+}
+
+/* The place keeps what lies before. */
 uint64_t extents_give_back(struct arena *a)
 {
         struct extents *x = &a->extents;
-        uint32_t place = x->first[EXTENT_LIST_REST];
+        uint32_t place = choose_spare(x);
         struct extent_place *p;
         uint64_t n;
         uint16_t to;
 
-        if (x->free_classes != 0)
-                place = x->last[64 - __builtin_clzll(x->free_classes)];
         if (place == EXTENT_NONE)
                 return 0;
         p = &x->places[place];
@@ -320,19 +470,20 @@ uint64_t extents_give_back(struct arena *a)
 int extents_adopt(struct arena *a, const struct arena_extent *e)
 {
         struct extents *x = &a->extents;
-        uint32_t place = extents_place(e);
+        uint32_t place = extents_place(a, e);
         struct extent_place *p;
+        struct extent_kind *k;
 
-        if (e->offset % EXTENT_PLACE_SIZE != 0 || e->offset >= a->h->extents_size || e->size == 0 ||
-            e->size > EXTENT_PLACE_SIZE)
+        if (place == EXTENT_NONE)
                 return -EINVAL;
         p = &x->places[place];
-        if (p->state != PLACE_FREE)
+        k = kind_of(x, place);
+        if (e->size == 0 || e->size > UINT64_C(1) << k->shift || p->state != PLACE_FREE)
                 return -EINVAL;
         if (memfile_commit(&a->mem, offset_of(a, place), e->size) < 0)
                 return -ENOMEM;
-        for (; x->high <= place; x->high++)
-                x->places[x->high].list = EXTENT_LIST_NONE;
+        for (; k->base + k->high <= place; k->high++)
+                x->places[k->base + k->high].list = EXTENT_LIST_NONE;
         p->state = PLACE_FULL;
         p->size = pages_of(e->size);
         set_committed(x, p, p->size);
@@ -340,20 +491,28 @@ int extents_adopt(struct arena *a, const struct arena_extent *e)
         return 0;
 }
 
-void extents_adopt_end(struct arena *a)
+/* From @from up to where the next place in use begins. */
+static void adopt_end_of(struct arena *a, struct extent_kind *k, uint64_t *from)
 {
         struct extents *x = &a->extents;
-        uint64_t from = a->h->extents_off;
 
-        for (uint32_t i = 0; i < x->high; i++) {
+        for (uint32_t i = k->base; i < k->base + k->high; i++) {
                 const struct extent_place *p = &x->places[i];
 
                 if (p->state == PLACE_FREE) {
-                        list_push(x, 0, i, true);
+                        list_push(x, k, 0, i, true);
                         continue;
                 }
-                memfile_release(&a->mem, from, offset_of(a, i) - from);
-                from = offset_of(a, i) + (uint64_t)p->committed * PAGE;
+                memfile_release(&a->mem, *from, offset_of(a, i) - *from);
+                *from = offset_of(a, i) + (uint64_t)p->committed * PAGE;
         }
+}
+
+void extents_adopt_end(struct arena *a)
+{
+        uint64_t from = a->h->extents_off;
+
+        for (unsigned i = 0; i < EXTENT_KINDS; i++)
+                adopt_end_of(a, &a->extents.kinds[i], &from);
         memfile_release(&a->mem, from, a->h->extents_off + a->h->extents_size - from);
 }

@@ -3,7 +3,7 @@
 #define EXTENTS_H
 
 /*
- * Extents of the arena: places of 4 MiB for long values, see extents.c
+ * Extents of the arena: places for long values, see extents.c
  */
 
 #include <stdbool.h>
@@ -13,9 +13,9 @@
 
 struct arena;
 
-#define EXTENT_PLACE_SHIFT 22
-#define EXTENT_PLACE_SIZE  (UINT32_C(1) << EXTENT_PLACE_SHIFT) /* and the longest value */
-#define EXTENT_NONE        UINT32_MAX
+#define EXTENT_KINDS    3u                  /* of places: 4 MiB, 1 MiB, 512 KiB */
+#define EXTENT_SIZE_MAX (UINT32_C(4) << 20) /* of a value */
+#define EXTENT_NONE     UINT32_MAX
 
 #define EXTENT_CLASSES     65  /* of free places: none, or up to k times 64 KiB are resident */
 #define EXTENT_CLASS_PAGES 16u /* that classes differ by */
@@ -26,32 +26,45 @@ struct arena;
 enum place_state { PLACE_FREE = 0, PLACE_FILLING, PLACE_FULL, PLACE_GONE };
 
 struct extent_place {
-        uint32_t prev, next; /* in its list */
+        uint32_t prev, next;   /* in its list */
+        uint32_t newer, older; /* among the warm ones */
         uint32_t holders;
         uint16_t committed; /* pages from the start on that are resident */
         uint16_t needed;    /* of these, those that hold something */
         uint16_t size;      /* pages of the value */
         uint8_t state, list;
+        bool is_warm; /* free, and something is resident */
+};
+
+/* Places of one size, side by side. */
+struct extent_kind {
+        uint64_t offset;  /* of the first, from extents_off on */
+        uint32_t base;    /* its number */
+        uint32_t n, high; /* that there are, that were ever used */
+        unsigned shift;   /* of the size */
+        uint32_t first[EXTENT_LISTS], last[EXTENT_LISTS];
+        uint64_t free_classes; /* from 1 on: those with a place */
 };
 
 /* What this process knows of the part: nothing of it must outlive a crash. */
 struct extents {
         struct extent_place *places;
-        uint32_t n_places, high; /* that there are, that were ever used */
-        uint32_t first[EXTENT_LISTS], last[EXTENT_LISTS];
-        uint64_t free_classes; /* from 1 on: those with a place */
-        uint64_t committed;    /* bytes that are resident */
-        uint64_t needed;       /* of these, bytes that hold something */
-        uint64_t filling;      /* of these, bytes of values that are arriving */
+        uint32_t n_places;
+        struct extent_kind kinds[EXTENT_KINDS];
+        uint32_t newest, oldest; /* warm places by when they became free */
+        uint64_t committed;      /* bytes that are resident */
+        uint64_t needed;         /* of these, bytes that hold something */
+        uint64_t filling;        /* of these, bytes of values that are arriving */
 };
 
-uint32_t extents_n_places(uint32_t n_spans);
+/* Bytes of the part, which follow from the number of spans. */
+uint64_t extents_lay(uint32_t n_spans);
 int extents_init(struct arena *a); /* 0, -ENOMEM */
 void extents_done(struct arena *a);
 
-/* Is there a place for one more value? */
-bool extents_has_room(const struct arena *a);
-/* A place for a value of @size bytes, at most EXTENT_PLACE_SIZE. 0; -ENOSPC: all are in use. */
+/* Is there a place for one more value of this size? */
+bool extents_has_room(const struct arena *a, uint64_t size);
+/* A place for a value of @size bytes, at most EXTENT_SIZE_MAX. 0; -ENOSPC: all are in use. */
 int extents_take(struct arena *a, uint64_t size, uint32_t *ret_place);
 /* Makes its first @n bytes resident, which are needed from then on. 0, -ENOMEM. */
 int extents_commit(struct arena *a, uint32_t place, uint64_t n);
@@ -67,11 +80,9 @@ bool extents_is_held(const struct arena *a, uint32_t place);
 bool extents_is_free(const struct arena *a, uint32_t place); /* freed, held or not */
 
 uint8_t *extents_at(const struct arena *a, uint32_t place);
-struct arena_extent extents_name(uint32_t place, uint64_t size);
-static inline uint32_t extents_place(const struct arena_extent *x)
-{
-        return (uint32_t)(x->offset >> EXTENT_PLACE_SHIFT);
-}
+struct arena_extent extents_name(const struct arena *a, uint32_t place, uint64_t size);
+/* The place that lies there, or EXTENT_NONE. */
+uint32_t extents_place(const struct arena *a, const struct arena_extent *e);
 
 /* ---- giving memory back */
 
@@ -79,15 +90,15 @@ static inline uint32_t extents_place(const struct arena_extent *x)
 uint64_t extents_spare(const struct arena *a);
 /* Gives up to 1 MiB of that back; returns how much, 0: there is none. */
 uint64_t extents_give_back(struct arena *a);
-/* Of a place that was used, or of one behind those: bytes from its start on that are the writer's.
- */
-uint64_t extents_committed_of(const struct arena *a, uint32_t place);
+/* The next stretch from @off on (of the file, within the part) that is not the writer's; it may be
+ * empty. False: there is none. */
+bool extents_next_hole(const struct arena *a, uint64_t off, uint64_t *ret_from, uint64_t *ret_to);
 
 /* ---- adopting what another process left: after extents_init(), which forgets everything */
 
 /* Of an entry that is kept. 0; -EINVAL: it lies outside, not where extents do, or where another one
  * does; -ENOMEM. */
-int extents_adopt(struct arena *a, const struct arena_extent *x);
+int extents_adopt(struct arena *a, const struct arena_extent *e);
 /* What no entry has goes back to the kernel. */
 void extents_adopt_end(struct arena *a);
 

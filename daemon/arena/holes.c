@@ -55,25 +55,6 @@ uint64_t holes_filled(const struct arena *a)
         return all > own ? all - own : 0;
 }
 
-/* The same as below, behind the spans. */
-static bool next_of_extents(const struct arena *a, uint64_t off, uint64_t *ret_from,
-                            uint64_t *ret_to)
-{
-        uint64_t base = a->h->extents_off, high = a->extents.high;
-
-        for (uint64_t i = off > base ? (off - base) >> EXTENT_PLACE_SHIFT : 0; i < high; i++) {
-                uint64_t start = base + (i << EXTENT_PLACE_SHIFT);
-
-                *ret_from = max(off, start + extents_committed_of(a, (uint32_t)i));
-                *ret_to = start + EXTENT_PLACE_SIZE;
-                if (*ret_from < *ret_to)
-                        return true;
-        }
-        *ret_from = max(off, base + (high << EXTENT_PLACE_SHIFT));
-        *ret_to = a->h->size;
-        return *ret_from < *ret_to;
-}
-
 /* The kernel grants a lease for writing only where nobody else has the file, and it knows of all
  * descriptors and mappings, whoever has got them from whom. The lease is given back at once; should
  * somebody open the file in that moment, the signal that says so is one that nobody heeds. */
@@ -119,7 +100,9 @@ static bool next_stretch(const struct arena *a, uint64_t off, uint64_t *ret_from
         }
         *ret_from = max(off, h->spans_off + ((uint64_t)high << ARENA_SPAN_SHIFT));
         *ret_to = h->extents_off;
-        return *ret_from < *ret_to || next_of_extents(a, off, ret_from, ret_to);
+        if (*ret_from < *ret_to)
+                return true;
+        return extents_next_hole(a, max(off, h->extents_off), ret_from, ret_to);
 }
 
 bool holes_punch(struct arena *a, uint64_t *cursor, unsigned steps)

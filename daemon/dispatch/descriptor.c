@@ -48,8 +48,9 @@ static enum status invalid(struct request *r, const char *what)
 static enum status check_there(struct request *r)
 {
         if (!(r->client->features & CACHED__V1__FEATURE__FEATURE_FILES))
-                return invalid(r, "the request names a descriptor, but FEATURE_FILES was not agreed "
-                                  "on in Hello: ask for it there, or send the bytes");
+                return invalid(r,
+                               "the request names a descriptor, but FEATURE_FILES was not agreed "
+                               "on in Hello: ask for it there, or send the bytes");
         if (r->fd == -EMFILE)
                 return verdict_set(&r->verdict, STATUS_LIMIT,
                                    "the daemon had no room for the descriptor in its table "
@@ -68,7 +69,8 @@ static const char *seals_fault(int has, int want)
         if ((has & want) == want)
                 return NULL;
         return want & F_SEAL_WRITE
-                       ? "the memory file is not sealed against shrinking, growing and writing: add "
+                       ? "the memory file is not sealed against shrinking, growing and writing: "
+                         "add "
                          "F_SEAL_SHRINK, F_SEAL_GROW and F_SEAL_WRITE before sending it"
                        : "the memory file is not sealed against shrinking and growing: add "
                          "F_SEAL_SHRINK and F_SEAL_GROW before sending it";
@@ -87,16 +89,17 @@ enum status descriptor_check(struct request *r, int seals, uint64_t size)
                 return invalid(r, fault);
         if (fstatfs(r->fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC || fstat(r->fd, &st) < 0 ||
             !S_ISREG(st.st_mode))
-                return invalid(r, "the memory file is not on ordinary shared memory: make it without "
-                                  "MFD_HUGETLB");
+                return invalid(r,
+                               "the memory file is not on ordinary shared memory: make it without "
+                               "MFD_HUGETLB");
         int flags = fcntl(r->fd, F_GETFL);
         if (flags < 0 || (flags & O_ACCMODE) == O_WRONLY)
                 return invalid(r, "the descriptor is not open for reading: send the one that "
                                   "memfd_create() returned");
         if ((uint64_t)st.st_size != size)
                 return verdict_set(&r->verdict, STATUS_INVALID,
-                                   "the memory file has %" PRIu64 " bytes, the request says %" PRIu64
-                                   ": send its exact size",
+                                   "the memory file has %" PRIu64
+                                   " bytes, the request says %" PRIu64 ": send its exact size",
                                    (uint64_t)st.st_size, size);
         return STATUS_OK;
 }

@@ -17,8 +17,8 @@ void descriptor_take(struct request *r);
 /* Gives up what the operation did not keep. */
 void descriptor_drop(struct request *r);
 
-/* Is it a memory file with these seals (F_SEAL_…), on ordinary shared memory, readable, and of @size
- * bytes? OK: `r->fd` is; who keeps it sets that to -1. Else INVALID, or LIMIT. */
+/* Is it a memory file with these seals (F_SEAL_…), on ordinary shared memory, readable, and of
+ * @size bytes? OK: `r->fd` is; who keeps it sets that to -1. Else INVALID, or LIMIT. */
 enum status descriptor_check(struct request *r, int seals, uint64_t size);
 
 #endif

@@ -112,7 +112,7 @@ static int send_file(struct request *r, struct large *l, uint64_t *ret_view)
         k = conn_put_file(r->client->conn, l->fd, FRAME_HEADER_SIZE + REPLY_SMALL, sending_done, s);
         if (k < 0)
                 sending_done(s, false);
-        return k;
+        return k; /* the view's number means nothing then */
 }
 
 static enum status answer_info(struct request *r, Cached__V1__EntryInfo *info)
@@ -132,7 +132,7 @@ static enum status answer_file(struct request *r, const struct store_entry *e)
 {
         Cached__V1__EntryInfo info = CACHED__V1__ENTRY_INFO__INIT;
         if (send_file(r, e->large, &info.view_id) != 0)
-                return answer(r, e);
+                return answer(r, e); /* which says nothing of a view */
         reply_entry(&info, e, r->who.now_ms);
         return answer_info(r, &info); /* the room came with the file */
 }

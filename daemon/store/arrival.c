@@ -48,7 +48,7 @@ int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t siz
         const struct table_cache *c = cache_at(s, p->cache);
         uint64_t charge = store_charge(p->n_key, size, p->flags, p->cost_us, p->encoding != 0,
                                        store_is_apart(s, size));
-        bool extent = extent_is_for(s, size) && extents_has_room(&s->a);
+        bool extent = extent_is_for(s, size) && extents_has_room(&s->a, size);
         bool large = store_is_apart(s, size) && !extent;
         struct room room = {.later = charge, .files = large};
         int r = room_check_size(s, c, charge, refusal);

@@ -2,7 +2,7 @@
 /*
  * Values in extents
  *
- * Too long for a block, too short for a memory file of its own: the entry's block names a place of
+ * Too long for a block to serve them well, too short for a memory file of its own: the entry's block names a place of
  * the arena's part for extents. Mapped readers copy from there; a reply on the socket is sent from
  * there, without a copy.
  *
@@ -73,7 +73,7 @@ int extent_add(struct store *s, const struct store_put *p, struct arena_extent *
                         return r;
         }
         extents_complete(&s->a, place);
-        *ret = extents_name(place, p->n_value);
+        *ret = extents_name(&s->a, place, p->n_value);
         return 0;
 }
 
@@ -89,7 +89,7 @@ static void uncharge(struct store *s, uint32_t owner, uint64_t charge)
 void extent_drop(struct store *s, const struct entry *e)
 {
         struct arena_extent x = entry_extent(e);
-        uint32_t place = extents_place(&x);
+        uint32_t place = extents_place(&s->a, &x);
 
         if (!extents_is_held(&s->a, place))
                 uncharge(s, e->owner, large_charge(x.size));
@@ -100,7 +100,7 @@ bool extent_is_held(const struct store *s, const struct entry *e)
 {
         struct arena_extent x = entry_extent(e);
 
-        return extents_is_held(&s->a, extents_place(&x));
+        return extents_is_held(&s->a, extents_place(&s->a, &x));
 }
 
 /* ---- holding */
@@ -113,6 +113,8 @@ static void count_held(struct store *s, uint32_t owner, uint64_t charge)
 
 struct store_hold *store_hold(struct store *s, const struct store_entry *e)
 {
+        const struct arena_extent x = {(uint64_t)(e->value - s->a.mem.base) - s->a.h->extents_off,
+                                       e->n_value};
         struct store_hold *h = calloc(1, sizeof(*h));
 
         assert(e->extent);
@@ -122,8 +124,7 @@ struct store_hold *store_hold(struct store *s, const struct store_entry *e)
                 .store = s,
                 .next = s->holds,
                 .charge = large_charge(e->n_value),
-                .place = (uint32_t)((uint64_t)(e->value - extents_at(&s->a, 0)) >>
-                                    EXTENT_PLACE_SHIFT),
+                .place = extents_place(&s->a, &x),
                 .owner = e->owner,
         };
         if (s->holds)

@@ -21,7 +21,7 @@
 
 /* ---- life */
 
-/* No block takes more than the one, and no extent more than the other. */
+/* The one is part of what entries are charged; no extent takes more than the other. */
 void store_bound_sizes(struct store *s)
 {
         if (s->p.extent_min == 0 || s->p.extent_min > STORE_EXTENT_MIN)
@@ -183,7 +183,7 @@ void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry
         } else if (e.extent) {
                 struct arena_extent x = entry_extent(&e);
 
-                ret->value = extents_at(&s->a, extents_place(&x));
+                ret->value = s->a.mem.base + s->a.h->extents_off + x.offset;
                 ret->n_value = x.size;
         }
 }
@@ -350,7 +350,8 @@ static int prepare_apart(struct store *s, const struct store_put *p, struct entr
         } else {
                 return p->source ? read_source(s, p, e, handle) : 0;
         }
-        e->stored = (const uint8_t *)ret;
+        if (r == 0)
+                e->stored = (const uint8_t *)ret;
         return r;
 }
 
@@ -506,7 +507,7 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
                 cache_counters(c)->refused++;
                 return r;
         }
-        if (e.extent && !extent_has_arrived(p) && !extents_has_room(&s->a))
+        if (e.extent && !extent_has_arrived(p) && !extents_has_room(&s->a, p->n_value))
                 return STORE_E_NO_PLACE;
         upkeep_pay(s, e.extent ? p->n_value : e.n_stored, now);
         f = store_find_live(s, c, p->key, p->n_key, now);

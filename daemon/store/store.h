@@ -61,7 +61,7 @@ enum store_cause {
 
 enum store_mode { STORE_ANY = 0, STORE_ADD_ONLY, STORE_REPLACE_ONLY };
 
-#define STORE_EXTENT_MIN (UINT64_C(1000) << 10)
+#define STORE_EXTENT_MIN (UINT64_C(256) << 10)
 #define STORE_EXTENT_MAX (UINT64_C(4) << 20)
 
 struct store;
@@ -82,7 +82,7 @@ struct store_params {
         uint64_t large_threshold; /* stored values of this size and more get a memory file of their
                                      own; at most STORE_EXTENT_MAX */
         uint64_t extent_min;      /* those of this size and more, below that, lie in extents; 0, or
-                                     more: STORE_EXTENT_MIN, since no block takes them */
+                                     more: STORE_EXTENT_MIN */
         uint32_t max_caches;      /* room is laid out for so many, for good */
         uint64_t max_entries;     /* in the whole realm */
         uint64_t seed[2];         /* of the key hash, random */

@@ -25,6 +25,7 @@ struct conn {
         struct list node;      /* hub->conns or hub->dead */
         struct list turn_node; /* in hub->turns: something is to be done */
         struct list kick_node; /* hub->kicked */
+        struct list fds_node;  /* hub->fd_senders */
         int fd;
         struct event read_event, write_event, timer;
         struct peer peer;
@@ -91,6 +92,8 @@ struct received_fds;
 bool conn_receive_fds(struct conn *c, const struct received_fds *fds);
 /* A frame was handled: the peer is told if a descriptor is left over that came with it. */
 void conn_check_fds(struct conn *c);
+/* Of the descriptors that were sent none is counted any more. */
+void conn_forget_sent_fds(struct conn *c);
 /* What was not taken. */
 void conn_drop_fds(struct conn *c);
 /* Nothing more is handled of it: a frame that is incomplete now stays so. Tells the peer if another

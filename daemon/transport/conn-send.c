@@ -9,12 +9,17 @@
  * peer has taken everything, and where the kernel refuses more, they wait, as for a full socket.
  * There is no event for either: it is tried again after a while, and a peer that takes nothing at
  * all is dropped for that.
+ *
+ * What can go without a descriptor (a value's bytes instead of its file) does when its uid, or all
+ * together, have many in flight: who does not read stops nobody else. How many are in flight is an
+ * upper bound, for nobody tells when they are taken; where it matters the sockets are asked.
  */
 
 #include <errno.h>
 #include <linux/sockios.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "transport/conn-private.h"
@@ -23,6 +28,7 @@
 #define IOV_MAX_PIECES 64
 #define FDS_IN_FLIGHT  8u
 #define FDS_RETRY_NS   (10 * NSEC_PER_MSEC)
+#define FDS_OF_ACCOUNT 64u /* eight connections that do not read */
 
 /* Aligned as the kernel wants it. */
 union control {
@@ -39,8 +45,77 @@ static bool may_send_fds(struct conn *c, unsigned n_fds)
                 return true;
         if (ioctl(c->fd, SIOCOUTQ, &n) < 0 || n > 0)
                 return false;
-        c->fds_in_flight = 0;
+        conn_forget_sent_fds(c);
         return true;
+}
+
+void conn_forget_sent_fds(struct conn *c)
+{
+        c->hub->fds_in_flight -= c->fds_in_flight;
+        c->account->fds_in_flight -= c->fds_in_flight;
+        c->fds_in_flight = 0;
+        list_unlink(&c->fds_node);
+}
+
+static void count_sent_fds(struct conn *c, unsigned n_fds)
+{
+        if (c->fds_in_flight == 0)
+                list_append(&c->hub->fd_senders, &c->fds_node);
+        c->fds_in_flight += n_fds;
+        c->hub->fds_in_flight += n_fds;
+        c->account->fds_in_flight += n_fds;
+}
+
+/* The kernel lets a uid have as many in flight as this process may have open. */
+static unsigned max_in_flight(void)
+{
+        struct rlimit lim;
+
+        if (getrlimit(RLIMIT_NOFILE, &lim) < 0 || lim.rlim_cur > 4 * 8192)
+                return 8192;
+        return (unsigned)lim.rlim_cur / 4;
+}
+
+static bool fds_are_short(const struct conn *c)
+{
+        return c->account->fds_in_flight > FDS_OF_ACCOUNT ||
+               c->hub->fds_in_flight > max_in_flight();
+}
+
+/* Asks the sockets what was taken. */
+static void look_what_was_taken(struct hub *h)
+{
+        struct list *next;
+
+        for (struct list *n = h->fd_senders.next; n != &h->fd_senders; n = next) {
+                struct conn *c = LIST_ENTRY(n, struct conn, fds_node);
+                int left = 0;
+
+                next = n->next;
+                if (ioctl(c->fd, SIOCOUTQ, &left) == 0 && left == 0)
+                        conn_forget_sent_fds(c);
+        }
+}
+
+/* Looks for what was taken, but for a while after that was in vain. True: enough was. */
+static bool find_fds_taken(const struct conn *c)
+{
+        struct account *a = c->account;
+        uint64_t now = c->hub->now_ns;
+
+        if (a->fds_short_ns != 0 && now - a->fds_short_ns < FDS_RETRY_NS)
+                return false;
+        look_what_was_taken(c->hub);
+        a->fds_short_ns = fds_are_short(c) ? now : 0;
+        return a->fds_short_ns == 0;
+}
+
+int conn_put_file(struct conn *c, int fd, size_t room, void (*done)(void *ctx, bool sent),
+                  void *ctx)
+{
+        if (fds_are_short(c) && !find_fds_taken(c))
+                return -EBUSY;
+        return outbuf_put_file(&c->out, &c->hub->pool, fd, room, done, ctx);
 }
 
 static void put_fds(struct msghdr *msg, union control *control, const int *fds, unsigned n_fds)
@@ -90,7 +165,7 @@ static ssize_t send_some(struct conn *c, size_t *ret_asked)
         } while (n < 0 && errno == EINTR);
         if (n > 0 && n_fds > 0) {
                 outbuf_drop_fds(&c->out);
-                c->fds_in_flight += n_fds;
+                count_sent_fds(c, n_fds);
         }
         if (n >= 0)
                 return n;

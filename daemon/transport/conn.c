@@ -600,6 +600,7 @@ int conn_new(struct hub *h, int fd, struct peer *peer, struct account *a, struct
         list_init(&c->turn_node);
         hold_init(&c->hold, &a->holds);
         list_init(&c->kick_node);
+        list_init(&c->fds_node);
         event_assign(&c->read_event, h->base, fd, EV_READ | EV_PERSIST, on_readable, c);
         event_assign(&c->write_event, h->base, fd, EV_WRITE | EV_PERSIST, on_writable, c);
         conn_timer_init(c);
@@ -617,6 +618,7 @@ void conn_free(struct conn *c)
         assert(c->dead);
         drop_frame(c);
         conn_drop_fds(c);
+        conn_forget_sent_fds(c);
         h->handler->on_close(c);
         list_unlink(&c->node);
         outbuf_clear(&c->out, &h->pool);
@@ -670,12 +672,6 @@ void conn_commit(struct conn *c, size_t n)
 int conn_put_fds(struct conn *c, const int *fds, unsigned n_fds, size_t room)
 {
         return outbuf_put_fds(&c->out, &c->hub->pool, fds, n_fds, room);
-}
-
-int conn_put_file(struct conn *c, int fd, size_t room, void (*done)(void *ctx, bool sent),
-                  void *ctx)
-{
-        return outbuf_put_file(&c->out, &c->hub->pool, fd, room, done, ctx);
 }
 
 int conn_attach(struct conn *c, const uint8_t *data, uint64_t n, void (*release)(void *), void *ctx)

@@ -2,9 +2,9 @@
 /*
  * Descriptor queue
  *
- * The kernel ends a read behind the bytes that descriptors came with, so that each read brings those
- * of one call of the sender, and the frame that they ride with begins within what was read. Once all
- * frames that began there are handled, a descriptor that is left belongs to none.
+ * The kernel ends a read behind the bytes that descriptors came with, so that each read brings
+ * those of one call of the sender, and the frame that they ride with begins within what was read.
+ * Once all frames that began there are handled, a descriptor that is left belongs to none.
  *
  * Not here: looking at descriptors, and closing them. Both can hang.
  */

@@ -488,6 +488,7 @@ int hub_init(struct hub *h, const struct hub_params *p)
         turns_init(&h->turns);
         holds_init(&h->holds, p->limits->buffer_bytes, p->limits->buffer_bytes_per_uid);
         list_init(&h->kicked);
+        list_init(&h->fd_senders);
         blocks_init(&h->pool);
         h->overflow_uid = peer_overflow_uid();
         h->refuse_overflow_uid = geteuid() != h->overflow_uid;

@@ -41,9 +41,11 @@ struct account {
         struct turns_lane lane;
         struct holds_account holds;
         size_t n_conns;
-        size_t n_jobs;    /* of the closer, not finished */
-        size_t n_job_fds; /* in them */
-        bool overloaded;  /* too many: its connections are not read from */
+        size_t n_jobs;          /* of the closer, not finished */
+        size_t n_job_fds;       /* in them */
+        bool overloaded;        /* too many: its connections are not read from */
+        unsigned fds_in_flight; /* sent to its connections, and perhaps not taken yet */
+        uint64_t fds_short_ns;  /* when it was last looked in vain which were taken; 0: never */
         uint64_t overloaded_since_ns;
 };
 
@@ -83,7 +85,9 @@ struct hub {
         struct list dead;   /* to be freed at the end of the turn */
         struct turns turns; /* who has something to do that waits for its turn */
         struct holds holds;
-        struct list kicked; /* to be settled at the end of this turn */
+        struct list kicked;     /* to be settled at the end of this turn */
+        struct list fd_senders; /* connections with descriptors in flight */
+        unsigned fds_in_flight; /* over all of them */
         struct blocks pool;
         struct account *accounts[HUB_ACCOUNT_BUCKETS];
         struct closer *closer;

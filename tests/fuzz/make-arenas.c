@@ -87,7 +87,7 @@ static void make_long(struct store *s)
         struct store_put p = {.n_value = 2 << 20};
 
         put(s, 0, (struct store_put){.n_value = 70000});
-        put(s, 1, (struct store_put){.n_value = 900000});
+        put(s, 1, (struct store_put){.n_value = 200000});
         assert(large_new(p.n_value, &p.large) == 0);
         put(s, 2, p);
         large_unref(p.large);
@@ -96,7 +96,7 @@ static void make_long(struct store *s)
 static void make_extents(struct store *s)
 {
         put(s, 0, (struct store_put){.n_value = 70000});
-        put(s, 1, (struct store_put){.n_value = 1000 << 10, .flags = 3});
+        put(s, 1, (struct store_put){.n_value = (1 << 20) + 1, .flags = 3});
         put(s, 2, (struct store_put){.value = "small", .n_value = 5});
 }
 
@@ -258,9 +258,9 @@ static uint64_t image_of(const struct store *s, uint8_t *image)
         h.span_table_off = add_part(image, &end, a->span_chunk, sizeof(uint32_t) * h.n_spans);
         h.index_off = add_part(image, &end, a->buckets, sizeof(*a->buckets) * h.n_buckets);
         h.spans_off = add_part(image, &end, a->spans_base, (size_t)ARENA_SPAN_SIZE * h.n_spans);
-        /* At most one place is in use. */
-        assert(a->extents.high <= 1);
-        h.extents_size = extents_committed_of(a, 0);
+        /* At most the first place is in use. */
+        assert(a->extents.kinds[1].high == 0 && a->extents.kinds[2].high == 0);
+        h.extents_size = a->extents.committed;
         h.extents_off = add_part(image, &end, extents_at(a, 0), h.extents_size);
         h.size = end;
         memcpy(image, &h, sizeof(h));

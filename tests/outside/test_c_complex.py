@@ -268,7 +268,7 @@ def test_c18_a_thousand_arrays_of_800_kb_stay(daemon):
     """The default budget holds a thousand 800 kB arrays (in short runs: 200, and the budget says the rest)."""
     c = daemon.client()
     c.open("arrays", max_entries=1000)
-    each = wire.charge(8, 800_000)
+    each = wire.charge(8, 800_000, large=True)
     assert c.stats().realm.budget_bytes >= 1000 * each
     n = 1000 if harness.LONG else 200
     for i in range(n):
@@ -299,13 +299,13 @@ def test_c19_values_around_the_thresholds(make_daemon, size):
     assert c.get("t", b"k") == b"small now"
 
 
-@pytest.mark.parametrize("size", [1_023_999, 1_024_000, 1_024_001, (4 << 20) - 1, 4 << 20])
+@pytest.mark.parametrize("size", [(256 << 10) - 1, 256 << 10, (4 << 20) - 1, 4 << 20])
 def test_c20_the_default_threshold(c, size):
-    """From 1000 KiB on a value lies apart; 4M is where it gets a memory file of its own."""
+    """From 256 KiB on a value lies apart; 4M is where it gets a memory file of its own."""
     c.set("t", b"k", b"x" * size)
     listed = c.list_entries("t")[0]
     assert listed.large == (size >= 4 << 20)
-    assert listed.charge == wire.charge(1, size, large=size >= 1_024_000)
+    assert listed.charge == wire.charge(1, size, large=size >= 256 << 10)
     assert c.get("t", b"k") == b"x" * size
 
 

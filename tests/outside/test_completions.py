@@ -183,7 +183,8 @@ def test_cmp08_bash_files(tmp_path):
 def test_cmp09_bash_words_and_settings(daemon):
     assert bash("cachectl", "config", "") == {"get", "reload"}
     offered = bash("cachectl", "config", "get", "memory.", e=env(daemon))
-    assert offered == {"memory.realm_budget", "memory.global_budget", "memory.uid_share", "memory.large_threshold"}
+    assert offered == {"memory.realm_budget", "memory.global_budget", "memory.uid_share", "memory.large_threshold",
+                       "memory.file_bytes"}
 
 
 def daemon_options():

@@ -23,7 +23,6 @@ import time
 
 import pytest
 
-import files
 import harness
 import mapped
 import wire
@@ -214,31 +213,6 @@ def test_t05_a_thousand_large_values(make_daemon):
     c = d.client()
     assert all(c.get("t", b"%d" % i) == b"%d" % i * 5000 for i in range(n))
     assert takeover(d).large_kept == n
-
-
-def test_t05a_files_of_clients_and_views(daemon):
-    """What clients handed over goes on like the daemon's own, the same file for two keys, too; views end with the
-    daemon that gave them, and their mappings stay."""
-    n = 300_000
-    f = files.client(daemon)
-    with files.memfd(b"v" * n) as fd:
-        for key in (b"a", b"b"):
-            assert f.call_file("t", key, [fd], n).status == wire.OK
-    f.set_file("t", b"c", b"c" * n)
-    info, fd, _ = f.get_file("t", b"c")
-    f.delete("t", b"c")
-    assert f.stats().realm.departed_bytes == n
-    take_over(daemon)
-    assert os.pread(fd, n, 0) == b"c" * n
-    os.close(fd)
-    f.views.clear()
-    g = files.client(daemon)
-    assert takeover(daemon).large_kept == 2
-    assert g.get("t", b"a") == g.read_file("t", b"b") == b"v" * n and g.get("t", b"c") is None
-    s = g.stats().realm
-    assert (s.views, s.view_bytes, s.departed_bytes, s.large_bytes) == (0, 0, 0, 2 * n)
-    g.must("release", view_ids=[info.view_id])
-    assert g.set_file("t", b"c", b"c" * n).size == n
 
 
 def test_t06_again_and_again_and_then_a_clean_end(daemon):

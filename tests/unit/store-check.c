@@ -117,38 +117,66 @@ static void check_entry(struct store *s, uint32_t handle, uint64_t *n_heap)
 }
 
 /* Free places are listed by what is resident, those in use if that is more than they need; sums. */
-static void check_places(struct store *s)
+static uint64_t check_place_lists(const struct extents *x, const struct extent_kind *k)
 {
-        const struct extents *x = &s->a.extents;
-        uint64_t committed = 0, needed = 0, filling = 0, listed = 0;
+        uint64_t listed = 0;
 
         for (unsigned list = 0; list < EXTENT_LISTS; list++) {
                 uint32_t prev = EXTENT_NONE;
 
-                for (uint32_t i = x->first[list]; i != EXTENT_NONE; i = x->places[i].next) {
-                        CHECK(i < x->high && x->places[i].list == list);
+                for (uint32_t i = k->first[list]; i != EXTENT_NONE; i = x->places[i].next) {
+                        CHECK(i >= k->base && i < k->base + k->high && x->places[i].list == list);
                         CHECK(x->places[i].prev == prev);
                         prev = i;
                         listed++;
                 }
-                CHECK(x->last[list] == prev);
+                CHECK(k->last[list] == prev);
                 if (list >= 1 && list < EXTENT_CLASSES)
-                        CHECK((x->free_classes >> (list - 1) & 1) == (prev != EXTENT_NONE));
+                        CHECK((k->free_classes >> (list - 1) & 1) == (prev != EXTENT_NONE));
         }
-        for (uint32_t i = 0; i < x->high; i++) {
-                const struct extent_place *p = &x->places[i];
-                unsigned class = (p->committed + EXTENT_CLASS_PAGES - 1) / EXTENT_CLASS_PAGES;
+        return listed;
+}
 
-                CHECK(p->committed >= p->needed);
-                CHECK(p->state != PLACE_FREE || (p->needed == 0 && p->list == class));
-                CHECK(p->state == PLACE_FREE ||
-                      p->list == (p->committed > p->needed ? EXTENT_LIST_REST : EXTENT_LIST_NONE));
-                listed -= p->list != EXTENT_LIST_NONE;
-                committed += p->committed * UINT64_C(4096);
-                needed += p->needed * UINT64_C(4096);
-                filling += p->state == PLACE_FILLING ? p->needed * UINT64_C(4096) : 0;
+static void check_place(const struct extent_place *p)
+{
+        unsigned class = (p->committed + EXTENT_CLASS_PAGES - 1) / EXTENT_CLASS_PAGES;
+
+        CHECK(p->committed >= p->needed);
+        CHECK(p->is_warm == (p->state == PLACE_FREE && p->committed > 0));
+        if (p->state == PLACE_FREE)
+                CHECK(p->needed == 0 && p->list == class);
+        else
+                CHECK(p->list == (p->committed > p->needed ? EXTENT_LIST_REST : EXTENT_LIST_NONE));
+}
+
+static void check_places(struct store *s)
+{
+        const struct extents *x = &s->a.extents;
+        uint64_t committed = 0, needed = 0, filling = 0, n_warm = 0;
+        uint32_t newer = EXTENT_NONE;
+
+        for (unsigned j = 0; j < EXTENT_KINDS; j++) {
+                const struct extent_kind *k = &x->kinds[j];
+                uint64_t listed = check_place_lists(x, k);
+
+                for (uint32_t i = k->base; i < k->base + k->high; i++) {
+                        const struct extent_place *p = &x->places[i];
+
+                        check_place(p);
+                        n_warm += p->is_warm;
+                        listed -= p->list != EXTENT_LIST_NONE;
+                        committed += p->committed * UINT64_C(4096);
+                        needed += p->needed * UINT64_C(4096);
+                        filling += p->state == PLACE_FILLING ? p->needed * UINT64_C(4096) : 0;
+                }
+                CHECK(listed == 0);
         }
-        CHECK(listed == 0);
+        for (uint32_t i = x->newest; i != EXTENT_NONE; i = x->places[i].older) {
+                CHECK(x->places[i].is_warm && x->places[i].newer == newer);
+                newer = i;
+                n_warm--;
+        }
+        CHECK(n_warm == 0 && x->oldest == newer);
         CHECK(committed == x->committed && needed == x->needed && filling == x->filling);
 }
 
@@ -169,17 +197,19 @@ static uint64_t check_extents(struct store *s, uint64_t *ret_held)
                         uint32_t h = handle_make(i, c);
                         struct arena_extent e;
                         struct entry entry;
+                        uint32_t place;
 
                         if (!alloc_is_live(&s->a, h) ||
                             !(arena_block(&s->a, h)->sizes & ENTRY_EXTENT))
                                 continue;
                         entry_read(arena_block(&s->a, h), &entry);
                         e = entry_extent(&entry);
-                        CHECK(e.offset % EXTENT_PLACE_SIZE == 0 && e.offset < s->a.h->extents_size);
-                        CHECK(e.size > 0 && e.size <= EXTENT_PLACE_SIZE);
-                        CHECK(!owned[extents_place(&e)]++);
-                        CHECK(x->places[extents_place(&e)].state == PLACE_FULL);
-                        CHECK(x->places[extents_place(&e)].size == (e.size + 4095) / 4096);
+                        place = extents_place(&s->a, &e);
+                        CHECK(place != EXTENT_NONE && e.size > 0);
+                        CHECK(extents_name(&s->a, place, e.size).offset == e.offset);
+                        CHECK(!owned[place]++);
+                        CHECK(x->places[place].state == PLACE_FULL);
+                        CHECK(x->places[place].size == (e.size + 4095) / 4096);
                 }
         for (uint32_t i = 0; i < x->n_places; i++) {
                 const struct extent_place *p = &x->places[i];

@@ -221,7 +221,7 @@ static void do_clear(struct world *w)
 
 static void do_budget(struct world *w)
 {
-        uint64_t budget = 60000 + world_random(w, 300000);
+        uint64_t budget = 60000 + world_random(w, w->budget_more);
 
         store_set_budget(w->s, budget, w->m->uid_share);
         while (store_maintain(w->s, w->now, 100))
@@ -297,6 +297,7 @@ void world_init(struct world *w, const struct world_params *p)
                 .n_keys = p->n_keys,
                 .value_max = p->value_max,
                 .global = p->global,
+                .budget_more = p->budget > 400000 ? p->budget : 300000,
                 .arena_size = p->arena_size,
                 .m = malloc(sizeof(struct model)),
                 .buf = malloc(WORLD_VALUE_MAX),

@@ -19,6 +19,7 @@ struct world {
         struct store *s;
         struct model *m;
         uint64_t rng, now, op, global, arena_size;
+        uint64_t budget_more;    /* than the least: what the budget is changed to */
         uint64_t n_places_short; /* puts that found no extent */
         unsigned n_keys, value_max;
         uint8_t *buf;

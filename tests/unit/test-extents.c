@@ -63,7 +63,7 @@ static uint64_t rnd(struct world *w, uint64_t n)
 
 static uint64_t size_of(struct world *w)
 {
-        return 1 + rnd(w, rnd(w, 3) ? 2 * MIB : EXTENT_PLACE_SIZE);
+        return 1 + rnd(w, MIB / 4 << rnd(w, 5));
 }
 
 static void do_take(struct world *w, struct value *v)
@@ -115,7 +115,7 @@ static void do_adopt(struct world *w)
 {
         assert_int_equal(extents_init(&w->a), 0);
         for (unsigned i = 0; i < N_VALUES; i++) {
-                struct arena_extent x = extents_name(w->v[i].place, w->v[i].size);
+                struct arena_extent x = extents_name(&w->a, w->v[i].place, w->v[i].size);
 
                 if (!w->v[i].full || w->v[i].gone) {
                         w->v[i] = (struct value){0};
@@ -212,43 +212,78 @@ static void test_warm_memory_is_used_again(void **state)
 
         (void)state;
         make(&a);
-        small = put(&a, MIB);
+        small = put(&a, MIB + MIB / 4);
         middle = put(&a, 2 * MIB);
         long_one = put(&a, 4 * MIB);
         extents_free(&a, long_one);
         extents_free(&a, small);
         extents_free(&a, middle);
-        assert_int_equal(a.extents.committed, 7 * MIB);
-        assert_int_equal(extents_spare(&a), 7 * MIB);
+        assert_int_equal(a.extents.committed, 7 * MIB + MIB / 4);
+        assert_int_equal(extents_spare(&a), 7 * MIB + MIB / 4);
         assert_int_equal(put(&a, 2 * MIB - 5), middle);
-        assert_int_equal(put(&a, MIB), small);
+        assert_int_equal(put(&a, MIB + 7), small);
         /* Much is better than nothing. */
-        assert_int_equal(put(&a, MIB), long_one);
-        assert_int_equal(a.extents.committed, 7 * MIB);
-        assert_int_equal(extents_spare(&a), 3 * MIB);
+        assert_int_equal(put(&a, MIB + 1), long_one);
+        assert_int_equal(a.extents.committed, 7 * MIB + MIB / 4);
+        assert_true(extents_spare(&a) > 3 * MIB - 8192);
         /* Almost enough is better than much too much. */
         extents_free(&a, small);
         extents_free(&a, long_one);
-        assert_int_equal(put(&a, MIB + 100), small);
-        assert_true(a.extents.committed <= 7 * MIB + 64 * 1024);
+        assert_int_equal(put(&a, MIB + MIB / 4 + 70000), small);
+        assert_true(a.extents.committed <= 7 * MIB + MIB / 4 + 128 * 1024);
         arena_done(&a);
 }
 
 static void test_the_places_run_out_and_come_back(void **state)
 {
-        uint32_t place, n = 0;
+        uint32_t place, last = 0, n = 0, n_long = 0;
         struct arena a;
 
         (void)state;
         make(&a);
-        while (extents_take(&a, 1, &place) == 0)
+        while (extents_take(&a, 1, &place) == 0) {
                 n++;
-        assert_int_equal(n, a.h->extents_size / EXTENT_PLACE_SIZE);
+                last = place;
+        }
+        assert_int_equal(n, a.extents.n_places);
         assert_int_equal(extents_take(&a, 1, &place), -ENOSPC);
-        extents_free(&a, 3);
-        assert_int_equal(extents_take(&a, EXTENT_PLACE_SIZE, &place), 0);
-        assert_int_equal(place, 3);
+        assert_false(extents_has_room(&a, 1));
+        /* The longest were the last to be taken, for want of others. */
+        extents_free(&a, last);
+        assert_int_equal(extents_take(&a, EXTENT_SIZE_MAX, &place), 0);
+        assert_int_equal(place, last);
         assert_int_equal(a.extents.committed, 0);
+        for (uint32_t i = 0; i < n; i++)
+                extents_free(&a, i);
+        while (extents_take(&a, EXTENT_SIZE_MAX, &place) == 0)
+                n_long++;
+        assert_true(n_long > 0 && n_long < n);
+        assert_true(extents_has_room(&a, MIB) && !extents_has_room(&a, MIB + 1));
+        arena_done(&a);
+}
+
+/* No two places overlap, each is where it is named, and together they are the part. */
+static void test_where_places_are(void **state)
+{
+        uint64_t end = 0;
+        struct arena a;
+
+        (void)state;
+        make(&a);
+        for (uint32_t i = 0; i < a.extents.n_places; i++) {
+                struct arena_extent x = extents_name(&a, i, 1), y = x;
+
+                assert_int_equal(x.offset, end);
+                assert_int_equal(extents_place(&a, &x), i);
+                assert_ptr_equal(extents_at(&a, i), a.mem.base + a.h->extents_off + end);
+                y.offset += PAGE;
+                assert_int_equal(extents_place(&a, &y), EXTENT_NONE);
+                end += x.offset < a.extents.kinds[1].offset   ? 4 * MIB
+                       : x.offset < a.extents.kinds[2].offset ? MIB
+                                                              : MIB / 2;
+        }
+        assert_int_equal(end, a.h->extents_size);
+        assert_int_equal(a.h->extents_off + end, a.h->size);
         arena_done(&a);
 }
 
@@ -261,9 +296,12 @@ static void test_only_places_are_adopted(void **state)
         const struct arena_extent wrong[] = {
                 {PAGE, 1},
                 {a.h->extents_size, 1},
-                {UINT64_MAX & ~(uint64_t)(EXTENT_PLACE_SIZE - 1), 1},
+                {UINT64_MAX & ~(uint64_t)(EXTENT_SIZE_MAX - 1), 1},
+                {a.extents.kinds[1].offset, MIB + 1},
+                {a.extents.kinds[2].offset, MIB / 2 + 1},
+                {a.extents.kinds[2].offset + MIB / 4, 1},
                 {0, 0},
-                {0, EXTENT_PLACE_SIZE + 1},
+                {0, EXTENT_SIZE_MAX + 1},
                 {0, UINT64_MAX},
         };
 
@@ -285,11 +323,13 @@ static void test_holes_that_readers_fill(void **state)
         make(&a);
         extents_free(&a, put(&a, MIB));
         kept = put(&a, 2 * MIB);
+        (void)put(&a, MIB);
+        (void)put(&a, 300000);
         memset(extents_at(&a, kept), 7, 2 * MIB);
         (void)put(&a, MIB + 1);
         assert_int_equal(holes_filled(&a), 0);
         from = a.h->extents_off;
-        for (uint64_t at = from; at < from + 5 * EXTENT_PLACE_SIZE; at += PAGE)
+        for (uint64_t at = from; at < a.h->size; at += PAGE)
                 sum |= *(volatile uint8_t *)(a.mem.base + at);
         assert_int_equal(sum, 7);
         assert_true(holes_filled(&a) > 10 * MIB);
@@ -306,6 +346,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_warm_memory_is_used_again),
                 cmocka_unit_test(test_the_places_run_out_and_come_back),
+                cmocka_unit_test(test_where_places_are),
                 cmocka_unit_test(test_only_places_are_adopted),
                 cmocka_unit_test(test_holes_that_readers_fill),
                 cmocka_unit_test(test_a_model),

@@ -22,11 +22,12 @@
 #include "store/internal.h"
 #include "store/recover.h"
 
-#define MIB (UINT64_C(1) << 20)
-#define KIB (UINT64_C(1) << 10)
+#define MIB    (UINT64_C(1) << 20)
+#define KIB    (UINT64_C(1) << 10)
+#define N_LONG 32u /* places for values from 513 to 1024 KiB, and above: 16 of each */
 
 static const struct store_params params = {
-        .arena_size = 1, /* the least: 16 places */
+        .arena_size = 1, /* the least */
         .budget = 64 * MIB,
         .uid_share = STORE_UNLIMITED,
         .large_threshold = 4 * MIB,
@@ -97,11 +98,11 @@ static void settle(struct store *s)
 
 static void test_sizes_around_the_bounds(void **state)
 {
-        const uint64_t sizes[] = {1000 * KIB - 1, 1000 * KIB, 2 * MIB + 1, 4 * MIB - 1};
+        const uint64_t sizes[] = {256 * KIB - 1, 256 * KIB, 600 * KIB, 2 * MIB + 1, 4 * MIB - 1};
         struct store *s = make(64 * MIB);
 
         (void)state;
-        for (uint64_t i = 0; i < 4; i++) {
+        for (uint64_t i = 0; i < 5; i++) {
                 uint64_t n = sizes[i], block = 20 + 8 + (i > 0 ? 16 : n);
                 struct store_entry e;
 
@@ -115,7 +116,7 @@ static void test_sizes_around_the_bounds(void **state)
                 assert_int_equal(e.charge, store_charge(8, n, 0, 0, false, i > 0));
         }
         store_check(s);
-        for (uint64_t i = 0; i < 4; i++)
+        for (uint64_t i = 0; i < 5; i++)
                 assert_int_equal(store_delete(s, 1, &i, 8, 1), 0);
         assert_int_equal(store_charged(s), 0);
         settle(s);
@@ -137,7 +138,7 @@ static void test_replacing_stays_in_warm_memory(void **state)
                 assert_true(s->a.extents.committed <= 2 * MIB);
                 assert_value(s, 1, MIB - i * 100);
         }
-        assert_int_equal(s->a.extents.high, 2);
+        assert_int_equal(s->a.extents.kinds[1].high, 2);
         store_free(s);
 }
 
@@ -164,6 +165,30 @@ static void test_what_is_spare_goes_back(void **state)
         store_free(s);
 }
 
+/* What other sizes left behind goes, and not what is used again and again. */
+static void test_what_is_used_again_stays(void **state)
+{
+        struct store *s = make(256 * MIB);
+        uint64_t given_back = 0;
+
+        (void)state;
+        for (uint64_t k = 0; k < 12; k++)
+                assert_int_equal(put(s, k, k < 8 ? MIB : 3 * MIB), 0);
+        for (uint64_t k = 0; k < 8; k++)
+                assert_int_equal(store_delete(s, 1, &k, 8, 1), 0);
+        settle(s);
+        for (unsigned i = 0; i < 60; i++) {
+                uint64_t before = s->a.extents.committed;
+
+                assert_int_equal(put(s, 8 + i % 4, 3 * MIB), 0);
+                settle(s);
+                if (i >= 10 && s->a.extents.committed < before)
+                        given_back += before - s->a.extents.committed;
+        }
+        assert_int_equal(given_back, 0);
+        store_free(s);
+}
+
 static void test_no_place_is_told(void **state)
 {
         struct store *s = make(64 * MIB);
@@ -171,15 +196,15 @@ static void test_no_place_is_told(void **state)
         uint64_t k;
 
         (void)state;
-        for (k = 0; k < 16; k++)
+        for (k = 0; k < N_LONG; k++)
                 assert_int_equal(put(s, k, 1000 * KIB), 0);
         assert_int_equal(put(s, k, 1000 * KIB), STORE_E_NO_PLACE);
         assert_int_equal(put(s, 3, 1000 * KIB), STORE_E_NO_PLACE);
-        for (k = 0; k < 16; k++)
+        for (k = 0; k < N_LONG; k++)
                 assert_int_equal(get(s, k, &e), 0);
         k = 3;
         assert_int_equal(store_delete(s, 1, &k, 8, 1), 0);
-        assert_int_equal(put(s, 16, 1000 * KIB), 0);
+        assert_int_equal(put(s, N_LONG, 1000 * KIB), 0);
         store_check(s);
         store_free(s);
 }
@@ -236,7 +261,7 @@ static void test_a_value_arrives_in_its_extent(void **state)
         assert_int_equal(e.charge, charge);
         assert_int_equal(store_charged(s), charge);
         assert_value(s, 1, n);
-        assert_int_equal(s->a.extents.high, 1);
+        assert_int_equal(s->a.extents.kinds[0].high, 1);
         settle(s);
         store_free(s);
 }
@@ -284,7 +309,7 @@ static void test_an_arrival_without_a_place(void **state)
         struct store_refusal why;
 
         (void)state;
-        for (uint64_t i = 0; i < 16; i++)
+        for (uint64_t i = 0; i < N_LONG; i++)
                 assert_int_equal(put(s, i, 1000 * KIB), 0);
         assert_int_equal(store_arrival_begin(s, &p, MIB, 1, &a, &why), 0);
         assert_true(a.large && !a.extent && !store_arrival_dst(&a));
@@ -413,10 +438,10 @@ static void test_extents_that_lie(void **state)
         struct store *s = make(64 * MIB);
         const uint64_t wrong[][2] = {
                 {s->a.h->extents_size, MIB},
-                {4096, MIB},
+                {4096, MIB / 4},
                 {UINT64_MAX - 4095, MIB},
                 {0, 0},
-                {0, 4 * MIB + 1},
+                {s->a.extents.kinds[1].offset, MIB + 1},
                 {0, UINT64_MAX},
         };
         struct store_adopted report;
@@ -451,6 +476,7 @@ int main(void)
                 cmocka_unit_test(test_sizes_around_the_bounds),
                 cmocka_unit_test(test_replacing_stays_in_warm_memory),
                 cmocka_unit_test(test_what_is_spare_goes_back),
+                cmocka_unit_test(test_what_is_used_again_stays),
                 cmocka_unit_test(test_no_place_is_told),
                 cmocka_unit_test(test_eviction_by_budget),
                 cmocka_unit_test(test_a_value_arrives_in_its_extent),

@@ -20,10 +20,12 @@
 #include <cmocka.h>
 
 #include "store-world.h"
+#include "store/internal.h"
 
 /* Virtual size of the spans, from which the number of extents follows. */
-#define ENOUGH (UINT64_C(256) << 20)
-#define LEAST  UINT64_C(1)
+#define ENOUGH      (UINT64_C(256) << 20)
+#define LEAST       UINT64_C(1)
+#define PLACES_LEFT 8u
 
 static void run(unsigned n_keys, unsigned value_max, uint64_t budget, uint64_t uid_share,
                 uint64_t global, uint64_t arena_size)
@@ -38,6 +40,9 @@ static void run(unsigned n_keys, unsigned value_max, uint64_t budget, uint64_t u
         struct world w;
 
         world_init(&w, &p);
+        if (arena_size == LEAST) /* all but a few are in use for ever */
+                for (uint32_t i = PLACES_LEFT, place; i < w.s->a.extents.n_places; i++)
+                        assert_int_equal(extents_take(&w.s->a, 1, &place), 0);
         for (w.op = 0; w.op < n_ops; w.op++) {
                 world_step(&w);
                 if (w.op % 2000 == 1999)

@@ -357,7 +357,7 @@ static void test_refusals_name_the_budget(void **state)
         store_set_budget(s, 500000, 1 * MIB);
         assert_int_equal(store_put(s, &q, 0, &e, &why), STORE_E_TOO_LARGE);
         assert_int_equal(why.cause, CAUSE_REALM_BUDGET);
-        assert_int_equal(why.need, store_charge(8, sizeof(value), 0, 0, false, false));
+        assert_int_equal(why.need, store_charge(8, sizeof(value), 0, 0, false, true));
         store_free(s);
 }
 

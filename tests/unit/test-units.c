@@ -468,7 +468,7 @@ static void write_pattern(int fd, size_t n)
         assert_non_null(bytes);
         for (size_t i = 0; i < n; i++)
                 bytes[i] = (char)(i * 31 >> 3);
-        assert_int_equal(value_write(fd, bytes, n), 0);
+        assert_int_equal(value_write(fd, bytes, n, -1), 0);
         free(bytes);
 }
 
@@ -531,11 +531,11 @@ static void files_are_replaced_whole(void **state)
         assert_int_equal(chdir(dir), 0);
         umask(027);
 
-        assert_int_equal(value_write_file("a", "one", 3), 0);
+        assert_int_equal(value_write_file("a", "one", 3, -1), 0);
         check_content("a", "one");
         assert_int_equal(stat("a", &before), 0);
         assert_int_equal(before.st_mode & 07777, 0640);
-        assert_int_equal(value_write_file("a", "two", 3), 0);
+        assert_int_equal(value_write_file("a", "two", 3, -1), 0);
         check_content("a", "two");
         assert_int_equal(stat("a", &after), 0);
         assert_int_not_equal(before.st_ino, after.st_ino);
@@ -544,20 +544,20 @@ static void files_are_replaced_whole(void **state)
         assert_int_equal(mkdir("sub", 0700), 0);
         assert_int_equal(symlink("../a", "sub/link"), 0);
         assert_int_equal(symlink("b", "dangling"), 0);
-        assert_int_equal(value_write_file("sub/link", "three", 5), 0);
-        assert_int_equal(value_write_file("dangling", "four", 4), 0);
+        assert_int_equal(value_write_file("sub/link", "three", 5, -1), 0);
+        assert_int_equal(value_write_file("dangling", "four", 4, -1), 0);
         check_content("a", "three");
         check_content("b", "four");
         assert_int_equal(lstat("sub/link", &after), 0);
         assert_true(S_ISLNK(after.st_mode));
 
-        assert_int_equal(value_write_file("/dev/null", "five", 4), 0);
+        assert_int_equal(value_write_file("/dev/null", "five", 4, -1), 0);
         assert_int_equal(stat("/dev/null", &after), 0);
         assert_true(S_ISCHR(after.st_mode));
-        assert_int_equal(value_write_file("/dev/full", "six", 3), -ENOSPC);
-        assert_int_equal(value_write_file("sub", "x", 1), -EISDIR);
-        assert_int_equal(value_write_file("none/x", "x", 1), -ENOENT);
-        assert_int_equal(value_write_file("a/x", "x", 1), -ENOTDIR);
+        assert_int_equal(value_write_file("/dev/full", "six", 3, -1), -ENOSPC);
+        assert_int_equal(value_write_file("sub", "x", 1, -1), -EISDIR);
+        assert_int_equal(value_write_file("none/x", "x", 1, -1), -ENOENT);
+        assert_int_equal(value_write_file("a/x", "x", 1, -1), -ENOTDIR);
 
         /* Nothing else was left behind, or the directories could not be removed. */
         assert_int_equal(unlink("sub/link"), 0);
