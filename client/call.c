@@ -410,7 +410,7 @@ static enum attempt attempt(cached *c, struct call *call, struct pool_slot *s, s
                 code = call_receive(s->conn, call, d, may_block(s->conn, d), &why, ret);
                 if (call->takes_file)
                         conn_expect_file(s->conn, false);
-                if (code == CACHED_OK) {
+                if (code == CACHED_OK && *ret) {
                         (*ret)->instance = s->conn->instance;
                         if (sent != CONN_SENT_ALL)
                                 pool_drop_conn(c->pool, s);
