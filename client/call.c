@@ -24,9 +24,13 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/codec.h"
 #include "client/map-touch.h"
+#include "client/pool-views.h"
+#include "client/value.h"
+#include "client/view.h"
 #include "proto/frame.h"
 
 /* How often one call sends its request, at most. */
@@ -106,7 +110,7 @@ int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_bod
 
 struct call call_init(Cached__V1__Request__OpCase op)
 {
-        struct call call = {.request = CACHED__V1__REQUEST__INIT};
+        struct call call = {.request = CACHED__V1__REQUEST__INIT, .file = -1};
 
         call.request.op_case = op;
         return call;
@@ -119,6 +123,27 @@ enum attempt {
         ATTEMPT_UNKNOWN, /* it broke afterwards */
 };
 
+/* A frame without a body, and the memory file with its first byte; what waits to be sent goes
+ * before. */
+static int call_send_file(struct conn *conn, const struct call *call, struct deadline d,
+                          struct failure *f, enum conn_sent *ret_sent)
+{
+        struct iovec before = {conn->out.data + conn->out.start, buffer_n(&conn->out)};
+        int code = CACHED_OK;
+
+        if (before.iov_len > 0)
+                code = conn_send(conn, &before, 1, d, f, ret_sent);
+        if (code != CACHED_OK)
+                return code;
+        buffer_take(&conn->out, before.iov_len);
+        *ret_sent = CONN_SENT_NOTHING;
+        code = call_pack(conn, &call->request, 0, &conn->out, f);
+        if (code != CACHED_OK)
+                return code;
+        return conn_send_file(conn, conn->out.data + conn->out.start, buffer_n(&conn->out),
+                              call->file, d, f, ret_sent);
+}
+
 static int call_send(struct conn *conn, struct call *call, struct deadline d, struct failure *f,
                      enum conn_sent *ret_sent)
 {
@@ -126,7 +151,8 @@ static int call_send(struct conn *conn, struct call *call, struct deadline d, st
         int code;
 
         *ret_sent = CONN_SENT_NOTHING;
-        buffer_take(&conn->out, buffer_n(&conn->out));
+        if (call->file >= 0 && conn->has_files)
+                return call_send_file(conn, call, d, f, ret_sent);
         code = call_pack(conn, &call->request, call->n_body, &conn->out, f);
         if (code != CACHED_OK)
                 return code;
@@ -135,7 +161,7 @@ static int call_send(struct conn *conn, struct call *call, struct deadline d, st
                 if (!iov)
                         return failure_nomem(f);
         }
-        iov[0] = (struct iovec){conn->out.data, buffer_n(&conn->out)};
+        iov[0] = (struct iovec){conn->out.data + conn->out.start, buffer_n(&conn->out)};
         if (call->n_body_iov > 0)
                 memcpy(iov + 1, call->body, call->n_body_iov * sizeof(*iov));
         code = conn_send(conn, iov, 1 + call->n_body_iov, d, f, ret_sent);
@@ -190,13 +216,17 @@ static int call_receive(struct conn *conn, const struct call *call, struct deadl
                 if (unasked == CONN_FAREWELL)
                         return f->code;
         }
+        if (call->takes_file)
+                r->fd = conn_take_file(conn);
         if (r->message->id != call->request.id)
                 code = failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered request %" PRIu64 " when asked %" PRIu64,
                                    r->message->id, call->request.id);
+        else if (call->takes_file && reply_is_without_body(r))
+                code = reply_check_file(r, n_body, conn->has_bad_fds, f);
         else
                 code = reply_check(r, call->request.op_case, n_body, f);
-        if (code == CACHED_OK &&
+        if (code == CACHED_OK && !reply_is_without_body(r) &&
             (n_body > 0 || call->request.op_case == CACHED__V1__REQUEST__OP_GET) &&
             r->code == CACHED_OK)
                 code = conn_recv_body(conn, r, n_body, call_extend(call, d, n_body), f);
@@ -226,6 +256,87 @@ static bool may_block(const struct conn *conn, struct deadline d)
                deadline_left_ns(d) + slack_ns >= (uint64_t)conn->timeout_ms * 1000000u;
 }
 
+/* ----------------------------------------------------------------------------------- uploads */
+
+/* The daemon is told of a new upload area. CACHED_OK: it answered, and *ret_taken says what. */
+static int offer_send(struct conn *conn, size_t size, int file, struct deadline d,
+                      struct failure *f, bool *ret_taken)
+{
+        Cached__V1__OfferUpload m = CACHED__V1__OFFER_UPLOAD__INIT;
+        struct call call = call_init(CACHED__V1__REQUEST__OP_OFFER_UPLOAD);
+        struct cached_reply *r = NULL;
+        enum conn_sent sent;
+        int code;
+
+        m.size = size;
+        call.request.offer_upload = &m;
+        call.request.id = conn->next_id++;
+        buffer_take(&conn->out, buffer_n(&conn->out));
+        code = call_pack(conn, &call.request, 0, &conn->out, f);
+        if (code == CACHED_OK)
+                code = conn_send_file(conn, conn->out.data, buffer_n(&conn->out), file, d, f,
+                                      &sent);
+        if (code == CACHED_OK)
+                code = call_receive(conn, &call, d, false, f, &r);
+        *ret_taken = r && r->code == CACHED_OK;
+        cached_reply_free(r);
+        return code;
+}
+
+/*
+ * The connection's upload area has room for `n` bytes from then on, if that can be had. What the
+ * daemon or the kernel refuses is not asked for again on this connection. A failure is one of the
+ * connection.
+ */
+static int call_offer(struct conn *conn, size_t n, struct deadline d, struct failure *f)
+{
+        struct upload fresh = {0};
+        bool is_taken = false;
+        int file = -1, code;
+
+        if (conn->upload.is_refused || conn->upload.size >= n)
+                return CACHED_OK;
+        if (upload_make(n, conn->max_upload, &fresh, &file) < 0) {
+                conn->upload.is_refused = !conn->upload.map;
+                return CACHED_OK;
+        }
+        code = offer_send(conn, fresh.size, file, d, f, &is_taken);
+        (void)close(file);
+        if (is_taken) {
+                upload_done(&conn->upload, true);
+                conn->upload = fresh;
+                return code;
+        }
+        upload_done(&fresh, true);
+        /* The one before, if there was any, is still the daemon's. */
+        if (code == CACHED_OK)
+                conn->upload.is_refused = true;
+        return code;
+}
+
+/* Where the value of this attempt goes. */
+static int call_place(struct call *call, struct conn *conn, struct deadline d, struct failure *f)
+{
+        struct set_value *v = call->value;
+        size_t n = v->plain.iov_len;
+        struct upload *u = NULL;
+
+        /* A request that is repeated has no area on its new connection. */
+        if (n >= UPLOAD_MIN && n <= conn->max_upload && !call->request.repeated) {
+                int code = call_offer(conn, n, d, f);
+
+                if (code != CACHED_OK)
+                        return code;
+                if (conn->upload.size >= n)
+                        u = &conn->upload;
+        }
+        set_value_place(v, u, call->request.set, &call->slice);
+        call->body = &v->body;
+        call->n_body = v->body.iov_len;
+        call->n_body_iov = v->body.iov_len > 0 ? 1 : 0;
+        return CACHED_OK;
+}
+
 /* An id of this connection, unless the request goes on under that of an earlier one. */
 static void call_address(const cached *c, struct call *call, struct conn *conn)
 {
@@ -239,6 +350,39 @@ static void call_address(const cached *c, struct call *call, struct conn *conn)
                         *call->cache_id = id;
                 *call->cache_name = id ? (char *)protobuf_c_empty_string : (char *)call->cache;
         }
+        if (call->request.op_case == CACHED__V1__REQUEST__OP_SET && call->file >= 0) {
+                Cached__V1__Set *m = call->request.set;
+
+                m->source_case = conn->has_files ? CACHED__V1__SET__SOURCE_FILE_SIZE
+                                                 : CACHED__V1__SET__SOURCE__NOT_SET;
+                m->file_size = call->n_body;
+        }
+        if (call->takes_file) {
+                Cached__V1__Get *m = call->request.get;
+
+                m->as_file = conn->has_files;
+                m->have_case = CACHED__V1__GET__HAVE__NOT_SET;
+                if (conn->has_files && call->have_version && call->have_instance == conn->instance)
+                        m->have_case = CACHED__V1__GET__HAVE_HAVE_VERSION;
+                m->have_version = call->have_version;
+        }
+}
+
+/* What the daemon is to be told of released views goes before the request, if it goes forth. */
+static int call_send_all(cached *c, struct call *call, struct conn *conn, struct deadline d,
+                         struct failure *f, enum conn_sent *ret_sent)
+{
+        struct release told = {0};
+
+        buffer_take(&conn->out, buffer_n(&conn->out));
+        if (!call->request.repeated) {
+                pool_take_released(c->pool, &told);
+                release_pack(&told, conn, &conn->out);
+                pool_give_released(c->pool, &told);
+        }
+        call_address(c, call, conn);
+        conn_expect_file(conn, call->takes_file && conn->has_files);
+        return call_send(conn, call, d, f, ret_sent);
 }
 
 /* Sends and receives once. *ret: NULL unless a whole reply came. */
@@ -249,10 +393,13 @@ static enum attempt attempt(cached *c, struct call *call, struct pool_slot *s, s
         int code;
 
         code = conn_set_timeout(s->conn, call_timeout_ms(c, call), f);
-        if (code == CACHED_OK) {
-                call_address(c, call, s->conn);
-                code = call_send(s->conn, call, d, f, &sent);
+        if (code == CACHED_OK && call->value) {
+                code = call_place(call, s->conn, d, f);
+                if (code != CACHED_OK)
+                        sent = CONN_SENT_PART; /* of the offer: the stream is not in step */
         }
+        if (code == CACHED_OK)
+                code = call_send_all(c, call, s->conn, d, f, &sent);
         if (code != CACHED_OK && sent == CONN_SENT_NOTHING && !is_break(code) &&
             code != CACHED_ERR_TIMEOUT)
                 return ATTEMPT_DONE; /* nothing left: the stream is whole */
@@ -261,7 +408,10 @@ static enum attempt attempt(cached *c, struct call *call, struct pool_slot *s, s
 
                 /* Perhaps the daemon said why it closed, while we were sending. */
                 code = call_receive(s->conn, call, d, may_block(s->conn, d), &why, ret);
+                if (call->takes_file)
+                        conn_expect_file(s->conn, false);
                 if (code == CACHED_OK) {
+                        (*ret)->instance = s->conn->instance;
                         if (sent != CONN_SENT_ALL)
                                 pool_drop_conn(c->pool, s);
                         return ATTEMPT_DONE;
@@ -367,7 +517,8 @@ int call_run(cached *c, struct call *call, cached_reply **ret)
         struct failure f;
         int code;
 
-        d = call_extend(call, d, call->n_body);
+        d = call_extend(call, d, call->value ? call->value->plain.iov_len : call->n_body);
+        view_tend(c);
         map_before_request(&c->pool->map);
         code = pool_take(c->pool, &c->user, d, &f, &s);
         if (code != CACHED_OK)

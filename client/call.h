@@ -10,6 +10,8 @@
 #include "client/conn.h"
 #include "client/handle.h"
 
+struct set_value;
+
 /*
  * One request, to be filled in by the function of the public header. It may be sent twice, on two
  * connections, so it says by name which cache it means and where in the request that goes.
@@ -22,11 +24,21 @@ struct call {
         const struct iovec *body;
         size_t n_body_iov;
         uint64_t n_body;
-        bool idempotent; /* it changes nothing, so that it may be sent again */
-        bool opens;      /* the reply tells the cache's id */
+        struct set_value *value; /* of a Set: placed for each attempt; the body comes from it */
+        Cached__V1__Slice slice; /* of `value` */
+        bool idempotent;         /* it changes nothing, so that it may be sent again */
+        bool opens;              /* the reply tells the cache's id */
         /* Instead of the handle's timeout: that many milliseconds, and 10 ns for each byte of a
          * value that is sent or comes. 0: the handle's. */
         uint32_t patience_ms;
+        /* Of a Set: a sealed memory file that is the value; -1: none. A daemon that takes none gets
+         * the body, which has the same bytes. */
+        int file;
+        /* Of a Get: a memory file may come instead of the body, and nothing at all, if the daemon
+         * is that of `have_instance` and the entry still has `have_version` (0: nothing is at
+         * hand). */
+        bool takes_file;
+        uint64_t have_instance, have_version;
 };
 
 struct call call_init(Cached__V1__Request__OpCase op);

@@ -69,6 +69,25 @@ static uint8_t *put_address(uint8_t *p, uint32_t cache_id, const char *cache,
         return put_bytes(p, 3, key->data, key->len);
 }
 
+static uint8_t *put_slice(uint8_t *p, uint32_t field, const Cached__V1__Slice *m)
+{
+        uint8_t inner[24], *end = put_number(put_number(inner, 1, m->offset), 2, m->size);
+        size_t n = (size_t)(end - inner);
+
+        p = put_varint(put_varint(p, TAG(field, BYTES)), n);
+        memcpy(p, inner, n);
+        return p + n;
+}
+
+static uint8_t *put_get_options(uint8_t *p, const Cached__V1__Get *m)
+{
+        p = put_number(p, 4, m->no_touch != 0);
+        p = put_number(p, 5, m->as_file != 0);
+        if (m->have_case == CACHED__V1__GET__HAVE_HAVE_VERSION)
+                p = put_member(p, 6, m->have_version);
+        return p;
+}
+
 static uint8_t *put_set_options(uint8_t *p, const Cached__V1__Set *m)
 {
         if (m->ttl_case == CACHED__V1__SET__TTL_TTL_MS)
@@ -81,7 +100,12 @@ static uint8_t *put_set_options(uint8_t *p, const Cached__V1__Set *m)
         p = put_number(p, 8, m->flags);
         p = put_number(p, 9, (uint64_t)m->encoding);
         p = put_number(p, 10, m->raw_size);
-        return put_number(p, 11, m->cost_us);
+        p = put_number(p, 11, m->cost_us);
+        if (m->source_case == CACHED__V1__SET__SOURCE_FILE_SIZE)
+                p = put_member(p, 12, m->file_size);
+        else if (m->source_case == CACHED__V1__SET__SOURCE_UPLOADED)
+                p = put_slice(p, 13, m->uploaded);
+        return p;
 }
 
 size_t codec_pack(const Cached__V1__Request *r, uint8_t out[CODEC_PACK_MAX])
@@ -92,10 +116,11 @@ size_t codec_pack(const Cached__V1__Request *r, uint8_t out[CODEC_PACK_MAX])
         case CACHED__V1__REQUEST__OP_GET:
                 end = put_address(inner, r->get->cache_id, r->get->cache, &r->get->key);
                 if (end)
-                        end = put_number(end, 4, r->get->no_touch != 0);
+                        end = put_get_options(end, r->get);
                 break;
         case CACHED__V1__REQUEST__OP_SET:
-                if (r->set->mode < 0 || r->set->encoding < 0)
+                if (r->set->mode < 0 || r->set->encoding < 0 ||
+                    r->set->source_case == CACHED__V1__SET__SOURCE_UPLOADED)
                         return 0;
                 end = put_address(inner, r->set->cache_id, r->set->cache, &r->set->key);
                 if (end)
@@ -163,6 +188,12 @@ static bool set_entry_field(Cached__V1__EntryInfo *e, uint8_t tag, uint64_t v)
         case TAG(8, VARINT):
                 e->uid = (uint32_t)v;
                 return v <= UINT32_MAX;
+        case TAG(9, VARINT):
+                e->view_id = v;
+                return true;
+        case TAG(10, VARINT):
+                e->unchanged = v != 0;
+                return true;
         default:
                 return false;
         }

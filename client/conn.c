@@ -6,7 +6,8 @@
  * preceded by poll() only where it has to wait. The exception is the first receive of a wait whose
  * deadline is as long as the socket's SO_RCVTIMEO: a call's, after its small request was sent in
  * one go, and a pipeline's next(). One blocking receive costs two system calls less than to
- * receive in vain, poll() and receive.
+ * receive in vain, poll() and receive. While replies come fast it is preceded by looking for one
+ * (client/spin.h).
  *
  * Received bytes go through a buffer, so that one receive takes many small replies; what is missing
  * of a large body is received straight into its reply. The buffer grows with the bytes that are
@@ -16,8 +17,8 @@
  * or in the reply whose body it is.
  *
  * It knows frames and replies, not what they answer: that is for call.c and pipeline.c. Descriptors
- * are taken where a Hello asked for them, and until it is answered: at any other time there is no
- * control buffer, and the kernel drops them.
+ * are taken where a Hello or a Get asked for them, and until it is answered: at any other time
+ * there is no control buffer, and the kernel drops them.
  */
 
 #include "client/conn.h"
@@ -26,6 +27,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -39,6 +41,8 @@
 #define RECV_SIZE (64u << 10)
 /* A buffer that a large message made this large is given back when it is empty. */
 #define IN_KEEP (1u << 20)
+/* Between attempts to send a descriptor, where the kernel says that too many are on their way. */
+#define TOO_MANY_REFS_NS 500000
 
 struct conn *conn_new(void)
 {
@@ -46,7 +50,7 @@ struct conn *conn_new(void)
 
         if (!c)
                 return NULL;
-        c->fd = -1;
+        c->fd = c->file = -1;
         map_offer_init(&c->offer);
         c->pid = getpid();
         c->next_id = 1;
@@ -84,6 +88,9 @@ struct conn *conn_free(struct conn *c)
         if (!c)
                 return NULL;
         conn_close(c);
+        upload_done(&c->upload, c->pid == getpid());
+        if (c->file >= 0)
+                (void)close(c->file);
         map_offer_done(&c->offer);
         buffer_done(&c->in);
         buffer_done(&c->out);
@@ -204,11 +211,91 @@ int conn_send(struct conn *c, const struct iovec *iov, size_t n_iov, struct dead
         return CACHED_OK;
 }
 
+/* One attempt. A sender with too many descriptors on their way waits until some have arrived: no
+ * descriptor tells when. */
+static int send_with_file(struct conn *c, struct iovec *iov, int file, struct failure *f,
+                          size_t *ret_n)
+{
+        union {
+                struct cmsghdr head;
+                uint8_t space[CMSG_SPACE(sizeof(int))];
+        } control = {0};
+        struct msghdr m = {.msg_iov = iov,
+                           .msg_iovlen = 1,
+                           .msg_control = &control,
+                           .msg_controllen = sizeof(control)};
+        ssize_t n;
+
+        control.head.cmsg_level = SOL_SOCKET;
+        control.head.cmsg_type = SCM_RIGHTS;
+        control.head.cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(&control.head), &file, sizeof(int));
+        do
+                n = sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+        while (n < 0 && errno == EINTR);
+        if (n < 0 && errno == ETOOMANYREFS)
+                (void)nanosleep(&(struct timespec){0, TOO_MANY_REFS_NS}, NULL);
+        else if (n < 0 && errno != EAGAIN && errno != ENOBUFS)
+                return disconnected(f, errno);
+        *ret_n = n < 0 ? 0 : (size_t)n;
+        return CACHED_OK;
+}
+
+int conn_send_file(struct conn *c, const void *bytes, size_t n, int file, struct deadline d,
+                   struct failure *f, enum conn_sent *ret_sent)
+{
+        struct iovec iov = {(void *)(uintptr_t)bytes, n};
+        size_t sent = 0;
+        short ready;
+        int code;
+
+        *ret_sent = CONN_SENT_NOTHING;
+        for (;;) {
+                code = send_with_file(c, &iov, file, f, &sent);
+                if (code != CACHED_OK)
+                        return code;
+                if (sent > 0)
+                        break;
+                if (!deadline_is_never(d) && deadline_left_ns(d) == 0)
+                        return timed_out(f);
+                code = conn_wait(c, POLLOUT, d, f, &ready);
+                if (code != CACHED_OK)
+                        return code;
+        }
+        iov = (struct iovec){(uint8_t *)iov.iov_base + sent, n - sent};
+        code = conn_send(c, &iov, 1, d, f, ret_sent);
+        if (*ret_sent == CONN_SENT_NOTHING)
+                *ret_sent = CONN_SENT_PART;
+        return code;
+}
+
 /* ------------------------------------------------------------------------------------ receiving */
+
+void conn_expect_file(struct conn *c, bool on)
+{
+        c->takes_fds = on;
+        c->has_bad_fds = false;
+        if (c->file >= 0)
+                (void)close(c->file);
+        c->file = -1;
+}
+
+int conn_take_file(struct conn *c)
+{
+        int fd = c->file;
+
+        c->file = -1;
+        return fd;
+}
 
 static void take_fd(struct conn *c, int fd)
 {
-        if (c->n_fds < MAP_PARTS) {
+        if (c->hello_state == CONN_HELLO_DONE) {
+                if (c->file < 0) {
+                        c->file = fd;
+                        return;
+                }
+        } else if (c->n_fds < MAP_PARTS) {
                 c->offer.fd[c->n_fds++] = fd;
                 return;
         }
@@ -247,6 +334,22 @@ static ssize_t recv_fds(struct conn *c, uint8_t *to, size_t n, int flags)
         return got;
 }
 
+/* A receive that may wait; before it goes to sleep it looks for a while. */
+static ssize_t recv_waiting(struct conn *c, uint8_t *to, size_t n)
+{
+        uint64_t start = c->spin.is_on ? deadline_now_ns() : 0;
+        ssize_t got;
+
+        if (!c->spin.is_on || !spin_begin(&c->spin, start))
+                return recv(c->fd, to, n, 0);
+        do {
+                (void)sched_yield();
+                got = recv(c->fd, to, n, MSG_DONTWAIT);
+        } while (got < 0 && errno == EAGAIN && deadline_now_ns() - start < SPIN_NS);
+        spin_end(&c->spin, got >= 0);
+        return got < 0 && errno == EAGAIN ? recv(c->fd, to, n, 0) : got;
+}
+
 /* At least one byte more. `*block` is good for one receive. */
 static int conn_recv(struct conn *c, uint8_t *to, size_t n, struct deadline d, bool *block,
                      struct failure *f, size_t *ret_n)
@@ -258,8 +361,10 @@ static int conn_recv(struct conn *c, uint8_t *to, size_t n, struct deadline d, b
 
                 if (deadline_is_now(d) && c->n_receives == 0)
                         return CONN_AGAIN;
-                got = c->takes_fds ? recv_fds(c, to, n, *block ? 0 : MSG_DONTWAIT)
-                                   : recv(c->fd, to, n, *block ? 0 : MSG_DONTWAIT);
+                if (c->takes_fds)
+                        got = recv_fds(c, to, n, *block ? 0 : MSG_DONTWAIT);
+                else
+                        got = *block ? recv_waiting(c, to, n) : recv(c->fd, to, n, MSG_DONTWAIT);
                 if (got > 0) {
                         if ((size_t)got < n)
                                 c->n_receives = 0;

@@ -16,6 +16,8 @@
 #include "client/options.h"
 #include "client/reply.h"
 #include "client/sockpath.h"
+#include "client/spin.h"
+#include "client/upload.h"
 
 #define CONN_CLIENT_ID_SIZE 16
 
@@ -47,6 +49,7 @@ struct conn {
         ino_t ino;
         uint32_t timeout_ms; /* the socket's receive timeout; 0: none */
         uint64_t next_id;
+        struct spin spin;
         struct buffer in, out;
         struct names names;
 
@@ -60,21 +63,31 @@ struct conn {
         enum conn_hello_state hello_state;
         /* For Hello. */
         bool wants_map;         /* it asks for a mapping */
-        bool takes_fds;         /* until its reply has come */
+        bool takes_fds;         /* until its reply has come, and while a memory file may come */
         bool has_bad_fds;       /* more than there can be: none of them is used */
         unsigned n_fds;         /* that came, in offer.fd, in the order in which they came */
         struct map_offer offer; /* what became of that, after Hello */
+        bool wants_files;       /* it hands over and takes memory files */
         bool has_client_id;
         uint8_t client_id[CONN_CLIENT_ID_SIZE];
         uint64_t hello_id;
+        uint64_t hello_ms; /* boottime when it was sent */
 
         /* From Hello. */
         uint64_t instance;
         bool can_repeat; /* FEATURE_REPEAT */
         uint64_t max_message, max_value, max_lz4;
         uint32_t max_in_flight;
-        uint8_t *hello; /* the message of its reply, for cached_connect() */
+        bool has_files;      /* FEATURE_FILES */
+        uint64_t max_upload; /* 0: no upload area is taken */
+        uint64_t file_bytes; /* from this size on values are best sent as memory files */
+        uint8_t *hello;      /* the message of its reply, for cached_connect() */
         size_t n_hello;
+
+        struct upload upload;
+
+        /* The memory file that came with the reply that is being received; -1: none. */
+        int file;
 };
 
 /* What part of the bytes the kernel took. */
@@ -129,6 +142,14 @@ int conn_send(struct conn *c, const struct iovec *iov, size_t n_iov, struct dead
 #define CONN_IOV_MAX 256
 int conn_send_some(struct conn *c, struct iovec *iov, size_t n_iov, struct failure *f,
                    size_t *ret_n);
+/* conn_send() of one piece with a descriptor, which goes along with its first byte. Borrowed. */
+int conn_send_file(struct conn *c, const void *bytes, size_t n, int file, struct deadline d,
+                   struct failure *f, enum conn_sent *ret_sent);
+/* From now on a memory file may come along with a reply, or none any more: one that came is closed.
+ */
+void conn_expect_file(struct conn *c, bool on);
+/* What came, to be owned; -1: none. */
+int conn_take_file(struct conn *c);
 /* Until the socket can be read from or written to; with DEADLINE_NOW always CONN_AGAIN. */
 int conn_wait(struct conn *c, short events, struct deadline d, struct failure *f,
               short *ret_events);

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "client/conn.h"
@@ -227,6 +228,14 @@ static void client_name(const struct cached_options *o, char ret[CLIENT_NAME_MAX
         ret[n] = '\0';
 }
 
+static uint64_t boottime_ms(void)
+{
+        struct timespec t = {0};
+
+        (void)clock_gettime(CLOCK_BOOTTIME, &t);
+        return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
 static int hello_pack(struct conn *c, const struct cached_options *o, struct failure *f)
 {
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
@@ -240,12 +249,15 @@ static int hello_pack(struct conn *c, const struct cached_options *o, struct fai
         hello.features = CACHED__V1__FEATURE__FEATURE_LZ4; /* values come as they were stored */
         if (c->wants_map)
                 hello.features |= CACHED__V1__FEATURE__FEATURE_MAPPED;
+        if (c->wants_files)
+                hello.features |= CACHED__V1__FEATURE__FEATURE_FILES;
         c->takes_fds = c->wants_map;
         if (o->realm)
                 hello.realm = o->realm;
         if (c->has_client_id)
                 hello.client_id = (ProtobufCBinaryData){sizeof(c->client_id), c->client_id};
         request.id = c->hello_id = c->next_id++;
+        c->hello_ms = boottime_ms();
         request.op_case = CACHED__V1__REQUEST__OP_HELLO;
         request.hello = &hello;
         n = cached__v1__request__get_packed_size(&request);
@@ -308,12 +320,20 @@ static bool offer_sort(struct conn *c, const Cached__V1__Mapping *m)
         return true;
 }
 
+/* Whether boottime is the same here and there. It is not in a time namespace, and then neither are
+ * the arena's deadlines. The daemon read its clock between our two readings. */
+static bool offer_is_timely(const struct conn *c, const Cached__V1__Mapping *m)
+{
+        return m->boottime_ms >= c->hello_ms && m->boottime_ms <= boottime_ms();
+}
+
 /* What came along with the reply to Hello. */
 static void hello_take_offer(struct conn *c, const Cached__V1__HelloResult *h)
 {
         c->takes_fds = false;
         if (h && c->wants_map && h->features & CACHED__V1__FEATURE__FEATURE_MAPPED && h->mapping &&
-            h->mapping->layout_version == ARENA_LAYOUT_VERSION && offer_sort(c, h->mapping))
+            h->mapping->layout_version == ARENA_LAYOUT_VERSION && offer_is_timely(c, h->mapping) &&
+            offer_sort(c, h->mapping))
                 c->offer.max_keys = h->max_keys_per_request;
         else
                 map_offer_done(&c->offer);
@@ -335,6 +355,9 @@ static int hello_keep(struct conn *c, const struct cached_reply *r, struct failu
         c->max_value = h->max_value_bytes;
         c->max_lz4 = h->max_lz4_bytes;
         c->max_in_flight = h->max_requests_in_flight;
+        c->has_files = c->wants_files && (h->features & CACHED__V1__FEATURE__FEATURE_FILES);
+        c->max_upload = c->has_files ? h->max_upload_bytes : 0;
+        c->file_bytes = h->file_bytes;
         hello_take_offer(c, h);
         return CACHED_OK;
 }
@@ -411,6 +434,7 @@ int conn_dial_on(struct conn *c, const struct cached_options *o, const struct so
                 return code;
         }
         conn_attach(c, fd);
+        c->spin.is_on = o->spins;
         if (!deadline_is_now(d))
                 code = conn_set_timeout(c, o->timeout_ms, f);
         if (code == CACHED_OK)

@@ -11,6 +11,9 @@
 #include "client/call.h"
 #include "client/many.h"
 #include "client/map-get.h"
+#include "client/set-file.h"
+#include "client/value.h"
+#include "client/view.h"
 
 static ProtobufCBinaryData bytes_of(const void *data, size_t n)
 {
@@ -23,32 +26,24 @@ static bool is_bytes(const void *data, size_t n)
         return data || n == 0;
 }
 
-static int get_sent(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
-                    uint32_t patience_ms, cached_reply **ret)
+int entries_get_sent(cached *c, const char *cache, const void *key, size_t n_key,
+                     struct get_how how, cached_reply **ret)
 {
-        Cached__V1__Get m = CACHED__V1__GET__INIT;
-        struct call call = call_init(CACHED__V1__REQUEST__OP_GET);
+        struct view_want w = {.cache = cache,
+                              .key = key,
+                              .n_key = n_key,
+                              .no_touch = how.no_touch,
+                              .only_large = true,
+                              .patience_ms = how.patience_ms};
 
-        m.key = bytes_of(key, n_key);
-        m.no_touch = no_touch;
-        call.request.get = &m;
-        call.cache = cache;
-        call.cache_id = &m.cache_id;
-        call.cache_name = &m.cache;
-        call.idempotent = true;
-        call.patience_ms = patience_ms;
-        return call_run(c, &call, ret);
+        return view_get(c, &w, how.is_own, ret);
 }
 
 /* The mapping first, before anything that a request would need. */
-int entries_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
-                uint32_t patience_ms, cached_reply **ret)
+int entries_get(cached *c, const char *cache, const void *key, size_t n_key, struct get_how how,
+                cached_reply **ret)
 {
-        int code;
-
-        if (map_get(c, cache, key, n_key, no_touch, ret, &code))
-                return code;
-        return get_sent(c, cache, key, n_key, no_touch, patience_ms, ret);
+        return map_get(c, cache, key, n_key, how, ret);
 }
 
 static int get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
@@ -56,7 +51,7 @@ static int get(cached *c, const char *cache, const void *key, size_t n_key, bool
 {
         if (!c || !cache || !is_bytes(key, n_key))
                 return call_refuse("a get needs a handle, a cache and a key", ret);
-        return entries_get(c, cache, key, n_key, no_touch, 0, ret);
+        return map_get(c, cache, key, n_key, (struct get_how){.no_touch = no_touch}, ret);
 }
 
 int cached_get(cached *c, const char *cache, const void *key, size_t n_key, cached_reply **ret)
@@ -99,20 +94,16 @@ int cached_get_many(cached *c, const char *cache, size_t n, const void *const *k
         return code;
 }
 
-/* One request with a value, as it is sent. */
-static int set_sent(cached *c, const char *cache, Cached__V1__Set *m, const void *value,
-                    size_t n_value, uint32_t patience_ms, cached_reply **ret)
+static int set_sent(cached *c, const char *cache, Cached__V1__Set *m, struct set_value *value,
+                    uint32_t patience_ms, cached_reply **ret)
 {
         struct call call = call_init(CACHED__V1__REQUEST__OP_SET);
-        struct iovec body = {(void *)(uintptr_t)value, n_value};
 
         call.request.set = m;
         call.cache = cache;
         call.cache_id = &m->cache_id;
         call.cache_name = &m->cache;
-        call.body = &body;
-        call.n_body_iov = n_value > 0 ? 1 : 0;
-        call.n_body = n_value;
+        call.value = value;
         call.patience_ms = patience_ms;
         return call_run(c, &call, ret);
 }
@@ -122,29 +113,32 @@ int entries_set(cached *c, const char *cache, const void *key, size_t n_key, con
                 cached_reply **ret)
 {
         struct packing which = handle_packing(c);
-        struct packed packed;
+        struct set_value v;
         Cached__V1__Set m;
         int code;
 
         set_options_to_message(o, &m);
         m.key = bytes_of(key, n_key);
+        if (set_file_try(c, cache, &m, value, n_value, patience_ms, ret, &code))
+                return code;
         if (which.max == 0)
                 which.max = PACK_DEFAULT_MAX;
-        if (m.encoding != CACHED__V1__ENCODING__ENCODING_RAW ||
-            !packed_init(&packed, which, value, n_value))
-                return set_sent(c, cache, &m, value, n_value, patience_ms, ret);
-        m.encoding = CACHED__V1__ENCODING__ENCODING_LZ4;
-        m.raw_size = n_value;
-        code = set_sent(c, cache, &m, packed.bytes, packed.n, patience_ms, ret);
-        packed_done(&packed);
-        if (code != CACHED_TOO_LARGE)
-                return code;
-        /* Perhaps only for a packed one: the daemon was not asked yet, or its limit was lowered. */
-        if (ret)
-                cached_reply_free(*ret);
-        m.encoding = CACHED__V1__ENCODING__ENCODING_RAW;
-        m.raw_size = 0;
-        return set_sent(c, cache, &m, value, n_value, patience_ms, ret);
+        if (m.encoding != CACHED__V1__ENCODING__ENCODING_RAW)
+                which.min = 0;
+        set_value_init(&v, which, value, n_value);
+        code = set_sent(c, cache, &m, &v, patience_ms, ret);
+        if (code == CACHED_TOO_LARGE && v.was_packed) {
+                /* Perhaps only for a packed one: the daemon was not asked yet, or its limit was
+                 * lowered. */
+                if (ret)
+                        cached_reply_free(*ret);
+                m.encoding = CACHED__V1__ENCODING__ENCODING_RAW;
+                m.raw_size = 0;
+                set_value_make_plain(&v);
+                code = set_sent(c, cache, &m, &v, patience_ms, ret);
+        }
+        set_value_done(&v);
+        return code;
 }
 
 int cached_set(cached *c, const char *cache, const void *key, size_t n_key, const void *value,

@@ -9,12 +9,22 @@
 
 #include "proto/cached.pb-c.h"
 
+/* Small enough for a register. */
+struct get_how {
+        bool no_touch;
+        bool is_own;          /* the value may be written to */
+        uint32_t patience_ms; /* as in struct call; 0: the handle's timeout */
+};
+
 /*
  * cached_get() and cached_set() for callers that have checked the arguments. @patience_ms: as in
  * struct call; 0: the handle's timeout.
  */
-int entries_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
-                uint32_t patience_ms, cached_reply **ret);
+int entries_get(cached *c, const char *cache, const void *key, size_t n_key, struct get_how how,
+                cached_reply **ret);
+/* As far as the mapping has not decided: what is in memory files, and what the daemon is asked. */
+int entries_get_sent(cached *c, const char *cache, const void *key, size_t n_key,
+                     struct get_how how, cached_reply **ret);
 /* The message's cache is filled in; over the socket in any case. */
 int entries_get_many(cached *c, const char *cache, Cached__V1__GetMany *m, cached_reply **ret);
 int entries_set(cached *c, const char *cache, const void *key, size_t n_key, const void *value,

@@ -19,6 +19,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/call.h"
 
@@ -44,7 +45,9 @@ int cached_new(const cached_options *o, cached **ret)
                 cached_free(c);
                 return CACHED_ERR_USAGE;
         }
-        c->pool = pool_new(c->options.max_connections, !c->options.no_map);
+        c->options.spins = !c->options.no_spin && sysconf(_SC_NPROCESSORS_CONF) > 1;
+        c->pool = pool_new(&(struct pool_params){c->options.max_connections, !c->options.no_map,
+                                                 c->options.n_views, c->options.prepared_bytes});
         if (!c->pool) {
                 cached_free(c);
                 return CACHED_ERR_NOMEM;
@@ -150,6 +153,7 @@ static int slot_attempt(cached *c, struct pool_slot *s, struct deadline d, struc
                 pool_map(c->pool, s);
                 s->greeted = true;
                 atomic_store(&c->pool->max_lz4, s->conn->max_lz4);
+                atomic_store(&c->pool->files, s->conn->has_files ? POOL_FILES_YES : POOL_FILES_NO);
         } else if (s->conn && code != CACHED_ERR_TIMEOUT)
                 pool_drop_conn(c->pool, s);
         return code;

@@ -32,14 +32,19 @@ static inline uint64_t map_test_ms(const struct mapping *mp)
         return (uint64_t)atomic_load_explicit(&mp->arena.h->clock_offset_ms, memory_order_relaxed);
 }
 
+/* With each tick, too: whether another daemon has taken the arena over. */
+void map_see_tenure(struct map_wiped *w, const struct mapping *mp);
+
 static inline uint64_t map_now_ms(struct map_wiped *w, const struct mapping *mp)
 {
         uint64_t coarse = map_clock_ns(CLOCK_MONOTONIC_COARSE), offset;
 
-        if (atomic_load_explicit(&w->coarse_ns, memory_order_acquire) == coarse)
+        if (atomic_load_explicit(&w->coarse_ns, memory_order_acquire) == coarse) {
                 offset = atomic_load_explicit(&w->offset_ns, memory_order_relaxed);
-        else
+        } else {
                 offset = map_clock_measure(w, coarse);
+                map_see_tenure(w, mp);
+        }
         return (coarse + offset) / 1000000u + map_test_ms(mp);
 }
 

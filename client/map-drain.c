@@ -8,6 +8,9 @@
  * connection gets out of step when it does not come. It waits for a short time, once; then touches
  * are lost until the daemon moves again. Look-ups go on in any case.
  *
+ * A daemon that ends a connection makes the rings of its page full. Then the request finds that the
+ * connection is gone, another one is made, and the use is noted in the page that comes with it.
+ *
  * A handle must not go away under this: it counts as a call inside.
  */
 
@@ -16,6 +19,7 @@
 #include <sched.h>
 
 #include "client/call.h"
+#include "client/view.h"
 
 /* What a hit waits at most for a daemon that does not drain: far more than any turn of its loop. */
 #define ROOM_WAIT_NS UINT64_C(50000000)
@@ -88,8 +92,17 @@ static void ask(cached *c)
         find_daemon(c);
 }
 
-/* Until the use was noted, or it is not worth waiting. */
-static void await_room(cached *c, const struct mapping *mp, const struct map_use *use)
+/* The page is another one now; the arena need not be. */
+static void note_elsewhere(const struct map_visit *v, uint64_t instance, const struct map_use *use)
+{
+        if (v->mp->arena.instance == instance)
+                (void)map_touch(v, use->handle, use->version, use->now_ms);
+}
+
+/* Until the use was noted, or it is not worth waiting. @mp, of which nothing is left but its
+ * address, was of an arena of @instance. */
+static void await_room(cached *c, const struct mapping *mp, uint64_t instance,
+                       const struct map_use *use)
 {
         uint64_t start = deadline_now_ns(), end = start + ROOM_WAIT_NS;
         struct map *m = &c->pool->map;
@@ -103,11 +116,13 @@ static void await_room(cached *c, const struct mapping *mp, const struct map_use
                 if (!map_enter(m, &v))
                         return;
                 if (v.mp != mp) {
+                        note_elsewhere(&v, instance, use);
                         map_leave(m, &v);
                         return;
                 }
                 t = map_touch(&v, use->handle, use->version, use->now_ms);
-                is_full = t == MAP_TOUCH_FULL || t == MAP_TOUCH_FULL_ASK;
+                is_full = (t == MAP_TOUCH_FULL || t == MAP_TOUCH_FULL_ASK) &&
+                          !atomic_load_explicit(&v.mp->is_orphan, memory_order_relaxed);
                 is_over = is_full && deadline_now_ns() >= end;
                 if (is_over)
                         map_touch_give_up(&v);
@@ -126,6 +141,7 @@ static void await_room(cached *c, const struct mapping *mp, const struct map_use
 void map_drain(cached *c, const struct map_visit *v, enum map_touched t, const struct map_use *use)
 {
         const struct mapping *mp = v->mp;
+        uint64_t instance = mp->arena.instance;
         bool is_inside;
 
         if (t == MAP_TOUCH_LOST) {
@@ -140,7 +156,8 @@ void map_drain(cached *c, const struct map_visit *v, enum map_touched t, const s
                 find_daemon(c);
         else if (t != MAP_TOUCH_FULL)
                 ask(c);
+        view_tend(c);
         if (t == MAP_TOUCH_FULL || t == MAP_TOUCH_FULL_ASK)
-                await_room(c, mp, use);
+                await_room(c, mp, instance, use);
         pool_unstay(c->pool, &c->user);
 }

@@ -2,13 +2,17 @@
 /*
  * A get that is answered from the mapping
  *
- * The order of things: enter, look up and copy straight into the reply's own memory, see that the
- * arena still counts, note the use, leave. A miss is an answer, too. Whatever the arena cannot
- * decide is left to the socket: values in files of their own, a writer that is always quicker,
- * nonsense, a cache that is not in the directory.
+ * The order of things: enter, find out where the key would be and have the processor fetch that,
+ * meanwhile read the clock and take memory for a reply, look up and copy straight into that memory,
+ * see that the arena still counts, note the use, leave. A miss is an answer, too. Whatever the
+ * arena cannot decide is left to the socket: values in files of their own, a writer that is always
+ * quicker, nonsense, a cache that is not in the directory.
  *
  * A reply's memory is taken before the value's length is known: room for a small value, which
  * serves most, and exact room in a second try.
+ *
+ * A plain hit is map_get() from top to bottom, with calls for the reader, the clock and malloc
+ * alone. All else is in functions that are not part of it.
  */
 
 #include "client/map-get.h"
@@ -20,108 +24,33 @@
 #include "client/reply.h"
 
 /* What does not belong among the instructions of a hit, nor its memory into that stack frame. */
-#define COLD __attribute__((noinline, cold))
+#define COLD      __attribute__((noinline, cold))
+#define likely(x) __builtin_expect(!!(x), 1)
 
 /* A value may be replaced by a longer one between the tries. */
 #define TRIES 4
-/* Room for values in the first try; the second where values turned out to be longer. A reply with
- * either is small enough for malloc's fast path. */
-#define GUESS_SMALL 256u
-#define GUESS_LARGE 560u
 
-bool look_has_passed(struct look *l, uint64_t deadline_ms)
+COLD uint64_t look_precise_ms(const struct mapping *mp)
 {
-        uint64_t now = map_precise_ms(l->v.mp);
-
-        l->ttl_ms = deadline_ms - now;
-        return now >= deadline_ms;
+        return map_precise_ms(mp);
 }
 
+/* Never zeroed as a whole: that would take a good part of a hit's time. */
 struct get {
+        cached *c;
+        const char *cache;
+        struct get_how how;
+        bool keep_encoded, is_nomem;
         struct look look;
         struct arena_query q;
-        bool wants_reply;
-        struct cached_reply *r; /* of a hit; else NULL */
-        struct map_use use;
+        size_t room;
+        struct cached_reply *r; /* memory for a hit; NULL: only whether there is one is asked */
+        struct arena_hit *hit;  /* in `r`, or `bare` */
+        struct arena_hit bare;
 };
 
-/* A hit's value goes into a new reply. SEEN_NOTHING with `ret_nomem`: there is no memory for it. */
-static enum seen get_reply(struct get *g, bool *ret_nomem)
-{
-        struct mapping *mp = g->look.v.mp;
-        size_t room = GUESS_SMALL;
-        enum seen s = SEEN_LONGER;
-
-        if (atomic_load_explicit(&mp->has_longer, memory_order_relaxed))
-                room = GUESS_LARGE;
-        for (int tries = 0; s == SEEN_LONGER && tries < TRIES; tries++) {
-                struct arena_hit *hit;
-                struct cached_reply *r = reply_new_hit(room, &hit);
-
-                if (!r) {
-                        *ret_nomem = true;
-                        return SEEN_NOTHING;
-                }
-                s = look(&g->look, &g->q, reply_hit_value(r), room, hit);
-                if (s == SEEN_HIT) {
-                        g->use = (struct map_use){hit->handle, hit->version, g->q.now_ms};
-                        reply_set_hit(r, hit->n_value, g->look.ttl_ms);
-                        g->r = r;
-                        return s;
-                }
-                if (s == SEEN_LONGER) {
-                        room = hit->n_value;
-                        if (room <= GUESS_LARGE)
-                                atomic_store_explicit(&mp->has_longer, true, memory_order_relaxed);
-                }
-                cached_reply_free(r);
-        }
-        return s == SEEN_LONGER ? SEEN_NOTHING : s;
-}
-
-static enum seen get_look(struct get *g, bool *ret_nomem)
-{
-        struct arena_hit hit;
-        enum seen s;
-
-        if (g->wants_reply)
-                return get_reply(g, ret_nomem);
-        s = look(&g->look, &g->q, NULL, 0, &hit);
-        if (s != SEEN_HIT && s != SEEN_LONGER)
-                return s;
-        g->use = (struct map_use){hit.handle, hit.version, g->q.now_ms};
-        return SEEN_HIT;
-}
-
-/* The cache's id is not what it was. */
-static COLD enum seen get_again(struct get *g, const char *cache, bool *ret_nomem)
-{
-        if (!look_begin(&g->look, cache, true))
-                return SEEN_NOTHING;
-        g->q = look_query(&g->look, g->q.key, g->q.n_key);
-        return get_look(g, ret_nomem);
-}
-
-/* Notes what was seen, and leaves. */
-static void get_leave(cached *c, struct get *g, enum seen s, bool no_touch)
-{
-        const struct map_visit *v = &g->look.v;
-        struct mapping *mp = v->mp;
-        enum map_touched t = MAP_TOUCHED;
-
-        if (s == SEEN_HIT && !no_touch) {
-                map_count_hit(v, g->look.cache.counter);
-                t = map_touch(v, g->use.handle, g->use.version, g->use.now_ms);
-        } else if (s == SEEN_MISS && !no_touch) {
-                map_count_miss(v, g->look.cache.counter);
-        }
-        if (t != MAP_TOUCHED)
-                map_drain(c, v, t, &g->use);
-        else
-                map_leave(&c->pool->map, v);
-        if (s == SEEN_END)
-                pool_end_mapping(c->pool, mp);
-}
+/* ------------------------------------------------------------------------------------- what it is
+ */
 
 /* Its value made plain, and what the hit came to then. */
 static COLD int get_plain(struct cached_reply *r, cached_reply **ret)
@@ -136,24 +65,6 @@ static COLD int get_plain(struct cached_reply *r, cached_reply **ret)
         return r->code;
 }
 
-static int get_hit(struct cached_reply *r, bool keep_encoded, cached_reply **ret)
-{
-        if (!r || !ret) /* without the one there is not the other */
-                return CACHED_OK;
-        if (!keep_encoded && reply_hit_is_encoded(r))
-                return get_plain(r, ret);
-        *ret = r;
-        return CACHED_OK;
-}
-
-static int get_miss(cached_reply **ret)
-{
-        if (!ret)
-                return CACHED_NOT_FOUND;
-        *ret = reply_new_miss();
-        return *ret ? CACHED_NOT_FOUND : CACHED_ERR_NOMEM;
-}
-
 static COLD int get_nomem(cached_reply **ret)
 {
         struct failure f;
@@ -161,34 +72,148 @@ static COLD int get_nomem(cached_reply **ret)
         return call_fail(failure_nomem(&f), &f, ret);
 }
 
-bool map_get(cached *c, const char *cache, const void *key, size_t n_key, bool no_touch,
-             cached_reply **ret, int *ret_code)
+/* Leaves a visit whose touch wants more than a store. */
+static COLD void get_drain(struct get *g, enum map_touched t)
 {
-        struct get g; /* not zeroed: that would be a tenth of a hit */
-        bool keep_encoded, is_nomem = false;
+        struct map_use use = {g->hit->handle, g->hit->version, g->look.now_ms};
+
+        map_drain(g->c, &g->look.v, t, &use);
+}
+
+/* Notes the hit, leaves, and hands it out. From then on the handle may be gone. */
+static inline int get_hit(struct get *g, cached_reply **ret)
+{
+        enum map_touched t = MAP_TOUCHED;
+
+        if (!g->how.no_touch) {
+                map_count_hit(&g->look.v, g->look.cache.counter);
+                t = map_touch(&g->look.v, g->hit->handle, g->hit->version, g->look.now_ms);
+        }
+        if (likely(t == MAP_TOUCHED))
+                map_leave(g->look.m, &g->look.v);
+        else
+                get_drain(g, t);
+        if (!ret)
+                return CACHED_OK;
+        reply_set_hit(g->r, g->hit->n_value, g->look.ttl_ms);
+        if (!g->keep_encoded && reply_hit_is_encoded(g->r))
+                return get_plain(g->r, ret);
+        *ret = g->r;
+        return CACHED_OK;
+}
+
+/* Without a hit. */
+static int get_in_vain(struct get *g, enum seen s, cached_reply **ret)
+{
+        const struct mapping *mp = g->look.v.mp;
+
+        if (s == SEEN_MISS && !g->how.no_touch)
+                map_count_miss(&g->look.v, g->look.cache.counter);
+        map_leave(g->look.m, &g->look.v);
+        if (s == SEEN_MISS) {
+                if (ret) {
+                        reply_set_miss(g->r);
+                        *ret = g->r;
+                }
+                return CACHED_NOT_FOUND;
+        }
+        cached_reply_free(g->r);
+        if (s == SEEN_END)
+                pool_end_mapping(g->c->pool, mp);
+        if (g->is_nomem)
+                return get_nomem(ret);
+        return entries_get_sent(g->c, g->cache, g->q.key, g->q.n_key, g->how, ret);
+}
+
+/* ---------------------------------------------------------------------------------------- looking
+ */
+
+/* Room for a value and what is told of it. False: there is no memory. */
+static inline bool get_reserve(struct get *g, size_t room)
+{
+        g->room = room;
+        g->r = reply_new_hit(room, &g->hit);
+        g->is_nomem = !g->r;
+        return g->r != NULL;
+}
+
+static inline enum seen get_look(struct get *g)
+{
+        return look(&g->look, &g->q, g->r ? reply_hit_value(g->r) : NULL, g->room, g->hit);
+}
+
+/* Begins the look-up; the cache is known. */
+static inline void get_aim(struct get *g, const void *key, size_t n_key)
+{
+        look_query(&g->look, key, n_key, &g->q);
+        arena_aim(&g->look.v.mp->arena, &g->q);
+        look_at_clock(&g->look);
+        g->q.now_ms = g->look.now_ms;
+}
+
+/* A value that did not fit may do so in a reply of its own size. */
+static enum seen get_longer(struct get *g)
+{
+        struct mapping *mp = g->look.v.mp;
+        enum seen s = SEEN_LONGER;
+
+        for (int tries = 0; s == SEEN_LONGER && tries < TRIES; tries++) {
+                size_t room = g->hit->n_value;
+
+                if (room <= MAP_GUESS_LARGE)
+                        atomic_store_explicit(&mp->guess, MAP_GUESS_LARGE, memory_order_relaxed);
+                cached_reply_free(g->r);
+                if (!get_reserve(g, room))
+                        return SEEN_NOTHING;
+                s = get_look(g);
+        }
+        return s == SEEN_LONGER ? SEEN_NOTHING : s;
+}
+
+/* Goes on after a first look, and leaves. */
+static __attribute__((noinline)) int get_slowly(struct get *g, enum seen s, cached_reply **ret)
+{
+        if (s == SEEN_NO_CACHE && look_cache_again(&g->look, g->cache)) {
+                get_aim(g, g->q.key, g->q.n_key);
+                s = get_look(g);
+        }
+        if (s == SEEN_LONGER && ret)
+                s = get_longer(g);
+        return s == SEEN_HIT || s == SEEN_LONGER ? get_hit(g, ret) : get_in_vain(g, s, ret);
+}
+
+/* Whether there is a hit, and nothing of it. */
+static COLD int get_bare(struct get *g)
+{
+        g->room = 0;
+        g->r = NULL;
+        g->hit = &g->bare;
+        g->is_nomem = false;
+        return get_slowly(g, get_look(g), NULL);
+}
+
+int map_get(cached *c, const char *cache, const void *key, size_t n_key, struct get_how how,
+            cached_reply **ret)
+{
+        struct get g;
         enum seen s = SEEN_NOTHING;
 
         g.look.m = &c->pool->map;
-        g.wants_reply = ret != NULL;
-        g.r = NULL;
         if (n_key == 0 || n_key > LOOK_KEY_MAX || !map_enter(g.look.m, &g.look.v))
-                return false;
-        keep_encoded = c->options.keep_encoded;
-        if (look_begin(&g.look, cache, false)) {
-                g.q = look_query(&g.look, key, n_key);
-                s = get_look(&g, &is_nomem);
-                if (s == SEEN_NO_CACHE)
-                        s = get_again(&g, cache, &is_nomem);
+                return entries_get_sent(c, cache, key, n_key, how, ret);
+        if (!look_cache(&g.look, cache)) {
+                map_leave(g.look.m, &g.look.v);
+                return entries_get_sent(c, cache, key, n_key, how, ret);
         }
-        get_leave(c, &g, s, no_touch);
-        /* From here on the handle may be gone, unless the daemon is to be asked. */
-        if (s == SEEN_HIT)
-                *ret_code = get_hit(g.r, keep_encoded, ret);
-        else if (s == SEEN_MISS)
-                *ret_code = get_miss(ret);
-        else if (is_nomem)
-                *ret_code = get_nomem(ret);
-        else
-                return false;
-        return true;
+        g.c = c;
+        g.cache = cache;
+        g.how = how;
+        g.keep_encoded = c->options.keep_encoded;
+        get_aim(&g, key, n_key);
+        if (!ret)
+                return get_bare(&g);
+        if (likely(get_reserve(&g,
+                               atomic_load_explicit(&g.look.v.mp->guess, memory_order_relaxed))))
+                s = get_look(&g);
+        return likely(s == SEEN_HIT) ? get_hit(&g, ret) : get_slowly(&g, s, ret);
 }

@@ -198,6 +198,9 @@ void map_publish(struct map *m, struct mapping *mp)
                 if (!m->is_asymmetric)
                         atomic_store(&m->w->solo, MAP_SOLO_OVER);
         }
+        if (mp)
+                atomic_store(&m->w->tenure,
+                             atomic_load_explicit(&mp->epoch->tenure, memory_order_relaxed));
         atomic_store(&m->w->current, mp);
 }
 

@@ -23,6 +23,7 @@
 enum seen {
         SEEN_HIT,
         SEEN_LONGER, /* a hit of ret->n_value bytes, but there was less room */
+        SEEN_LARGE,  /* a hit whose value lies in a memory file */
         SEEN_MISS,
         SEEN_NO_CACHE,
         SEEN_NOTHING, /* the daemon has to be asked */
@@ -38,25 +39,53 @@ struct look {
 };
 
 /* Finds the cache; the visit has begun. False: it is not in the mapping. */
-static inline bool look_begin(struct look *l, const char *cache, bool again)
+static inline bool look_cache(struct look *l, const char *cache)
+{
+        struct map_memo *memo = map_memo_of(l->m, &l->v, cache);
+
+        if (__builtin_expect(memo && strcmp(memo->name, cache) == 0, 1)) {
+                l->cache = memo->cache;
+                return l->cache.id != 0;
+        }
+        return mapping_learn(l->v.mp, cache, memo, false, &l->cache);
+}
+
+/* Likewise, after what is remembered was found wrong. */
+static inline bool look_cache_again(struct look *l, const char *cache)
+{
+        return mapping_learn(l->v.mp, cache, map_memo_of(l->m, &l->v, cache), true, &l->cache);
+}
+
+static inline void look_at_clock(struct look *l)
 {
         l->now_ms = map_now_ms(l->m->w, l->v.mp);
-        return mapping_cache(l->v.mp, cache, strlen(cache), again, &l->cache);
 }
 
-static inline struct arena_query look_query(const struct look *l, const void *key, size_t n_key)
+/* All but the time and what arena_aim() sets. */
+static inline void look_query(const struct look *l, const void *key, size_t n_key,
+                              struct arena_query *ret)
 {
-        return (struct arena_query){
-                .cache = l->cache.id,
-                .name_hash = l->cache.hash,
-                .key = key,
-                .n_key = (uint32_t)n_key,
-                .now_ms = l->now_ms,
-        };
+        ret->cache = l->cache.id;
+        ret->n_key = (uint32_t)n_key;
+        ret->name_hash = l->cache.hash;
+        ret->key = key;
 }
 
-/* A deadline that is at hand: what does the precise clock say? */
-bool look_has_passed(struct look *l, uint64_t deadline_ms);
+/* A deadline is at hand: what does the precise clock say? */
+uint64_t look_precise_ms(const struct mapping *mp);
+
+/* Whether an entry's time is over; else how much of it is left, told too short rather than long. */
+static inline bool look_has_passed(struct look *l, uint64_t deadline_ms)
+{
+        uint64_t left = deadline_ms - l->now_ms, lag = l->m->lag_ms, now;
+
+        l->ttl_ms = left - lag;
+        if (__builtin_expect(left > lag, 1))
+                return false;
+        now = look_precise_ms(l->v.mp);
+        l->ttl_ms = deadline_ms - now;
+        return now >= deadline_ms;
+}
 
 static inline enum seen look(struct look *l, const struct arena_query *q, void *buf, size_t n_buf,
                              struct arena_hit *ret)
@@ -65,18 +94,15 @@ static inline enum seen look(struct look *l, const struct arena_query *q, void *
 
         if (!mapping_counts(l->v.mp))
                 return SEEN_END;
-        switch (r) {
-        case ARENA_HIT:
-        case ARENA_TOO_LONG:
+        if (__builtin_expect(r == ARENA_HIT, 1) || r == ARENA_TOO_LONG || r == ARENA_LARGE_VALUE) {
                 l->ttl_ms = CACHED_NEVER;
-                if (ret->deadline_ms != ARENA_NEVER) {
-                        uint64_t left = ret->deadline_ms - q->now_ms, lag = l->m->lag_ms;
-
-                        l->ttl_ms = left - lag;
-                        if (left <= lag && look_has_passed(l, ret->deadline_ms))
-                                return SEEN_MISS;
-                }
+                if (ret->deadline_ms != ARENA_NEVER && look_has_passed(l, ret->deadline_ms))
+                        return SEEN_MISS;
+                if (r == ARENA_LARGE_VALUE)
+                        return SEEN_LARGE;
                 return r == ARENA_HIT ? SEEN_HIT : SEEN_LONGER;
+        }
+        switch (r) {
         case ARENA_MISS:
                 return SEEN_MISS;
         case ARENA_NO_CACHE:

@@ -138,6 +138,7 @@ static bool item_get(struct many *g, size_t i, const struct arena_query *q)
         case SEEN_MISS:
                 map_count_miss(&g->look.v, g->look.cache.counter);
                 return true;
+        case SEEN_LARGE:
         case SEEN_NOTHING:
                 g->left[g->n_left++] = (uint32_t)i;
                 return true;
@@ -158,8 +159,10 @@ static bool many_look(struct many *g)
 
                 if (n > g->m->n_keys - i)
                         n = (unsigned)(g->m->n_keys - i);
-                for (unsigned k = 0; k < n; k++)
-                        q[k] = look_query(&g->look, g->m->keys[i + k].data, g->m->keys[i + k].len);
+                for (unsigned k = 0; k < n; k++) {
+                        look_query(&g->look, g->m->keys[i + k].data, g->m->keys[i + k].len, &q[k]);
+                        q[k].now_ms = g->look.now_ms;
+                }
                 arena_ahead(&g->look.v.mp->arena, q, n);
                 for (unsigned k = 0; k < n; k++)
                         if (!item_get(g, i + k, &q[k]))
@@ -229,7 +232,7 @@ static int many_finish(struct many *g, bool keep_encoded, cached_reply **ret)
 {
         struct failure f;
 
-        reply_set_many(g->r, g->body, g->n_body);
+        reply_set_body(g->r, g->body, g->n_body);
         g->body = NULL;
         if (!keep_encoded && reply_decode(g->r, &f) != CACHED_OK)
                 return call_fail(f.code, &f, ret);
@@ -272,8 +275,10 @@ bool map_get_many(cached *c, const char *cache, const Cached__V1__GetMany *m, ca
                 return false;
         g.is_inside = true;
         if (keys_are_valid(m, g.look.v.mp->max_keys) && many_begin(&g) &&
-            look_begin(&g.look, cache, false))
+            look_cache(&g.look, cache)) {
+                look_at_clock(&g.look);
                 ok = many_look(&g);
+        }
         if (g.is_inside)
                 many_leave(&g, ok);
         if (ok && g.n_left > 0)

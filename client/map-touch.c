@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Touches, counts, and the reader's clock
+ * Touches, and the reader's clock
  *
  * As long as one thread alone reads, it writes to rings and counters with plain stores. When there
  * are more, a ring has a lock, which is held for a few stores, and counters are added to by locked
@@ -48,6 +48,22 @@ uint64_t map_clock_measure(struct map_wiped *w, uint64_t coarse_ns)
         return boot - coarse_ns;
 }
 
+/* The page was another daemon's. That one may have been killed: then nobody made its rings full. */
+void map_see_tenure(struct map_wiped *w, const struct mapping *mp)
+{
+        uint32_t is = atomic_load_explicit(&mp->epoch->tenure, memory_order_relaxed);
+        struct page_ring *ring = mp->page->ring;
+
+        if (atomic_load_explicit(&w->tenure, memory_order_relaxed) == is)
+                return;
+        atomic_store_explicit(&w->tenure, is, memory_order_relaxed);
+        for (unsigned i = 0; i < PAGE_RINGS; i++)
+                atomic_store_explicit(&ring[i].tail,
+                                      atomic_load_explicit(&ring[i].head, memory_order_relaxed) -
+                                              PAGE_RING_SLOTS,
+                                      memory_order_relaxed);
+}
+
 /* ------------------------------------------------------------------------------------------ rings
  */
 
@@ -69,23 +85,8 @@ static void ring_unlock(struct page_ring *ring)
         atomic_store_explicit(&ring->lock, 0, memory_order_release);
 }
 
-static void ring_put(struct page_touch *touches, uint32_t at, uint32_t handle, uint32_t low)
-{
-        struct page_touch *t = &touches[at % PAGE_RING_SLOTS];
-
-        atomic_store_explicit(&t->handle, handle, memory_order_relaxed);
-        atomic_store_explicit(&t->version_lo, low, memory_order_relaxed);
-}
-
-static void dirty_set(const struct mapping *mp)
-{
-        if (!(atomic_load_explicit(mp->dirty_word, memory_order_relaxed) & mp->dirty_mask))
-                (void)atomic_fetch_or_explicit(mp->dirty_word, mp->dirty_mask,
-                                               memory_order_release);
-}
-
 /* Whether to ask for a drain: not again before something was taken out. */
-static bool ring_may_ask(struct map_ring *own, uint32_t head, uint32_t tail)
+static bool ring_may_ask(struct map_ring *own, uint64_t head, uint64_t tail)
 {
         if (own->has_asked && own->asked_tail == tail)
                 return false;
@@ -95,12 +96,12 @@ static bool ring_may_ask(struct map_ring *own, uint32_t head, uint32_t tail)
         return true;
 }
 
-/* A ring without room. Where touches are lost, the daemon is looked for now and then: its
- * connection may have ended without our noticing. */
-static enum map_touched ring_full(const struct mapping *mp, struct map_ring *own, uint32_t head,
-                                  uint32_t tail)
+/* Where touches are lost, the daemon is looked for now and then: its connection may have ended
+ * without our noticing. */
+enum map_touched map_touch_full(struct mapping *mp, unsigned ring, uint64_t head, uint64_t tail)
 {
         bool is_orphan = atomic_load_explicit(&mp->is_orphan, memory_order_relaxed);
+        struct map_ring *own = &mp->rings[ring];
 
         if (is_orphan)
                 return ++own->n_lost % ORPHAN_PERIOD == 0 ? MAP_TOUCH_ORPHAN : MAP_TOUCH_LOST;
@@ -109,45 +110,24 @@ static enum map_touched ring_full(const struct mapping *mp, struct map_ring *own
         return ring_may_ask(own, head, tail) ? MAP_TOUCH_FULL_ASK : MAP_TOUCH_FULL;
 }
 
-/* The ring is this thread's. */
-static enum map_touched ring_touch(const struct map_visit *v, uint32_t handle, uint32_t version,
-                                   uint32_t now)
+/* Where the daemon takes them out bit by bit, requests stay rare all the same. */
+enum map_touched map_touch_many(struct mapping *mp, unsigned ring, uint64_t head, uint64_t tail)
 {
-        struct mapping *mp = v->mp;
-        struct page_ring *ring = &mp->page->ring[v->ring];
-        struct page_touch *touches = mp->page->touches[v->ring];
-        struct map_ring *own = &mp->rings[v->ring];
-        uint32_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
-        uint32_t tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
+        struct map_ring *own = &mp->rings[ring];
 
-        if (head - tail > PAGE_RING_SLOTS - 2)
-                return ring_full(mp, own, head, tail);
-        if (now != ring->last_mark) {
-                ring->last_mark = now;
-                ring_put(touches, head++, 0, now);
-        }
-        ring_put(touches, head++, handle, version);
-        atomic_store_explicit(&ring->head, head, memory_order_release);
-        if (head - tail < PAGE_RING_ASK)
-                return MAP_TOUCHED;
-        /* Where the daemon takes them out bit by bit, requests stay rare all the same. */
         if (own->has_asked && head - own->asked_head < ASK_PERIOD)
                 return MAP_TOUCHED;
         return ring_may_ask(own, head, tail) ? MAP_TOUCHED_ASK : MAP_TOUCHED;
 }
 
-enum map_touched map_touch(const struct map_visit *v, uint32_t handle, uint64_t version,
-                           uint64_t now_ms)
+enum map_touched map_touch_locked(struct mapping *mp, unsigned ring, uint32_t handle,
+                                  uint32_t version, uint32_t now)
 {
-        struct page_ring *ring = &v->mp->page->ring[v->ring];
         enum map_touched t;
 
-        if (!v->is_solo)
-                ring_lock(ring);
-        t = ring_touch(v, handle, (uint32_t)version, (uint32_t)now_ms);
-        if (!v->is_solo)
-                ring_unlock(ring);
-        dirty_set(v->mp);
+        ring_lock(&mp->page->ring[ring]);
+        t = map_touch_own(mp, ring, handle, version, now);
+        ring_unlock(&mp->page->ring[ring]);
         return t;
 }
 
@@ -178,29 +158,7 @@ void map_before_request(struct map *m)
 
                 if (atomic_load_explicit(&ring->head, memory_order_relaxed) !=
                     atomic_load_explicit(&ring->tail, memory_order_relaxed))
-                        dirty_set(v.mp);
+                        map_dirty_set(v.mp);
         }
         map_leave(m, &v);
-}
-
-/* ----------------------------------------------------------------------------------------- counts
- */
-
-static void count(const struct map_visit *v, _Atomic uint32_t *n)
-{
-        if (v->is_solo)
-                atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + 1,
-                                      memory_order_relaxed);
-        else
-                (void)atomic_fetch_add_explicit(n, 1, memory_order_relaxed);
-}
-
-void map_count_hit(const struct map_visit *v, uint32_t counter)
-{
-        count(v, &v->mp->page->counters[counter].hits);
-}
-
-void map_count_miss(const struct map_visit *v, uint32_t counter)
-{
-        count(v, &v->mp->page->counters[counter].misses);
 }

@@ -110,6 +110,7 @@ static bool mapping_open(struct mapping *mp, const struct map_offer *o, uint64_t
         mp->dirty_word = &dirty->words[o->dirty_bit / 64];
         mp->dirty_mask = UINT64_C(1) << o->dirty_bit % 64;
         mp->max_keys = o->max_keys;
+        atomic_init(&mp->guess, MAP_GUESS_SMALL);
         return mapping_counts(mp);
 }
 
@@ -177,20 +178,34 @@ static bool cache_learn(struct mapping *mp, struct map_cache *c)
         return true;
 }
 
-bool mapping_cache(struct mapping *mp, const char *name, size_t n_name, bool again,
-                   struct map_cache *ret)
+/* By what another thread, or this one under another name's memo, has learnt. */
+static bool cache_recall(struct mapping *mp, struct map_cache *c)
 {
-        ret->hash = arena_name_hash(name, n_name);
-        for (unsigned i = 0; i < NAME_PLACES && !again; i++) {
-                struct map_name *n = &mp->names[(ret->hash + i) % MAP_NAMES];
+        for (unsigned i = 0; i < NAME_PLACES; i++) {
+                struct map_name *n = &mp->names[(c->hash + i) % MAP_NAMES];
                 uint64_t where;
 
-                if (atomic_load_explicit(&n->hash, memory_order_acquire) != ret->hash)
+                if (atomic_load_explicit(&n->hash, memory_order_acquire) != c->hash)
                         continue;
                 where = atomic_load_explicit(&n->where, memory_order_relaxed);
-                ret->id = (uint32_t)(where >> 32);
-                ret->counter = (uint32_t)where;
+                c->id = (uint32_t)(where >> 32);
+                c->counter = (uint32_t)where;
                 return true;
         }
-        return cache_learn(mp, ret);
+        return false;
+}
+
+bool mapping_learn(struct mapping *mp, const char *name, struct map_memo *memo, bool again,
+                   struct map_cache *ret)
+{
+        size_t n_name = strlen(name);
+
+        ret->hash = arena_name_hash(name, n_name);
+        if ((again || !cache_recall(mp, ret)) && !cache_learn(mp, ret))
+                return false;
+        if (memo && n_name < sizeof(memo->name)) {
+                memcpy(memo->name, name, n_name + 1);
+                memo->cache = *ret;
+        }
+        return true;
 }

@@ -57,10 +57,33 @@ struct map_name {
         _Atomic uint64_t where; /* id << 32 | counter; 0: unknown */
 };
 
+/* The id and the counter of a cache. */
+struct map_cache {
+        uint64_t hash; /* of its name */
+        uint32_t id, counter;
+};
+
+/* Longer ones, with their end, are not remembered by name. */
+#define MAP_MEMO_NAME 48u
+#define MAP_MEMOS     4u
+
+/* What one thread remembers of a cache that it asked for: no hash is needed to find it again. */
+struct map_memo {
+        char name[MAP_MEMO_NAME];
+        struct map_cache cache; /* id 0: empty */
+};
+
+#define MAP_LANES 16u
+
+/* Room for a value whose length is not known yet: at first, and where values turned out to be
+ * longer. A reply with either is small enough for malloc's fast path. */
+#define MAP_GUESS_SMALL 256u
+#define MAP_GUESS_LARGE 560u
+
 /* Of one ring; changed by whoever has it. */
 struct map_ring {
         /* Where the ring was when a drain was asked for, or waited for in vain. */
-        uint32_t asked_head, asked_tail, deaf_tail;
+        uint64_t asked_head, asked_tail, deaf_tail;
         uint32_t n_lost; /* with nobody to read it */
         bool has_asked, is_deaf;
 };
@@ -73,10 +96,11 @@ struct mapping {
         uint64_t dirty_mask;
         /* Its connection is gone: nobody reads the page any more. */
         atomic_bool is_orphan;
-        atomic_bool has_longer; /* values than most small ones */
+        _Atomic uint32_t guess; /* the room that is made for a value */
         uint32_t max_keys;      /* of a GetMany */
         struct map_ring rings[PAGE_RINGS];
         struct map_name names[MAP_NAMES];
+        struct map_memo memos[MAP_LANES][MAP_MEMOS]; /* each the lane's own */
 
         struct mapping *next; /* of the retired ones */
         void *part[MAP_PARTS];
@@ -94,19 +118,18 @@ static inline bool mapping_counts(const struct mapping *mp)
                mp->arena.instance;
 }
 
-struct map_cache {
-        uint64_t hash;
-        uint32_t id, counter;
-};
-
-/* False: the cache is not in this arena, or cannot be counted. @again: what is remembered was
- * wrong. */
-bool mapping_cache(struct mapping *mp, const char *name, size_t n_name, bool again,
+/*
+ * mapping_learn() - the id and the counter of a cache
+ * @memo:   NULL, or where it is to be remembered
+ * @again:  what is remembered was wrong
+ *
+ * Return: false: the cache is not in this arena, or cannot be counted.
+ */
+bool mapping_learn(struct mapping *mp, const char *name, struct map_memo *memo, bool again,
                    struct map_cache *ret);
 
 /* ---- who looks */
 
-#define MAP_LANES 16u
 /* Instead of a thread, in map_wiped.solo: threads share what is written, and lock it. */
 #define MAP_SOLO_OVER   ((uintptr_t)1)
 #define MAP_SOLO_ENDING ((uintptr_t)2) /* soon */
@@ -124,6 +147,7 @@ struct map_wiped {
         _Atomic uintptr_t solo;
         /* The coarse clock when the offset to boottime was measured last. */
         _Atomic uint64_t coarse_ns, offset_ns;
+        _Atomic uint32_t tenure; /* of the daemon that the current mapping's page came from */
         _Alignas(64) _Atomic uint32_t crowd; /* threads inside that have no lane */
         struct map_lane lanes[MAP_LANES];
 };
@@ -161,6 +185,26 @@ void map_reap(struct map *m);
 /* Until everybody who was inside when it was called has left. */
 void map_quiesce(struct map *m);
 
+/* Where this thread remembers a cache; NULL: nowhere. Most programs name a cache by one string, so
+ * its address chooses the place; what is there is to be compared. */
+static inline struct map_memo *map_memo_of(const struct map *m, const struct map_visit *v,
+                                           const char *name)
+{
+        uint64_t at = (uint64_t)(uintptr_t)name * UINT64_C(0x9e3779b97f4a7c15) >> 32;
+
+        return v->lane ? &v->mp->memos[v->lane - m->w->lanes][at % MAP_MEMOS] : NULL;
+}
+
+/* Who this thread is among those that run. */
+static inline uintptr_t map_self(void)
+{
+#if defined(__x86_64__) && defined(__GNUC__)
+        return (uintptr_t)__builtin_thread_pointer();
+#else
+        return (uintptr_t)pthread_self();
+#endif
+}
+
 /* map_enter() for a thread that is not known, or did not get the lane of its hash. */
 struct map_lane *map_find_lane(struct map *m, uintptr_t self);
 
@@ -185,7 +229,7 @@ static inline bool map_enter(struct map *m, struct map_visit *v)
 
         if (!w || !atomic_load_explicit(&w->current, memory_order_acquire))
                 return false;
-        self = (uintptr_t)pthread_self();
+        self = map_self();
         v->lane = &w->lanes[map_lane_hash(self)];
         if (atomic_load_explicit(&v->lane->owner, memory_order_relaxed) != self)
                 v->lane = map_find_lane(m, self);

@@ -117,9 +117,9 @@ static int memo_note(struct memo *m, int code, const cached_reply *reply)
 /* CACHED_OK: a hit; CACHED_NOT_FOUND: a miss; else the cache cannot be asked. */
 static int memo_look_up(struct memo *m)
 {
+        struct get_how how = {.is_own = true, .patience_ms = m->o->wait_ms};
         cached_reply *reply;
-        int code =
-                entries_get(m->c, m->cache, m->key, sizeof(m->key), false, m->o->wait_ms, &reply);
+        int code = entries_get(m->c, m->cache, m->key, sizeof(m->key), how, &reply);
 
         /* An encoding that another program knows. */
         if (code == CACHED_OK && cached_reply_encoding(reply) != CACHED_ENCODING_RAW)

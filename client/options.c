@@ -24,6 +24,8 @@ cached_options *cached_options_new(void)
                 o->timeout_ms = OPTIONS_DEFAULT_TIMEOUT_MS;
                 o->max_connections = OPTIONS_DEFAULT_MAX_CONNECTIONS;
                 o->pack_min = PACK_DEFAULT_MIN;
+                o->n_views = VIEW_CACHE_DEFAULT;
+                o->prepared_bytes = OPTIONS_DEFAULT_PREPARED_BYTES;
         }
         return o;
 }
@@ -63,7 +65,9 @@ bool options_copy(const struct cached_options *o, struct cached_options *ret)
 {
         struct cached_options copy = {.timeout_ms = OPTIONS_DEFAULT_TIMEOUT_MS,
                                       .max_connections = OPTIONS_DEFAULT_MAX_CONNECTIONS,
-                                      .pack_min = PACK_DEFAULT_MIN};
+                                      .pack_min = PACK_DEFAULT_MIN,
+                                      .n_views = VIEW_CACHE_DEFAULT,
+                                      .prepared_bytes = OPTIONS_DEFAULT_PREPARED_BYTES};
 
         if (o) {
                 copy = *o;
@@ -131,6 +135,30 @@ int cached_options_set_mapped(cached_options *o, int on)
         if (!o)
                 return CACHED_ERR_USAGE;
         o->no_map = !on;
+        return CACHED_OK;
+}
+
+int cached_options_set_view_cache(cached_options *o, uint32_t n_values)
+{
+        if (!o || n_values > VIEW_CACHE_MAX)
+                return CACHED_ERR_USAGE;
+        o->n_views = n_values;
+        return CACHED_OK;
+}
+
+int cached_options_set_prepared_bytes(cached_options *o, uint64_t max_bytes)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->prepared_bytes = max_bytes;
+        return CACHED_OK;
+}
+
+int cached_options_set_spin(cached_options *o, int on)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->no_spin = !on;
         return CACHED_OK;
 }
 

@@ -10,6 +10,7 @@
 #define OPTIONS_DEFAULT_TIMEOUT_MS      5000
 #define OPTIONS_DEFAULT_MAX_CONNECTIONS 4
 #define OPTIONS_DEFAULT_WAIT_MS         250
+#define OPTIONS_DEFAULT_PREPARED_BYTES  (UINT64_C(256) << 20)
 
 struct cached_options {
         char *socket;      /* NULL: found out */
@@ -19,9 +20,13 @@ struct cached_options {
         uint32_t max_connections;
         uint32_t service_uid;
         bool has_service_uid;
-        uint64_t pack_min; /* smaller values are not packed; 0: none are */
-        bool keep_encoded; /* values come as they were stored */
-        bool no_map;       /* every look-up goes over the socket */
+        uint64_t pack_min;       /* smaller values are not packed; 0: none are */
+        bool keep_encoded;       /* values come as they were stored */
+        bool no_map;             /* every look-up goes over the socket */
+        uint32_t n_views;        /* are kept for the next look */
+        uint64_t prepared_bytes; /* in buffers that are ready, at most */
+        bool no_spin;            /* replies are waited for asleep */
+        bool spins;              /* a handle's: they are not, and there are processors for it */
 };
 
 struct cached_policy {

@@ -35,29 +35,56 @@ static int pack_into(char *state, const void *value, size_t n, char *to)
         return LZ4_compress_fast_extState(state, value, to, (int)n, (int)worth(n), 1);
 }
 
+static bool is_tried(struct packing which, size_t n)
+{
+        return which.min > 0 && n >= which.min && n <= which.max && n <= LZ4_MAX_INPUT_SIZE &&
+               worth(n) > 0;
+}
+
+/* Of a large value the first part alone, to begin with. */
+static size_t pack_with(char *state, const void *value, size_t n, char *to)
+{
+        int got = n < 2 * SAMPLE_SIZE ? 1 : pack_into(state, value, SAMPLE_SIZE, to);
+
+        if (got > 0)
+                got = pack_into(state, value, n, to);
+        return got > 0 ? (size_t)got : 0;
+}
+
+size_t pack_to(struct packing which, const void *value, size_t n, void *to)
+{
+        size_t got;
+        char *state;
+
+        if (!is_tried(which, n))
+                return 0;
+        state = malloc((size_t)LZ4_sizeofState());
+        if (!state)
+                return 0;
+        got = pack_with(state, value, n, to);
+        free(state);
+        return got;
+}
+
 bool packed_init(struct packed *p, struct packing which, const void *value, size_t n)
 {
-        size_t n_to = (worth(n) + 15) & ~(size_t)15;
+        size_t n_to = (worth(n) + 15) & ~(size_t)15, got;
         char *to, *state, *less;
-        int got;
 
-        if (which.min == 0 || n < which.min || n > which.max || n > LZ4_MAX_INPUT_SIZE ||
-            worth(n) == 0)
+        if (!is_tried(which, n))
                 return false;
         /* The state, too: 16 KiB would be much for the stack of a small thread. */
         to = malloc(n_to + (size_t)LZ4_sizeofState());
         if (!to)
                 return false;
         state = to + n_to;
-        got = n < 2 * SAMPLE_SIZE ? 1 : pack_into(state, value, SAMPLE_SIZE, to);
-        if (got > 0)
-                got = pack_into(state, value, n, to);
-        if (got <= 0) {
+        got = pack_with(state, value, n, to);
+        if (got == 0) {
                 free(to);
                 return false;
         }
-        less = realloc(to, (size_t)got);
-        *p = (struct packed){less ? less : to, (size_t)got};
+        less = realloc(to, got);
+        *p = (struct packed){less ? less : to, got};
         return true;
 }
 

@@ -23,7 +23,11 @@ struct packed {
         size_t n;
 };
 
-/* False: the value is sent as it is, for whatever reason; there is nothing to free then. */
+/* The size of the block that was made in `to`, which has room for `n` bytes; 0: it is not worth it,
+ * and `to` holds nothing in particular. */
+size_t pack_to(struct packing which, const void *value, size_t n, void *to);
+/* The same in memory of its own. False: the value is sent as it is, for whatever reason; there is
+ * nothing to free then. */
 bool packed_init(struct packed *p, struct packing which, const void *value, size_t n);
 void packed_done(struct packed *p);
 

@@ -97,8 +97,11 @@ void pipeline_loop_asked(cached_pipeline *p)
 /* Now that the daemon has told its limits: what is larger goes no further. */
 static void pipeline_refuse_large(cached_pipeline *p)
 {
-        uint8_t *from = p->out.data + p->out.start, *to = from;
+        uint8_t *from, *to;
 
+        if (p->loop.n_held == 0)
+                return;
+        from = to = p->out.data + p->out.start;
         for (uint64_t id = p->end - p->loop.n_held; id != p->end; id++) {
                 struct frame_header h = frame_header_read(from);
                 size_t n = FRAME_HEADER_SIZE + h.n_message + (size_t)h.n_body;

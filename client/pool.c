@@ -21,10 +21,13 @@
  *
  * Closing shuts the sockets of busy slots down, which ends whatever waits on them.
  *
+ * Views outlive the handle: they keep the pool, closed and empty, until the last one is released,
+ * and with it one connection, by which the daemon is told (pool-views.c).
+ *
  * It knows nothing of requests, and makes no connection itself.
  */
 
-#include "client/pool.h"
+#include "client/pool-views.h"
 
 #include <cached.h>
 #include <errno.h>
@@ -87,6 +90,7 @@ static void pool_inherit(struct pool *p, bool is_whole)
                 s->state = POOL_FREE;
         }
         map_inherit(&p->map, is_whole);
+        pool_inherit_views(p, is_whole);
         p->generation++;
         p->waiters = NULL;
         p->is_left_awaited = false;
@@ -135,16 +139,21 @@ static struct conn *slot_empty(struct pool *p, struct pool_slot *s)
 
 /* ------------------------------------------------------------------------------------- lifetime */
 
-struct pool *pool_new(unsigned n_slots, bool maps)
+struct pool *pool_new(const struct pool_params *params)
 {
-        struct pool *p = calloc(1, sizeof(*p) + n_slots * sizeof(p->slots[0]));
+        struct pool *p = calloc(1, sizeof(*p) + params->n_slots * sizeof(p->slots[0]));
 
         if (!p)
                 return NULL;
-        p->n_slots = n_slots;
+        if (!view_cache_init(&p->views, params->n_views)) {
+                free(p);
+                return NULL;
+        }
+        p->n_slots = params->n_slots;
         p->n_refs = 1;
+        p->prepared.max_bytes = params->prepared_bytes;
         guard_self_init(&p->self);
-        if (maps)
+        if (params->maps)
                 map_init(&p->map);
         return p;
 }
@@ -160,10 +169,25 @@ static void pool_free(struct pool *p)
 {
         for (unsigned i = 0; i < p->n_slots; i++)
                 (void)conn_free(p->slots[i].conn);
+        (void)conn_free(p->teller);
+        view_cache_done(&p->views);
+        release_done(&p->released);
+        prepared_done(&p->prepared);
         names_done(&p->opened);
         map_done(&p->map);
         guard_self_done(&p->self);
         free(p);
+}
+
+void pool_unref(struct pool *p)
+{
+        bool is_last;
+
+        pool_lock(p);
+        is_last = --p->n_refs == 0;
+        pool_unlock(p);
+        if (is_last)
+                pool_free(p);
 }
 
 /* Calls of a parent are not inside a child. */
@@ -186,8 +210,6 @@ static void user_left(struct pool *p, struct pool_user *u)
 
 void pool_leave(struct pool *p, struct pool_user *u)
 {
-        bool is_last;
-
         pool_lock(p);
         user_refresh(p, u);
         pool_unlock(p);
@@ -201,10 +223,8 @@ void pool_leave(struct pool *p, struct pool_user *u)
                 futex_wait(&p->left, seen, (struct deadline){UINT64_MAX});
                 pool_lock(p);
         }
-        is_last = --p->n_refs == 0;
         pool_unlock(p);
-        if (is_last)
-                pool_free(p);
+        pool_unref(p);
 }
 
 static void waiter_wake(struct pool_waiter *w)
@@ -216,10 +236,13 @@ static void waiter_wake(struct pool_waiter *w)
 void pool_close(struct pool *p)
 {
         struct conn *idle[POOL_MAX];
+        struct prepared prepared;
         unsigned n = 0;
 
+        pool_drop_views(p);
         pool_lock(p);
         atomic_store(&p->closed, true);
+        prepared = prepared_take_all(&p->prepared);
         for (unsigned i = 0; i < p->n_slots; i++) {
                 struct pool_slot *s = &p->slots[i];
 
@@ -233,7 +256,10 @@ void pool_close(struct pool *p)
                 waiter_wake(w);
         map_publish(&p->map, NULL);
         map_reap(&p->map);
+        if (n > 0 && pool_wants_teller(p))
+                p->teller = idle[--n];
         pool_unlock(p);
+        prepared_done(&prepared);
         while (n > 0)
                 (void)conn_free(idle[--n]);
 }
@@ -519,6 +545,7 @@ int pool_put_conn(struct pool *p, struct pool_slot *s, struct conn *conn, struct
         if (!is_closed) {
                 s->greeted = false;
                 slot_identify(p, s, conn);
+                conn->wants_files = true;
                 conn->wants_map = p->map.w && !p->map.conn;
                 if (conn->wants_map)
                         p->map.conn = conn;
@@ -617,6 +644,7 @@ void pool_map(struct pool *p, struct pool_slot *s)
         pool_lock(p);
         if (!atomic_load(&p->closed)) {
                 map_publish(&p->map, mp);
+                pool_note_prepared(p);
                 mp = NULL;
         }
         map_reap(&p->map);

@@ -12,6 +12,9 @@
 #include "client/failure.h"
 #include "client/guard.h"
 #include "client/map.h"
+#include "client/prepared.h"
+#include "client/release.h"
+#include "client/view-cache.h"
 
 /* Connections of one handle, at most. */
 #define POOL_MAX 64
@@ -34,6 +37,12 @@ struct pool_slot {
         uint64_t next_id;
 };
 
+/* The calls inside one handle. Zeroed memory: none. Under the pool's guard. */
+struct pool_user {
+        unsigned n_inside;
+        unsigned generation; /* of the pool, when n_inside was counted */
+};
+
 /* What handles on the same connections share. */
 struct pool {
         unsigned n_slots; /* never changed */
@@ -42,6 +51,8 @@ struct pool {
         atomic_bool closed;
         /* The daemon's limit on packed values, as of its last greeting; 0: it has not said any. */
         _Atomic uint64_t max_lz4;
+        /* An enum pool_files: whether the daemon takes memory files, likewise. */
+        atomic_int files;
 
         struct map map;
 
@@ -59,6 +70,15 @@ struct pool {
         uint8_t client_id[CONN_CLIENT_ID_SIZE]; /* of slot 0; others differ in the last byte */
         struct backoff backoff;
         struct names opened; /* caches that were opened, ids unused */
+        struct view_cache views;
+        /* Memory files of the daemon's that this process has, in the cache or not. */
+        unsigned n_held;
+        atomic_uint n_kept; /* values in `views`; also read without the guard */
+        struct release released;
+        atomic_bool has_released; /* there are some; likewise */
+        struct conn *teller;      /* when it is closed: for those views that are still out */
+        struct pool_user telling; /* nobody waits for these */
+        struct prepared prepared;
         struct pool_slot slots[];
 };
 
@@ -66,15 +86,27 @@ struct pool {
 void pool_lock(struct pool *p);
 void pool_unlock(struct pool *p);
 
-/* The calls inside one handle. Zeroed memory: none. Under the pool's guard. */
-struct pool_user {
-        unsigned n_inside;
-        unsigned generation; /* of the pool, when n_inside was counted */
+enum pool_files {
+        POOL_FILES_UNKNOWN,
+        POOL_FILES_YES,
+        POOL_FILES_NO,
+};
+static inline enum pool_files pool_files(struct pool *p)
+{
+        return (enum pool_files)atomic_load_explicit(&p->files, memory_order_relaxed);
+}
+
+struct pool_params {
+        unsigned n_slots;
+        bool maps;        /* it asks for a mapping */
+        unsigned n_views; /* are kept for the next look */
+        uint64_t prepared_bytes;
 };
 
-/* NULL: out of memory. The caller has the first reference. @maps: whether it asks for a mapping */
-struct pool *pool_new(unsigned n_slots, bool maps);
+/* NULL: out of memory. The caller has the first reference. */
+struct pool *pool_new(const struct pool_params *params);
 void pool_ref(struct pool *p);
+void pool_unref(struct pool *p);
 
 /*
  * pool_leave() - ends a user: waits until its calls have left, and drops the reference
@@ -152,6 +184,12 @@ void pool_map(struct pool *p, struct pool_slot *s);
 /* A mapping that was seen to count no more, if it is still published; its connections go, too. */
 void pool_end_mapping(struct pool *p, const struct mapping *mp);
 bool pool_is_mapped(struct pool *p);
+
+/*
+ * pool_view_gone() - a memory file of the daemon's was let go of, and its reference to the pool is
+ * @generation:  of the pool that it came to: a child tells nobody of its parent's
+ */
+void pool_view_gone(struct pool *p, unsigned generation, uint64_t instance, uint64_t view_id);
 
 void pool_note_open(struct pool *p, const char *cache);
 bool pool_has_opened(struct pool *p, const char *cache);

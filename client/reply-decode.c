@@ -30,6 +30,8 @@ static void entry_set_raw(Cached__V1__EntryInfo *e)
 static void body_replace(struct cached_reply *r, uint8_t *body, size_t n)
 {
         free(r->body_heap);
+        cached_view_release(r->view);
+        r->view = NULL;
         r->body = r->body_heap = body;
         r->n_body = n;
 }
@@ -41,7 +43,10 @@ static void reply_to_miss(struct cached_reply *r)
         r->code = CACHED_NOT_FOUND;
         r->error = "what is stored under this key is damaged: its LZ4 block does not unpack to the "
                    "size that its writer gave";
-        r->body = NULL;
+        free(r->body_heap);
+        cached_view_release(r->view);
+        r->view = NULL;
+        r->body = r->body_heap = NULL;
         r->n_body = 0;
         r->message->status = CACHED__V1__STATUS__NOT_FOUND;
         r->message->result_case = CACHED__V1__REPLY__RESULT__NOT_SET;

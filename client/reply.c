@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/codec.h"
 
@@ -84,43 +85,48 @@ static struct cached_reply *reply_new(size_t n_space, size_t n_body_inline)
 
         if (!r)
                 return NULL;
-        memset(r, 0, sizeof(*r));
-        r->error = "";
-        r->free = r->space;
-        r->free_end = r->space + n_space;
-        r->n_body_inline = n_body_inline;
+        reply_init(r, n_space, n_body_inline);
         return r;
 }
 
 /* ----------------------------------------------------------------------------- mapped look-ups */
 
-/* What lies where the message will. */
-struct reply_hit {
-        struct arena_hit hit;
-        uint64_t ttl_ms;
-};
-
-struct cached_reply *reply_new_hit(size_t n_value, struct arena_hit **ret_hit)
+void reply_set_hit_apart(struct cached_reply *r, uint64_t n_value, bool is_plain, uint64_t ttl_ms)
 {
-        struct cached_reply *r = reply_new(REPLY_INLINE_MESSAGE, n_value);
+        struct reply_hit *h = (void *)r->space;
 
-        if (r)
-                *ret_hit = &((struct reply_hit *)(void *)r->space)->hit;
-        return r;
-}
-
-void reply_set_hit(struct cached_reply *r, size_t n_value, uint64_t ttl_ms)
-{
-        ((struct reply_hit *)(void *)r->space)->ttl_ms = ttl_ms;
+        h->ttl_ms = ttl_ms;
+        h->n_apart = n_value;
+        h->hit.n_value = 0;
+        if (is_plain)
+                h->hit.encoding = CACHED__V1__ENCODING__ENCODING_RAW;
         r->is_hit = true;
-        r->body = reply_hit_value(r);
-        r->n_body = n_value;
 }
 
-bool reply_hit_is_encoded(const struct cached_reply *r)
+void reply_set_view(struct cached_reply *r, struct cached_view *view)
 {
-        return ((const struct reply_hit *)(const void *)r->space)->hit.encoding ==
-               CACHED__V1__ENCODING__ENCODING_LZ4;
+        size_t n = (size_t)cached_view_size(view);
+
+        r->view = view;
+        r->body = cached_view_data(view);
+        r->n_body = n;
+}
+
+uint8_t *reply_steal_body(struct cached_reply *r)
+{
+        uint8_t *body = r->body_heap;
+
+        if (body) {
+                r->body_heap = NULL;
+                r->body = NULL;
+                r->n_body = 0;
+        }
+        return body;
+}
+
+void reply_set_miss(struct cached_reply *r)
+{
+        r->code = CACHED_NOT_FOUND;
 }
 
 struct cached_reply *reply_new_miss(void)
@@ -128,7 +134,7 @@ struct cached_reply *reply_new_miss(void)
         struct cached_reply *r = reply_new(0, 0);
 
         if (r)
-                r->code = CACHED_NOT_FOUND;
+                reply_set_miss(r);
         return r;
 }
 
@@ -136,10 +142,10 @@ static void entry_of_hit(const struct reply_hit *h, Cached__V1__EntryInfo *ret)
 {
         cached__v1__entry_info__init(ret);
         ret->version = h->hit.version;
-        ret->size = h->hit.n_value;
+        ret->size = h->hit.n_value + h->n_apart;
         ret->flags = h->hit.flags;
         ret->encoding = (Cached__V1__Encoding)h->hit.encoding;
-        ret->raw_size = h->hit.encoding ? h->hit.raw_size : h->hit.n_value;
+        ret->raw_size = h->hit.encoding ? h->hit.raw_size : ret->size;
         ret->cost_us = h->hit.cost_us;
         ret->uid = h->hit.uid;
         if (h->ttl_ms != CACHED_NEVER) {
@@ -206,7 +212,7 @@ void reply_set_item(struct cached_reply *r, size_t i, const struct arena_hit *hi
                     size_t at)
 {
         struct codec_item *item = (void *)r->message->get_many->items[i];
-        struct reply_hit h = {*hit, ttl_ms};
+        struct reply_hit h = {*hit, ttl_ms, 0};
 
         entry_of_hit(&h, &item->entry);
         item->item.entry = &item->entry;
@@ -214,7 +220,7 @@ void reply_set_item(struct cached_reply *r, size_t i, const struct arena_hit *hi
         r->item_at[i] = at;
 }
 
-void reply_set_many(struct cached_reply *r, uint8_t *body, size_t n_body)
+void reply_set_body(struct cached_reply *r, uint8_t *body, size_t n_body)
 {
         r->body = r->body_heap = body;
         r->n_body = n_body;
@@ -341,17 +347,27 @@ uint8_t *reply_body_space(struct cached_reply *r, size_t n_body)
         return space;
 }
 
-void cached_reply_free(cached_reply *r)
+/* What a plain hit does not have. */
+static __attribute__((noinline, cold)) void reply_free_heap(struct cached_reply *r)
 {
         struct reply_chunk *chunk;
 
-        if (!r)
-                return;
         while ((chunk = r->chunks)) {
                 r->chunks = chunk->next;
                 free(chunk);
         }
+        if (r->fd >= 0)
+                (void)close(r->fd);
+        cached_view_release(r->view);
         free(r->body_heap);
+}
+
+void cached_reply_free(cached_reply *r)
+{
+        if (!r)
+                return;
+        if (r->chunks || r->body_heap || r->view || r->fd >= 0)
+                reply_free_heap(r);
         free(r);
 }
 
@@ -455,6 +471,25 @@ int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t
                                    "the daemon answered request %d with result %d", (int)op,
                                    (int)is);
         return reply_check_body(r, op, n_body, f);
+}
+
+bool reply_is_without_body(const struct cached_reply *r)
+{
+        const Cached__V1__Reply *m = r->message;
+
+        return r->code == CACHED_OK && m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY &&
+               (m->entry->view_id != 0 || m->entry->unchanged);
+}
+
+int reply_check_file(struct cached_reply *r, uint64_t n_body, bool lost_fd, struct failure *f)
+{
+        const Cached__V1__EntryInfo *e = r->message->entry;
+
+        if (n_body == 0 && (e->view_id != 0) == (r->fd >= 0 || lost_fd) &&
+            (e->view_id == 0 || !e->unchanged))
+                return CACHED_OK;
+        return failure_set(f, CACHED_ERR_BAD_REPLY,
+                           "the daemon's reply is to have a memory file, or none, and has not");
 }
 
 /* ------------------------------------------------------------------------------------ accessors */

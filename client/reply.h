@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "client/failure.h"
 #include "proto/arena-read.h"
@@ -46,6 +47,12 @@ struct cached_reply {
         struct cached_reply *next;
         uint64_t tag;
 
+        /* Of a Get that may be answered with a memory file: it, not looked at yet; -1. And whose
+         * daemon it was that answered. */
+        int fd;
+        uint64_t instance;
+        struct cached_view *view; /* the body is its data; NULL */
+
         uint8_t *body_heap;
         size_t n_body_inline;
         _Alignas(16) uint8_t space[];
@@ -71,6 +78,11 @@ int reply_new_unpack(const uint8_t *message, size_t n_message, uint64_t n_body, 
 int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t n_body,
                 struct failure *f);
 
+/* A Get's that may come without its value: does it? Then it is to be checked by this. */
+bool reply_is_without_body(const struct cached_reply *r);
+/* @lost_fd: there was no room for the descriptor that came along */
+int reply_check_file(struct cached_reply *r, uint64_t n_body, bool lost_fd, struct failure *f);
+
 /* Where to put the body, also one of 0 bytes: from then on the reply has one. NULL: out of memory.
  */
 uint8_t *reply_body_space(struct cached_reply *r, size_t n_body);
@@ -83,19 +95,90 @@ uint8_t *reply_body_space(struct cached_reply *r, size_t n_body);
  */
 int reply_decode(struct cached_reply *r, struct failure *f);
 
-/*
- * The reply to a Get that a look-up of our own answers: head, place for what the look-up tells of
- * the entry, and for a value of up to `n_value` bytes. NULL: out of memory.
- */
-struct cached_reply *reply_new_hit(size_t n_value, struct arena_hit **ret_hit);
+/* ---- replies to a Get that a look-up of our own answers; part of each hit, so they are here */
+
+/* What lies where the message will. */
+struct reply_hit {
+        struct arena_hit hit;
+        uint64_t ttl_ms;
+        uint64_t n_apart; /* the value's length, where it is not in the hit */
+};
+
+/* A head with nothing behind it yet. */
+static inline void reply_init(struct cached_reply *r, size_t n_space, size_t n_body_inline)
+{
+        r->code = 0;
+        r->error = "";
+        r->message = NULL;
+        r->body = NULL;
+        r->n_body = 0;
+        r->item_at = NULL;
+        r->free = r->space;
+        r->free_end = r->space + n_space;
+        r->chunks = NULL;
+        r->n_chunk_bytes = 0;
+        r->out_of_memory = r->is_hit = false;
+        r->next = NULL;
+        r->tag = 0;
+        r->fd = -1;
+        r->instance = 0;
+        r->view = NULL;
+        r->body_heap = NULL;
+        r->n_body_inline = n_body_inline;
+}
+
 static inline uint8_t *reply_hit_value(struct cached_reply *r)
 {
         return r->space + REPLY_INLINE_MESSAGE;
 }
+
+static inline struct reply_hit *reply_hit_of(struct cached_reply *r)
+{
+        return (struct reply_hit *)(void *)r->space;
+}
+
+/*
+ * Head, place for what the look-up tells of the entry, and for a value of up to `n_value` bytes.
+ * NULL: out of memory.
+ */
+static inline struct cached_reply *reply_new_hit(size_t n_value, struct arena_hit **ret_hit)
+{
+        struct cached_reply *r =
+                (struct cached_reply *)malloc(sizeof(*r) + REPLY_INLINE_MESSAGE + n_value);
+
+        if (!r)
+                return NULL;
+        reply_init(r, REPLY_INLINE_MESSAGE, n_value);
+        *ret_hit = &reply_hit_of(r)->hit;
+        return r;
+}
+
 /* It is whole. @ttl_ms: what is left; CACHED_NEVER */
-void reply_set_hit(struct cached_reply *r, size_t n_value, uint64_t ttl_ms);
-bool reply_hit_is_encoded(const struct cached_reply *r);
+static inline void reply_set_hit(struct cached_reply *r, size_t n_value, uint64_t ttl_ms)
+{
+        reply_hit_of(r)->ttl_ms = ttl_ms;
+        reply_hit_of(r)->n_apart = 0;
+        r->is_hit = true;
+        r->body = reply_hit_value(r);
+        r->n_body = n_value;
+}
+
+static inline bool reply_hit_is_encoded(struct cached_reply *r)
+{
+        return reply_hit_of(r)->hit.encoding == CACHED__V1__ENCODING__ENCODING_LZ4;
+}
+
+/* There was no hit after all. */
+void reply_set_miss(struct cached_reply *r);
+/* NULL: out of memory. */
 struct cached_reply *reply_new_miss(void);
+/* Likewise, and whoever has its value says how long it is; there is no body. Plain, whatever the
+ * entry's encoding was. */
+void reply_set_hit_apart(struct cached_reply *r, uint64_t n_value, bool is_plain, uint64_t ttl_ms);
+/* The body is what the view shows, which is the reply's from now on. */
+void reply_set_view(struct cached_reply *r, struct cached_view *view);
+/* malloc's memory of a body that is no reply's any more. NULL: it is not such. */
+uint8_t *reply_steal_body(struct cached_reply *r);
 
 /*
  * The reply to a GetMany of `n` keys that look-ups of our own answer; items are misses at first.
@@ -103,7 +186,7 @@ struct cached_reply *reply_new_miss(void);
  */
 struct cached_reply *reply_new_many(size_t n);
 /* Consumes the body: malloc's. */
-void reply_set_many(struct cached_reply *r, uint8_t *body, size_t n_body);
+void reply_set_body(struct cached_reply *r, uint8_t *body, size_t n_body);
 /* Item `i` is a hit. */
 void reply_set_item(struct cached_reply *r, size_t i, const struct arena_hit *hit, uint64_t ttl_ms,
                     size_t at);

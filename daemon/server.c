@@ -41,6 +41,7 @@
 #include "log.h"
 #include "proto/status.h"
 #include "realm/given.h"
+#include "realm/realm.h"
 #include "take-over.h"
 #include "transport/epochfile.h"
 #include "transport/hub.h"
@@ -182,6 +183,14 @@ static void raise_nofile(const struct server *s)
                           "LimitNOFILE= in the unit)",
                           (unsigned long long)s->config->limits.connections,
                           (unsigned long long)lim.rlim_cur);
+        if (realms_max_files(s->config) < s->config->limits.large_values)
+                log_write(s->log, LOG_INFO,
+                          "limits.large_values = %llu cannot be reached with %llu descriptors "
+                          "(RLIMIT_NOFILE, LimitNOFILE= in the unit): %llu are left beside "
+                          "limits.connections",
+                          (unsigned long long)s->config->limits.large_values,
+                          (unsigned long long)lim.rlim_cur,
+                          (unsigned long long)realms_max_files(s->config));
 }
 
 static struct sockfile_access access_of(const struct config *cfg)
@@ -648,6 +657,8 @@ static int adopt(struct server *s, const struct server_params *p)
         }
         if (!whole)
                 renumber(s);
+        dispatcher_adopted(s->dispatcher);
+        epochfile_begin_tenure(&s->epochfile);
         return 0;
 }
 

@@ -10,7 +10,7 @@
  *    entry against its chunk, an extent against the part for them, before anything is read at them,
  *    and each is read once: what was checked is what is used;
  *  - loops are bounded: two buckets of nine slots, TRIES times; where a value is megabytes long,
- *    EXTENT_TRIES copies;
+ *    COPIED_MAX bytes of copies;
  *  - the full key is compared;
  *  - what was copied counts only if the bucket's counter is the same afterwards (a sequence lock,
  *    with the counter in memory that never becomes anything else).
@@ -37,8 +37,8 @@
 /* A writer that is stopped in the middle of a change keeps a bucket odd; one that is busy changes
  * it every few hundred nanoseconds at most. */
 #define TRIES 64u
-/* So many copies of a value of megabytes may be in vain. */
-#define EXTENT_TRIES 4u
+/* So many bytes may be copied in vain: a few values of megabytes. */
+#define COPIED_MAX (UINT64_C(16) << 20)
 
 /* Extension blocks of this version take at most 28 bytes; later ones may add fields. */
 #define EXT_MAX 64u
@@ -54,6 +54,11 @@
 #else
 #define RACY inline
 #endif
+
+/* Part of arena_read(): what it was given stays in registers. */
+#define HOT         inline __attribute__((always_inline))
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
 
 typedef uint8_t bytes16 __attribute__((vector_size(16), aligned(1), may_alias));
 typedef uint64_t word64 __attribute__((aligned(1), may_alias));
@@ -102,10 +107,21 @@ static RACY bool racy_is(const void *from, const void *what, size_t n)
         const uint8_t *f = from, *w = what;
         uint64_t difference = 0;
 
-        if (n >= 8) {
-                for (size_t i = 0; i + 8 <= n; i += 8)
-                        difference |= RACY_LOAD(word64, f + i) ^ *(const word64 *)(w + i);
-                difference |= RACY_LOAD(word64, f + n - 8) ^ *(const word64 *)(w + n - 8);
+        if (n >= 16) {
+                typedef uint64_t words2 __attribute__((vector_size(16), aligned(1), may_alias));
+                words2 d = {0};
+                size_t i = 0;
+
+                for (; i + 16 <= n; i += 16)
+                        d |= RACY_LOAD(words2, f + i) ^ *(const words2 *)(const void *)(w + i);
+                if (i < n)
+                        d |= RACY_LOAD(words2, f + n - 16) ^
+                             *(const words2 *)(const void *)(w + n - 16);
+                difference = d[0] | d[1];
+        } else if (n >= 8) {
+                difference =
+                        (RACY_LOAD(word64, f) ^ *(const word64 *)(const void *)w) |
+                        (RACY_LOAD(word64, f + n - 8) ^ *(const word64 *)(const void *)(w + n - 8));
         } else {
                 for (size_t i = 0; i < n; i++)
                         difference |= (uint64_t)(RACY_LOAD(uint8_t, f + i) ^ w[i]);
@@ -113,7 +129,7 @@ static RACY bool racy_is(const void *from, const void *what, size_t n)
         return difference == 0;
 }
 
-static uint32_t load32(const uint32_t *p)
+static HOT uint32_t load32(const uint32_t *p)
 {
         return __atomic_load_n(p, __ATOMIC_RELAXED);
 }
@@ -188,20 +204,17 @@ uint32_t arena_find_cache(const struct arena_map *m, uint64_t name_hash)
 /* --------------------------------------------------------------------------------------- entries
  */
 
+/* What is looked for, and where it goes. */
 struct look {
         const struct arena_map *m;
         const struct arena_query *q;
-        uint32_t gen;
-        uint16_t tag;
-        uint64_t h1, h2;
         void *buf;
         size_t n_buf;
         struct arena_hit *hit;
-        unsigned *n_copies; /* of extents, in all tries */
 };
 
 /* The chunk behind a handle: NULL if there is none in this mapping. */
-static const uint8_t *chunk_of(const struct arena_map *m, uint32_t handle, uint32_t *ret_size)
+static HOT const uint8_t *chunk_of(const struct arena_map *m, uint32_t handle, uint32_t *ret_size)
 {
         uint32_t span = handle >> ARENA_CHUNK_SHIFT;
         uint64_t chunk = handle & ARENA_CHUNK_MASK;
@@ -249,6 +262,8 @@ static bool take_ext(const uint8_t *from, uint32_t n_max, struct ext_copy *ret)
 {
         struct arena_ext x;
 
+        if (n_max < sizeof(x))
+                return false;
         racy_copy(&x, from, sizeof(x));
         if (x.n_bytes < sizeof(x) || x.n_bytes > EXT_MAX || x.n_bytes > n_max)
                 return false;
@@ -266,7 +281,21 @@ enum probe {
         PROBE_EXPIRED,
 };
 
-static inline uint64_t deadline_of(const struct arena_entry *e)
+/* A header, of which each word is read once. */
+static RACY struct arena_entry racy_entry(const uint8_t *chunk)
+{
+        const struct arena_entry *e = (const void *)chunk;
+
+        return (struct arena_entry){
+                .gen = RACY_LOAD(uint32_t, &e->gen),
+                .version_lo = RACY_LOAD(uint32_t, &e->version_lo),
+                .deadline_lo = RACY_LOAD(uint32_t, &e->deadline_lo),
+                .hi = RACY_LOAD(uint32_t, &e->hi),
+                .sizes = RACY_LOAD(uint32_t, &e->sizes),
+        };
+}
+
+static HOT uint64_t deadline_of(const struct arena_entry *e)
 {
         return (uint64_t)(e->hi >> 12 & 0xff) << 32 | e->deadline_lo;
 }
@@ -286,7 +315,6 @@ static __attribute__((noinline)) enum probe take_extent(const struct look *l, co
         l->hit->n_value = (uint32_t)x.size;
         if (x.size > l->n_buf)
                 return PROBE_TOO_LONG;
-        ++*l->n_copies;
         racy_copy(l->buf, m->extents + x.offset, x.size);
         return PROBE_HIT;
 }
@@ -295,39 +323,39 @@ static __attribute__((noinline)) enum probe take_extent(const struct look *l, co
  * The stored bytes of an entry that is the one looked for and lives: `n` of them.
  * @ext: NULL, or its extension block
  */
-static enum probe take(const struct look *l, uint32_t handle, const struct arena_entry *e,
-                       const struct ext_copy *ext, const uint8_t *stored, uint32_t n)
+static HOT enum probe take(const struct look *l, uint32_t handle, const struct arena_entry *e,
+                           const struct ext_copy *ext, const uint8_t *stored, uint32_t n)
 {
         struct arena_hit *hit = l->hit;
         uint64_t deadline = deadline_of(e);
 
-        *hit = (struct arena_hit){
-                .handle = handle,
-                .version = (uint64_t)(e->hi >> 20) << 32 | e->version_lo,
-                .deadline_ms = deadline == ENTRY_40BIT_MAX ? ARENA_NEVER : deadline,
-                .uid = load32(&l->m->owners[e->hi & (ARENA_OWNERS_MAX - 1)]),
-                .n_value = n,
-        };
+        /* Field by field: `large` is not for plain values. */
+        hit->handle = handle;
+        hit->version = (uint64_t)(e->hi >> 20) << 32 | e->version_lo;
+        hit->deadline_ms = deadline == ENTRY_40BIT_MAX ? ARENA_NEVER : deadline;
+        hit->uid = load32(&l->m->owners[e->hi & (ARENA_OWNERS_MAX - 1)]);
+        hit->flags = hit->encoding = 0;
+        hit->raw_size = hit->cost_us = 0;
+        hit->n_value = n;
         if (ext)
                 read_ext(ext->bytes, ext->n, hit);
-        if (e->sizes & ENTRY_LARGE) {
+        if (unlikely(e->sizes & ENTRY_LARGE)) {
                 if (n != sizeof(hit->large))
                         return PROBE_OTHER;
                 racy_copy(&hit->large, stored, sizeof(hit->large));
                 return PROBE_LARGE;
         }
-        if (e->sizes & ENTRY_EXTENT)
+        if (unlikely(e->sizes & ENTRY_EXTENT))
                 return take_extent(l, stored, n);
-        if (n > l->n_buf)
+        if (unlikely(n > l->n_buf))
                 return PROBE_TOO_LONG;
         racy_copy(l->buf, stored, n);
         return PROBE_HIT;
 }
 
 /* The rest of an entry's chunk, behind the header and, if there is one, the extension block. */
-static inline enum probe probe_rest(const struct look *l, uint32_t handle,
-                                    const struct arena_entry *e, const struct ext_copy *ext,
-                                    const uint8_t *key, uint32_t n_left)
+static HOT enum probe probe_rest(const struct look *l, uint32_t handle, const struct arena_entry *e,
+                                 const struct ext_copy *ext, const uint8_t *key, uint32_t n_left)
 {
         const struct arena_query *q = l->q;
         uint32_t n_stored = e->sizes >> 10;
@@ -335,55 +363,63 @@ static inline enum probe probe_rest(const struct look *l, uint32_t handle,
 
         if (q->n_key > n_left || n_stored > n_left - q->n_key || !racy_is(key, q->key, q->n_key))
                 return PROBE_OTHER;
-        if (deadline <= q->now_ms && deadline != ENTRY_40BIT_MAX)
+        if (unlikely(deadline <= q->now_ms && deadline != ENTRY_40BIT_MAX))
                 return PROBE_EXPIRED;
         return take(l, handle, e, ext, key + q->n_key, n_stored);
 }
 
-/* Apart, because of the room for the block, which the others need not have. */
-static __attribute__((noinline)) enum probe probe_ext(const struct look *l, uint32_t handle,
-                                                      const struct arena_entry *e,
-                                                      const uint8_t *at, uint32_t n_left)
+/* Whether a header is of such an entry as is looked for. */
+static HOT bool entry_may_be(const struct arena_entry *e, uint32_t gen, const struct arena_query *q)
 {
-        struct ext_copy ext;
-
-        if (n_left < sizeof(struct arena_ext) || !take_ext(at, n_left, &ext))
-                return PROBE_OTHER;
-        return probe_rest(l, handle, e, &ext, at + ext.n, n_left - ext.n);
+        return e->gen == gen && (e->sizes >> 4 & 0x3f) + 1 == q->n_key;
 }
 
-/* Reads the entry behind a handle, if it is the one that is looked for. */
-static inline enum probe probe(const struct look *l, uint32_t handle)
+/*
+ * As probe(), for entries with an extension block. Apart, because of the room for the block, which
+ * the others need not have; it begins anew, so that nothing of theirs need be in memory for it.
+ */
+static __attribute__((noinline)) enum probe probe_ext(const struct arena_map *m,
+                                                      const struct arena_query *q, void *buf,
+                                                      size_t n_buf, struct arena_hit *hit,
+                                                      uint32_t gen, struct arena_place at)
 {
-        const uint8_t *chunk;
-        struct arena_entry e;
-        uint32_t n_chunk;
+        const struct look l = {.m = m, .q = q, .buf = buf, .n_buf = n_buf, .hit = hit};
+        uint32_t n_left = at.n_chunk - ENTRY_HEADER_SIZE;
+        const uint8_t *from = at.chunk + ENTRY_HEADER_SIZE;
+        struct arena_entry e = racy_entry(at.chunk);
+        struct ext_copy ext;
 
-        chunk = chunk_of(l->m, handle, &n_chunk);
-        if (!chunk)
+        if (!entry_may_be(&e, gen, q) || !(e.sizes & ENTRY_EXT) || !take_ext(from, n_left, &ext))
                 return PROBE_OTHER;
-        /* A chunk has at least 64 bytes. Most values lie in the lines behind the first. */
-        __builtin_prefetch(chunk + 64);
-        racy_copy(&e, chunk, sizeof(e));
-        if (e.gen != l->gen || (e.sizes >> 4 & 0x3f) + 1 != l->q->n_key)
+        return probe_rest(&l, at.handle, &e, &ext, from + ext.n, n_left - ext.n);
+}
+
+/* Reads the entry in a chunk, if it is the one that is looked for. */
+static HOT enum probe probe(const struct look *l, uint32_t gen, struct arena_place at)
+{
+        struct arena_entry e;
+
+        if (unlikely(!at.chunk))
                 return PROBE_OTHER;
-        chunk += ENTRY_HEADER_SIZE;
-        n_chunk -= ENTRY_HEADER_SIZE;
+        e = racy_entry(at.chunk);
+        if (!entry_may_be(&e, gen, l->q))
+                return PROBE_OTHER;
         if (e.sizes & ENTRY_EXT)
-                return probe_ext(l, handle, &e, chunk, n_chunk);
-        return probe_rest(l, handle, &e, NULL, chunk, n_chunk);
+                return probe_ext(l->m, l->q, l->buf, l->n_buf, l->hit, gen, at);
+        return probe_rest(l, at.handle, &e, NULL, at.chunk + ENTRY_HEADER_SIZE,
+                          at.n_chunk - ENTRY_HEADER_SIZE);
 }
 
 /* --------------------------------------------------------------------------------------- buckets
  */
 
-static uint64_t seq_load(const struct arena_bucket *b)
+static HOT uint64_t seq_load(const struct arena_bucket *b)
 {
         return atomic_load_explicit(&b->seq, memory_order_acquire);
 }
 
 /* Whether the bucket is as it was when `seq` was read, and nothing read since can be later. */
-static bool seq_holds(const struct arena_bucket *b, uint64_t seq)
+static HOT bool seq_holds(const struct arena_bucket *b, uint64_t seq)
 {
         atomic_thread_fence(memory_order_acquire);
         return atomic_load_explicit(&b->seq, memory_order_relaxed) == seq;
@@ -413,20 +449,43 @@ static unsigned slots_with(const struct arena_bucket *b, uint16_t tag)
 
 static_assert(ARENA_BUCKET_SLOTS == 9, "eight tags are looked at together, and one");
 
-static inline enum probe look_in(const struct look *l, const struct arena_bucket *b)
+/* Where the first of some slots leads. */
+static HOT struct arena_place place_of(const struct arena_map *m, const struct arena_aim *aim,
+                                       unsigned slots)
 {
-        for (unsigned slots = slots_with(b, l->tag); slots != 0; slots &= slots - 1) {
-                uint32_t handle = atomic_load_explicit(&b->handle[__builtin_ctz(slots)],
-                                                       memory_order_relaxed);
-                enum probe p;
+        unsigned at = (unsigned)__builtin_ctz(slots);
+        uint64_t second = -(uint64_t)(at >> 4); /* all ones if it is in the second bucket */
+        const struct arena_bucket *b =
+                &m->buckets[aim->bucket[0] ^ ((aim->bucket[0] ^ aim->bucket[1]) & second)];
+        struct arena_place p;
 
-                if (handle == ARENA_NONE)
-                        continue;
-                p = probe(l, handle);
-                if (p != PROBE_OTHER)
-                        return p;
-        }
-        return PROBE_OTHER;
+        p.handle = atomic_load_explicit(&b->handle[at & 15], memory_order_relaxed);
+        p.chunk = chunk_of(m, p.handle, &p.n_chunk);
+        return p;
+}
+
+/*
+ * Both buckets are looked at together: in which of them a key lies is a matter of chance, so that a
+ * processor which guesses would be wrong every third time.
+ */
+static HOT void aim_at(struct arena_aim *aim, const struct arena_map *m, XXH128_hash_t h,
+                       uint64_t n_buckets)
+{
+        uint16_t tag = (uint16_t)(h.low64 >> 48);
+        const struct arena_bucket *b[2];
+
+        aim->n_buckets = n_buckets;
+        aim->bucket[0] = arena_bucket_of(h.low64, n_buckets);
+        aim->bucket[1] = arena_bucket_of(h.high64, n_buckets);
+        b[0] = &m->buckets[aim->bucket[0]];
+        b[1] = &m->buckets[aim->bucket[1]];
+        aim->seq[0] = seq_load(b[0]);
+        aim->seq[1] = seq_load(b[1]);
+        aim->slots = slots_with(b[0], tag) | slots_with(b[1], tag) << 16;
+        if (likely(aim->slots != 0))
+                aim->first = place_of(m, aim, aim->slots);
+        else
+                aim->first.chunk = NULL;
 }
 
 static const enum arena_result result_of[] = {
@@ -436,6 +495,43 @@ static const enum arena_result result_of[] = {
         [PROBE_EXPIRED] = ARENA_MISS,
 };
 
+/* One bucket's word is enough for what was found in it. */
+static HOT bool slot_holds(const struct arena_map *m, const struct arena_aim *aim, unsigned slots)
+{
+        unsigned second = (unsigned)__builtin_ctz(slots) >> 4;
+        uint64_t seq = aim->seq[second];
+
+        return (seq & 1) == 0 && seq_holds(&m->buckets[aim->bucket[second]], seq);
+}
+
+/* A key that moves is put into its new place before it leaves the old one. If neither bucket
+ * changed from before the first look until after the second, it was in neither at the instant
+ * between. */
+static HOT bool both_hold(const struct arena_map *m, const struct arena_aim *aim)
+{
+        return ((aim->seq[0] | aim->seq[1]) & 1) == 0 &&
+               seq_holds(&m->buckets[aim->bucket[0]], aim->seq[0]) &&
+               seq_holds(&m->buckets[aim->bucket[1]], aim->seq[1]) &&
+               atomic_load_explicit(&m->h->n_buckets, memory_order_relaxed) == aim->n_buckets;
+}
+
+/* One try's second part. ARENA_BUSY: something changed meanwhile. */
+static HOT enum arena_result look_once(const struct look *l, const struct arena_aim *aim)
+{
+        struct arena_place at = aim->first;
+
+        for (unsigned slots = aim->slots; slots != 0;) {
+                enum probe p = probe(l, aim->gen, at);
+
+                if (p != PROBE_OTHER)
+                        return likely(slot_holds(l->m, aim, slots)) ? result_of[p] : ARENA_BUSY;
+                slots &= slots - 1;
+                if (slots != 0)
+                        at = place_of(l->m, aim, slots);
+        }
+        return both_hold(l->m, aim) ? ARENA_MISS : ARENA_BUSY;
+}
+
 static void pause_for_writer(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -443,47 +539,13 @@ static void pause_for_writer(void)
 #endif
 }
 
-/* One try. ARENA_BUSY: something changed meanwhile. */
-static enum arena_result look_once(const struct look *l)
-{
-        const struct arena_map *m = l->m;
-        uint64_t n = atomic_load_explicit(&m->h->n_buckets, memory_order_acquire);
-        const struct arena_bucket *b1, *b2;
-        uint64_t seq1, seq2;
-        enum probe p;
-
-        if (n == 0 || n > m->index_max_buckets)
-                return ARENA_BROKEN;
-        b1 = &m->buckets[arena_bucket_of(l->h1, n)];
-        b2 = &m->buckets[arena_bucket_of(l->h2, n)];
-        seq1 = seq_load(b1);
-        if (seq1 & 1)
-                return ARENA_BUSY;
-        p = look_in(l, b1);
-        if (p != PROBE_OTHER)
-                return seq_holds(b1, seq1) ? result_of[p] : ARENA_BUSY;
-        seq2 = seq_load(b2);
-        if (seq2 & 1)
-                return ARENA_BUSY;
-        p = look_in(l, b2);
-        if (p != PROBE_OTHER)
-                return seq_holds(b2, seq2) ? result_of[p] : ARENA_BUSY;
-        /* A key that moves is put into its new place before it leaves the old one. If neither
-         * bucket changed from before the first look until after the second, it was in neither at
-         * the instant between. */
-        if (!seq_holds(b1, seq1) || !seq_holds(b2, seq2) ||
-            atomic_load_explicit(&m->h->n_buckets, memory_order_relaxed) != n)
-                return ARENA_BUSY;
-        return ARENA_MISS;
-}
-
-static bool is_retired(const struct arena_map *m)
+static HOT bool is_retired(const struct arena_map *m)
 {
         return atomic_load_explicit(&m->h->retired, memory_order_acquire) != 0;
 }
 
 /* The generation of the query's cache; 0: it is not there. */
-static uint32_t generation_of(const struct arena_map *m, const struct arena_query *q)
+static HOT uint32_t generation_of(const struct arena_map *m, const struct arena_query *q)
 {
         uint32_t gen;
 
@@ -496,82 +558,114 @@ static uint32_t generation_of(const struct arena_map *m, const struct arena_quer
         return gen;
 }
 
-static void look_for(struct look *l, uint32_t gen)
+static HOT uint64_t n_buckets_of(const struct arena_map *m)
 {
-        XXH128_hash_t h =
-                XXH3_128bits_withSeed(l->q->key, l->q->n_key, arena_hash_seed(l->m->seed, gen));
+        return atomic_load_explicit(&m->h->n_buckets, memory_order_acquire);
+}
 
-        l->gen = gen;
-        l->h1 = h.low64;
-        l->h2 = h.high64;
-        l->tag = (uint16_t)(h.low64 >> 48);
+static HOT bool is_in_use(const struct arena_map *m, uint64_t n_buckets)
+{
+        return n_buckets != 0 && n_buckets <= m->index_max_buckets;
+}
+
+static HOT XXH128_hash_t hash_of(const struct arena_map *m, const struct arena_query *q,
+                                 uint32_t gen)
+{
+        return XXH3_128bits_withSeed(q->key, q->n_key, arena_hash_seed(m->seed, gen));
+}
+
+/* All tries but one that was made in vain. */
+static __attribute__((noinline)) enum arena_result look_on(const struct arena_map *m,
+                                                           const struct arena_query *q, void *buf,
+                                                           size_t n_buf, struct arena_hit *hit)
+{
+        const struct look l = {.m = m, .q = q, .buf = buf, .n_buf = n_buf, .hit = hit};
+        struct arena_aim aim = {0};
+        XXH128_hash_t hash = {0};
+        uint64_t n_copied = 0;
+
+        for (unsigned tries = 0; tries < TRIES && n_copied < COPIED_MAX; tries++) {
+                uint32_t gen = generation_of(m, q);
+                uint64_t n = n_buckets_of(m);
+                enum arena_result r;
+
+                if (gen == 0)
+                        return ARENA_NO_CACHE;
+                if (!is_in_use(m, n))
+                        return ARENA_BROKEN;
+                if (gen != aim.gen)
+                        hash = hash_of(m, q, gen);
+                aim.gen = gen;
+                aim_at(&aim, m, hash, n);
+                hit->n_value = 0;
+                r = look_once(&l, &aim);
+                if (r != ARENA_BUSY)
+                        return r;
+                n_copied += hit->n_value;
+                pause_for_writer();
+        }
+        return ARENA_BUSY;
 }
 
 enum arena_result arena_read(const struct arena_map *m, const struct arena_query *q, void *buf,
                              size_t n_buf, struct arena_hit *ret)
 {
-        unsigned n_copies = 0;
-        struct look l = {
-                .m = m, .q = q, .buf = buf, .n_buf = n_buf, .hit = ret, .n_copies = &n_copies};
+        const struct look l = {.m = m, .q = q, .buf = buf, .n_buf = n_buf, .hit = ret};
+        enum arena_result r = ARENA_BUSY;
 
-        for (unsigned tries = 0; tries < TRIES && n_copies < EXTENT_TRIES; tries++) {
-                uint32_t gen = generation_of(m, q);
-                enum arena_result r;
-
-                if (gen == 0)
-                        return is_retired(m) ? ARENA_RETIRED : ARENA_NO_CACHE;
-                if (gen != l.gen)
-                        look_for(&l, gen);
-                r = look_once(&l);
-                if (r != ARENA_BUSY)
-                        return is_retired(m) ? ARENA_RETIRED : r;
-                pause_for_writer();
-        }
-        return is_retired(m) ? ARENA_RETIRED : ARENA_BUSY;
+        if (likely(q->aim.gen != 0))
+                r = look_once(&l, &q->aim);
+        if (unlikely(r == ARENA_BUSY))
+                r = look_on(m, q, buf, n_buf, ret);
+        return unlikely(is_retired(m)) ? ARENA_RETIRED : r;
 }
 
-/* ------------------------------------------------------------------------------------ many at once
+/* ----------------------------------------------------------------------------------- ahead of time
  */
 
-static uint32_t guess(const struct look *l, uint64_t n)
+/* The hash is made part of it, that of keys alone. */
+__attribute__((flatten)) void arena_aim(const struct arena_map *m, struct arena_query *q)
 {
-        const struct arena_bucket *at[2] = {&l->m->buckets[arena_bucket_of(l->h1, n)],
-                                            &l->m->buckets[arena_bucket_of(l->h2, n)]};
+        uint32_t gen = generation_of(m, q);
+        uint64_t n = n_buckets_of(m);
 
-        for (unsigned j = 0; j < 2; j++)
-                for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++)
-                        if (atomic_load_explicit(&at[j]->tag[i], memory_order_relaxed) == l->tag)
-                                return atomic_load_explicit(&at[j]->handle[i],
-                                                            memory_order_relaxed);
-        return ARENA_NONE;
+        if (unlikely(gen == 0 || !is_in_use(m, n) || q->n_key > ARENA_KEY_MAX)) {
+                q->aim.gen = 0;
+                return;
+        }
+        q->aim.gen = gen;
+        aim_at(&q->aim, m, hash_of(m, q, gen), n);
+        if (likely(q->aim.first.chunk)) {
+                /* A chunk has at least 64 bytes. Most values lie in the lines behind the first. */
+                __builtin_prefetch(q->aim.first.chunk);
+                __builtin_prefetch(q->aim.first.chunk + 64);
+                __builtin_prefetch(q->aim.first.chunk + 128);
+        }
 }
 
-void arena_ahead(const struct arena_map *m, const struct arena_query *q, unsigned n)
+/* The buckets of all are asked for before any of them is waited for. */
+void arena_ahead(const struct arena_map *m, struct arena_query *q, unsigned n)
 {
-        uint64_t n_buckets = atomic_load_explicit(&m->h->n_buckets, memory_order_acquire);
-        struct look l[ARENA_AHEAD_MAX];
-        unsigned n_l = 0;
+        uint64_t n_buckets = n_buckets_of(m);
+        XXH128_hash_t hash[ARENA_AHEAD_MAX];
 
-        if (n_buckets == 0 || n_buckets > m->index_max_buckets)
-                return;
-        for (unsigned i = 0; i < n && i < ARENA_AHEAD_MAX; i++) {
-                uint32_t gen = generation_of(m, &q[i]);
+        for (unsigned i = 0; i < n; i++) {
+                uint32_t gen = is_in_use(m, n_buckets) ? generation_of(m, &q[i]) : 0;
 
+                q[i].aim.gen = gen;
                 if (gen == 0)
                         continue;
-                l[n_l] = (struct look){.m = m, .q = &q[i]};
-                look_for(&l[n_l], gen);
-                __builtin_prefetch(&m->buckets[arena_bucket_of(l[n_l].h1, n_buckets)]);
-                __builtin_prefetch(&m->buckets[arena_bucket_of(l[n_l].h2, n_buckets)]);
-                n_l++;
+                hash[i] = hash_of(m, &q[i], gen);
+                __builtin_prefetch(&m->buckets[arena_bucket_of(hash[i].low64, n_buckets)]);
+                __builtin_prefetch(&m->buckets[arena_bucket_of(hash[i].high64, n_buckets)]);
         }
-        for (unsigned i = 0; i < n_l; i++) {
-                uint32_t n_chunk;
-                const uint8_t *chunk = chunk_of(m, guess(&l[i], n_buckets), &n_chunk);
-
-                if (!chunk)
+        for (unsigned i = 0; i < n; i++) {
+                if (q[i].aim.gen == 0)
                         continue;
-                __builtin_prefetch(chunk);
-                __builtin_prefetch(chunk + 64);
+                aim_at(&q[i].aim, m, hash[i], n_buckets);
+                if (!q[i].aim.first.chunk)
+                        continue;
+                __builtin_prefetch(q[i].aim.first.chunk);
+                __builtin_prefetch(q[i].aim.first.chunk + 64);
         }
 }

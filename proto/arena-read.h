@@ -41,12 +41,29 @@ struct arena_map {
  */
 const char *arena_map_init(const void *base, uint64_t size, struct arena_map *ret);
 
+/* A chunk that may have the entry. */
+struct arena_place {
+        uint32_t handle, n_chunk;
+        const uint8_t *chunk; /* NULL: there is none */
+};
+
+/* A look-up that has begun: what arena_aim() found. */
+struct arena_aim {
+        uint32_t gen;   /* of the cache; 0: nothing was found out */
+        uint32_t slots; /* with the key's tag, a bit each: of the first bucket, and << 16 */
+        uint64_t n_buckets, bucket[2], seq[2];
+        struct arena_place first; /* of the slots */
+};
+
+#define ARENA_KEY_MAX 64u
+
 struct arena_query {
         uint32_t cache; /* id */
         uint64_t name_hash;
         const void *key;
-        uint32_t n_key; /* 1 to 64 */
+        uint32_t n_key; /* 1 to ARENA_KEY_MAX */
         uint64_t now_ms;
+        struct arena_aim aim; /* zeroed, or arena_aim()'s */
 };
 
 enum arena_result {
@@ -85,13 +102,21 @@ enum arena_result arena_read(const struct arena_map *m, const struct arena_query
                              size_t n_buf, struct arena_hit *ret);
 
 /*
- * arena_ahead() - asks the processor for what look-ups of these keys will touch
+ * arena_aim() - the first part of a look-up, so that something else can be done meanwhile
+ *
+ * Sets @q->aim, and asks the processor for the entry. arena_read() goes on from there, and begins
+ * anew by itself if it has to: the two are one look-up. The time need not be set yet.
+ */
+void arena_aim(const struct arena_map *m, struct arena_query *q);
+
+/*
+ * arena_ahead() - arena_aim() for many
  *
  * In a large arena a look-up waits for memory several times; asking for many keys at once lets the
- * waits overlap. No result; @n is at most ARENA_AHEAD_MAX.
+ * waits overlap. @n is at most ARENA_AHEAD_MAX.
  */
 #define ARENA_AHEAD_MAX 16u
-void arena_ahead(const struct arena_map *m, const struct arena_query *q, unsigned n);
+void arena_ahead(const struct arena_map *m, struct arena_query *q, unsigned n);
 
 /* The id of the cache with that name's hash, or 0. A walk over the directory: to be remembered. */
 uint32_t arena_find_cache(const struct arena_map *m, uint64_t name_hash);

@@ -158,7 +158,8 @@ static inline uint64_t arena_bucket_of(uint64_t h, uint64_t n)
         unsigned level = 63 - (unsigned)__builtin_clzll(n);
         uint64_t b = h & ((UINT64_C(2) << level) - 1);
 
-        return b < n ? b : b & ((UINT64_C(1) << level) - 1);
+        /* One bit less where it is not below n. No processor could guess a branch here. */
+        return b - ((uint64_t)(b >= n) << level);
 }
 
 #endif

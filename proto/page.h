@@ -19,7 +19,7 @@
 /* ---- client page */
 
 #define CLIENT_PAGE_MAGIC   UINT64_C(0x6567617063616363) /* "ccacpage" in memory */
-#define CLIENT_PAGE_VERSION 1
+#define CLIENT_PAGE_VERSION 2
 #define CLIENT_PAGE_SIZE    65536u
 #define PAGE_RINGS          2u
 #define PAGE_RING_SLOTS     3800u
@@ -40,10 +40,17 @@ struct page_touch {
 
 struct page_ring {
         _Alignas(64) _Atomic uint32_t lock; /* the client's: 1 while one of its threads writes */
-        _Atomic uint32_t head;              /* written by the client: touches ever put in */
         uint32_t last_mark;                 /* the client's: time of the last time mark */
-        _Alignas(64) _Atomic uint32_t tail; /* written by the daemon: touches ever taken out */
+        _Atomic uint64_t head;              /* written by the client: touches ever put in */
+        _Alignas(64) _Atomic uint64_t tail; /* written by the daemon: touches ever taken out */
 };
+
+/* Where a ring's n-th touch lies. n has 64 bits because 2^32 is no multiple of the slots: positions
+ * that wrapped around there would jump to another slot. */
+static inline uint32_t page_ring_slot(uint64_t n)
+{
+        return (uint32_t)(n % PAGE_RING_SLOTS);
+}
 
 /* Of one cache; it wraps around, the daemon looks at differences. */
 struct page_counter {
@@ -58,6 +65,8 @@ struct client_page {
         uint32_t version;
         uint32_t dirty_bit; /* this client's in the dirty map; written by the daemon at the start,
                                and not looked at again */
+        _Atomic uint64_t prepared_bytes; /* written by the client: in memory files that it keeps
+                                            ready for values to come. 0 in older clients */
         struct page_ring ring[PAGE_RINGS];
         _Alignas(64) struct page_counter counters[PAGE_COUNTERS];
         _Alignas(64) struct page_touch touches[PAGE_RINGS][PAGE_RING_SLOTS];
@@ -83,7 +92,8 @@ struct dirty_map {
 struct epoch_page {
         uint64_t magic;
         uint32_t version;
-        uint32_t spare;
+        _Atomic uint32_t tenure;   /* another number: another daemon has the arenas, and looks at no
+                                      page of before */
         _Atomic uint64_t instance; /* of the daemon whose arenas count */
         uint32_t n_arenas;         /* that it has: the daemon's own note, nothing for readers */
         uint32_t spare2;

@@ -36,6 +36,7 @@ static uint64_t setting(const struct doctor *d, const char *name)
 static bool check_descriptors(struct doctor *d, const char *limits)
 {
         uint64_t files, connections = setting(d, "limits.connections");
+        uint64_t large = setting(d, "limits.large_values");
 
         if (proc_limit(limits, "Max open files", &files) < 0)
                 return false;
@@ -44,8 +45,19 @@ static bool check_descriptors(struct doctor *d, const char *limits)
                            "the daemon may open %llu files, but limits.connections is %llu, and "
                            "each large value takes one as well",
                            (unsigned long long)files, (unsigned long long)connections);
-                doctor_advise(d, "LimitNOFILE=65536 in the unit (systemctl edit cached), or lower "
+                doctor_advise(d, "LimitNOFILE=131072 in the unit (systemctl edit cached), or lower "
                                  "limits.connections");
+                return true;
+        }
+        if (files - connections - FDS_BESIDES < large) {
+                doctor_say(d, DOCTOR_NOTE, "limits",
+                           "the daemon may open %llu files: beside limits.connections that is "
+                           "enough for %llu large values, limits.large_values is %llu",
+                           (unsigned long long)files,
+                           (unsigned long long)(files - connections - FDS_BESIDES),
+                           (unsigned long long)large);
+                doctor_advise(d, "LimitNOFILE=131072 in the unit (systemctl edit cached), or lower "
+                                 "limits.large_values");
                 return true;
         }
         return false;

@@ -102,7 +102,7 @@ static int spool(int from, int fd, char *buffer)
                         if (fd < 0)
                                 return fd;
                 }
-                r = value_write(fd, buffer, (size_t)got);
+                r = value_write(fd, buffer, (size_t)got, -1);
                 n += (size_t)got;
         }
         if (r == 0 && lseek(fd, 0, SEEK_SET) < 0)

@@ -19,11 +19,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define FIRST_BUFFER   (64 * 1024)
 #define LZ4_MAX_EXPAND 255
+/* Of a value that is written piece by piece. */
+#define PIECE ((size_t)1 << 20)
 
 /* Names to try for a temporary file: taken ones are what killed processes of our id left. */
 #define MAX_NAMES 100
@@ -107,10 +110,8 @@ int value_unpack_lz4(const void *bytes, size_t n, uint64_t raw_size, struct valu
         return 0;
 }
 
-int value_write(int fd, const void *bytes, size_t n)
+static int write_all(int fd, const char *p, size_t n)
 {
-        const char *p = bytes;
-
         while (n > 0) {
                 ssize_t wrote = write(fd, p, n);
 
@@ -124,9 +125,49 @@ int value_write(int fd, const void *bytes, size_t n)
         return 0;
 }
 
-static int write_and_close(int fd, const void *bytes, size_t n)
+/* What the kernel does not move by itself (to a file that is appended to, a terminal). */
+static int write_pieces(int fd, int from, size_t at, size_t n)
 {
-        int r = value_write(fd, bytes, n);
+        char *piece = malloc(PIECE);
+        int r = piece ? 0 : -ENOMEM;
+
+        while (r == 0 && at < n) {
+                ssize_t got = pread(from, piece, n - at < PIECE ? n - at : PIECE, (off_t)at);
+
+                if (got < 0 && errno == EINTR)
+                        continue;
+                if (got <= 0)
+                        r = got < 0 ? -errno : -EIO;
+                else
+                        r = write_all(fd, piece, (size_t)got);
+                at += got > 0 ? (size_t)got : 0;
+        }
+        free(piece);
+        return r;
+}
+
+int value_write(int fd, const void *bytes, size_t n, int from)
+{
+        off_t at = 0;
+
+        if (from < 0 || n < PIECE)
+                return write_all(fd, bytes, n);
+        while ((size_t)at < n) {
+                ssize_t sent = sendfile(fd, from, &at, n - (size_t)at);
+
+                if (sent < 0 && errno == EINTR)
+                        continue;
+                if (sent <= 0 && (sent == 0 || errno == EINVAL || errno == ENOSYS))
+                        return write_pieces(fd, from, (size_t)at, n);
+                if (sent < 0)
+                        return -errno;
+        }
+        return 0;
+}
+
+static int write_and_close(int fd, const void *bytes, size_t n, int from)
+{
+        int r = value_write(fd, bytes, n, from);
 
         if (close(fd) < 0 && r == 0)
                 r = -errno;
@@ -158,7 +199,7 @@ static char *open_beside(const char *path, int *ret_fd)
         return NULL;
 }
 
-static int replace_file(const char *path, const void *bytes, size_t n)
+static int replace_file(const char *path, const void *bytes, size_t n, int from)
 {
         char *name;
         int fd = -1, r;
@@ -166,7 +207,7 @@ static int replace_file(const char *path, const void *bytes, size_t n)
         name = open_beside(path, &fd);
         if (!name)
                 return fd;
-        r = write_and_close(fd, bytes, n);
+        r = write_and_close(fd, bytes, n, from);
         if (r == 0 && rename(name, path) < 0)
                 r = -errno;
         if (r < 0)
@@ -175,7 +216,7 @@ static int replace_file(const char *path, const void *bytes, size_t n)
         return r;
 }
 
-int value_write_file(const char *path, const void *bytes, size_t n)
+int value_write_file(const char *path, const void *bytes, size_t n, int from)
 {
         struct stat st;
         char *real;
@@ -185,18 +226,18 @@ int value_write_file(const char *path, const void *bytes, size_t n)
                 if (errno != ENOENT)
                         return -errno;
                 if (lstat(path, &st) < 0)
-                        return replace_file(path, bytes, n);
+                        return replace_file(path, bytes, n, from);
                 /* A link to a file that is not there yet: only opening it knows where that is. */
         } else if (S_ISREG(st.st_mode)) {
                 real = realpath(path, NULL);
                 if (!real)
                         return -errno;
-                r = replace_file(real, bytes, n);
+                r = replace_file(real, bytes, n, from);
                 free(real);
                 return r;
         }
         fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
         if (fd < 0)
                 return -errno;
-        return write_and_close(fd, bytes, n);
+        return write_and_close(fd, bytes, n, from);
 }

@@ -28,14 +28,17 @@ int value_read(int fd, uint64_t max, struct value *ret);
 /* One LZ4 block. VALUE_E_DAMAGED, or -ENOMEM. */
 int value_unpack_lz4(const void *bytes, size_t n, uint64_t raw_size, struct value *ret);
 
-/* All of it, blocking. Negative errno. */
-int value_write(int fd, const void *bytes, size_t n);
+/*
+ * All of it, blocking. Negative errno. @from: a file whose first @n bytes are the same, or -1: then
+ * the kernel moves them, and this process holds little of them at a time.
+ */
+int value_write(int fd, const void *bytes, size_t n, int from);
 
 /*
  * Into the file of that name, so that nobody sees it half: a regular file is replaced by a new one
  * (through symbolic links, mode 0666 less the umask), anything else that is there already is
  * written to. Negative errno; then the old file is as it was.
  */
-int value_write_file(const char *path, const void *bytes, size_t n);
+int value_write_file(const char *path, const void *bytes, size_t n, int from);
 
 #endif

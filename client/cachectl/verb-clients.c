@@ -7,19 +7,11 @@
 #include "verb.h"
 
 static const struct output_column columns[] = {
-        {"ID", .right = true},
-        {"PID", .right = true},
-        {"UID", .right = true},
-        {"NAME", .cut = true},
-        {"REALM", .cut = true},
-        {"ROLE"},
-        {"AGE", .right = true},
-        {"IDLE", .right = true},
-        {"REQUESTS", .right = true},
-        {"IN", .right = true},
-        {"OUT", .right = true},
-        {"QUEUED", .right = true},
-        {NULL},
+        {"ID", .right = true},    {"PID", .right = true},    {"UID", .right = true},
+        {"NAME", .cut = true},    {"REALM", .cut = true},    {"ROLE"},
+        {"AGE", .right = true},   {"IDLE", .right = true},   {"REQUESTS", .right = true},
+        {"IN", .right = true},    {"OUT", .right = true},    {"QUEUED", .right = true},
+        {"VIEWS", .right = true}, {"VIEWED", .right = true}, {NULL},
 };
 
 /* In the order of the columns. */
@@ -36,6 +28,8 @@ static const struct field fields[] = {
         {"bytes_in", FIELD_BYTES},
         {"bytes_out", FIELD_BYTES},
         {"queued_bytes", FIELD_BYTES},
+        {"views", FIELD_COUNT},
+        {"view_bytes", FIELD_BYTES},
         {NULL},
 };
 
@@ -104,7 +98,7 @@ const struct verb verb_clients = {
         .about = "Those of the realm; all of them for root and for the daemon's own uid. This "
                  "cachectl is one.",
         .json = "clients: a list of objects of connection, pid, uid, name, realm, role, age_ms, "
-                "idle_ms, requests, bytes_in, bytes_out, queued_bytes.",
+                "idle_ms, requests, bytes_in, bytes_out, queued_bytes, views, view_bytes.",
         .example = "cachectl clients",
         .run = run,
 };

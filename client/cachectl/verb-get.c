@@ -4,7 +4,8 @@
  * get: print a value
  *
  * The bytes go out as they were stored, after unpacking what a client packed. A value that does not
- * unpack counts as a miss: whoever stored it, nobody can use it.
+ * unpack counts as a miss: whoever stored it, nobody can use it. One that lies in a memory file
+ * goes from there to where it belongs without passing through this process.
  */
 
 #include "base64.h"
@@ -19,6 +20,14 @@
 #include <unistd.h>
 
 enum { OPT_OUTPUT, OPT_PEEK };
+
+/* An entry, and its value: borrowed from view or reply, unless it was unpacked. */
+struct found {
+        cached_reply *reply;
+        cached_view *view; /* NULL: the reply has the value */
+        struct value value, unpacked;
+        int fd; /* a memory file that has the same bytes, or -1 */
+};
 
 static json_t *value_json(const void *bytes, size_t n, const char **ret_member)
 {
@@ -60,9 +69,9 @@ static int print_json(struct ctl *ctl, const struct args *a, const struct key *k
         return output_json(ctl, o);
 }
 
-static int write_file(struct ctl *ctl, const char *path, const struct value *value)
+static int write_file(struct ctl *ctl, const char *path, const struct found *found)
 {
-        int r = value_write_file(path, value->bytes, value->n);
+        int r = value_write_file(path, found->value.bytes, found->value.n, found->fd);
 
         if (r == 0)
                 return EXIT_DONE;
@@ -73,39 +82,37 @@ static int write_file(struct ctl *ctl, const char *path, const struct value *val
 }
 
 static int deliver(struct ctl *ctl, const struct args *a, const struct key *key,
-                   const cached_reply *reply, const struct value *value)
+                   const struct found *found)
 {
         const char *path = a->options[OPT_OUTPUT];
         int status = EXIT_DONE, r;
 
         if (path && strcmp(path, "-") != 0)
-                status = write_file(ctl, path, value);
+                status = write_file(ctl, path, found);
         if (status == EXIT_DONE && ctl->json)
-                return print_json(ctl, a, key, reply, value);
+                return print_json(ctl, a, key, found->reply, &found->value);
         if (path && strcmp(path, "-") != 0)
                 return status;
-        r = value_write(STDOUT_FILENO, value->bytes, value->n);
+        r = value_write(STDOUT_FILENO, found->value.bytes, found->value.n, found->fd);
         return r < 0 ? output_failed(ctl, -r) : EXIT_DONE;
 }
 
-/* Borrows from @reply, or allocates into @unpacked. */
-static int unpack(struct ctl *ctl, const cached_reply *reply, struct value *unpacked,
-                  struct value *ret)
+/* Makes it plain, in place of what was stored. */
+static int unpack(struct ctl *ctl, struct found *found)
 {
-        size_t n = 0;
-        const void *bytes = cached_reply_value(reply, &n);
         int r;
 
-        switch (cached_reply_encoding(reply)) {
+        switch (cached_reply_encoding(found->reply)) {
         case CACHED_ENCODING_RAW:
-                *ret = (struct value){(char *)bytes, n};
                 return EXIT_DONE;
         case CACHED_ENCODING_LZ4:
-                r = value_unpack_lz4(bytes, n, cached_reply_raw_size(reply), unpacked);
+                r = value_unpack_lz4(found->value.bytes, found->value.n,
+                                     cached_reply_raw_size(found->reply), &found->unpacked);
                 if (r == -ENOMEM)
                         return ctl_no_memory(ctl);
                 if (r == 0) {
-                        *ret = *unpacked;
+                        found->value = found->unpacked;
+                        found->fd = -1;
                         return EXIT_DONE;
                 }
                 ctl_note(ctl, "not found: what is stored under this key is damaged: its LZ4 block "
@@ -118,13 +125,30 @@ static int unpack(struct ctl *ctl, const cached_reply *reply, struct value *unpa
         }
 }
 
+/* As it was stored. */
+static int look(struct ctl *ctl, const struct args *a, const struct key *key, struct found *ret)
+{
+        int r;
+
+        if (a->options[OPT_PEEK]) {
+                r = cached_peek(ctl->client, a->words[0], key->bytes, key->n, &ret->reply);
+                ret->value.bytes = (char *)cached_reply_value(ret->reply, &ret->value.n);
+        } else {
+                r = cached_get_view(ctl->client, a->words[0], key->bytes, key->n, CACHED_VIEW_READ,
+                                    &ret->view, &ret->reply);
+                ret->value = (struct value){cached_view_data(ret->view),
+                                            (size_t)cached_view_size(ret->view)};
+                ret->fd = cached_view_fd(ret->view);
+        }
+        return ctl_result(ctl, r, ret->reply, "no such entry");
+}
+
 static int run(struct ctl *ctl, const struct args *a)
 {
-        struct value unpacked = {NULL, 0}, value = {NULL, 0};
+        struct found found = {.fd = -1};
         const char *path = a->options[OPT_OUTPUT];
-        cached_reply *reply = NULL;
         struct key key;
-        int status, r;
+        int status;
 
         status = ctl_parse_entry(ctl, a, &key);
         if (status == EXIT_DONE && path && !*path)
@@ -134,17 +158,16 @@ static int run(struct ctl *ctl, const struct args *a)
                 status = ctl_connect(ctl);
         if (status != EXIT_DONE)
                 return status;
-        r = (a->options[OPT_PEEK] ? cached_peek : cached_get)(ctl->client, a->words[0], key.bytes,
-                                                              key.n, &reply);
-        status = ctl_result(ctl, r, reply, "no such entry");
+        status = look(ctl, a, &key, &found);
         if (status == EXIT_DONE)
-                status = unpack(ctl, reply, &unpacked, &value);
+                status = unpack(ctl, &found);
         if (status == EXIT_DONE)
-                status = deliver(ctl, a, &key, reply, &value);
+                status = deliver(ctl, a, &key, &found);
         else if (status == EXIT_NOT_FOUND && ctl->json)
                 (void)print_json(ctl, a, &key, NULL, NULL);
-        value_done(&unpacked);
-        cached_reply_free(reply);
+        value_done(&found.unpacked);
+        cached_view_release(found.view);
+        cached_reply_free(found.reply);
         return status;
 }
 

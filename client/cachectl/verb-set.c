@@ -113,40 +113,60 @@ static int parse_options(struct ctl *ctl, const struct args *a, cached_set_optio
         return status != EXIT_DONE ? status : ctl_result(ctl, r, NULL, "");
 }
 
-/* What is left of a regular file is known before it is read; 0: nothing is known. */
-static uint64_t size_ahead(int fd)
+/* Where the value comes from: a part of a regular file, whose bytes the library takes from there,
+ * or what was read. */
+struct input {
+        int fd;
+        const char *name; /* for messages */
+        bool is_file;
+        uint64_t offset, size; /* of a regular file: what is left of it */
+        struct value value;
+};
+
+static int input_open(struct ctl *ctl, const char *path, struct input *ret)
 {
         struct stat st;
         off_t at;
 
-        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-                return 0;
-        at = lseek(fd, 0, SEEK_CUR);
-        return at >= 0 && at < st.st_size ? (uint64_t)(st.st_size - at) : 0;
-}
-
-static int read_value(struct ctl *ctl, const char *path, struct value *ret)
-{
-        uint64_t max = fields_u64(ctl->hello, "", "max_value_bytes");
-        char size[UNITS_BUFFER_SIZE];
-        int fd = STDIN_FILENO, r;
-
+        *ret = (struct input){.fd = STDIN_FILENO, .name = "stdin"};
         if (path && strcmp(path, "-") != 0) {
-                fd = open(path, O_RDONLY | O_CLOEXEC);
-                if (fd < 0) {
+                ret->name = path;
+                ret->fd = open(path, O_RDONLY | O_CLOEXEC);
+                if (ret->fd < 0) {
                         ctl_note(ctl, "cannot read %s: %s", path, strerror(errno));
                         return EXIT_USAGE;
                 }
-        } else
-                path = "stdin";
-        if (fd == STDIN_FILENO && isatty(fd))
+        }
+        at = lseek(ret->fd, 0, SEEK_CUR);
+        /* Files that the kernel makes up have no size. */
+        if (fstat(ret->fd, &st) == 0 && S_ISREG(st.st_mode) && at >= 0 && at < st.st_size) {
+                ret->is_file = true;
+                ret->offset = (uint64_t)at;
+                ret->size = (uint64_t)(st.st_size - at);
+        }
+        return EXIT_DONE;
+}
+
+static void input_done(struct input *in)
+{
+        if (in->fd != STDIN_FILENO)
+                close(in->fd);
+        value_done(&in->value);
+}
+
+/* What cannot be taken from the file is read here. */
+static int input_read(struct ctl *ctl, struct input *in)
+{
+        uint64_t max = fields_u64(ctl->hello, "", "max_value_bytes");
+        char size[UNITS_BUFFER_SIZE];
+        int r = VALUE_OK;
+
+        if (in->fd == STDIN_FILENO && isatty(in->fd))
                 ctl_note(ctl, "reading from the terminal, end with Ctrl-D");
-        if (max && size_ahead(fd) > max)
+        if (max && in->size > max)
                 r = VALUE_E_TOO_LARGE;
-        else
-                r = value_read(fd, max ? max : UINT64_MAX, ret);
-        if (fd != STDIN_FILENO)
-                close(fd);
+        else if (!in->is_file)
+                r = value_read(in->fd, max ? max : UINT64_MAX, &in->value);
         if (r == 0)
                 return EXIT_DONE;
         if (r == VALUE_E_TOO_LARGE) {
@@ -158,7 +178,7 @@ static int read_value(struct ctl *ctl, const char *path, struct value *ret)
         }
         if (r == -ENOMEM)
                 return ctl_no_memory(ctl);
-        ctl_note(ctl, "cannot read %s: %s", path, strerror(-r));
+        ctl_note(ctl, "cannot read %s: %s", in->name, strerror(-r));
         return EXIT_USAGE;
 }
 
@@ -179,17 +199,26 @@ static int print_json(struct ctl *ctl, const char *cache, const struct key *key,
 static int store(struct ctl *ctl, const struct args *a, const struct key *key,
                  const cached_set_options *o)
 {
-        struct value value = {NULL, 0};
         cached_reply *reply = NULL;
+        struct input in;
         int status, r;
 
         status = ctl_connect(ctl);
         if (status == EXIT_DONE)
-                status = read_value(ctl, a->n_words > 2 ? a->words[2] : NULL, &value);
+                status = input_open(ctl, a->n_words > 2 ? a->words[2] : NULL, &in);
         if (status != EXIT_DONE)
                 return status;
-        r = cached_set(ctl->client, a->words[0], key->bytes, key->n, value.bytes, value.n, o,
-                       &reply);
+        status = input_read(ctl, &in);
+        if (status != EXIT_DONE) {
+                input_done(&in);
+                return status;
+        }
+        if (in.is_file)
+                r = cached_set_fd(ctl->client, a->words[0], key->bytes, key->n, in.fd, in.offset,
+                                  in.size, o, &reply);
+        else
+                r = cached_set(ctl->client, a->words[0], key->bytes, key->n, in.value.bytes,
+                               in.value.n, o, &reply);
         if (r == CACHED_EXISTS) {
                 ctl_note(ctl, "not stored: the key is already stored; leave --add out to replace "
                               "its value");
@@ -199,7 +228,7 @@ static int store(struct ctl *ctl, const struct args *a, const struct key *key,
         if (status == EXIT_DONE && ctl->json)
                 status = print_json(ctl, a->words[0], key, reply);
         cached_reply_free(reply);
-        value_done(&value);
+        input_done(&in);
         return status;
 }
 

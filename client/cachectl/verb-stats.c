@@ -22,6 +22,11 @@ static const struct field fields_realm[] = {
         {"held_bytes", FIELD_BYTES, "held by readers"},
         {"mapped_clients", FIELD_COUNT, "mapped clients"},
         {"page_bytes", FIELD_BYTES, "their pages"},
+        {"views", FIELD_COUNT, "views of values"},
+        {"view_bytes", FIELD_BYTES, "in view"},
+        {"departed_bytes", FIELD_BYTES, "of these departed"},
+        {"prepared_bytes", FIELD_BYTES, "prepared by clients"},
+        {"upload_bytes", FIELD_BYTES, "offered for uploads"},
         {NULL},
 };
 
@@ -347,7 +352,8 @@ const struct verb verb_stats = {
         .json = "with CACHE, cache: an object as in `cachectl caches --json`. Without, total: "
                 "the same numbers for all caches; realm: name, budget_bytes, uid_share_bytes, "
                 "bytes_charged, bytes_reclaiming, caches, entries, arena_bytes, table_bytes, "
-                "large_bytes, index_buckets, held_bytes, mapped_clients, page_bytes; daemon: "
+                "large_bytes, index_buckets, held_bytes, mapped_clients, page_bytes, views, "
+                "view_bytes, departed_bytes, prepared_bytes, upload_bytes; daemon: "
                 "version, uptime_ms, instance (a "
                 "string), "
                 "pid, connections, connections_total, connections_refused, requests, "

@@ -27,7 +27,11 @@
  * Fork: a handle works on in the child, also if other threads of the parent were using it: the
  * child's calls make connections of their own and leave the parent's alone. Replies and
  * options are plain memory. A pipeline does not survive: in the child it may only be freed, which
- * leaves the parent's alone.
+ * leaves the parent's alone. Not so between vfork() and exec(), where the child has the parent's
+ * memory: call nothing there.
+ *
+ * Signal handlers call nothing of this, and no call is left by longjmp() or by cancelling its
+ * thread: what it holds would be held for ever.
  *
  * Deadlines: a call that talks to the daemon returns within the handle's timeout, connecting and
  * waiting for a connection included (cached_options_set_timeout_ms(), cached_with_timeout()). While
@@ -83,6 +87,8 @@ typedef struct cached_policy cached_policy;           /* how much a cache keeps,
 typedef struct cached_set_options cached_set_options; /* how an entry is stored */
 typedef struct cached_reply cached_reply;             /* what came back from one call */
 typedef struct cached_pipeline cached_pipeline;       /* many requests in flight, one thread */
+typedef struct cached_view cached_view;               /* a value that is looked at in place */
+typedef struct cached_buffer cached_buffer;           /* memory that becomes a value */
 
 /* Codes. 0 to 63 are the daemon's statuses; 64 and more come from this library. */
 #define CACHED_OK               0
@@ -261,6 +267,39 @@ int cached_options_set_decode(cached_options *o, int on);
 int cached_options_set_mapped(cached_options *o, int on);
 
 /*
+ * cached_options_set_view_cache() - how many large values are kept for the next look at them
+ * @o:         by one thread at a time
+ * @n_values:  default 16, at most 4096; 0: none are
+ *
+ * A value that is kept is held: where it has left the cache it is charged to this user until it is
+ * let go of, which happens with one of the next calls.
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL or @n_values is too large, and nothing changed.
+ */
+int cached_options_set_view_cache(cached_options *o, uint32_t n_values);
+
+/*
+ * cached_options_set_prepared_bytes() - how much memory prepared buffers may take
+ * @o:          by one thread at a time
+ * @max_bytes:  default 256 MiB, for all buffers of cached_buffers_prepare() together
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
+int cached_options_set_prepared_bytes(cached_options *o, uint64_t max_bytes);
+
+/*
+ * cached_options_set_spin() - whether a reply is looked for before the caller sleeps for it
+ * @o:   by one thread at a time
+ * @on:  not 0 (default): where calls follow each other within a millisecond, a call or a waiting
+ *       pipeline looks for its reply for up to 50 microseconds, which is mostly enough, and then
+ *       sleeps; in vain, it does so less and less often. Between two looks it offers its processor
+ * to others. Not on a machine of one processor. 0: it sleeps at once
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
+int cached_options_set_spin(cached_options *o, int on);
+
+/*
  * cached_options_set_service_uid() - the uid that the daemon may run as
  * @o:    by one thread at a time
  * @uid:  trusted beside 0 and the caller's own effective uid, which always are. On the system's
@@ -315,8 +354,9 @@ void cached_free(cached *c);
 /*
  * cached_connect() - makes the connection now, or looks whether it still stands
  * @c:    any thread
- * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ... Bit 8 of
- *        "features" tells whether look-ups read shared memory, see cached_options_set_mapped()
+ * @ret:  fields of HelloResult: "version", "realm", "role", "uid", "max_value_bytes" ... The bit of
+ *        value 8 (FEATURE_MAPPED) in "features" tells whether look-ups read shared memory, see
+ *        cached_options_set_mapped()
  *
  * Never needed: every call connects by itself. It tries also while other calls fail at once because
  * the daemon was away.
@@ -487,7 +527,9 @@ int cached_set_options_set_cost_us(cached_set_options *o, uint64_t us);
  * @ret:    on a hit: cached_reply_value(), cached_reply_version(), ...; valid until
  *          cached_reply_free(), whatever becomes of the entry
  *
- * A value that was stored as an LZ4 block is decoded (cached_options_set_decode()).
+ * A value that was stored as an LZ4 block is decoded (cached_options_set_decode()). One of more
+ * than 4 MiB that lies in a memory file is not copied: then the reply shows it in place, and it
+ * cannot be written to (cached_get_view() gives one that can).
  *
  * Return: CACHED_OK: hit; CACHED_NOT_FOUND: miss; or one of the common codes.
  */
@@ -524,7 +566,8 @@ int cached_get_many(cached *c, const char *cache, size_t n, const void *const *k
  * @c:      any thread
  * @cache:  created with an empty policy if it is unknown
  * @key:    @n_key bytes
- * @value:  @n_value bytes, sent from where they lie; may be NULL if @n_value is 0
+ * @value:  @n_value bytes, sent from where they lie; may be NULL if @n_value is 0. More than 4 MiB
+ *          are copied into a memory file, which the daemon keeps
  * @o:      NULL: the defaults
  * @ret:    cached_reply_version() is the new entry's
  *
@@ -1113,6 +1156,7 @@ int cached_pipeline_dispatch(cached_pipeline *p);
 }
 #endif
 
+#include "cached-large.h"   /* values of megabytes and gigabytes, in place */
 #include "cached-memoize.h" /* memoizes functions */
 
 #endif

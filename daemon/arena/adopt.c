@@ -54,6 +54,8 @@ static int check_mem(const struct arena_header *h, struct arena_refusal *ret)
                 return refuse(ret, REFUSED_VERSION, "its layout is of another version");
         if (h->feature_bits != 0)
                 return refuse(ret, REFUSED_VERSION, "it has features that are not known here");
+        if (atomic_load_explicit(&h->retired, memory_order_relaxed) != 0)
+                return refuse(ret, REFUSED_RETIRED, "it was given up before");
         if (h->n_spans < SPANS_MIN || h->n_spans > ARENA_SPANS_MAX || h->cache_dir_max < 1 ||
             h->cache_dir_max > CACHES_MAX + 1)
                 return refuse(ret, REFUSED_BROKEN, "its numbers of spans or caches are impossible");
@@ -217,6 +219,7 @@ int arena_adopt(struct arena *a, int mem_fd, int table_fd, const uint64_t boot[2
                 return 0;
         ret->retired = retire(a->mem.base ? a->mem.fd : mem_fd);
         arena_leave(a);
+        *a = (struct arena){.mem.fd = -1, .table.fd = -1}; /* nothing points to what was mapped */
         if (mem_fd >= 0)
                 close(mem_fd);
         if (table_fd >= 0)

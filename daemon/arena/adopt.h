@@ -15,6 +15,7 @@ enum arena_refused {
         REFUSED_VERSION, /* another layout, or features that this version does not know */
         REFUSED_PAIR,    /* arena and table do not belong together */
         REFUSED_BOOT,    /* from before the machine was started: its deadlines mean nothing */
+        REFUSED_RETIRED, /* somebody gave it up, and what came after is not in it */
         REFUSED_BROKEN,  /* the headers hold nonsense */
         N_REFUSED,
 };

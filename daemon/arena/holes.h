@@ -15,4 +15,7 @@ uint64_t holes_filled(const struct arena *a);
  * under a millisecond. False: done; *cursor is 0 again. */
 bool holes_punch(struct arena *a, uint64_t *cursor, unsigned steps);
 
+/* Whether anybody else has the file, open, mapped or on its way to him, or that cannot be said. */
+bool holes_have_readers(const struct arena *a);
+
 #endif

@@ -145,3 +145,17 @@ void memfile_release(struct memfile *m, uint64_t off, uint64_t n)
                        errno == EINTR)
                         ;
 }
+
+int memfile_read(int fd, uint64_t off, void *to, uint64_t n)
+{
+        for (uint64_t done = 0; done < n;) {
+                ssize_t got = pread(fd, (uint8_t *)to + done, n - done, (off_t)(off + done));
+
+                if (got < 0 && errno == EINTR)
+                        continue;
+                if (got <= 0)
+                        return -EIO;
+                done += (uint64_t)got;
+        }
+        return 0;
+}

@@ -31,4 +31,8 @@ int memfile_commit(struct memfile *m, uint64_t off, uint64_t n);
 /* Gives whole pages of [off, off+n) back; they read as zeros afterwards. Best effort. */
 void memfile_release(struct memfile *m, uint64_t off, uint64_t n);
 
+/* Copies bytes of any file. Unlike through a mapping, nothing that others do to that file can make
+ * a signal or take memory of this process. 0; -EIO: it is shorter, or its memory is broken. */
+int memfile_read(int fd, uint64_t off, void *to, uint64_t n);
+
 #endif

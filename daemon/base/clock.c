@@ -26,6 +26,11 @@ void clock_init(struct clock *c)
         *c = (struct clock){0};
 }
 
+uint64_t clock_boottime_ms(void)
+{
+        return read_clock(CLOCK_BOOTTIME) / NSEC_PER_MSEC;
+}
+
 uint64_t clock_cpu_ns(void)
 {
         return read_clock(CLOCK_THREAD_CPUTIME_ID);

@@ -43,6 +43,9 @@ bool clock_is_shifted(const struct clock *c);
 
 uint64_t clock_now_ns(struct clock *c);
 
+/* Without that: what other processes of the machine read. */
+uint64_t clock_boottime_ms(void);
+
 /* CPU time of the calling thread, and a plain monotonic reading, for measuring. */
 uint64_t clock_cpu_ns(void);
 uint64_t clock_monotonic_ns(void);

@@ -47,7 +47,9 @@ struct client *client_free(struct client *client, uint64_t now_ms)
         if (client->next)
                 client->next->prev = client->prev;
         unfinished_drop(client);
+        upload_area_drop(client);
         repeat_leave(client, now_ms);
+        views_leave(&d->views, client);
         if (client->realm) {
                 realm_unmap(client->realm, client->reader, now_ms);
                 realm_leave(client->realm, now_ms);

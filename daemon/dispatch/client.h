@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "dispatch/upload-area.h"
 #include "proto/wire.h"
 #include "realm/access.h"
 
@@ -19,6 +20,7 @@ struct dispatcher;
 struct reader;
 struct realm;
 struct unfinished;
+struct viewer;
 
 /* Cache ids, one bit each. */
 struct cache_set {
@@ -38,8 +40,10 @@ struct client {
         uint64_t hello_id;           /* with `past` */
         uint64_t last_repeated;
         struct unfinished *unfinished; /* the request that is being carried out, or NULL */
+        struct viewer *viewer;         /* with the views that it was sent, or NULL */
         uint64_t features;
         char name[WIRE_CLIENT_MAX + 1];
+        struct upload_area area;
         struct cache_set opened; /* only of clients that take events */
         struct cache_set
                 pending; /* whose policy changed and who was not told; as long as `opened` */

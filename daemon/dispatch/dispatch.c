@@ -23,7 +23,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/reaper.h"
 #include "config.h"
+#include "dispatch/descriptor.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/events.h"
 #include "dispatch/peek.h"
@@ -93,6 +95,18 @@ static size_t unpack_limit(const struct config *cfg)
         return (size_t)(cfg->limits.keys_per_request * BUMP_PER_KEY + cfg->limits.message_bytes);
 }
 
+static bool is_one_way(const Cached__V1__Request *m)
+{
+        switch (m->op_case) {
+        case CACHED__V1__REQUEST__OP_DRAIN:
+                return m->drain->one_way;
+        case CACHED__V1__REQUEST__OP_RELEASE:
+                return m->release->one_way;
+        default:
+                return false;
+        }
+}
+
 static enum status unpack(struct request *r, const uint8_t *msg, size_t n)
 {
         struct bump *b = &r->d->bump;
@@ -103,8 +117,8 @@ static enum status unpack(struct request *r, const uint8_t *msg, size_t n)
         b->limit = limit;
         if (__builtin_expect(r->msg != NULL, 1)) {
                 r->id = r->msg->id;
-                r->one_way =
-                        r->msg->op_case == CACHED__V1__REQUEST__OP_DRAIN && r->msg->drain->one_way;
+                descriptor_take(r);
+                r->one_way = is_one_way(r->msg);
                 return STATUS_OK;
         }
         if (!b->out_of_memory && !b->over_limit) {
@@ -252,6 +266,7 @@ static void request_init(struct request *r, struct client *client, uint64_t n_bo
         r->id = 0;
         r->body = NULL;
         r->n_body = n_body;
+        r->fd = -1;
         r->upload = NULL;
         r->filling = NULL;
         r->who = (struct caller){
@@ -352,6 +367,7 @@ static void settle(struct request *r, uint64_t busy_ns)
 {
         struct dispatcher *d = r->d;
         upload_free(r->upload);
+        descriptor_drop(r);
         if (r->client->realm)
                 realm_settle(r->client->realm);
         bump_reset(&d->bump);
@@ -505,6 +521,7 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
                 client->d->requests++;
         }
         finish(&r, status);
+        descriptor_drop(&r); /* a message with a body names none, unless it is refused */
         if (client->realm)
                 realm_settle(client->realm); /* room may have been reserved */
         bump_reset(&client->d->bump);
@@ -517,8 +534,12 @@ static enum status arrival_more(struct request *r, struct upload *u, uint64_t n,
 {
         enum status status =
                 data_arrival_more(&r->who, &u->arrival, n, n + ROOM_AHEAD, ret_room, &r->verdict);
-        if (status != STATUS_OK || !u->large || n_copied == 0)
+        if (status != STATUS_OK || !u->large)
                 return status;
+        if (n_copied == 0) {
+                large_retire(u->large, n - 1); /* what was received before */
+                return STATUS_OK;
+        }
         int k = large_commit(u->large, n_copied);
         return k < 0 ? verdict_errno(&r->verdict, k, "receiving the value") : STATUS_OK;
 }
@@ -557,6 +578,8 @@ enum status upload_begin(struct request *r, uint64_t n, enum upload_to to, struc
                                    (unsigned)r->who.uid, max, limit_advice.upload_bytes_per_uid);
         if (k < 0)
                 return verdict_errno(&r->verdict, k, "receiving the value");
+        if (to == UPLOAD_TO_FILE)
+                (*ret)->large->reaper = r->d->reaper;
         return STATUS_OK;
 }
 
@@ -601,6 +624,12 @@ static size_t bump_limit(const struct config *cfg)
                         4 * cfg->limits.message_bytes);
 }
 
+/* What is being freed is charged to nobody. */
+static void limit_reaper(const struct dispatcher *d)
+{
+        reaper_set_limit(d->reaper, d->cfg->global_budget.bytes / 8);
+}
+
 int dispatcher_new(struct server *server, const struct config *cfg, struct dispatcher **ret)
 {
         struct dispatcher *d = calloc(1, sizeof(*d));
@@ -616,12 +645,19 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
                 return r;
         }
         r = outcomes_init(&d->outcomes);
+        if (r == 0)
+                r = views_init(&d->views);
+        if (r == 0)
+                r = reaper_new(&d->reaper);
         if (r < 0) {
+                outcomes_done(&d->outcomes);
                 bump_done(&d->bump);
                 free(d);
                 return r;
         }
         realms_init(&d->realms, cfg, server_instance(server));
+        d->realms.reaper = d->reaper;
+        limit_reaper(d);
         *ret = d;
         return 0;
 }
@@ -630,6 +666,11 @@ bool dispatcher_adopt(struct dispatcher *d, struct given *given, enum takeover_f
 {
         return realms_adopt(&d->realms, given, from, server_now_ms(d->server),
                             server_log(d->server));
+}
+
+void dispatcher_adopted(struct dispatcher *d)
+{
+        realms_adopted(&d->realms, server_now_ms(d->server));
 }
 
 void dispatcher_renumber(struct dispatcher *d, uint64_t instance)
@@ -666,7 +707,9 @@ struct dispatcher *dispatcher_free(struct dispatcher *d)
 {
         if (!d)
                 return NULL;
+        views_done(&d->views);
         realms_done(&d->realms);
+        reaper_free(d->reaper);
         outcomes_done(&d->outcomes);
         bump_done(&d->bump);
         free(d);
@@ -678,6 +721,7 @@ void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
         d->cfg = cfg;
         d->bump.limit = bump_limit(cfg);
         realms_reconfigure(&d->realms, cfg);
+        limit_reaper(d);
         uint32_t caches = realms_least_caches(&d->realms);
         if (caches < cfg->limits.caches_per_realm)
                 log_write(server_log(d->server), LOG_WARNING,
@@ -700,7 +744,8 @@ bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
 {
         events_flush(d, now_ms);
         outcomes_expire(&d->outcomes, now_ms, d->cfg->limits.outcome_ms);
-        bool more = realms_drain(&d->realms, now_ms);
+        bool more = views_reap(&d->views, steps);
+        more |= realms_drain(&d->realms, now_ms);
         return realms_maintain(&d->realms, now_ms, steps) || more;
 }
 

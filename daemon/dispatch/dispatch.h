@@ -34,6 +34,8 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
 bool dispatcher_adopt(struct dispatcher *d, struct given *given, enum takeover_from from);
 
 void dispatcher_renumber(struct dispatcher *d, uint64_t instance);
+/* After that, or where none of it was to be done: the epoch file says what counts. */
+void dispatcher_adopted(struct dispatcher *d);
 
 /* Readers are told what a test clock adds to the time. */
 void dispatcher_shift_clock(struct dispatcher *d, int64_t ms);

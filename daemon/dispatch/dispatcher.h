@@ -16,6 +16,7 @@
 #include "dispatch/outcomes.h"
 #include "dispatch/quota.h"
 #include "dispatch/upload.h"
+#include "dispatch/views.h"
 #include "proto/cached.pb-c.h"
 #include "realm/realm.h"
 #include "services/data.h"
@@ -35,8 +36,11 @@ struct dispatcher {
         struct bump bump;         /* of the request that runs */
         struct client *clients;
         struct quota uploads; /* long bodies on their way in */
+        struct quota areas;   /* upload areas: their number, not their bytes */
         struct quota decoded; /* values on their way out, for clients that cannot decode */
         struct outcomes outcomes;
+        struct views views;
+        struct reaper *reaper;
         unsigned n_unfinished;
         size_t n_pending;       /* clients that have not been told of a change yet */
         uint64_t events_due_ms; /* when to try again to tell them */
@@ -55,6 +59,7 @@ struct request {
         uint64_t id;
         const uint8_t *body;
         uint64_t n_body;
+        int fd; /* the descriptor that the message names, owned; negative: see descriptor.h */
         struct upload *filling; /* a part of the body, being copied to where it stays; owned */
         struct upload *upload;  /* of a long body, else NULL; owned by who runs the request */
         struct caller who;      /* realm is NULL in Hello */

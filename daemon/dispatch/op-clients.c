@@ -32,6 +32,9 @@ static Cached__V1__ClientInfo *describe(struct request *r, struct client *c)
         info->bytes_in = conn.bytes_in;
         info->bytes_out = conn.bytes_out;
         info->queued_bytes = conn.queued;
+        struct viewer_info views = views_of(c);
+        info->views = views.n;
+        info->view_bytes = views.bytes;
         return info;
 }
 

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Get: one entry. A small value is copied into the output; a long one is sent from its extent or
- * memory file, which stays as long as the output needs it, whatever happens to the entry. What the
- * client cannot decode is decoded for it (see plain.c).
+ * memory file, which stays as long as the output needs it, whatever happens to the entry, or the
+ * file itself is sent (see views.c). What the client cannot decode is decoded for it (see plain.c).
+ * Of what it has already it is told only that.
  */
+#include <errno.h>
+#include <stdlib.h>
+
 #include "dispatch/decode.h"
 #include "dispatch/plain.h"
 #include "dispatch/reply.h"
+#include "proto/frame.h"
 
 /* From here on a reference and an extra segment are cheaper than the copy. Guess, not measured. */
 #define ATTACH_MIN ((uint64_t)64 * 1024)
@@ -70,6 +75,76 @@ static enum status answer_plain(struct request *r, const struct cache_ref *ref,
         return STATUS_OK;
 }
 
+/* ---- memory files */
+
+/* A file that waits to be sent. */
+struct sending {
+        struct dispatcher *d;
+        struct large *large;
+        uint64_t view;
+        uid_t uid;
+};
+
+/* A view that was never sent is none. */
+static void sending_done(void *ctx, bool sent)
+{
+        struct sending *s = ctx;
+        if (!sent)
+                views_release(&s->d->views, s->uid, s->view);
+        large_unref(s->large);
+        free(s);
+}
+
+/* Holds the file for the client, and has it go with what is queued next. VIEWS_E_NOT, -ENOMEM. */
+static int send_file(struct request *r, struct large *l, uint64_t *ret_view)
+{
+        struct sending *s = malloc(sizeof(*s));
+        if (!s)
+                return -ENOMEM;
+        *s = (struct sending){.d = r->d, .uid = r->who.uid};
+        int k = views_add(&r->d->views, r->client, l, &s->view);
+        if (k != 0) {
+                free(s);
+                return k;
+        }
+        s->large = large_ref(l);
+        *ret_view = s->view;
+        k = conn_put_file(r->client->conn, l->fd, FRAME_HEADER_SIZE + REPLY_SMALL, sending_done, s);
+        if (k < 0)
+                sending_done(s, false);
+        return k;
+}
+
+static enum status answer_info(struct request *r, Cached__V1__EntryInfo *info)
+{
+        enum status status = reply_reserve(r, REPLY_SMALL, 0);
+        if (status != STATUS_OK)
+                return status;
+        Cached__V1__Reply reply = reply_to(r, STATUS_OK);
+        reply.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
+        reply.entry = info;
+        reply_queue(r, &reply, NULL, 0, 0);
+        return STATUS_OK;
+}
+
+/* Where no file can be sent the bytes are, whatever the reason. */
+static enum status answer_file(struct request *r, const struct store_entry *e)
+{
+        Cached__V1__EntryInfo info = CACHED__V1__ENTRY_INFO__INIT;
+        if (send_file(r, e->large, &info.view_id) != 0)
+                return answer(r, e);
+        reply_entry(&info, e, r->who.now_ms);
+        return answer_info(r, &info); /* the room came with the file */
+}
+
+static enum status answer_unchanged(struct request *r, const struct store_entry *e)
+{
+        Cached__V1__EntryInfo info = CACHED__V1__ENTRY_INFO__INIT;
+        reply_entry(&info, e, r->who.now_ms);
+        info.unchanged = true;
+        return answer_info(r, &info);
+}
+
 enum status op_get(struct request *r)
 {
         const Cached__V1__Get *msg = r->msg->get;
@@ -83,5 +158,13 @@ enum status op_get(struct request *r)
                 status = data_get(&r->who, &ref, key, !msg->no_touch, &entry, &r->verdict);
         if (status != STATUS_OK)
                 return status;
-        return plain_is_due(r, &entry) ? answer_plain(r, &ref, &entry) : answer(r, &entry);
+        if (__builtin_expect(msg->have_case == CACHED__V1__GET__HAVE_HAVE_VERSION, 0) &&
+            msg->have_version == entry.version)
+                return answer_unchanged(r, &entry);
+        if (plain_is_due(r, &entry))
+                return answer_plain(r, &ref, &entry);
+        if (msg->as_file && entry.large &&
+            (r->client->features & CACHED__V1__FEATURE__FEATURE_FILES))
+                return answer_file(r, &entry);
+        return answer(r, &entry);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "config.h"
 #include "dispatch/decode.h"
 #include "dispatch/repeat.h"
@@ -21,8 +22,10 @@
 #include "services/limits.h"
 
 #define PROTOCOL_VERSION 1
+#define FEATURE_FILES    ((uint64_t)CACHED__V1__FEATURE__FEATURE_FILES)
 #define FEATURES                                                                                   \
-        ((uint64_t)CACHED__V1__FEATURE__FEATURE_EVENTS | (uint64_t)CACHED__V1__FEATURE__FEATURE_LZ4)
+        ((uint64_t)CACHED__V1__FEATURE__FEATURE_EVENTS |                                           \
+         (uint64_t)CACHED__V1__FEATURE__FEATURE_LZ4 | (uint64_t)FEATURE_FILES)
 #define FEATURE_MAPPED   ((uint64_t)CACHED__V1__FEATURE__FEATURE_MAPPED)
 #define HELLO_RESULT_MAX 640
 
@@ -133,6 +136,7 @@ static void describe(const struct mapping *m, Cached__V1__Mapping *to, Cached__V
         to->dirty_map_bytes = DIRTY_MAP_SIZE;
         to->epoch_bytes = EPOCH_SIZE;
         to->dirty_bit = m->reader->bit;
+        to->boottime_ms = clock_boottime_ms();
         to->parts = parts;
         to->n_parts = N_MAPPING_PARTS;
 }
@@ -156,6 +160,10 @@ static void answer(struct request *r, const struct mapping *m)
         result.max_keys_per_request = (uint32_t)limits->keys_per_request;
         result.max_lz4_bytes = limits->lz4_bytes;
         result.max_many_bytes = limits->many_bytes;
+        if (client->features & FEATURE_FILES) {
+                result.max_upload_bytes = limits->upload_area_bytes & ~(UPLOAD_AREA_PAGE - 1);
+                result.file_bytes = r->d->cfg->file_bytes;
+        }
         result.uid = (uint32_t)conn_peer(client->conn)->uid;
         Cached__V1__Mapping mapping = CACHED__V1__MAPPING__INIT;
         Cached__V1__MapPart parts[N_MAPPING_PARTS];
@@ -198,6 +206,8 @@ enum status op_hello(struct request *r)
         client->realm = realm;
         client->role = role;
         client->features = msg->features & FEATURES;
+        if (client->features & FEATURE_FILES)
+                conn_accept_fds(client->conn);
         if (client->past)
                 client->features |= CACHED__V1__FEATURE__FEATURE_REPEAT;
         snprintf(client->name, sizeof(client->name), "%s", msg->client);

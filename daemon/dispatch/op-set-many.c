@@ -74,6 +74,12 @@ static enum status check(struct request *r, const Cached__V1__SetMany *msg, uint
                                            "set %zu names a cache: name it once, in the SetMany "
                                            "itself",
                                            i);
+        for (size_t i = 0; i < msg->n_sets; i++)
+                if (msg->sets[i]->source_case != CACHED__V1__SET__SOURCE__NOT_SET)
+                        return verdict_set(&r->verdict, STATUS_INVALID,
+                                           "set %zu names where its value is: inside a SetMany "
+                                           "values are the body",
+                                           i);
         return check_sizes(r, msg, n_body);
 }
 
@@ -184,6 +190,8 @@ static enum status fill_more(struct request *r, struct many *m)
                 return verdict_errno(&r->verdict, k, "copying the value");
         memcpy(upload_dst(u) + m->filled, r->body + m->at + m->filled, n);
         m->filled = end;
+        if (u->large)
+                large_retire(u->large, end);
         return STATUS_OK;
 }
 

@@ -69,10 +69,14 @@ static void fill_realm(const struct request *r, Cached__V1__RealmStats *to)
         to->large_bytes = stats.large_bytes;
         to->held_bytes = stats.held;
         to->index_buckets = stats.index_buckets;
+        to->views = stats.views;
+        to->view_bytes = stats.view_bytes;
+        to->departed_bytes = stats.view_departed_bytes;
         struct mapping_stats mapping;
         realm_mapping_stats(r->who.realm, &mapping);
         to->mapped_clients = mapping.clients;
         to->page_bytes = mapping.bytes;
+        to->upload_bytes = upload_area_bytes(r->who.realm, r->d->clients);
 }
 
 static bool fill_latency(struct request *r, const struct op *op, const struct histogram *h,

@@ -10,7 +10,8 @@
  *
  * That memory is bounded by how many requests may be unfinished at the same time: while there are
  * so many no large frame is begun; it comes again, like an unfinished one. (Of a frame of up to
- * FRAME_SHORT bytes little can be made; it is carried out to its end if it cannot be kept.)
+ * FRAME_SHORT bytes little can be made; it is carried out to its end if it cannot be kept, but for
+ * Drain, which says so.)
  *
  * If the connection ends in between, some of it was carried out and nobody knows how much: should
  * the client come again and repeat the request, the answer is "unknown".
@@ -25,16 +26,21 @@
 #define FRAME_SHORT    ((uint64_t)16 * 1024)
 #define BUMP_FIRST     ((size_t)64 * 1024)
 
+bool unfinished_may_keep(const struct dispatcher *d)
+{
+        return d->n_unfinished < UNFINISHED_MAX;
+}
+
 bool unfinished_may_begin(const struct dispatcher *d, uint64_t n_frame)
 {
-        return n_frame <= FRAME_SHORT || d->n_unfinished < UNFINISHED_MAX;
+        return n_frame <= FRAME_SHORT || unfinished_may_keep(d);
 }
 
 bool unfinished_keep(struct request *r, uint64_t busy_ns)
 {
         struct dispatcher *d = r->d;
         struct unfinished *u;
-        if (d->n_unfinished >= UNFINISHED_MAX)
+        if (!unfinished_may_keep(d))
                 return false;
         u = malloc(sizeof(*u));
         if (!u)

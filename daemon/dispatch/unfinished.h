@@ -20,6 +20,9 @@ struct unfinished {
 /* Whether a frame of this size may be begun now. */
 bool unfinished_may_begin(const struct dispatcher *d, uint64_t n_frame);
 
+/* Whether unfinished_keep() has a place. */
+bool unfinished_may_keep(const struct dispatcher *d);
+
 /* Keeps @r, with its memory, for its client. False: it cannot be kept. */
 bool unfinished_keep(struct request *r, uint64_t busy_ns);
 

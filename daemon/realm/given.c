@@ -12,6 +12,9 @@
  * with the arenas, so that readers that have them mapped notice nothing. Arenas of another instance
  * are refused: they are older, and what was changed since is not in them.
  *
+ * An arena or a table that comes twice is refused the second time: two realms in one file, or a
+ * realm that is ended because its file is the odd one elsewhere, would be the end of both.
+ *
  * Whether what lies in the files is whole is not asked here: store_adopt() does that.
  */
 #include "realm/given.h"
@@ -91,7 +94,7 @@ bool given_is_memory(int fd)
         return fcntl(fd, F_GET_SEALS) >= 0;
 }
 
-static const char *check_file(int fd)
+static const char *check_file(int fd, uint64_t *ret_ino)
 {
         int seals = fcntl(fd, F_GET_SEALS);
         struct stat st;
@@ -104,6 +107,18 @@ static const char *check_file(int fd)
                 return "it belongs to another user";
         if ((st.st_mode & 0777) != 0600)
                 return "its mode is not 0600: others may have written into it";
+        *ret_ino = st.st_ino;
+        return NULL;
+}
+
+/* Large values are many, and which of two descriptors of one is taken makes no difference. */
+static const char *check_new(const struct given *g, enum given_kind kind, uint64_t ino)
+{
+        if (kind == GIVEN_LARGE)
+                return NULL;
+        for (size_t i = 0; i < g->n; i++)
+                if (g->files[i].kind != GIVEN_LARGE && g->files[i].ino == ino)
+                        return "the same file came before under another name";
         return NULL;
 }
 
@@ -157,13 +172,16 @@ static bool note(struct given *g, enum given_kind kind, uint32_t number, const c
 const char *given_add(struct given *g, const char *name, int fd)
 {
         uint32_t number = 0;
+        uint64_t ino = 0;
         enum given_kind kind = given_parse(name, &number);
         const char *fault = NULL;
 
         if (kind == GIVEN_NONE)
                 fault = "its name is unknown";
         else if (note(g, kind, number, &fault))
-                fault = check_file(fd);
+                fault = check_file(fd, &ino);
+        if (!fault)
+                fault = check_new(g, kind, ino);
         if (!fault && kind == GIVEN_ARENA)
                 fault = check_instance(g, fd);
         if (!fault)
@@ -173,7 +191,8 @@ const char *given_add(struct given *g, const char *name, int fd)
                 g->n_refused++;
                 return fault;
         }
-        g->files[g->n++] = (struct given_file){.kind = kind, .number = number, .fd = fd};
+        g->files[g->n++] =
+                (struct given_file){.kind = kind, .number = number, .fd = fd, .ino = ino};
         return NULL;
 }
 

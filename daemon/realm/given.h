@@ -27,6 +27,7 @@ struct given_file {
         enum given_kind kind;
         uint32_t number;
         int fd; /* owned; -1: taken */
+        uint64_t ino;
 };
 
 struct given {

@@ -8,14 +8,17 @@
  * which is verified, each time. The same uid is no boundary.
  *
  * What readers have noted is taken over before requests are carried out and at the end of each
- * turn. All realms share what a turn may take, so that a thousand full rings hold up requests for
- * some milliseconds a turn, and not for a second at once.
+ * turn. A turn takes a bounded number, so that a thousand full rings hold up requests for some
+ * milliseconds a turn, and not for a second at once. Half of it is shared out among the realms that
+ * have readers, the other half is anybody's: a realm whose readers note nonsense as fast as they
+ * can delays its own uses, and not those of others.
  *
  * A reader that walks over its mapping fills holes in the arena (see arena/holes.c). So the arenas
- * are looked at a second after anything happened; then each second while there are readers of
- * other uids, and every half minute while there are readers of our own, who have simpler ways to
- * fill memory; without readers an idle daemon has nothing to wake up for. While something is found
- * they are looked at more often.
+ * are looked at a second after anything happened; then each second while readers of other uids may
+ * have them, and every half minute while only readers of our own may, who have simpler ways to fill
+ * memory; without readers an idle daemon has nothing to wake up for. While something is found they
+ * are looked at more often. A mapping outlives its connection, and the daemon that lent it: when
+ * nobody is connected the kernel is asked whether somebody has the file still.
  */
 #include "realm/mapping.h"
 
@@ -29,7 +32,9 @@
 #include "realm/readers.h"
 #include "realm/realm.h"
 
-#define SLOTS_PER_TURN 30000u /* some milliseconds */
+#define SLOTS_SHARED   15000u /* of a turn, for whoever comes first: a millisecond or two */
+#define SLOTS_OWN      15000u /* and for all realms with readers in equal parts, */
+#define SLOTS_OWN_MIN  1024u  /* which have this many at least */
 #define SLOTS_AT_ONCE  8192u  /* of a portion */
 #define HOLES_SLACK    (UINT64_C(256) << 10)
 #define HOLES_STEPS    8u /* pieces in a turn: about a millisecond */
@@ -43,7 +48,7 @@ void realms_offer_mapping(struct realms *rs, int epoch_fd)
 {
         rs->epoch_fd = epoch_fd;
         rs->offers_mapping = epoch_fd >= 0;
-        rs->slots = SLOTS_PER_TURN;
+        rs->slots = SLOTS_SHARED;
         rs->holes_due_ms = NEVER;
 }
 
@@ -76,7 +81,8 @@ static bool is_on(const struct realm *r)
 {
         const struct config *cfg = r->realms->cfg;
         const struct config_realm *named = config_find_realm(cfg, r->name);
-        uint64_t n = r->readers ? r->readers->n : 0;
+        /* Those whose rings are not empty yet have their pages still. */
+        uint64_t n = r->readers ? (uint64_t)r->readers->n + r->readers->n_gone : 0;
         return r->realms->offers_mapping && (named ? named->mapped_reads : cfg->mapped_reads) &&
                n < cfg->limits.mapped_clients_per_realm;
 }
@@ -103,15 +109,20 @@ int realm_map(struct realm *r, bool is_stranger, struct mapping *ret)
         if (!is_on(r))
                 return MAPPING_E_OFF;
         int k = open_files(r, &m);
-        if (k == 0 && !r->readers)
+        if (k == 0 && !r->readers) {
                 k = readers_new(r->store, &r->readers);
+                if (k == 0)
+                        r->readers->slots = SLOTS_OWN_MIN;
+        }
         if (k == 0)
-                k = readers_join(r->readers, is_stranger, &m.reader, &m.fds[MAPPING_PAGE],
+                k = readers_join(r->readers, &m.reader, &m.fds[MAPPING_PAGE],
                                  &m.fds[MAPPING_DIRTY]);
         if (k < 0) {
                 mapping_close(&m);
                 return k == -ENOSPC ? MAPPING_E_OFF : k;
         }
+        r->readers->is_lent = true;
+        r->readers->is_lent_away |= is_stranger;
         *ret = m;
         return 0;
 }
@@ -136,6 +147,20 @@ void mapping_done(struct realm *r)
 
 /* ---- taking over */
 
+/* As much as the turn allows. True: something may be left. */
+static bool drain(struct realms *rs, struct readers *readers, uint64_t now_ms)
+{
+        unsigned had = readers->slots + rs->slots, left = had, used, own;
+        if (had == 0)
+                return true;
+        bool more = readers_drain(readers, false, now_ms, &left);
+        used = had - left;
+        own = used < readers->slots ? used : readers->slots;
+        readers->slots -= own;
+        rs->slots -= used - own;
+        return more;
+}
+
 void realm_drain(struct realm *r, uint64_t now_ms)
 {
         struct realms *rs = r->realms;
@@ -143,7 +168,7 @@ void realm_drain(struct realm *r, uint64_t now_ms)
                 return;
         if (rs->holes_due_ms > now_ms + HOLES_SOON_MS)
                 rs->holes_due_ms = now_ms + HOLES_SOON_MS;
-        (void)readers_drain(r->readers, false, now_ms, &rs->slots);
+        (void)drain(rs, r->readers, now_ms);
 }
 
 bool realm_drain_all(struct realm *r, uint64_t now_ms)
@@ -156,6 +181,13 @@ bool realm_drain_all(struct realm *r, uint64_t now_ms)
         return left;
 }
 
+uint64_t realm_drain_portions(const struct realm *r)
+{
+        uint64_t n = r->readers ? (uint64_t)r->readers->n + r->readers->n_gone : 0;
+
+        return n * PAGE_RINGS * PAGE_RING_SLOTS / SLOTS_AT_ONCE + 1;
+}
+
 void realms_drain_all(struct realms *rs, uint64_t now_ms)
 {
         for (struct realm *r = rs->first; r; r = r->next)
@@ -165,14 +197,22 @@ void realms_drain_all(struct realms *rs, uint64_t now_ms)
 
 bool realms_drain(struct realms *rs, uint64_t now_ms)
 {
+        unsigned n = 0;
         bool left = false;
         for (struct realm *r = rs->first; r; r = r->next) {
                 if (!r->readers)
                         continue;
-                left |= readers_drain(r->readers, false, now_ms, &rs->slots);
+                left |= drain(rs, r->readers, now_ms);
                 readers_turn_end(r->readers);
+                n += r->readers->n + r->readers->n_gone > 0;
         }
-        rs->slots = SLOTS_PER_TURN;
+        unsigned own = n > 0 ? SLOTS_OWN / n : 0;
+        if (own < SLOTS_OWN_MIN)
+                own = SLOTS_OWN_MIN;
+        for (struct realm *r = rs->first; r; r = r->next)
+                if (r->readers)
+                        r->readers->slots = own;
+        rs->slots = SLOTS_SHARED;
         return left;
 }
 
@@ -185,6 +225,25 @@ static bool punch(struct readers *rs)
         return rs->punching;
 }
 
+/* Those who left may have taken it along. */
+static void see_who_has_it(struct readers *rs)
+{
+        if (rs->is_lent && rs->n == 0 && !store_has_readers(rs->store))
+                rs->is_lent = rs->is_lent_away = false;
+}
+
+void realms_watch_lent(struct realms *rs, uint64_t now_ms)
+{
+        for (struct realm *r = rs->first; r; r = r->next) {
+                if (r->readers || !store_has_readers(r->store) ||
+                    readers_new(r->store, &r->readers) < 0)
+                        continue;
+                r->readers->slots = SLOTS_OWN_MIN;
+                r->readers->is_lent = r->readers->is_lent_away = true;
+                rs->holes_due_ms = now_ms + HOLES_SOON_MS;
+        }
+}
+
 bool realms_check_holes(struct realms *rs, uint64_t now_ms)
 {
         bool more = false, any = false, strangers = false, due = now_ms >= rs->holes_due_ms;
@@ -195,8 +254,10 @@ bool realms_check_holes(struct realms *rs, uint64_t now_ms)
                 struct readers *readers = r->readers;
                 if (!readers)
                         continue;
-                any |= readers->n > 0;
-                strangers |= readers->n_strangers > 0;
+                if (due)
+                        see_who_has_it(readers);
+                any |= readers->is_lent;
+                strangers |= readers->is_lent_away;
                 if (due && !readers->punching) {
                         readers_count(readers); /* counts wrap around, but not in this time */
                         readers->punching = store_holes_filled(r->store) > HOLES_SLACK;

@@ -46,6 +46,8 @@ void realm_drain(struct realm *r, uint64_t now_ms);
 /* The same, of all readers whether they say that they noted something or not, and with their
  * counts; a portion of its own. True: something is left. */
 bool realm_drain_all(struct realm *r, uint64_t now_ms);
+/* How many portions take over whatever the readers' rings can hold now. */
+uint64_t realm_drain_portions(const struct realm *r);
 /* Until nothing is left, in every realm: for readers that are gone and note nothing more. */
 void realms_drain_all(struct realms *rs, uint64_t now_ms);
 
@@ -55,6 +57,8 @@ bool realms_drain(struct realms *rs, uint64_t now_ms);
 /* Gives memory back that readers made the arenas take, where it is time to look for it. True: more
  * is to be done at once. */
 bool realms_check_holes(struct realms *rs, uint64_t now_ms);
+/* For realms of another daemon, whose readers may have them still. */
+void realms_watch_lent(struct realms *rs, uint64_t now_ms);
 /* When it is time, boottime ms. */
 uint64_t realms_holes_due(const struct realms *rs);
 

@@ -59,10 +59,11 @@ static void see_head(struct reader *r, unsigned ring, uint64_t *lost)
 {
         struct reader_ring *g = &r->ring[ring];
         g->end = atomic_load_explicit(&r->page->ring[ring].head, memory_order_acquire);
-        uint32_t n = g->end - g->tail;
+        uint64_t n = g->end - g->tail;
         if (n <= PAGE_RING_SLOTS)
                 return;
-        *lost += n - PAGE_RING_SLOTS;
+        /* One that lies may not drown what others lost. */
+        *lost += n > UINT32_MAX ? UINT32_MAX : n - PAGE_RING_SLOTS;
         g->tail = g->end - PAGE_RING_SLOTS;
 }
 
@@ -72,11 +73,16 @@ void reader_end(struct reader *r)
         for (unsigned i = 0; i < PAGE_RINGS; i++)
                 see_head(r, i, &lost);
         r->gone = true;
+        /* Nobody empties them from now on. Who has not noticed that its connection ended finds no
+         * room for the next use, asks, and gets another page. */
+        for (unsigned i = 0; i < PAGE_RINGS; i++)
+                atomic_store_explicit(&r->page->ring[i].tail, r->ring[i].end - PAGE_RING_SLOTS,
+                                      memory_order_release);
 }
 
 static struct store_use read_slot(const struct reader *r, unsigned ring)
 {
-        const struct page_touch *t = &r->page->touches[ring][r->ring[ring].tail % PAGE_RING_SLOTS];
+        const struct page_touch *t = &r->page->touches[ring][page_ring_slot(r->ring[ring].tail)];
         return (struct store_use){
                 .handle = atomic_load_explicit(&t->handle, memory_order_relaxed),
                 .version_lo = atomic_load_explicit(&t->version_lo, memory_order_relaxed),
@@ -93,6 +99,8 @@ static void see_time(struct reader_ring *g, uint32_t mark, uint64_t now_ms)
 
 static void tell_tail(struct reader *r, unsigned ring)
 {
+        if (r->gone)
+                return;
         atomic_store_explicit(&r->page->ring[ring].tail, r->ring[ring].tail, memory_order_release);
 }
 

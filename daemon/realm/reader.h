@@ -14,8 +14,8 @@
 #include "store/store.h"
 
 struct reader_ring {
-        uint32_t tail;     /* uses taken out; the page's own tail is written, never read */
-        uint32_t end;      /* up to here they are to be taken */
+        uint64_t tail;     /* uses taken out; the page's own tail is written, never read */
+        uint64_t end;      /* up to here they are to be taken */
         uint32_t heap_pos; /* for readers.c */
         uint64_t time_ms;  /* of the next use, or earlier */
 };
@@ -24,8 +24,7 @@ struct reader {
         struct memfile mem;
         struct client_page *page;
         uint32_t bit;
-        bool is_stranger; /* of another uid than the daemon */
-        bool gone;        /* its connection has ended: what it notes from then on does not count */
+        bool gone; /* its connection has ended: what it notes from then on does not count */
         struct reader_ring ring[PAGE_RINGS];
         struct {
                 uint32_t hits, misses;

@@ -16,7 +16,8 @@
  *
  * Whose bit is set in the map, and whose is not, is up to everybody who has it mapped: that is the
  * realm's clients, who can at worst delay that each other's uses are seen, until a request that
- * asks for all (Drain, Stats).
+ * asks for all (Drain); and one that fills its rings as fast as they are emptied takes what a turn
+ * allows to all of the realm.
  */
 #include "realm/readers.h"
 
@@ -109,8 +110,7 @@ static int find_bit(struct readers *rs, uint32_t *ret)
         return r;
 }
 
-int readers_join(struct readers *rs, bool is_stranger, struct reader **ret, int *ret_page_fd,
-                 int *ret_map_fd)
+int readers_join(struct readers *rs, struct reader **ret, int *ret_page_fd, int *ret_map_fd)
 {
         uint32_t bit;
         int r = find_bit(rs, &bit);
@@ -124,10 +124,8 @@ int readers_join(struct readers *rs, bool is_stranger, struct reader **ret, int 
                 (void)close(map_fd);
                 return r;
         }
-        (*ret)->is_stranger = is_stranger;
         rs->at[bit] = *ret;
         rs->n++;
-        rs->n_strangers += is_stranger;
         *ret_map_fd = map_fd;
         return 0;
 }
@@ -149,7 +147,6 @@ void readers_leave(struct readers *rs, struct reader *r)
         reader_end(r);
         look_later(rs, r->bit);
         rs->n--;
-        rs->n_strangers -= r->is_stranger;
         rs->n_gone++;
 }
 
@@ -196,6 +193,27 @@ static void look_at(struct readers *rs, const struct idheap *h, uint32_t bit, ui
         }
 }
 
+/* Of what some bits say, as many as there are slots for: a bit without a use behind it, which is
+ * anybody's to set, costs as much as one with. What is not reached keeps its bits here. */
+static void gather_some(struct readers *rs, const struct idheap *h, uint32_t word, uint64_t bits,
+                        uint64_t now_ms, unsigned *slots)
+{
+        for (; bits != 0 && *slots > 0; bits &= bits - 1) {
+                (*slots)--;
+                look_at(rs, h, word * 64 + (uint32_t)__builtin_ctzll(bits), now_ms, slots);
+        }
+        if (bits == 0)
+                return;
+        rs->look[word] |= bits;
+        rs->any_look = true;
+}
+
+static void gather_all(struct readers *rs, const struct idheap *h, uint64_t now_ms, unsigned *slots)
+{
+        for (uint32_t i = 0; i < rs->n_at; i++)
+                look_at(rs, h, i, now_ms, slots);
+}
+
 static void gather(struct readers *rs, const struct idheap *h, bool all, uint64_t now_ms,
                    unsigned *slots)
 {
@@ -207,11 +225,13 @@ static void gather(struct readers *rs, const struct idheap *h, bool all, uint64_
                         continue;
                 if (w != 0)
                         w = atomic_exchange_explicit(&rs->map->words[i], 0, memory_order_seq_cst);
-                w = all ? UINT64_MAX : w | rs->look[i];
+                w |= rs->look[i];
                 rs->look[i] = 0;
-                for (; w != 0; w &= w - 1)
-                        look_at(rs, h, i * 64 + (uint32_t)__builtin_ctzll(w), now_ms, slots);
+                if (!all)
+                        gather_some(rs, h, i, w, now_ms, slots);
         }
+        if (all)
+                gather_all(rs, h, now_ms, slots);
 }
 
 /* The oldest uses there are, from one ring, up to where another one's turn is. */
@@ -237,7 +257,7 @@ bool readers_drain(struct readers *rs, bool all, uint64_t now_ms, unsigned *slot
         gather(rs, &h, all, now_ms, slots);
         while (rs->n_heap > 0 && *slots > 0)
                 take(rs, &h, now_ms, slots);
-        bool left = rs->n_heap > 0;
+        bool left = rs->n_heap > 0 || rs->any_look;
         while (rs->n_heap > 0) {
                 look_later(rs, rs->heap[0].id / PAGE_RINGS);
                 idheap_drop(&h, rs->heap[0].id);

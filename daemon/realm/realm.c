@@ -38,9 +38,7 @@ static uint64_t realm_budget(const struct config *cfg, const char *name)
         return named ? named->budget : cfg->realm_budget.bytes;
 }
 
-/* Descriptors that large values may take: what connections leave, and half of what there is at
- * least where there is little. */
-static uint64_t max_files(const struct config *cfg)
+uint64_t realms_max_files(const struct config *cfg)
 {
         struct rlimit lim;
         uint64_t max = cfg->limits.large_values, conns = cfg->limits.connections;
@@ -62,7 +60,7 @@ void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance)
         *rs = (struct realms){
                 .cfg = cfg,
                 .pool = {.budget = cfg->global_budget.bytes,
-                         .max_files = max_files(cfg),
+                         .max_files = realms_max_files(cfg),
                          .drain = drain},
                 .instance = instance,
         };
@@ -71,10 +69,11 @@ void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance)
 }
 
 /* How many arenas readers may be looking at: whoever takes over knows by it whether it has all of
- * them. Never less than there are. */
-static void note_arenas(const struct realms *rs)
+ * them. Never less than there are, nor than there were as long as what became of those is open: who
+ * dies in the middle of a takeover leaves the number that it found. */
+void realms_note_arenas(const struct realms *rs)
 {
-        uint32_t n = (uint32_t)rs->n;
+        uint32_t n = rs->n > rs->n_left ? (uint32_t)rs->n : rs->n_left;
 
         if (rs->epoch_fd >= 0)
                 (void)!pwrite(rs->epoch_fd, &n, sizeof(n), offsetof(struct epoch_page, n_arenas));
@@ -109,7 +108,7 @@ void realms_reconfigure(struct realms *rs, const struct config *cfg)
 {
         rs->cfg = cfg;
         rs->pool.budget = cfg->global_budget.bytes;
-        rs->pool.max_files = max_files(cfg);
+        rs->pool.max_files = realms_max_files(cfg);
         for (struct realm *r = rs->first; r; r = r->next) {
                 uint64_t budget = realm_budget(cfg, r->name);
                 store_set_budget(r->store, budget, config_share_of(&cfg->uid_share, budget));
@@ -149,6 +148,7 @@ static struct store_params params_of(struct realm *r)
                 .label = r->name,
                 .make_room = make_room,
                 .ctx = r,
+                .reaper = r->realms->reaper,
         };
 }
 
@@ -183,7 +183,7 @@ static void realm_link(struct realm *r)
         r->next = rs->first;
         rs->first = r;
         rs->n++;
-        note_arenas(rs);
+        realms_note_arenas(rs);
 }
 
 static int realm_new(struct realms *rs, const char *name, struct realm **ret)
@@ -266,7 +266,8 @@ void realm_settle(struct realm *r)
 
 static bool is_unused(const struct realm *r)
 {
-        return r->n_clients == 0 && !r->keeps_policy && store_entries(r->store) == 0;
+        return r->n_clients == 0 && !r->keeps_policy && store_entries(r->store) == 0 &&
+               store_files(r->store) == 0; /* readers may hold values that have left */
 }
 
 static uint64_t realm_next_deadline(const struct realm *r)
@@ -290,7 +291,7 @@ static void free_unused(struct realms *rs, uint64_t now_ms)
                         rs->turn = r->next;
                 rs->n--;
                 realm_free(r);
-                note_arenas(rs);
+                realms_note_arenas(rs);
         }
 }
 

@@ -15,6 +15,7 @@
 
 struct config;
 struct readers;
+struct reaper;
 struct realms;
 struct store;
 struct store_adopted;
@@ -46,10 +47,14 @@ struct realms {
         uint64_t instance;
         uint64_t boot[2]; /* id of the machine's run; zeros: not known */
         struct takeover takeover;
+        struct reaper *reaper; /* borrowed; NULL: none */
+        uint32_t
+                n_left; /* arenas that another daemon had, until readers know which of them go on */
         /* mapping.c's */
         int epoch_fd; /* borrowed; -1: none */
         bool offers_mapping;
-        unsigned slots; /* of what readers noted, that may still be taken over in this turn */
+        unsigned slots; /* of what readers noted: may still be taken over in this turn, beside what
+                           each realm has for itself */
         uint64_t holes_due_ms, holes_found_ms;
         uint64_t n_used, n_stale, n_lost; /* of realms that are gone */
 };
@@ -58,6 +63,10 @@ enum {
         REALM_OK = 0,
         REALM_E_LIMIT, /* limits.realms */
 };
+
+/* How many large values there may be, a descriptor each: limits.large_values, or what connections
+ * leave of RLIMIT_NOFILE, and half of what there is at least where there is little. */
+uint64_t realms_max_files(const struct config *cfg);
 
 void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance);
 void realms_done(struct realms *rs); /* no clients are left */
@@ -81,6 +90,9 @@ int realm_enter(struct realms *rs, const char *name, struct realm **ret);
 int realm_adopt(struct realms *rs, const char *name, const struct store_files *files,
                 uint64_t now_ms, struct store_adopted *ret_report);
 void realm_leave(struct realm *r, uint64_t now_ms);
+
+/* In the epoch file. */
+void realms_note_arenas(const struct realms *rs);
 
 /* To be called after what may have changed the realm's store. */
 void realm_settle(struct realm *r);

@@ -232,6 +232,7 @@ bool realms_adopt(struct realms *rs, struct given *given, enum takeover_from fro
         struct takeover *t = &rs->takeover;
         uint32_t n = count_arenas(rs);
 
+        rs->n_left = n;
         t->from = from;
         t->descriptors_dropped += given->n_refused;
         take_large(&a);
@@ -245,6 +246,13 @@ bool realms_adopt(struct realms *rs, struct given *given, enum takeover_from fro
                   (unsigned long long)t->entries_dropped,
                   (unsigned long long)t->descriptors_dropped);
         return t->realms_kept + a.n_ended >= n;
+}
+
+void realms_adopted(struct realms *rs, uint64_t now_ms)
+{
+        rs->n_left = 0;
+        realms_note_arenas(rs);
+        realms_watch_lent(rs, now_ms);
 }
 
 void realms_renumber(struct realms *rs, uint64_t instance)

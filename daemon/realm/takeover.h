@@ -46,6 +46,9 @@ bool realms_adopt(struct realms *rs, struct given *given, enum takeover_from fro
  * again. */
 void realms_renumber(struct realms *rs, uint64_t instance);
 
+/* The epoch file says what counts: only now is it certain what became of all. */
+void realms_adopted(struct realms *rs, uint64_t now_ms);
+
 /* The memory files of all realms, by the names that given_add() understands: what another process
  * needs to go on, or a service manager to keep. @fd is borrowed. False: @visit said to stop. */
 typedef bool (*realm_file_visit)(void *ctx, const char *name, int fd);

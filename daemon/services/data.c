@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "arena/memfile.h"
 #include "config.h"
 #include "realm/realm.h"
 #include "services/limits.h"
@@ -134,13 +135,13 @@ static enum status refused(const struct store_refusal *refusal, bool ever, struc
                                    "the entry needs %" PRIu64 " bytes under %s, %" PRIu64
                                    " bytes, and no more can be evicted now: try again later",
                                    refusal->need, refusal_bound(refusal->cause), refusal->limit);
-        return verdict_set(v, STATUS_NO_SPACE,
-                           "the entry needs %" PRIu64 " bytes under %s, %" PRIu64
-                           " bytes, of which %" PRIu64
-                           " are held by readers that values are being sent to, and %" PRIu64
-                           " by values that are arriving: try again later",
-                           refusal->need, refusal_bound(refusal->cause), refusal->limit,
-                           refusal->held, refusal->arriving);
+        return verdict_set(
+                v, STATUS_NO_SPACE,
+                "the entry needs %" PRIu64 " bytes under %s, %" PRIu64 " bytes, of which %" PRIu64
+                " are held by readers (values that are being sent to them, and views), and %" PRIu64
+                " by values that are arriving: try again later",
+                refusal->need, refusal_bound(refusal->cause), refusal->limit, refusal->held,
+                refusal->arriving);
 }
 
 static enum status put_verdict(const struct caller *who, const struct store_put *put, int r,
@@ -207,7 +208,8 @@ static enum status check_uncreated(const struct caller *who, const struct store_
                 .limit = shared ? stats.uid_share : stats.budget,
                 .need = store_charge(put->n_key, put->n_value, put->flags, put->cost_us,
                                      put->encoding != 0,
-                                     store_is_apart(who->realm->store, put->n_value)),
+                                     put->as_large || put->large ||
+                                             store_is_apart(who->realm->store, put->n_value)),
         };
         return refusal.need > refusal.limit ? refused(&refusal, true, v) : STATUS_OK;
 }
@@ -225,7 +227,8 @@ enum status data_check_set(const struct caller *who, const struct cache_ref *ref
         if (status != STATUS_OK)
                 return status;
         struct store_refusal refusal = {0};
-        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, &refusal);
+        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, put->as_large,
+                                 &refusal);
         return put_verdict(who, put, r, &refusal, v);
 }
 
@@ -259,10 +262,13 @@ static enum status make_large(const struct store_put *put, struct large **ret, s
         int r = large_new(put->n_value, &large);
         if (r == 0) {
                 r = large_commit(large, put->n_value);
-                if (r == 0) {
+                if (r == 0 && put->source)
+                        r = memfile_read(put->source->fd, put->source->offset, large->map,
+                                         put->n_value);
+                else if (r == 0)
                         memcpy(large->map, put->value, put->n_value);
+                if (r == 0)
                         r = large_seal(large);
-                }
                 if (r < 0)
                         large_unref(large);
         }
@@ -277,7 +283,8 @@ static enum status put_large(const struct caller *who, uint32_t cache, struct st
 {
         /* Making the file is the expensive part: ask first whether it can be of any use. */
         struct store_refusal refusal = {0};
-        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, &refusal);
+        int r = store_check_size(who->realm->store, cache, put->n_key, put->n_value, true,
+                                 &refusal);
         if (r != 0)
                 return put_verdict(who, put, r, &refusal, v);
         struct large *large = NULL;

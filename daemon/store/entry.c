@@ -72,7 +72,7 @@ void entry_write(struct arena_entry *b, const struct entry *e)
         b->hi = (uint32_t)(e->version >> 32) << 20 | (uint32_t)(e->deadline >> 32) << 12 | e->owner;
         b->sizes = e->n_stored << 10 | (e->n_key - 1) << 4 | kind;
         memcpy(p, e->key, e->n_key);
-        if (e->n_stored)
+        if (e->n_stored && e->stored)
                 memcpy(p + e->n_key, e->stored, e->n_stored);
 }
 

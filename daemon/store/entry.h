@@ -40,7 +40,8 @@ static inline uint64_t entry_size(uint64_t n_key, uint64_t n_stored, uint32_t n_
         return ENTRY_HEADER_SIZE + n_ext + n_key + n_stored;
 }
 
-/* Fills the block, which is at least entry_size() long and not reachable yet. */
+/* Fills the block, which is at least entry_size() long and not reachable yet. `stored` NULL: those
+ * bytes are there already. */
 void entry_write(struct arena_entry *block, const struct entry *e);
 /* Reads a block that this daemon wrote. */
 void entry_read(const struct arena_entry *block, struct entry *ret);

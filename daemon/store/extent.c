@@ -48,12 +48,14 @@ static int copy_in(struct store *s, const struct store_put *p, uint32_t *ret_pla
         if (r < 0)
                 return STORE_E_NO_PLACE;
         r = extents_commit(&s->a, *ret_place, p->n_value);
-        if (r < 0) {
+        if (r == 0 && p->source)
+                r = memfile_read(p->source->fd, p->source->offset, extents_at(&s->a, *ret_place),
+                                 p->n_value);
+        else if (r == 0)
+                memcpy(extents_at(&s->a, *ret_place), p->value, p->n_value);
+        if (r < 0)
                 extents_free(&s->a, *ret_place);
-                return r;
-        }
-        memcpy(extents_at(&s->a, *ret_place), p->value, p->n_value);
-        return 0;
+        return r;
 }
 
 int extent_add(struct store *s, const struct store_put *p, struct arena_extent *ret)

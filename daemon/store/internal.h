@@ -11,7 +11,8 @@
  *   index.c   key → handle                 lru.c     recency lists
  *   expiry.c  deadlines                    departed.c  why a key is gone
  *   owner.c   writers' uids                entry.c   packing
- *   large.c   memory files                 large-table.c  the store's, and who holds them
+ *   large.c   memory files                 large-table.c  the store's
+ *   large-hold.c  who holds them
  *   extent.c  values in extents of the arena, and who holds them
  *   recover.c taking over from another process, recover-entries.c  its entries
  */
@@ -36,6 +37,9 @@ struct store {
         /* Parts of the realm's charge that no eviction frees: values that somebody is being sent,
          * and what has arrived of values that are on their way in. */
         uint64_t held, arriving;
+        /* What readers have: views, the bytes of the values that they are of, and of those the
+         * bytes of values that have left. */
+        uint64_t n_views, view_bytes, view_departed_bytes;
         unsigned drops;         /* entries that left since store_maintain() */
         unsigned extra;         /* steps that requests may still do beyond what each has to, until
                                    store_maintain() */
@@ -228,6 +232,8 @@ int extent_add(struct store *s, const struct store_put *p, struct arena_extent *
 void extent_drop(struct store *s, const struct entry *e);
 bool extent_is_held(const struct store *s, const struct entry *e);
 void extent_holds_done(struct store *s); /* who still holds something is not told */
+/* ---- large-hold.c */
+void large_hold_departed(struct large *l); /* its entry has left */
 
 /* ---- large-table.c */
 static inline uint64_t large_charge(uint64_t size)

@@ -120,6 +120,7 @@ static void attach(struct store *s, struct large *l, uint32_t id, uint32_t owner
         l->store = s;
         l->id = id;
         l->owner = owner;
+        l->reaper = s->p.reaper;
         l->next = s->files;
         if (s->files)
                 s->files->prev = l;
@@ -170,6 +171,7 @@ void large_table_drop(struct store *s, uint32_t id)
         s->a.large[id] = (struct table_large){.next = t->large_free, .handle = ARENA_NONE};
         t->large_free = id;
         l->id = LARGE_NO_ID;
+        large_hold_departed(l);
         large_unref(l);
 }
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/reaper.h"
 #include "store/internal.h"
 
 int large_new(uint64_t size, struct large **ret)
@@ -37,7 +38,20 @@ int large_commit(struct large *l, uint64_t n)
 {
         struct memfile m = {.fd = l->fd, .base = l->map, .size = l->size ? l->size : 1};
 
-        return memfile_commit(&m, 0, n);
+        return n > l->retired ? memfile_commit(&m, l->retired, n - l->retired) : 0;
+}
+
+#define RETIRE_MIN (UINT64_C(256) << 10)
+
+void large_retire(struct large *l, uint64_t n)
+{
+        n &= ~UINT64_C(4095);
+        if (n < l->retired + RETIRE_MIN)
+                return;
+        /* Where that fails sealing does it all. */
+        if (mmap(l->map + l->retired, n - l->retired, PROT_READ, MAP_PRIVATE | MAP_FIXED, l->fd,
+                 (off_t)l->retired) != MAP_FAILED)
+                l->retired = n;
 }
 
 /* F_SEAL_WRITE is refused while a shared writable mapping exists: a private one takes its place
@@ -88,8 +102,6 @@ struct large *large_ref(struct large *l)
 
 struct large *large_unref(struct large *l)
 {
-        struct memfile m;
-
         if (!l)
                 return NULL;
         l->refs--;
@@ -97,8 +109,7 @@ struct large *large_unref(struct large *l)
                 large_table_see(l);
         if (l->refs > 0)
                 return NULL;
-        m = (struct memfile){.fd = l->fd, .base = l->map, .size = l->size ? l->size : 1};
-        memfile_done(&m);
+        reaper_take(l->reaper, l->fd, l->map, l->size ? l->size : 1);
         free(l);
         return NULL;
 }

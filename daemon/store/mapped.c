@@ -103,6 +103,11 @@ uint64_t store_holes_filled(const struct store *s)
         return holes_filled(&s->a);
 }
 
+bool store_has_readers(const struct store *s)
+{
+        return holes_have_readers(&s->a);
+}
+
 bool store_punch_holes(struct store *s, uint64_t *cursor, unsigned steps)
 {
         return holes_punch(&s->a, cursor, steps);

@@ -326,6 +326,16 @@ union apart {
         struct arena_extent extent;
 };
 
+/* The value's bytes come from outside, while nobody can reach the block. */
+static int read_source(struct store *s, const struct store_put *p, struct entry *e, uint32_t handle)
+{
+        uint8_t *b = (uint8_t *)(arena_block(&s->a, handle) + 1);
+        uint32_t n_ext = entry_ext_size(e->flags, e->cost_us, e->encoding != 0);
+
+        e->stored = NULL; /* it is there already */
+        return memfile_read(p->source->fd, p->source->offset, b + n_ext + e->n_key, e->n_stored);
+}
+
 /* The value gets its place, if it lies apart. */
 static int prepare_apart(struct store *s, const struct store_put *p, struct entry *e,
                          uint32_t handle, union apart *ret)
@@ -338,7 +348,7 @@ static int prepare_apart(struct store *s, const struct store_put *p, struct entr
         } else if (e->extent) {
                 r = extent_add(s, p, &ret->extent);
         } else {
-                return 0;
+                return p->source ? read_source(s, p, e, handle) : 0;
         }
         if (r == 0)
                 e->stored = (const uint8_t *)ret;
@@ -516,10 +526,10 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
         return 0;
 }
 
-int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_value,
+int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_value, bool as_large,
                      struct store_refusal *refusal)
 {
-        bool apart = store_is_apart(s, n_value);
+        bool apart = as_large || store_is_apart(s, n_value);
 
         return room_check_size(s, cache_at(s, cache),
                                store_charge(n_key, n_value, 0, 0, false, apart), refusal);
@@ -691,6 +701,9 @@ void store_stats(const struct store *s, struct store_stats *ret)
                 .table_bytes = t->rec_bytes + (uint64_t)t->n_pages * 4096,
                 .large_bytes = t->large_bytes,
                 .held = s->held,
+                .views = s->n_views,
+                .view_bytes = s->view_bytes,
+                .view_departed_bytes = s->view_departed_bytes,
                 .index_buckets = atomic_load_explicit(&s->a.h->n_buckets, memory_order_relaxed),
         };
 }

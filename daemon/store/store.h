@@ -96,6 +96,7 @@ struct store_params {
         int (*make_room)(void *ctx, struct store *s, const struct store_want *want, uint64_t now,
                          struct store_refusal *ret);
         void *ctx;
+        struct reaper *reaper; /* borrowed; frees large values. NULL: that is done at once */
 };
 
 int store_new(const struct store_params *p, struct store **ret);
@@ -198,13 +199,21 @@ struct store_ahead {
 };
 void store_ahead(const struct store *s, const struct store_ahead *a, unsigned n);
 
+/* Where a value is to be read from: a sealed memory file, borrowed. */
+struct store_source {
+        int fd;
+        uint64_t offset;
+};
+
 struct store_put {
         uint32_t cache;
         const void *key;
         size_t n_key;
-        const void *value; /* ignored with @large */
+        const void *value;                 /* ignored with @large and with @source */
+        const struct store_source *source; /* NULL, or instead of @value */
         uint64_t n_value;
         struct large *large; /* NULL, or a sealed large value: a ref is taken on success */
+        bool as_large;       /* for deciding beforehand: it will come as one, whatever its size */
         struct store_arrival *arrived; /* that it came by, and is ready; or NULL */
         uint64_t ttl_ms;               /* STORE_TTL_POLICY, STORE_NEVER or milliseconds */
         enum store_mode mode;
@@ -234,9 +243,9 @@ struct store_refusal {
 int store_put(struct store *s, const struct store_put *p, uint64_t now, struct store_entry *ret,
               struct store_refusal *ret_refusal);
 
-/* Would a value of this size be refused for its size alone? Same returns as store_put(). For
- * deciding before the bytes arrive. */
-int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_value,
+/* Would a value of this size, or one that comes in a memory file, be refused for its size alone?
+ * Same returns as store_put(). For deciding before the bytes arrive. */
+int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_value, bool as_large,
                      struct store_refusal *ret_refusal);
 
 /*
@@ -322,6 +331,8 @@ void store_count_mapped(struct store *s, uint32_t cache, uint64_t hits, uint64_t
  * in at most @steps pieces from *cursor on, which is 0 at the start. False: done. */
 uint64_t store_holes_filled(const struct store *s);
 bool store_punch_holes(struct store *s, uint64_t *cursor, unsigned steps);
+/* Whether anybody else has the arena's file in hand, or that cannot be said. */
+bool store_has_readers(const struct store *s);
 
 /* ---- upkeep */
 
@@ -337,7 +348,8 @@ uint64_t store_next_deadline(const struct store *s);
 struct store_stats {
         uint64_t budget, uid_share, charged, reclaiming, caches, entries;
         uint64_t arena_bytes, table_bytes, large_bytes, index_buckets;
-        uint64_t held; /* see store_held() */
+        uint64_t held;                                   /* see store_held() */
+        uint64_t views, view_bytes, view_departed_bytes; /* see large-hold.c */
 };
 void store_stats(const struct store *s, struct store_stats *ret);
 uint64_t store_charged(const struct store *s);

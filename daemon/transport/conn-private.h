@@ -6,6 +6,7 @@
  * What conn.c and hub.c share: the connection itself. Nothing else includes this.
  */
 
+#include "transport/fdqueue.h"
 #include "transport/hub.h"
 #include "transport/inbuf.h"
 #include "transport/outbuf.h"
@@ -47,6 +48,7 @@ struct conn {
         uint64_t timer_due_ns;  /* 0: not armed */
         uint64_t fds_due_ns;    /* descriptors have to wait until then; 0: none do */
         unsigned fds_in_flight; /* sent since the socket was last found empty */
+        struct fdqueue fds;     /* received, not named yet */
 
         bool reading, writing; /* which events are added */
         bool held;             /* `in` may hold complete frames that had no turn yet */
@@ -58,6 +60,7 @@ struct conn {
         bool closing;          /* no more frames; ends when the output is sent */
         bool dead;
         bool given; /* its socket goes on without it */
+        bool takes_fds;
 
         uint64_t id, since_ns, last_ns, arrival_ns;
         uint64_t requests, bytes_in, bytes_out;
@@ -83,6 +86,13 @@ void conn_set_timer(struct conn *c);
 /* The peer did what it must not: it is told, and the connection closes. */
 void conn_violate(struct conn *c, const char *what);
 void conn_out_of_memory(struct conn *c);
+/* Descriptors came with what was received last. False: they must not, the peer was told. */
+struct received_fds;
+bool conn_receive_fds(struct conn *c, const struct received_fds *fds);
+/* A frame was handled: the peer is told if a descriptor is left over that came with it. */
+void conn_check_fds(struct conn *c);
+/* What was not taken. */
+void conn_drop_fds(struct conn *c);
 /* Nothing more is handled of it: a frame that is incomplete now stays so. Tells the peer if another
  * process takes the daemon's place. */
 void conn_finish_input(struct conn *c);

@@ -38,12 +38,13 @@
 
 #define BUFFERED_BODY  BLOCK_SIZE   /* a longer body goes into a sink, unless it is there already */
 #define SINK_READ_MAX  (256 * 1024) /* one recvmsg() into a sink; the kernel holds about so much */
-#define READS_PER_TURN 4  /* of at most a buffer's size each, while the peer keeps it full */
+#define READS_PER_TURN 4   /* of at most a buffer's size each, while the peer keeps it full */
+#define QUEUED_FDS_MAX 32u /* replies with descriptors that wait, each in memory of its own */
 #define AHEAD_MAX      32 /* frames shown to the handler in advance; their cache lines fit into L1 */
 
 static bool is_paused(const struct conn *c)
 {
-        return c->out.queued > c->hub->limits.output_bytes;
+        return c->out.queued > c->hub->limits.output_bytes || c->out.n_with_fds > QUEUED_FDS_MAX;
 }
 
 static bool slice_is_over(const struct conn *c)
@@ -162,6 +163,8 @@ static void frame_done(struct conn *c, size_t n_input)
         c->frame_body = 0;
         if (__builtin_expect(!hold_is_empty(&c->hold), 0))
                 hold_drop(&c->hub->holds, &c->hold);
+        if (__builtin_expect(c->fds.n > 0, 0))
+                conn_check_fds(c);
 }
 
 /* Room for the whole frame of which a part is here, unless it is short. False: it has to wait. */
@@ -323,28 +326,15 @@ static void take_frames(struct conn *c)
 
 /* ---- input */
 
-static void take_fds(struct conn *c, const struct received_fds *fds)
-{
-        struct hub *h = c->hub;
-
-        log_peer(h->log, LOG_INFO, LOG_KIND_DESCRIPTORS, h->now_ns,
-                 "pid %d (uid %u) sent %u descriptors", (int)c->peer.pid, (unsigned)c->peer.uid,
-                 fds->n);
-        conn_violate(c, "a descriptor was sent, but no request carries any: send bytes only");
-        hub_close_elsewhere(h, c->account, fds->fds, fds->n);
-}
-
 /* What receive() said besides bytes. False: no bytes are to be handled. */
 static bool check_received(struct conn *c, ssize_t got, const struct received_fds *fds)
 {
-        if (fds->any) {
-                take_fds(c, fds);
-                return false;
-        }
-        if (got > 0) {
+        if (got > 0)
                 c->bytes_in += (uint64_t)got;
+        if (fds->any && !conn_receive_fds(c, fds))
+                return false;
+        if (got > 0)
                 return true;
-        }
         if (got == 0) {
                 c->eof = true;
         } else if (got ==
@@ -626,6 +616,7 @@ void conn_free(struct conn *c)
 
         assert(c->dead);
         drop_frame(c);
+        conn_drop_fds(c);
         h->handler->on_close(c);
         list_unlink(&c->node);
         outbuf_clear(&c->out, &h->pool);
@@ -679,6 +670,12 @@ void conn_commit(struct conn *c, size_t n)
 int conn_put_fds(struct conn *c, const int *fds, unsigned n_fds, size_t room)
 {
         return outbuf_put_fds(&c->out, &c->hub->pool, fds, n_fds, room);
+}
+
+int conn_put_file(struct conn *c, int fd, size_t room, void (*done)(void *ctx, bool sent),
+                  void *ctx)
+{
+        return outbuf_put_file(&c->out, &c->hub->pool, fd, room, done, ctx);
 }
 
 int conn_attach(struct conn *c, const uint8_t *data, uint64_t n, void (*release)(void *), void *ctx)

@@ -91,8 +91,29 @@ int conn_attach(struct conn *c, const uint8_t *data, uint64_t n, void (*release)
  * its first byte; @room bytes of it may be. They are consumed. 0 or -ENOMEM: they are still the
  * caller's. */
 int conn_put_fds(struct conn *c, const int *fds, unsigned n_fds, size_t room);
+/* The same with one descriptor that stays the caller's, and must stay open until @done(@ctx) is
+ * called, with whether it was sent. 0 or -ENOMEM: @done is not called. */
+int conn_put_file(struct conn *c, int fd, size_t room, void (*done)(void *ctx, bool sent),
+                  void *ctx);
 /* Sends what was queued from outside a handler call (events). */
 void conn_kick(struct conn *c);
+
+/* From now on descriptors may come, each with a frame that names it: conn_take_fd() while that is
+ * handled. Without this one that comes is a violation. */
+void conn_accept_fds(struct conn *c);
+/* The oldest that has come; the caller's from then on, and what it is nobody has looked at.
+ * -ENOENT: none has; -EMFILE: it came, but there was no room for it in the descriptor table. */
+int conn_take_fd(struct conn *c);
+/* Consumes a descriptor of the peer's, whose close() may hang. */
+void conn_drop_fd(struct conn *c, int fd);
+
+/* Calls @on_end(@ctx) once when the process at the other end has ended, whether or not the
+ * connection has; until then the watch is the caller's to free. 0; -ENOTSUP: this machine cannot;
+ * -ESRCH: it has ended; -EMFILE, -ENOMEM … */
+struct peer_watch;
+int conn_watch_peer(const struct conn *c, void (*on_end)(void *ctx), void *ctx,
+                    struct peer_watch **ret);
+struct peer_watch *peer_watch_free(struct peer_watch *w); /* NULL is fine; returns NULL */
 
 /* Closes when the queued output is sent, or at once if it cannot be. No more frames are handled. */
 void conn_close(struct conn *c);

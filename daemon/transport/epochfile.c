@@ -153,6 +153,12 @@ uint64_t epochfile_peek(const char *socket_path)
         return p.instance;
 }
 
+void epochfile_begin_tenure(struct epochfile *e)
+{
+        if (e->page)
+                (void)atomic_fetch_add_explicit(&e->page->tenure, 1, memory_order_release);
+}
+
 void epochfile_set(struct epochfile *e, uint64_t instance)
 {
         if (e->page)

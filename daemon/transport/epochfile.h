@@ -26,6 +26,9 @@ int epochfile_init(struct epochfile *e, const char *socket_path, uint64_t instan
 /* The number in the file of a daemon before this one; 0: there is none that is as it should be. */
 uint64_t epochfile_peek(const char *socket_path);
 
+/* Tells readers that pages of before are looked at no more. Fine on an empty one. */
+void epochfile_begin_tenure(struct epochfile *e);
+
 /* Another number. Fine on an empty one. */
 void epochfile_set(struct epochfile *e, uint64_t instance);
 

@@ -21,21 +21,29 @@ struct out_chunk {
         size_t room;    /* of own memory; 0 for attached */
         void (*release)(void *);
         void *ctx;
+        void (*fds_done)(void *, bool sent); /* set: the descriptor is somebody else's */
+        void *fds_ctx;
         unsigned n_fds; /* that go with its first byte */
         int fds[OUTBUF_FDS_MAX];
         uint8_t own[];
 };
 
-static void close_fds(struct out_chunk *k)
+/* They were sent, or never will be. */
+static void end_fds(struct outbuf *out, struct out_chunk *k, bool sent)
 {
-        for (unsigned i = 0; i < k->n_fds; i++)
+        if (k->n_fds == 0)
+                return;
+        out->n_with_fds--;
+        for (unsigned i = 0; i < k->n_fds && !k->fds_done; i++)
                 close(k->fds[i]);
         k->n_fds = 0;
+        if (k->fds_done)
+                k->fds_done(k->fds_ctx, sent);
 }
 
-static void chunk_free(struct out_chunk *k, struct blocks *pool)
+static void chunk_free(struct outbuf *out, struct out_chunk *k, struct blocks *pool)
 {
-        close_fds(k);
+        end_fds(out, k, false);
         if (k->release)
                 k->release(k->ctx);
         if (k->n_alloc == BLOCK_SIZE)
@@ -104,19 +112,44 @@ int outbuf_attach(struct outbuf *out, struct blocks *pool, const uint8_t *data, 
         return 0;
 }
 
-int outbuf_put_fds(struct outbuf *out, struct blocks *pool, const int *fds, unsigned n_fds,
-                   size_t room)
+/* A chunk that begins with what is reserved next. One that is reserved only is taken, if it has the
+ * room; what was reserved is not used. NULL: no memory. */
+static struct out_chunk *begin_chunk(struct outbuf *out, struct blocks *pool, size_t room)
 {
         struct out_chunk *k = out->last;
 
-        assert(n_fds <= OUTBUF_FDS_MAX);
-        /* One that is reserved only is taken, if it has the room; what was reserved is not used. */
         if (!k || k->end != 0 || k->n_fds > 0 || k->room < room)
                 k = chunk_append(out, pool, room);
+        if (k)
+                out->n_with_fds++;
+        return k;
+}
+
+int outbuf_put_fds(struct outbuf *out, struct blocks *pool, const int *fds, unsigned n_fds,
+                   size_t room)
+{
+        struct out_chunk *k;
+
+        assert(n_fds > 0 && n_fds <= OUTBUF_FDS_MAX);
+        k = begin_chunk(out, pool, room);
         if (!k)
                 return -ENOMEM;
         memcpy(k->fds, fds, n_fds * sizeof(*fds));
         k->n_fds = n_fds;
+        return 0;
+}
+
+int outbuf_put_file(struct outbuf *out, struct blocks *pool, int fd, size_t room,
+                    void (*done)(void *ctx, bool sent), void *ctx)
+{
+        struct out_chunk *k = begin_chunk(out, pool, room);
+
+        if (!k)
+                return -ENOMEM;
+        k->fds[0] = fd;
+        k->n_fds = 1;
+        k->fds_done = done;
+        k->fds_ctx = ctx;
         return 0;
 }
 
@@ -145,7 +178,7 @@ void outbuf_drop_fds(struct outbuf *out)
         struct out_chunk *k = first_full(out);
 
         if (k)
-                close_fds(k);
+                end_fds(out, k, true);
 }
 
 size_t outbuf_peek(const struct outbuf *out, struct iovec *iov, size_t n_iov)
@@ -171,7 +204,7 @@ static void drop_first(struct outbuf *out, struct blocks *pool)
         out->first = k->next;
         if (!out->first)
                 out->last = NULL;
-        chunk_free(k, pool);
+        chunk_free(out, k, pool);
 }
 
 void outbuf_consume(struct outbuf *out, struct blocks *pool, uint64_t n)

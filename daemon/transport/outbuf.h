@@ -21,7 +21,8 @@ struct out_chunk;
 
 struct outbuf {
         struct out_chunk *first, *last;
-        uint64_t queued; /* bytes */
+        uint64_t queued;     /* bytes */
+        unsigned n_with_fds; /* chunks with descriptors that were not sent */
 };
 
 /* Room for @n contiguous bytes at the end; NULL: no memory. Then commit at most so many. */
@@ -38,6 +39,10 @@ int outbuf_attach(struct outbuf *out, struct blocks *pool, const uint8_t *data, 
 #define OUTBUF_FDS_MAX 4u
 int outbuf_put_fds(struct outbuf *out, struct blocks *pool, const int *fds, unsigned n_fds,
                    size_t room);
+/* The same with one that stays the caller's, and must stay open until @done(@ctx) is called, with
+ * whether it was sent. */
+int outbuf_put_file(struct outbuf *out, struct blocks *pool, int fd, size_t room,
+                    void (*done)(void *ctx, bool sent), void *ctx);
 /* The descriptors that go with the next byte; 0: none do. */
 unsigned outbuf_fds(const struct outbuf *out, const int **ret_fds);
 /* They were sent. */

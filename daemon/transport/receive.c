@@ -2,10 +2,10 @@
 /*
  * Receive
  *
- * No request carries descriptors, but a peer can send them all the same. They are taken out of the
- * message here, never closed here: the last close() of a FUSE file can hang for ever. Without room
- * for them the kernel would drop them inside our system call; so there is room for as many as a
- * message can carry, and MSG_CTRUNC (a full descriptor table) still tells that there were some.
+ * A peer can send descriptors with any byte. They are taken out of the message here, never closed
+ * here: the last close() of a FUSE file can hang for ever. Without room for them the kernel would
+ * drop them inside our system call; so there is room for as many as a message can carry, and
+ * MSG_CTRUNC (a full descriptor table) still tells that there were some.
  */
 
 #include "transport/receive.h"
@@ -17,6 +17,7 @@
 static void collect(struct msghdr *msg, struct received_fds *ret)
 {
         ret->any = true;
+        ret->lost = msg->msg_flags & MSG_CTRUNC;
         ret->n = 0;
         for (struct cmsghdr *h = CMSG_FIRSTHDR(msg); h; h = CMSG_NXTHDR(msg, h)) {
                 size_t n;

@@ -14,13 +14,15 @@
 #define RECEIVE_FDS_MAX 253 /* the kernel's SCM_MAX_FD: what one message can carry */
 
 struct received_fds {
-        bool any;   /* descriptors came, perhaps more than are listed (the kernel dropped those) */
+        bool any;   /* descriptors came */
+        bool lost;  /* more than are listed: the kernel dropped those. Valid like `n` */
         unsigned n; /* listed; they are the caller's now. Valid only when `any` is set */
         int fds[RECEIVE_FDS_MAX];
 };
 
 /* Bytes received; 0: the peer has ended its side; or a negative errno. Never blocks. @ret_fds is
- * large: only `any` is written unless descriptors came. */
+ * large: only `any` is written unless descriptors came. What is listed came with the last of the
+ * sender's calls whose bytes are here, and with none before it. */
 ssize_t receive(int fd, uint8_t *buf, size_t n, struct received_fds *ret_fds);
 
 #endif

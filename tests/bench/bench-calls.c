@@ -24,7 +24,7 @@
 #include "keys.h"
 #include "sync.h"
 
-#define N_TYPES     6
+#define N_TYPES     7
 #define MAX_THREADS 64
 #define TURN        1000
 
@@ -173,9 +173,10 @@ static void print_result(const struct plan *p, const struct worker *workers)
         free(times);
 }
 
-static const struct sync_type *const types[N_TYPES] = {&sync_cached,    &sync_cached_handles,
-                                                       &sync_bare,      &sync_redis,
-                                                       &sync_memcached, &sync_memcached_text};
+static const struct sync_type *const types[N_TYPES] = {
+        &sync_cached, &sync_cached_handles, &sync_cached_sleeps,  &sync_bare,
+        &sync_redis,  &sync_memcached,      &sync_memcached_text,
+};
 
 static void usage(FILE *f)
 {

@@ -246,25 +246,27 @@ def mapped_idle_clients(b):
 
 
 def spin(b):
-    """Round trips with a daemon that polls on before it sleeps, and with one that does not."""
-    polls = b.ours(name="cached-polls")
-    sleeps = b.ours(name="cached-sleeps", daemon=TOOLS / "cached-no-spin")
-    times = {s: [] for s in (polls, sleeps)}
-    for s in times:
+    """Round trips with a daemon and a client that poll on before they sleep, with one of them, and with none."""
+    daemons = {"polls": b.ours(name="cached-polls"), "sleeps": b.ours(name="cached-sleeps", daemon=TOOLS / "cached-no-spin")}
+    clients = {"polls": "cached", "sleeps": "cached-sleeps"}
+    times = {(d, c): [] for d in daemons for c in clients}
+    for s in daemons.values():
         fill(b, s, 100000)
     for turn in range(RUNS):
-        for s, samples in times.items():
-            cpu = cpu_seconds(s.process.pid)
-            r = b.calls(s, "cached", seed=turn + 1)["times"]["cached"]
+        for (d, c), samples in times.items():
+            pid = daemons[d].process.pid
+            cpu = cpu_seconds(pid)
+            r = b.calls(daemons[d], clients[c], seed=turn + 1)["times"][clients[c]]
             samples.append({"p50_us": r["p50_ns"] / 1000, "p99_us": r["p99_ns"] / 1000, "client_cpu_us": r["cpu_ns"] / 1000,
-                            "server_cpu_us": (cpu_seconds(s.process.pid) - cpu) * 1e6 / r["count"]})
-    about = {name: {what: medians(times[s], what) for what in times[s][0]}
-             for name, s in (("polls", polls), ("sleeps", sleeps))}
-    b.add("spin", "×", [x["p50_us"] / y["p50_us"] for x, y in zip(times[polls], times[sleeps])],
-          "a round trip takes less time when the daemon polls before it sleeps", lambda o, _: o < 1, **about)
+                            "server_cpu_us": (cpu_seconds(pid) - cpu) * 1e6 / r["count"]})
+    about = {f"daemon_{d}_client_{c}": {what: medians(samples, what) for what in samples[0]}
+             for (d, c), samples in times.items()}
+    both, none = times["polls", "polls"], times["sleeps", "sleeps"]
+    b.add("spin", "×", [x["p50_us"] / y["p50_us"] for x, y in zip(both, none)],
+          "a round trip takes less time when both sides poll before they sleep", lambda o, _: o < 1, **about)
     for name, a in about.items():
-        b.notes.append(f"spin: a daemon that {name}: {number(a['p50_us'])} µs a get (p99 {number(a['p99_us'])}), "
-                       f"{number(a['server_cpu_us'])} µs of its CPU time, {number(a['client_cpu_us'])} of the client's")
+        b.notes.append(f"spin, {name.replace('_', ' ')}: {number(a['p50_us'])} µs a get (p99 {number(a['p99_us'])}), "
+                       f"{number(a['server_cpu_us'])} µs of the daemon's CPU time, {number(a['client_cpu_us'])} of the client's")
 
 
 BENCHMARKS = {
@@ -276,5 +278,5 @@ BENCHMARKS = {
     "mapped-stores": (mapped_stores, "mapped hits while the daemon applies 100,000 stores a second"),
     "mapped-syscalls": (mapped_syscalls, "system calls of a million mapped hits"),
     "mapped-idle-clients": (mapped_idle_clients, "cost of a store that evicts with 1,000 idle mapped clients"),
-    "spin": (spin, "round trips of a daemon that polls before it sleeps, and of one that does not"),
+    "spin": (spin, "round trips where daemon and client poll before they sleep, one of them does, none does"),
 }

@@ -25,7 +25,7 @@
 struct lib {
         struct sync_client base;
         cached *handle;
-        bool is_share;
+        bool is_share, sleeps;
 };
 
 static void lib_close(struct sync_client *c)
@@ -45,6 +45,8 @@ static int lib_connect(struct lib *l, const char *path)
         if (code == CACHED_OK) /* what is measured here is asking */
                 code = cached_options_set_mapped(o, 0);
         if (code == CACHED_OK)
+                code = cached_options_set_spin(o, !l->sleeps);
+        if (code == CACHED_OK)
                 code = cached_new(o, &l->handle);
         cached_options_free(o);
         if (code == CACHED_OK)
@@ -52,11 +54,13 @@ static int lib_connect(struct lib *l, const char *path)
         return code == CACHED_OK ? 0 : -ECONNREFUSED;
 }
 
-static int lib_open(const char *path, struct sync_client *first, struct sync_client **ret)
+static int lib_open_with(const char *path, struct sync_client *first, bool sleeps,
+                         struct sync_client **ret)
 {
         struct lib *l = calloc(1, sizeof(*l));
         if (!l)
                 return -ENOMEM;
+        l->sleeps = sleeps;
         if (first) {
                 l->handle = ((struct lib *)first)->handle;
                 l->is_share = true;
@@ -69,6 +73,16 @@ static int lib_open(const char *path, struct sync_client *first, struct sync_cli
         }
         *ret = &l->base;
         return 0;
+}
+
+static int lib_open(const char *path, struct sync_client *first, struct sync_client **ret)
+{
+        return lib_open_with(path, first, false, ret);
+}
+
+static int lib_open_sleeping(const char *path, struct sync_client *first, struct sync_client **ret)
+{
+        return lib_open_with(path, first, true, ret);
 }
 
 static int lib_open_own(const char *path, struct sync_client *first, struct sync_client **ret)
@@ -122,6 +136,14 @@ const struct sync_type sync_cached_handles = {
         .name = "cached-handles",
         .help = "cached: a handle a thread",
         .open = lib_open_own,
+        .close = lib_close,
+        .get = lib_get,
+};
+
+const struct sync_type sync_cached_sleeps = {
+        .name = "cached-sleeps",
+        .help = "cached: one handle, which sleeps for its replies at once",
+        .open = lib_open_sleeping,
         .close = lib_close,
         .get = lib_get,
 };

@@ -32,6 +32,7 @@ struct sync_client {
 
 extern const struct sync_type sync_cached;         /* one handle for all threads */
 extern const struct sync_type sync_cached_handles; /* a handle a thread */
+extern const struct sync_type sync_cached_sleeps;  /* as the first, and never polls */
 extern const struct sync_type sync_bare;           /* cached, one prepared frame of one key */
 extern const struct sync_type sync_redis;          /* a connection a thread, as the next two */
 extern const struct sync_type sync_memcached;      /* meta commands */

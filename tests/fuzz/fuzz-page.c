@@ -51,9 +51,9 @@ static void fill(struct client_page *page, const uint8_t *data, size_t n)
 {
         uint8_t *touches = (uint8_t *)page->touches;
 
-        memcpy(&page->ring[0].head, data, 4);
-        memcpy(&page->ring[1].head, data + 4, 4);
-        data += 8, n -= 8;
+        memcpy(&page->ring[0].head, data, 8);
+        memcpy(&page->ring[1].head, data + 8, 8);
+        data += 16, n -= 16;
         memcpy(page->counters, data, n < COUNTERS ? n : COUNTERS);
         for (size_t i = 0; i < sizeof(page->touches); i++)
                 touches[i] = data[i % n];
@@ -67,11 +67,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         int fds[2];
         unsigned n_evicted = 0;
 
-        if (n < 9)
+        if (n < 17)
                 return 0;
         s = make_store();
         assert(readers_new(s, &rs) == 0);
-        assert(readers_join(rs, false, &r, &fds[0], &fds[1]) == 0);
+        assert(readers_join(rs, &r, &fds[0], &fds[1]) == 0);
         close(fds[0]);
         close(fds[1]);
         for (unsigned i = 0; i < 3; i++) {

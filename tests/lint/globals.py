@@ -16,7 +16,7 @@ ALLOWED = {
 }
 
 # What compilers and sanitizers add.
-ADDED = re.compile(r"\.|__(odr_asan|asan|ubsan|tsan|sanitizer|sancov|llvm|gcov)")
+ADDED = re.compile(r"\.|__(odr_asan|asan|ubsan|tsan|sanitizer|sancov|llvm|gcov)|__unnamed_\d+$")
 
 
 def symbols(path):

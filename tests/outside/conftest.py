@@ -3,11 +3,19 @@
 
     daemon        a running one with the default configuration
     make_daemon   a function: make_daemon(limits={…}, memory={…}, …) starts another one
+    hanging_file  a descriptor whose close() blocks until the test is over
     clock         moves the time of `daemon`; skipped in builds without the test clock
 """
 
+import contextlib
+import os
+import pathlib
 import resource
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
 
 import pytest
 
@@ -91,3 +99,33 @@ def needs_clock():
 def c(daemon):
     """A client of `daemon`, said Hello."""
     return daemon.client()
+
+
+@pytest.fixture
+def hanging_file():
+    """A descriptor whose close() blocks until the test is over. Nothing may be forked while it is open: the
+    child would hang in closing its copy before it gets to exec."""
+    directory = tempfile.mkdtemp(prefix="cached-fuse-")
+    ours, theirs = socket.socketpair()
+    server = subprocess.Popen([sys.executable, pathlib.Path(__file__).parent / "fusehang" / "fusehang.py", directory,
+                               str(theirs.fileno())], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
+    theirs.close()
+    ours.settimeout(harness.PATIENCE)
+    fds = []
+    try:
+        with ours:
+            _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+        if not fds:
+            _, error = server.communicate(timeout=harness.PATIENCE)
+            assert server.returncode == 77, error
+            pytest.skip(f"cannot mount FUSE here: {error.decode().strip()}")
+        yield fds[0]
+    finally:
+        # Only after the server is gone does any close() of its file return.
+        server.kill()
+        server.wait()
+        server.stderr.close()
+        for fd in fds:
+            with contextlib.suppress(OSError):  # which says that the server is gone
+                os.close(fd)
+        os.rmdir(directory)

@@ -43,6 +43,8 @@ def build_options():
 
 OPTIONS = build_options()
 SANITIZED = "address" in str(OPTIONS.get("b_sanitize", "none"))
+# Memory is more than what the program asks for: shadows, freed memory that is kept.
+SHADOWED = SANITIZED or "thread" in str(OPTIONS.get("b_sanitize", "none"))
 HAS_CLOCK = bool(OPTIONS.get("test-clock", False))
 
 

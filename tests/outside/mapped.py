@@ -208,13 +208,14 @@ class Client(wire.Client):
     def ring_words(self, ring):
         """(head, last mark, tail)"""
         at = RING_AT + RING_SIZE * ring
-        return (*struct.unpack_from("<II", self.page, at + 4), struct.unpack_from("<I", self.page, at + 64)[0])
+        mark, head = struct.unpack_from("<IQ", self.page, at + 4)
+        return head, mark, struct.unpack_from("<Q", self.page, at + 64)[0]
 
     def put(self, ring, handle, version):
         head, _, tail = self.ring_words(ring)
         assert head - tail < SLOTS, "the ring is full"
         struct.pack_into("<II", self.page, TOUCHES_AT + 8 * (ring * SLOTS + head % SLOTS), handle, version)
-        struct.pack_into("<I", self.page, RING_AT + RING_SIZE * ring + 4, head + 1)
+        struct.pack_into("<Q", self.page, RING_AT + RING_SIZE * ring + 8, head + 1)
 
     def set_dirty(self):
         self.dirty[self.bit // 8] = self.dirty[self.bit // 8] | 1 << self.bit % 8
@@ -223,7 +224,7 @@ class Client(wire.Client):
         now = (self.now_ms() if now is None else now) & 0xffffffff
         if now != self.ring_words(ring)[1]:
             self.put(ring, 0, now)
-            struct.pack_into("<I", self.page, RING_AT + RING_SIZE * ring + 8, now)
+            struct.pack_into("<I", self.page, RING_AT + RING_SIZE * ring + 4, now)
         self.put(ring, handle, version)
         self.set_dirty()
 

@@ -299,6 +299,25 @@ def test_doc40_too_few_descriptors(home):
         end(process)
 
 
+def test_doc40a_enough_for_connections_alone(home):
+    config = home / "cached.conf"
+    config.write_text("[limits]\nconnections = 100\nlarge_values = 500\n")
+
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
+    with open(home / "log", "wb") as log:
+        process = subprocess.Popen([harness.BINARY, "--socket", str(home / "s"), "--config", str(config)],
+                                   preexec_fn=few, stderr=log)
+    try:
+        harness.wait_until(lambda: run_plain("--socket", str(home / "s"), "ping").status == DONE, "it answers")
+        [c] = doctor("--socket", str(home / "s")).of("limits")
+        assert c["status"] == "note" and "348 large values" in c["text"] and "LimitNOFILE" in c["advice"]
+        said = (home / "log").read_text()
+        assert "limits.large_values = 500 cannot be reached with 512 descriptors" in said and ": 348 are left" in said
+    finally:
+        end(process)
+
+
 def test_doc41_a_budget_that_is_not_there(make_daemon):
     daemon = make_daemon(memory={"global_budget": "16T"})
     d = doctor("--socket", str(daemon.socket))

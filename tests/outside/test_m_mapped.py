@@ -17,6 +17,7 @@ import pytest
 
 import harness
 import mapped
+import test_t_takeover
 import wire
 from harness import wait_until
 
@@ -231,14 +232,24 @@ def test_m22_counts_are_exact(m, connect):
     assert {s.name: s.mapped_hits for s in other.list_caches()} == {"t": 500, "u": 0}
 
 
-def test_m23_what_was_noted_counts_when_its_client_leaves(m, connect):
+@pytest.mark.parametrize("end", ["closed", "shut", "thrown out"])
+def test_m23_what_was_noted_counts_when_its_client_leaves(m, connect, end):
+    """However the connection ends; nothing of it was drained before."""
     m.set("t", b"k", b"v")
     for _ in range(100):
         m.mapped_get("t", b"k")
     other = connect(features=0)
-    m.close()
+    for _ in range(1000):  # no request of this client is on its way when it leaves
+        m.mapped_get("t", b"k")
+    if end == "closed":
+        m.close()
+    elif end == "shut":
+        m.sock.shutdown(socket.SHUT_RDWR)
+    else:
+        m.sock.sendall(b"\xff" * 12)  # the header of a frame that is far too long
     wait_until(lambda: other.stats().realm.mapped_clients == 0, "the client has left")
-    assert other.stats("t").mapped_hits == 100 and other.stats().daemon.touches == 100
+    n = 100 + 1000
+    assert other.stats("t").mapped_hits == n and other.stats().daemon.touches == n
 
 
 def test_m24_drain_empties_the_rings(m):
@@ -364,8 +375,8 @@ def test_m40_rubbish_in_a_page_harms_nobody(m, connect, daemon):
 def test_m41_heads_that_lie(m):
     fill(m)
     m.drain()
-    for head in (0xffffffff, 0, 1 << 31, mapped.SLOTS + 1, 5):
-        struct.pack_into("<I", m.page, mapped.RING_AT + 4, head)
+    for head in ((1 << 64) - 1, 0, 1 << 32, 0xffffffff, 1 << 63, mapped.SLOTS + 1, 5):
+        struct.pack_into("<Q", m.page, mapped.RING_AT + 8, head)
         m.set_dirty()
         m.drain()
         assert m.ring_words(0)[2] == head
@@ -421,23 +432,54 @@ def test_m45_an_owner_that_punches_its_page(m):
 
 # ---- holes
 
-def test_m50_a_reader_that_walks_the_mapping_gets_no_memory(connect, daemon):
-    c = connect()
-    c.set("t", b"k", b"v")
-    before = os.fstat(c.fds[pb.MAP_ARENA]).st_blocks * 512
-    end = min(c.info.mapping.arena_bytes, c.arena.spans + (96 << 20))
+def populate(c, n):
+    """Reads index and the first @n bytes of spans, page by page."""
+    end = min(c.info.mapping.arena_bytes, c.arena.spans + n)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     base = libc.mmap(None, end, mmap.PROT_READ, mmap.MAP_SHARED, c.fds[pb.MAP_ARENA], 0)
     spans, index = c.arena.spans, c.arena.index
-    for at, n in ((index, 16 << 20), (spans, end - spans)):
-        assert libc.madvise(base + at, n, 22) == 0  # MADV_POPULATE_READ: reads every page
-    assert os.fstat(c.fds[pb.MAP_ARENA]).st_blocks * 512 > before + (64 << 20)
-    wait_until(lambda: os.fstat(c.fds[pb.MAP_ARENA]).st_blocks * 512 <= before + (256 << 10),
-               "what nobody stored is given back")
+    for at, n_bytes in ((index, 16 << 20), (spans, end - spans)):
+        assert libc.madvise(base + at, n_bytes, 22) == 0  # MADV_POPULATE_READ: reads every page
+    libc.munmap(base, end)
+
+
+def held(c):
+    return os.fstat(c.fds[pb.MAP_ARENA]).st_blocks * 512
+
+
+def test_m50_a_reader_that_walks_the_mapping_gets_no_memory(connect, daemon):
+    c = connect()
+    c.set("t", b"k", b"v")
+    before = held(c)
+    populate(c, 96 << 20)
+    assert held(c) > before + (64 << 20)
+    wait_until(lambda: held(c) <= before + (256 << 10), "what nobody stored is given back")
     assert c.mapped_get("t", b"k") == b"v"
+
+
+@pytest.mark.parametrize("how", ["left", "handed over", "killed"])
+def test_m51_nor_when_nobody_is_connected(connect, daemon, how):
+    """A mapping outlives its connection, and the daemon that gave it."""
+    c = connect(uid=1001)
+    c.set("t", b"k", b"v")
+    before = held(c)
+    c.sock.close()
+    if how == "handed over":
+        test_t_takeover.take_over(daemon)
+    elif how == "killed":
+        test_t_takeover.restart(daemon)
+    daemon.settled()
+    if daemon.clock:
+        daemon.clock.advance(60_000)
+    daemon.settled()
+    populate(c, 96 << 20)
+    assert held(c) > before + (64 << 20)
+    wait_until(lambda: held(c) <= before + (256 << 10), "what nobody stored is given back")
+    assert c.mapped_get("t", b"k", note=False) == b"v"
 
 
 # ---- the epoch file

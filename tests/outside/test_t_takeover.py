@@ -559,6 +559,32 @@ def test_t18_sigterm_during_a_handover(kept):
     assert "did not happen" in kept.log()
 
 
+@pytest.mark.parametrize("how", ["handed over", "not after all", "killed"])
+def test_t19_uses_are_known_afterwards(daemon, how):
+    """A program that only reads hits keeps what it uses: it gets another page by itself."""
+    calls = Calls(daemon.socket, 20_000)
+    assert calls.code("set", "k", "v") == 0
+    assert calls("get", "k")[::2] == (0, "v")
+    if how == "handed over":
+        take_over(daemon)
+    elif how == "killed":
+        restart(daemon)
+    else:
+        taker = Taker(daemon)
+        taker.begin()
+        taker.close()
+        wait_until(daemon.answers, "it goes on")
+    c = daemon.client()
+    c.set_policy("calls", max_entries=2)
+    for i in range(4):
+        assert calls("get", "k")[::2] == (0, "v")
+        c.set("calls", b"new%d" % i, b"v")
+    assert c.fate("calls", b"k") == "LIVE"
+    assert c.stats("calls").mapped_hits >= 3, "all but the one that found out"
+    c.set_policy("calls", unpin=True)
+    calls.finish()
+
+
 # ---- what a killed one left
 
 def test_t21_killed_and_started_with_what_it_had(daemon):
@@ -642,6 +668,19 @@ def test_t25_a_realm_that_is_missing(open_daemon):
     assert daemon.client(uid=1001).info.instance == instance
 
 
+def test_t26_what_was_given_up_stays_so(daemon):
+    """An arena that is marked as ended: what was answered after its end is not in it."""
+    daemon.client().set("t", b"k", b"old")
+    passed = names_for(memory_files(daemon.pid))
+    kill(daemon)
+    os.pwrite(passed[0][1], struct.pack("<I", 1), 104)
+    start_with(daemon, passed)
+    close_all(passed)
+    assert daemon.client().get("t", b"k") is None
+    report = takeover(daemon)
+    assert (report.realms_kept, report.realms_dropped) == (0, 1) and "it was given up before" in daemon.log()
+
+
 # ---- nonsense
 
 def memfd(data=b"", sealed=True, mode=0o600, size=0):
@@ -692,6 +731,23 @@ def test_t32_arenas_and_tables_of_different_realms(open_daemon):
     for uid in (1001, 1002):
         assert daemon.client(uid=uid).get("t", b"k") in (None, b"of %d" % uid)
     assert takeover(daemon).realms_dropped >= 2
+
+
+@pytest.mark.parametrize("again", [["a0"], ["a0", "t0"], ["t0"]])
+def test_t34_the_same_file_twice(daemon, again):
+    """The realm that is whole goes on, for mapped readers, too."""
+    daemon.client().set("t", b"k", b"v")
+    files = names_for(memory_files(daemon.pid))
+    passed = files + [(name[0] + "1", fd) for name, fd in files if name in again]
+    kill(daemon)
+    start_with(daemon, passed)
+    close_all(passed)
+    m = mapped.Client(daemon.socket)
+    daemon.clients.append(m)
+    m.hello()
+    assert m.mapped_get("t", b"k") == b"v" and not m.arena.retired
+    report = takeover(daemon)
+    assert (report.realms_kept, report.descriptors_dropped) == (1, len(again))
 
 
 def test_t33_a_passed_socket_with_memory(daemon):

@@ -37,6 +37,17 @@ struct conn {
         uint64_t holds;           /* bytes that were asked for */
         int fds[4];               /* that were sent, the test's to close */
         unsigned n_fds;
+        int came[8]; /* descriptors that came with the frame, oldest first; -EMFILE: were lost */
+        unsigned n_came;
+        bool takes_fds;
+        struct {
+                int fd;
+                void (*done)(void *ctx, bool sent);
+                void *ctx;
+        } files[64]; /* that are queued: fake_conn_send_files() */
+        unsigned n_files;
+        int watch_error;               /* of conn_watch_peer(); 0: it is watched */
+        struct peer_watch **ret_watch; /* where the watch is told; or NULL */
         unsigned kicks, yields, agains;
         bool closed, aborted;
 };
@@ -168,6 +179,64 @@ int conn_put_fds(struct conn *c, const int *fds, unsigned n_fds, size_t room)
         return 0;
 }
 
+void conn_accept_fds(struct conn *c)
+{
+        c->takes_fds = true;
+}
+
+int conn_take_fd(struct conn *c)
+{
+        if (c->n_came == 0)
+                return -ENOENT;
+        int fd = c->came[0];
+        memmove(c->came, c->came + 1, --c->n_came * sizeof(c->came[0]));
+        return fd;
+}
+
+void conn_drop_fd(struct conn *c, int fd)
+{
+        (void)c;
+        close(fd);
+}
+
+int conn_put_file(struct conn *c, int fd, size_t room, void (*done)(void *ctx, bool sent),
+                  void *ctx)
+{
+        assert(c->n_files < sizeof(c->files) / sizeof(c->files[0]));
+        c->files[c->n_files].fd = fd;
+        c->files[c->n_files].done = done;
+        c->files[c->n_files++].ctx = ctx;
+        return 0;
+}
+
+struct peer_watch {
+        void (*on_end)(void *ctx);
+        void *ctx;
+};
+
+int conn_watch_peer(const struct conn *c, void (*on_end)(void *ctx), void *ctx,
+                    struct peer_watch **ret)
+{
+        struct peer_watch *w;
+
+        if (c->watch_error)
+                return c->watch_error;
+        w = malloc(sizeof(*w));
+        if (!w)
+                return -ENOMEM;
+        *w = (struct peer_watch){.on_end = on_end, .ctx = ctx};
+        if (c->ret_watch)
+                *c->ret_watch = w;
+        *ret = w;
+        return 0;
+}
+
+struct peer_watch *peer_watch_free(struct peer_watch *w)
+{
+        free(w);
+        return NULL;
+}
+
 uint64_t conn_arrival_ns(const struct conn *c)
 {
         return c->arrival_ns;
@@ -255,8 +324,20 @@ static inline struct conn *fake_conn_new(struct server *s, uid_t uid)
         return c;
 }
 
+/* What is queued was sent, or never will be. */
+static inline void fake_conn_send_files(struct conn *c, bool sent)
+{
+        for (unsigned i = 0; i < c->n_files; i++)
+                c->files[i].done(c->files[i].ctx, sent);
+        c->n_files = 0;
+}
+
 static inline struct conn *fake_conn_free(struct conn *c)
 {
+        fake_conn_send_files(c, false);
+        for (unsigned i = 0; i < c->n_came; i++)
+                if (c->came[i] >= 0)
+                        close(c->came[i]);
         dispatch_handler.on_close(c);
         assert(!c->user);
         for (unsigned i = 0; i < c->n_fds; i++)
@@ -282,7 +363,7 @@ static inline void fake_conn_frame(struct conn *c, const uint8_t *msg, size_t n_
         if (!sink.dst)
                 return;
         while (sink.room < n_body)
-                if (!dispatch_handler.on_room(c, sink.room + 1, 0, &sink)) {
+                if (!dispatch_handler.on_room(c, sink.room + 1, sink.room + 1, &sink)) {
                         dispatch_handler.drop_sink(c, sink.ctx);
                         return;
                 }

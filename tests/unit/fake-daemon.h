@@ -50,6 +50,7 @@ struct fake_request {
         Cached__V1__Request *m;
         uint8_t *body;
         size_t n_body;
+        int file; /* that came with its first byte; -1 */
 };
 
 /* False: the client closed, or the test ends. */
@@ -62,7 +63,29 @@ static inline bool fake_readable(struct fake *d, int fd)
         return p[1].revents == 0;
 }
 
-static inline bool fake_read(struct fake *d, int fd, void *to, size_t n)
+/* One receive; *file is what came along, if anything did. */
+static inline ssize_t fake_recv(int fd, void *to, size_t n, int *file)
+{
+        union {
+                struct cmsghdr head;
+                uint8_t space[CMSG_SPACE(4 * sizeof(int))];
+        } control;
+        struct iovec iov = {to, n};
+        struct msghdr m = {.msg_iov = &iov,
+                           .msg_iovlen = 1,
+                           .msg_control = &control,
+                           .msg_controllen = sizeof(control)};
+        ssize_t got = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+        struct cmsghdr *h = got > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+
+        if (h) {
+                assert(file && *file < 0 && h->cmsg_len == CMSG_LEN(sizeof(int)));
+                memcpy(file, CMSG_DATA(h), sizeof(int));
+        }
+        return got;
+}
+
+static inline bool fake_read_with(struct fake *d, int fd, void *to, size_t n, int *file)
 {
         uint8_t *p = to;
 
@@ -71,13 +94,18 @@ static inline bool fake_read(struct fake *d, int fd, void *to, size_t n)
 
                 if (!fake_readable(d, fd))
                         return false;
-                got = recv(fd, p, n, 0);
+                got = fake_recv(fd, p, n, file);
                 if (got <= 0)
                         return false;
                 p += got;
                 n -= (size_t)got;
         }
         return true;
+}
+
+static inline bool fake_read(struct fake *d, int fd, void *to, size_t n)
+{
+        return fake_read_with(d, fd, to, n, NULL);
 }
 
 static inline bool fake_write(struct fake *d, int fd, const void *from, size_t n)
@@ -109,7 +137,8 @@ static inline bool fake_read_request(struct fake *d, int fd, struct fake_request
         uint8_t head[FRAME_HEADER_SIZE], *message;
         struct frame_header h;
 
-        if (!fake_read(d, fd, head, sizeof(head)))
+        ret->file = -1;
+        if (!fake_read_with(d, fd, head, sizeof(head), &ret->file))
                 return false;
         h = frame_header_read(head);
         message = malloc(h.n_message);
@@ -131,6 +160,8 @@ static inline void fake_request_done(struct fake_request *r)
 {
         cached__v1__request__free_unpacked(r->m, NULL);
         free(r->body);
+        if (r->file >= 0)
+                close(r->file);
 }
 
 /* The frame's bytes, to be freed. */

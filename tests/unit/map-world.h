@@ -35,7 +35,26 @@ struct world {
         atomic_int n_maps, n_gets, n_drains, n_one_way;
         atomic_int n_touches; /* taken out of rings */
         int64_t offset_ms;    /* of the clock */
+        int64_t clock_shift_ms; /* as if the client were in another time namespace */
+        /* Memory files. */
+        atomic_bool has_files;
+        atomic_bool wrong_file; /* sends one that is not sealed */
+        atomic_bool no_file;    /* says that one comes, and sends none */
+        uint64_t next_view;
+        uint64_t views[64]; /* that are out; 0: none */
+        atomic_int n_files_in, n_files_out, n_unchanged, n_releases;
 };
+
+static inline int world_n_views(struct world *w)
+{
+        int n = 0;
+
+        pthread_mutex_lock(&w->lock);
+        for (unsigned i = 0; i < 64; i++)
+                n += w->views[i] != 0;
+        pthread_mutex_unlock(&w->lock);
+        return n;
+}
 
 static inline uint64_t world_now(const struct world *w)
 {
@@ -81,10 +100,10 @@ static inline void world_drain(struct world *w)
         atomic_fetch_and(&w->dirty->words[MAP_BIT / 64], ~(UINT64_C(1) << MAP_BIT % 64));
         for (unsigned i = 0; i < PAGE_RINGS && w->page && !w->keep_tails; i++) {
                 struct page_ring *ring = &w->page->ring[i];
-                uint32_t head = atomic_load(&ring->head), tail = atomic_load(&ring->tail);
+                uint64_t head = atomic_load(&ring->head), tail = atomic_load(&ring->tail);
 
                 for (; tail != head; tail++)
-                        if (atomic_load(&w->page->touches[i][tail % PAGE_RING_SLOTS].handle) != 0)
+                        if (atomic_load(&w->page->touches[i][page_ring_slot(tail)].handle) != 0)
                                 atomic_fetch_add(&w->n_touches, 1);
                 atomic_store(&ring->tail, tail);
         }
@@ -93,13 +112,11 @@ static inline void world_drain(struct world *w)
 /* ------------------------------------------------------------------------------------------ hello
  */
 
-static inline bool world_send(struct world *w, int fd, const uint8_t *frame, size_t n, int n_fds)
+static inline bool world_send_fds(int fd, const uint8_t *frame, size_t n, const int *fds, int n_fds)
 {
-        int fds[8] = {w->arena_fd, w->epoch_fd, w->page_fd,  w->dirty_fd,
-                      w->epoch_fd, w->epoch_fd, w->epoch_fd, w->epoch_fd};
         union {
                 struct cmsghdr head;
-                uint8_t space[CMSG_SPACE(sizeof(fds))];
+                uint8_t space[CMSG_SPACE(8 * sizeof(int))];
         } control = {0};
         struct iovec iov = {(void *)(uintptr_t)frame, n};
         struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -115,6 +132,14 @@ static inline bool world_send(struct world *w, int fd, const uint8_t *frame, siz
         return sendmsg(fd, &m, MSG_NOSIGNAL) == (ssize_t)n;
 }
 
+static inline bool world_send(struct world *w, int fd, const uint8_t *frame, size_t n, int n_fds)
+{
+        int fds[8] = {w->arena_fd, w->epoch_fd, w->page_fd,  w->dirty_fd,
+                      w->epoch_fd, w->epoch_fd, w->epoch_fd, w->epoch_fd};
+
+        return world_send_fds(fd, frame, n, fds, n_fds);
+}
+
 static inline bool world_hello(struct fake *d, int fd)
 {
         struct world *w = d->data;
@@ -125,10 +150,11 @@ static inline bool world_hello(struct fake *d, int fd)
         struct fake_request r;
         uint8_t *frame;
         size_t n;
-        bool ok, maps;
+        bool ok, maps, files;
 
         if (!fake_read_request(d, fd, &r))
                 return false;
+        files = w->has_files && r.m->hello->features & CACHED__V1__FEATURE__FEATURE_FILES;
         maps = r.m->hello->features & CACHED__V1__FEATURE__FEATURE_MAPPED;
         m.id = r.m->id;
         fake_request_done(&r);
@@ -142,6 +168,9 @@ static inline bool world_hello(struct fake *d, int fd)
         hello.max_keys_per_request = 4096;
         hello.instance = w->epoch->instance;
         hello.features = CACHED__V1__FEATURE__FEATURE_LZ4;
+        if (files)
+                hello.features |= CACHED__V1__FEATURE__FEATURE_FILES;
+        hello.file_bytes = 65536;
         m.result_case = CACHED__V1__REPLY__RESULT_HELLO;
         m.hello = &hello;
         pthread_mutex_lock(&w->lock);
@@ -157,6 +186,7 @@ static inline bool world_hello(struct fake *d, int fd)
                 mapping.page_bytes = CLIENT_PAGE_SIZE;
                 mapping.dirty_map_bytes = DIRTY_MAP_SIZE;
                 mapping.dirty_bit = MAP_BIT;
+                mapping.boottime_ms = world_now(w) + (uint64_t)(w->clock_shift_ms - w->offset_ms);
                 mapping.n_parts = 4;
                 mapping.parts = parts;
                 hello.mapping = &mapping;
@@ -197,6 +227,50 @@ static inline uint32_t world_cache(struct world *w, const char *name)
         return id;
 }
 
+/* A reply with a memory file, or without one where it is still the same. */
+static inline bool world_get_file(struct world *w, int fd, Cached__V1__Reply *reply,
+                                  const struct store_entry *e, const Cached__V1__Get *m)
+{
+        int file = e->large ? e->large->fd : -1;
+        uint8_t *frame;
+        unsigned i = 0;
+        size_t n;
+        bool ok;
+
+        reply->entry->unchanged =
+                m->have_case == CACHED__V1__GET__HAVE_HAVE_VERSION && m->have_version == e->version;
+        if (reply->entry->unchanged) {
+                atomic_fetch_add(&w->n_unchanged, 1);
+                file = -1;
+        } else {
+                while (w->views[i] != 0)
+                        assert(++i < 64);
+                reply->entry->view_id = w->views[i] = ++w->next_view;
+                atomic_fetch_add(&w->n_files_out, 1);
+        }
+        if (w->no_file)
+                file = -1;
+        if (w->wrong_file)
+                file = w->epoch_fd;
+        frame = fake_frame(reply, NULL, 0, &n);
+        ok = world_send_fds(fd, frame, n, &file, file >= 0);
+        free(frame);
+        return ok;
+}
+
+static inline void world_release(struct world *w, const Cached__V1__Release *m)
+{
+        assert(m->one_way && m->n_view_ids > 0);
+        atomic_fetch_add(&w->n_releases, 1);
+        for (size_t k = 0; k < m->n_view_ids; k++) {
+                unsigned i = 0;
+
+                while (w->views[i] != m->view_ids[k])
+                        assert(++i < 64);
+                w->views[i] = 0;
+        }
+}
+
 static inline bool world_get(struct fake *d, struct world *w, int fd, uint64_t id,
                              const Cached__V1__Get *m)
 {
@@ -215,6 +289,9 @@ static inline bool world_get(struct fake *d, struct world *w, int fd, uint64_t i
         world_entry(&e, now, &entry);
         reply.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
         reply.entry = &entry;
+        if (m->as_file && (e.large || (m->have_case == CACHED__V1__GET__HAVE_HAVE_VERSION &&
+                                       m->have_version == e.version)))
+                return world_get_file(w, fd, &reply, &e, m);
         return fake_reply(d, fd, &reply, e.value, e.n_value);
 }
 
@@ -293,7 +370,21 @@ static inline bool world_set(struct fake *d, struct world *w, const struct fake_
         struct store_entry e;
         int r;
 
-        p.large = world_large(q->body, q->n_body);
+        if (m->source_case == CACHED__V1__SET__SOURCE_FILE_SIZE) {
+                int file = fcntl(q->file, F_DUPFD_CLOEXEC, 0);
+
+                assert(q->file >= 0 && q->n_body == 0);
+                atomic_fetch_add(&w->n_files_in, 1);
+                if (large_adopt(file, m->file_size, &p.large) != 0) {
+                        close(file);
+                        return fake_reply_status(d, fd, q->m->id, CACHED_INVALID, "the file");
+                }
+                p.value = NULL;
+                p.n_value = m->file_size;
+        } else {
+                assert(q->file < 0);
+                p.large = world_large(q->body, q->n_body);
+        }
         r = store_put(w->store, &p, world_now(w), &e, &why);
         large_unref(p.large);
         if (r != STORE_OK)
@@ -328,6 +419,9 @@ static inline bool world_answer(struct fake *d, struct world *w, int fd,
         case CACHED__V1__REQUEST__OP_CLEAR:
                 (void)store_clear(w->store, world_cache(w, r->m->clear->cache), world_now(w), &n);
                 return fake_reply_status(d, fd, id, CACHED_OK, "");
+        case CACHED__V1__REQUEST__OP_RELEASE:
+                world_release(w, r->m->release);
+                return true;
         case CACHED__V1__REQUEST__OP_DRAIN:
                 atomic_fetch_add(r->m->drain->one_way ? &w->n_one_way : &w->n_drains, 1);
                 world_drain(w);
@@ -386,6 +480,8 @@ static inline void world_start(struct fake *d, struct world *w)
         memset(w, 0, sizeof(*w));
         pthread_mutex_init(&w->lock, NULL);
         w->n_send = 4;
+        w->has_files = true;
+        w->next_view = UINT64_C(1) << 40;
         w->first_part = 1;
         w->store = world_store(MAP_INSTANCE);
         w->arena_fd = world_reopen(w->store->a.mem.fd);

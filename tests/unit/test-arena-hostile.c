@@ -261,6 +261,8 @@ static void *read_on(void *data)
                 if (i % 16 == 0) {
                         arena_ahead(&t->map, q, 4);
                         (void)arena_find_cache(&t->map, q[0].name_hash);
+                } else if (i % 2 == 0) {
+                        arena_aim(&t->map, &q[0]);
                 }
                 r = arena_read(&t->map, &q[0], pages + BUF_MAX - n, n, &hit);
                 if (r == ARENA_HIT && hit.n_value > n)

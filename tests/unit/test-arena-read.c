@@ -170,8 +170,11 @@ static void check_same(struct store *s, const struct arena_map *m, uint64_t k, u
         struct arena_query q = query_of(&k, now);
         struct arena_hit hit;
         struct store_entry e;
-        enum arena_result r = arena_read(m, &q, buf, VALUE_MAX, &hit);
+        enum arena_result r;
 
+        if (k % 2 == 0)
+                arena_aim(m, &q);
+        r = arena_read(m, &q, buf, VALUE_MAX, &hit);
         if (store_get(s, 1, &k, 8, now, false, &e) != 0) {
                 assert_int_equal(r, ARENA_MISS);
                 return;
@@ -424,6 +427,50 @@ static void test_every_length_of_key_and_value(void **state)
         store_free(s);
 }
 
+/* One that begins, then the store changes, then it goes on: it says what is so at the end. */
+static void test_a_look_up_is_overtaken(void **state)
+{
+        struct store *s = make(8 * MIB);
+        struct arena_map m = map_of(s);
+        uint64_t k = 1, other, cleared;
+        struct store_put p = {.cache = 1,
+                              .key = &k,
+                              .n_key = 8,
+                              .value = "1",
+                              .n_value = 1,
+                              .ttl_ms = STORE_NEVER};
+        struct arena_query q = query_of(&k, 1);
+        struct store_refusal why;
+        struct store_entry e;
+        struct arena_hit hit;
+        char out;
+
+        (void)state;
+        arena_aim(&m, &q);
+        assert_int_equal(store_put(s, &p, 1, &e, &why), 0);
+        assert_int_equal(arena_read(&m, &q, &out, 1, &hit), ARENA_HIT);
+        arena_aim(&m, &q);
+        p.value = "2";
+        assert_int_equal(store_put(s, &p, 1, &e, &why), 0);
+        assert_int_equal(arena_read(&m, &q, &out, 1, &hit), ARENA_HIT);
+        assert_true(out == '2' && hit.version == e.version);
+        arena_aim(&m, &q);
+        assert_int_equal(store_delete(s, 1, &k, 8, 1), 0);
+        assert_int_equal(arena_read(&m, &q, &out, 1, &hit), ARENA_MISS);
+        assert_int_equal(store_put(s, &p, 1, &e, &why), 0);
+        arena_aim(&m, &q);
+        assert_int_equal(store_clear(s, 1, 1, &cleared), 0);
+        assert_int_equal(arena_read(&m, &q, &out, 1, &hit), ARENA_MISS);
+        /* The index grows to many times its size. */
+        assert_int_equal(store_put(s, &p, 1, &e, &why), 0);
+        arena_aim(&m, &q);
+        p.key = &other;
+        for (other = 2; other < 5000; other++)
+                assert_int_equal(store_put(s, &p, 1, &e, &why), 0);
+        assert_int_equal(arena_read(&m, &q, &out, 1, &hit), ARENA_HIT);
+        store_free(s);
+}
+
 /* -------------------------------------------------------------------------------------- the race
  */
 
@@ -445,6 +492,8 @@ static void *race_reader(void *arg)
                 struct arena_query q = query_of(&k, atomic_load(&race->now));
                 struct arena_hit hit;
 
+                if (k % 2 == 0)
+                        arena_aim(&race->map, &q);
                 switch (arena_read(&race->map, &q, buf, VALUE_MAX, &hit)) {
                 case ARENA_HIT:
                         hits++;
@@ -592,6 +641,7 @@ int main(void)
                 cmocka_unit_test(test_extents),
                 cmocka_unit_test(test_an_extent_that_is_always_new),
                 cmocka_unit_test(test_every_length_of_key_and_value),
+                cmocka_unit_test(test_a_look_up_is_overtaken),
                 cmocka_unit_test(test_no_torn_and_no_foreign_value),
                 cmocka_unit_test(test_headers_that_lie),
                 cmocka_unit_test(test_states_that_a_killed_writer_leaves),

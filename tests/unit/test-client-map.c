@@ -196,6 +196,32 @@ static void test_rings_are_drained(void **state)
         world_stop(&d, &w);
 }
 
+/* As the daemon sees it, each place of a ring follows the one before, also where 32 bits end. */
+static void test_rings_beyond_32_bits(void **state)
+{
+        const uint64_t start = (UINT64_C(1) << 32) - 100;
+        struct fake d;
+        struct world w;
+        cached *c;
+
+        world_start(&d, &w);
+        c = mapped_new(&d, 1);
+        assert_int_equal(set(c, "a", "1", 1, 0), CACHED_OK);
+        world_meet(&w);
+        for (unsigned i = 0; i < PAGE_RINGS; i++) {
+                atomic_store(&w.page->ring[i].head, start);
+                atomic_store(&w.page->ring[i].tail, start);
+        }
+        for (int i = 0; i < 10000; i++)
+                assert_int_equal(get_is(c, "a", "1", 1), CACHED_OK);
+        assert_int_equal(cached_ping(c, NULL), CACHED_OK);
+        assert_int_equal(atomic_load(&w.n_touches), 10000);
+        assert_true(atomic_load(&w.page->ring[0].head) > UINT32_MAX ||
+                    atomic_load(&w.page->ring[1].head) > UINT32_MAX);
+        cached_free(c);
+        world_stop(&d, &w);
+}
+
 static void test_a_silent_daemon_costs_touches_only(void **state)
 {
         struct fake d;
@@ -409,6 +435,10 @@ static void test_what_is_offered_is_checked(void **state)
         w.epoch->magic++;
         refuses(&d, &w);
         w.epoch->magic--;
+        /* In another time namespace, where the arena's deadlines mean other times. */
+        for (w.clock_shift_ms = -10000; w.clock_shift_ms <= 10000; w.clock_shift_ms += 20000)
+                refuses(&d, &w);
+        w.clock_shift_ms = 0;
         c = mapped_new(&d, 1);
         assert_int_equal(cached_ping(c, NULL), CACHED_OK);
         assert_true(pool_is_mapped(c->pool));
@@ -535,6 +565,46 @@ static void test_caches_beyond_the_counters(void **state)
         world_stop(&d, &w);
 }
 
+/* Whatever the memory is that the name lies in, and however long it is. */
+static void test_a_cache_is_known_by_its_name(void **state)
+{
+        static const size_t lengths[] = {1, 2, 46, 47, 48, 49, 127, 128};
+        enum { N = sizeof(lengths) / sizeof(*lengths), ROUNDS = 3 };
+        char name[129], elsewhere[129];
+        struct fake d;
+        struct world w;
+        cached *c;
+
+        world_start(&d, &w);
+        c = mapped_new(&d, 1);
+        for (unsigned round = 0; round <= ROUNDS; round++)
+                for (unsigned i = 0; i < 2 * N; i++) {
+                        cached_reply *r;
+                        size_t n;
+
+                        memset(name, 'a' + (int)(i / N), sizeof(name));
+                        name[lengths[i % N]] = '\0';
+                        if (round == 0) {
+                                assert_int_equal(cached_set(c, name, "k", 1, name, strlen(name),
+                                                            NULL, NULL),
+                                                 CACHED_OK);
+                                continue;
+                        }
+                        memcpy(elsewhere, name, sizeof(name));
+                        assert_int_equal(cached_get(c, round % 2 ? name : elsewhere, "k", 1, &r),
+                                         CACHED_OK);
+                        assert_memory_equal(cached_reply_value(r, &n), name, strlen(name));
+                        assert_int_equal(n, strlen(name));
+                        cached_reply_free(r);
+                }
+        assert_int_equal(atomic_load(&w.n_gets), 0);
+        world_meet(&w);
+        for (uint32_t id = 1; id <= 2 * N; id++)
+                assert_int_equal(atomic_load(&counter_of(&w, id)->hits), ROUNDS);
+        cached_free(c);
+        world_stop(&d, &w);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -544,6 +614,7 @@ int main(void)
                                                 teardown),
                 cmocka_unit_test_setup_teardown(test_uses_are_noted, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_rings_are_drained, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_rings_beyond_32_bits, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_silent_daemon_costs_touches_only, setup,
                                                 teardown),
                 cmocka_unit_test_setup_teardown(test_what_has_expired_is_a_miss, setup, teardown),
@@ -556,6 +627,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_many, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many_more_than_a_ring, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_caches_beyond_the_counters, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_a_cache_is_known_by_its_name, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

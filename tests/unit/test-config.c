@@ -264,7 +264,7 @@ static void test_b01_defaults(void **state)
         assert_int_equal(cfg->large_threshold, 4 << 20);
 #define LIMIT(name, default, min, max, ...)                                                        \
         assert_true(cfg->limits.name == (default));                                                \
-        assert_true(cfg->limits.name >= (min) && cfg->limits.name <= (max));
+        assert_in_range(cfg->limits.name, min, max);
 #include "limits.def"
 #undef LIMIT
         assert_int_equal(cfg->n_realms, 0);

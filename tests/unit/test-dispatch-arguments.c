@@ -30,8 +30,10 @@ static void test_a_hello_says_what_holds(void **state)
         assert_int_equal(h->protocol, 1);
         assert_int_equal(h->uid, 1001);
         assert_int_equal(h->instance, 4711);
-        assert_int_equal(h->features,
-                         CACHED__V1__FEATURE__FEATURE_EVENTS | CACHED__V1__FEATURE__FEATURE_LZ4);
+        assert_int_equal(h->features, CACHED__V1__FEATURE__FEATURE_EVENTS |
+                                              CACHED__V1__FEATURE__FEATURE_LZ4 |
+                                              CACHED__V1__FEATURE__FEATURE_FILES);
+        assert_int_equal(h->file_bytes, 64 * 1024);
         assert_int_equal(h->max_lz4_bytes, 4 * 1024 * 1024);
         assert_int_equal(h->max_keys_per_request, 300);
         assert_int_equal(h->max_message_bytes, 64 * 1024);

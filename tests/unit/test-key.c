@@ -543,6 +543,5 @@ int main(void)
                 cmocka_unit_test(every_allocation_may_fail),
         };
 
-        alarm(110);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,8 +4,8 @@
  *
  * Two stores live through the same history, one with reads that ask it, one with mapped reads that
  * note their uses in pages: they must drop the same entries and count the same. Then: order across
- * readers, bounded drains, the second look, rings that run over, rubbish, a thousand readers,
- * readers that left, holes.
+ * readers, bounded drains, the second look, rings that run over, positions of more than 32 bits,
+ * rubbish, a thousand readers, readers that left, holes.
  */
 
 #include <limits.h>
@@ -95,7 +95,7 @@ static void join(struct mapped *m, struct readers *rs)
         void *p;
 
         *m = (struct mapped){.rs = rs};
-        assert_int_equal(readers_join(rs, false, &m->reader, &page_fd, &map_fd), 0);
+        assert_int_equal(readers_join(rs, &m->reader, &page_fd, &map_fd), 0);
         p = mmap(NULL, CLIENT_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd, 0);
         assert_ptr_not_equal(p, MAP_FAILED);
         m->page = p;
@@ -115,11 +115,11 @@ static void part(struct mapped *m, bool leave)
 static void note(struct mapped *m, unsigned ring, uint32_t handle, uint32_t version)
 {
         struct page_ring *r = &m->page->ring[ring];
-        uint32_t head = r->head;
+        struct page_touch *t = &m->page->touches[ring][page_ring_slot(r->head)];
 
-        m->page->touches[ring][head % PAGE_RING_SLOTS].handle = handle;
-        m->page->touches[ring][head % PAGE_RING_SLOTS].version_lo = version;
-        atomic_store_explicit(&r->head, head + 1, memory_order_release);
+        t->handle = handle;
+        t->version_lo = version;
+        atomic_store_explicit(&r->head, r->head + 1, memory_order_release);
 }
 
 static void say(struct mapped *m)
@@ -374,6 +374,55 @@ static void a_ring_that_runs_over_keeps_its_latest(void **state)
         end(&w);
 }
 
+/* Where 32 bits would begin again, 3800 slots do not: each use is found in its place all the same.
+ */
+static void positions_beyond_32_bits(void **state)
+{
+        enum { N = PAGE_RING_SLOTS };
+        const uint64_t start = (UINT64_C(1) << 32) - N / 2;
+        struct world w;
+
+        (void)state;
+        begin(&w, N);
+        for (unsigned ring = 0; ring < PAGE_RINGS; ring++) {
+                w.m.reader->ring[ring].tail = start + ring;
+                w.m.page->ring[ring].head = w.m.page->ring[ring].tail = start + ring;
+        }
+        for (unsigned i = 0; i < N; i++) { /* both full, over the place, the last key first */
+                struct store_use u = use_of(&w.m, N - 1 - i);
+
+                note(&w.m, 0, u.handle, u.version_lo);
+                note(&w.m, 1, u.handle, u.version_lo + 1); /* nobody's */
+        }
+        say(&w.m);
+        drain(w.rs, NOW);
+        assert_int_equal(w.rs->n_used, N);
+        assert_int_equal(w.rs->n_stale, N);
+        assert_int_equal(w.rs->n_lost, 0);
+        assert_true(w.m.page->ring[0].tail == start + N);
+        assert_true(w.m.page->ring[1].tail == start + 1 + N);
+        for (uint64_t key = N - 1; key > 0; key--) {
+                assert_true(store_evict_one(w.s, CAUSE_REALM_BUDGET, NOW) > 0);
+                assert_false(has(w.s, key));
+        }
+        end(&w);
+}
+
+static void heads_that_lie_do_not_drown_what_was_lost(void **state)
+{
+        struct world w;
+
+        (void)state;
+        begin(&w, 1);
+        for (unsigned i = 0; i < 10; i++) {
+                w.m.page->ring[0].head = i % 2 ? 0 : UINT64_MAX;
+                say(&w.m);
+                drain(w.rs, NOW);
+        }
+        assert_in_range(w.rs->n_lost, 1, UINT64_C(10) * UINT32_MAX);
+        end(&w);
+}
+
 static void rubbish(void **state)
 {
         struct world w;
@@ -487,6 +536,9 @@ static void who_left_is_not_listened_to(void **state)
         u = use_of(&w.m, 0);
         note(&m, 0, u.handle, u.version_lo);
         readers_leave(w.rs, m.reader);
+        for (unsigned ring = 0; ring < PAGE_RINGS; ring++) /* full, so that it notices */
+                assert_int_equal(m.page->ring[ring].head - m.page->ring[ring].tail,
+                                 PAGE_RING_SLOTS);
         for (unsigned i = 0; i < 10; i++)
                 note(&m, 0, u.handle, u.version_lo);
         drain(w.rs, NOW);
@@ -523,6 +575,8 @@ int main(void)
                 cmocka_unit_test(drains_are_bounded_and_take_the_oldest_first),
                 cmocka_unit_test(what_was_emptied_is_looked_at_again),
                 cmocka_unit_test(a_ring_that_runs_over_keeps_its_latest),
+                cmocka_unit_test(positions_beyond_32_bits),
+                cmocka_unit_test(heads_that_lie_do_not_drown_what_was_lost),
                 cmocka_unit_test(rubbish),
                 cmocka_unit_test(counts_wrap_around_but_do_not_go_back),
                 cmocka_unit_test(a_thousand_readers),

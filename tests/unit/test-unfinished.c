@@ -5,7 +5,12 @@
  */
 
 #include "dispatch-world.h"
+#include <sys/mman.h>
+#include <sys/stat.h>
+
 #include "dispatch/unfinished.h"
+#include "proto/page.h"
+#include "realm/mapping.h"
 
 #define N_ITEMS 200
 #define N_VALUE 40
@@ -412,6 +417,89 @@ static void test_the_values_together_have_a_bound(void **state)
         free(body);
 }
 
+/* ---- Drain */
+
+enum { N_MAPPED = 8 };
+
+struct mapped {
+        struct conn *c;
+        struct client_page *page;
+};
+
+static void fill_rings(struct mapped *m)
+{
+        for (unsigned i = 0; i < N_MAPPED; i++)
+                for (unsigned k = 0; k < PAGE_RINGS; k++)
+                        m[i].page->ring[k].head += PAGE_RING_SLOTS;
+}
+
+static void come_mapped(struct world *w, struct mapped *ret)
+{
+        Cached__V1__Hello hello = CACHED__V1__HELLO__INIT;
+        hello.protocol_min = hello.protocol_max = 1;
+        hello.features = CACHED__V1__FEATURE__FEATURE_MAPPED;
+        Cached__V1__Request m = REQUEST(HELLO, hello, &hello);
+        ret->c = fake_conn_new(&w->server, UID);
+        struct reply r = call(w, ret->c, &m, NULL, 0);
+        assert_int_equal(r.m->status, STATUS_OK);
+        assert_int_equal(ret->c->n_fds, N_MAPPING_PARTS);
+        reply_done(&r);
+        void *p = mmap(NULL, CLIENT_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+                       ret->c->fds[MAPPING_PAGE], 0);
+        assert_ptr_not_equal(p, MAP_FAILED);
+        ret->page = p;
+}
+
+static bool give_drain(struct conn *c, uint64_t id)
+{
+        Cached__V1__Drain drain = CACHED__V1__DRAIN__INIT;
+        Cached__V1__Request m = REQUEST(DRAIN, drain, &drain);
+        uint8_t msg[64];
+
+        m.id = id;
+        return dispatch_handler.on_frame(c, msg, cached__v1__request__pack(&m, msg), NULL, 0, NULL);
+}
+
+/* Readers fill their rings whenever they were emptied: each Drain ends, and none takes a turn of
+ * more than a portion. */
+static void test_a_drain_that_is_never_done_ends(void **state)
+{
+        struct world *w = *state;
+        struct mapped m[N_MAPPED];
+        unsigned n_done = 0, rounds = 0;
+        int epoch = memfd_create("epoch", MFD_CLOEXEC);
+
+        assert_int_equal(fchmod(epoch, 0644), 0);
+        dispatcher_offer_mapping(w->server.dispatcher, epoch);
+        for (unsigned i = 0; i < N_MAPPED; i++)
+                come_mapped(w, &m[i]);
+        for (unsigned i = 0; i < 4; i++) {
+                fill_rings(m);
+                assert_false(give_drain(m[i].c, 1000));
+        }
+        fill_rings(m);
+        assert_true(give_drain(m[4].c, 1000));
+        struct reply r = take_reply(m[4].c);
+        assert_int_equal(r.m->status, STATUS_LIMIT);
+        reply_done(&r);
+        for (; n_done < 4 && rounds < 100; rounds++) {
+                fill_rings(m);
+                n_done += give_drain(m[n_done].c, 1000);
+        }
+        assert_int_equal(n_done, 4);
+        for (unsigned i = 0; i < N_MAPPED; i++) {
+                munmap(m[i].page, CLIENT_PAGE_SIZE);
+                if (i < 4) {
+                        r = take_reply(m[i].c);
+                        assert_int_equal(r.m->status, STATUS_OK);
+                        reply_done(&r);
+                }
+                fake_conn_free(m[i].c);
+        }
+        dispatcher_offer_mapping(w->server.dispatcher, -1);
+        close(epoch);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -425,6 +513,7 @@ int main(void)
                 TEST(test_a_large_item_is_copied_bit_by_bit),
                 TEST(test_a_large_item_that_is_given_up),
                 TEST(test_the_values_together_have_a_bound),
+                TEST(test_a_drain_that_is_never_done_ends),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
