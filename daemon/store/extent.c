@@ -2,9 +2,9 @@
 /*
  * Values in extents
  *
- * Too long for a block to serve them well, too short for a memory file of its own: the entry's block names a place of
- * the arena's part for extents. Mapped readers copy from there; a reply on the socket is sent from
- * there, without a copy.
+ * Too long for a block to serve them well, too short for a memory file of its own: the entry's
+ * block names a place of the arena's part for extents. Mapped readers copy from there; a reply on
+ * the socket is sent from there, without a copy.
  *
  * Whoever is being sent a value holds its place: the bytes stay, and stay charged to realm and
  * writer as what no eviction frees, until the last holder is gone, as with large values.

@@ -33,8 +33,8 @@ struct world {
         bool keep_tails;     /* never drains */
         uint32_t first_part; /* in the list of parts; 1 */
         atomic_int n_maps, n_gets, n_drains, n_one_way;
-        atomic_int n_touches; /* taken out of rings */
-        int64_t offset_ms;    /* of the clock */
+        atomic_int n_touches;   /* taken out of rings */
+        int64_t offset_ms;      /* of the clock */
         int64_t clock_shift_ms; /* as if the client were in another time namespace */
         /* Memory files. */
         atomic_bool has_files;

@@ -585,11 +585,11 @@ static void run_deaths(const struct change *change, struct tally *tally)
                 wanted = n; /* each place */
         count = n < wanted ? n : wanted;
         for (unsigned long i = 0; i < count; i++) {
-                /* Each of them, or some from all over, and some from where long values are there. */
-                unsigned long at =
-                        n <= wanted ? i + 1
-                        : i % 2     ? n - world_random(&w, SHORT_CHANGE)
-                                    : 1 + i * n / count + world_random(&w, n / count);
+                /* Each of them, or some from all over, and some from where long values are there.
+                 */
+                unsigned long at = n <= wanted ? i + 1
+                                   : i % 2     ? n - world_random(&w, SHORT_CHANGE)
+                                               : 1 + i * n / count + world_random(&w, n / count);
 
                 check_death(&w, change, at, &before, after_store, &after,
                             is_long()     ? 1000
