@@ -160,6 +160,8 @@ static bool parse_option(int opt, const char *s, struct plan *p)
         char *end = NULL;
         unsigned long long v = s ? strtoull(s, &end, 10) : 0;
         bool ok = s && end != s && !*end && *s != '-';
+        if (!s) /* all have an argument */
+                return false;
         switch (opt) {
         case 'b':
                 for (size_t i = 0; i < LARGE_N_TYPES; i++)

@@ -51,9 +51,10 @@ class Torture:
         assert n.get("wrong") == n.get("late") == n.get("odd") == 0, (n, self.end())
         return n
 
-    def more(self, name, n, patience=60):
-        """Waits until a count has grown by so much."""
+    def more(self, name, n):
+        """Waits until a count has grown by so much, which may happen on a busy machine."""
         goal = self.counts()[name] + n
+        patience = 60 + n / 200_000
         return wait_until(lambda: (c := self.counts())[name] >= goal and c, f"{n} more {name}", patience)
 
     def end(self):
