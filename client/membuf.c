@@ -14,6 +14,7 @@
 
 #include "client/membuf.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -63,6 +64,7 @@ static bool map_shared(struct cached_buffer *b, void *at)
 /* Has the kernel take all pages now. */
 static int make_ready(struct cached_buffer *b, struct failure *f)
 {
+        assert(b->data);
 #ifdef MADV_POPULATE_WRITE
         if (madvise(b->data, (size_t)b->n_mapped, MADV_POPULATE_WRITE) == 0)
                 return CACHED_OK;
