@@ -308,7 +308,7 @@ int cached_get_view(cached *c, const char *cache, const void *key, size_t n_key,
                 return call_hand_out(code, r, &f, reply);
         (void)failure_nomem(&f);
         if (found.file)
-                code = view_new(found.file, mode, &f, &view);
+                (void)view_new(found.file, mode, &f, &view); /* without one, `f` says why */
         else if (found.heap)
                 view = view_new_own(found.heap, found.n, found.version);
         else
@@ -322,7 +322,7 @@ int cached_get_view(cached *c, const char *cache, const void *key, size_t n_key,
 /* The value of a get: a copy, or the whole in place. */
 static int get_value(struct cached_reply *r, struct view_file *file, bool is_own, struct failure *f)
 {
-        struct cached_view *view;
+        struct cached_view *view = NULL;
         int code;
 
         if (file->n <= VIEW_GET_COPY_MAX) {

@@ -392,14 +392,29 @@ bool views_reap(struct views *v, unsigned steps)
         return v->n_ended > 0;
 }
 
-void views_done(struct views *v)
+/* Its viewers, and with the last one itself. */
+static void process_done(struct views *v, struct process *p)
 {
-        while (v->accounts) {
-                struct viewer *w = v->accounts->processes->viewers;
+        struct viewer *next;
+        for (struct viewer *w = p->viewers; w; w = next) {
+                next = w->next;
                 assert(!w->client);
                 while (w->views)
                         view_end(v, w->views, false);
                 viewer_settle(w);
+        }
+}
+
+void views_done(struct views *v)
+{
+        struct views_account *next_account;
+        for (struct views_account *a = v->accounts; a; a = next_account) {
+                struct process *next;
+                next_account = a->next;
+                for (struct process *p = a->processes; p; p = next) {
+                        next = p->next;
+                        process_done(v, p);
+                }
         }
         free(v->buckets);
         *v = (struct views){0};
