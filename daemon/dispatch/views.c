@@ -397,10 +397,13 @@ static void process_done(struct views *v, struct process *p)
 {
         struct viewer *next;
         for (struct viewer *w = p->viewers; w; w = next) {
+                struct view *next_view;
                 next = w->next;
                 assert(!w->client);
-                while (w->views)
-                        view_end(v, w->views, false);
+                for (struct view *view = w->views; view; view = next_view) {
+                        next_view = view->next;
+                        view_end(v, view, false);
+                }
                 viewer_settle(w);
         }
 }
