@@ -249,8 +249,10 @@ int main(int argc, char **argv)
         if (code == CACHED_OK)
                 code = cached_new(o, &r.c);
         cached_options_free(o);
-        if (code != CACHED_OK || !r.memory)
+        if (code != CACHED_OK || !r.memory) {
+                free(r.memory);
                 return 2;
+        }
         run(&r, now() + strtod(argv[2], NULL));
         cached_free(r.c);
         free(r.memory);
