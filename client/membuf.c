@@ -47,8 +47,9 @@ uint64_t membuf_class(uint64_t size)
 /* Shared, and nothing for children. False: errno says why. */
 static bool map_shared(struct cached_buffer *b, void *at)
 {
-        void *data = mmap(at, (size_t)b->n_mapped, PROT_READ | PROT_WRITE,
-                          MAP_SHARED | (at ? MAP_FIXED : 0), b->fd, 0);
+        void *data = at ? mmap(at, (size_t)b->n_mapped, PROT_READ | PROT_WRITE,
+                               MAP_SHARED | MAP_FIXED, b->fd, 0)
+                        : memfd_map(b->fd, b->n_mapped, PROT_READ | PROT_WRITE, MAP_SHARED);
 
         if (data == MAP_FAILED)
                 return false;
@@ -63,6 +64,7 @@ static bool map_shared(struct cached_buffer *b, void *at)
 /* Has the kernel take all pages now. */
 static int make_ready(struct cached_buffer *b, struct failure *f)
 {
+        memfd_make_huge(b->fd, b->n_mapped, true);
 #ifdef MADV_POPULATE_WRITE
         if (madvise(b->data, (size_t)b->n_mapped, MADV_POPULATE_WRITE) == 0)
                 return CACHED_OK;
