@@ -96,7 +96,7 @@ int membuf_new(uint64_t size, bool is_ready, struct failure *f, struct cached_bu
                                 : memfd_new(b->n_mapped, f, &b->fd);
         if (code == CACHED_OK && (fstat(b->fd, &st) < 0 || !map_shared(b, NULL)))
                 code = memfd_failed(f, "a buffer cannot be mapped", errno);
-        if (code == CACHED_OK && is_ready)
+        if (code == CACHED_OK && is_ready && b->data)
                 code = make_ready(b, f);
         if (code != CACHED_OK) {
                 membuf_free(b);

@@ -63,7 +63,7 @@ int view_file_open(int fd, uint64_t n, struct failure *f, struct view_file **ret
         struct stat st = {0};
         int code = v ? file_check(fd, n, &st, f) : failure_nomem(f);
 
-        if (code == CACHED_OK) {
+        if (v && code == CACHED_OK) {
                 v->n_refs = 1;
                 v->n = n;
                 v->fd = fd;
