@@ -48,8 +48,9 @@ uint64_t membuf_class(uint64_t size)
 /* Shared, and nothing for children. False: errno says why. */
 static bool map_shared(struct cached_buffer *b, void *at)
 {
-        void *data = mmap(at, (size_t)b->n_mapped, PROT_READ | PROT_WRITE,
-                          MAP_SHARED | (at ? MAP_FIXED : 0), b->fd, 0);
+        void *data = at ? mmap(at, (size_t)b->n_mapped, PROT_READ | PROT_WRITE,
+                               MAP_SHARED | MAP_FIXED, b->fd, 0)
+                        : memfd_map(b->fd, b->n_mapped, PROT_READ | PROT_WRITE, MAP_SHARED);
 
         if (data == MAP_FAILED)
                 return false;
@@ -65,6 +66,7 @@ static bool map_shared(struct cached_buffer *b, void *at)
 static int make_ready(struct cached_buffer *b, struct failure *f)
 {
         assert(b->data);
+        memfd_make_huge(b->fd, b->n_mapped, true);
 #ifdef MADV_POPULATE_WRITE
         if (madvise(b->data, (size_t)b->n_mapped, MADV_POPULATE_WRITE) == 0)
                 return CACHED_OK;
@@ -96,7 +98,7 @@ int membuf_new(uint64_t size, bool is_ready, struct failure *f, struct cached_bu
                                 : memfd_new(b->n_mapped, f, &b->fd);
         if (code == CACHED_OK && (fstat(b->fd, &st) < 0 || !map_shared(b, NULL)))
                 code = memfd_failed(f, "a buffer cannot be mapped", errno);
-        if (code == CACHED_OK && is_ready)
+        if (code == CACHED_OK && is_ready && b->data)
                 code = make_ready(b, f);
         if (code != CACHED_OK) {
                 membuf_free(b);

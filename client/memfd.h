@@ -32,4 +32,19 @@ bool memfd_is_sealed(int fd, uint64_t n);
 /* What went wrong with one: CACHED_ERR_NOMEM, with *f set. */
 int memfd_failed(struct failure *f, const char *what, int error);
 
+/*
+ * memfd_map() - mmap() at a place of the kernel's choice, where huge pages can be mapped as such
+ *
+ * Return: as mmap().
+ */
+void *memfd_map(int fd, uint64_t n, int prot, int flags);
+
+/*
+ * memfd_make_huge() - gives a file that will be filled its memory in huge pages, as far as possible
+ * @is_patient:  it may take longer than small pages would; else it stops where that is so
+ *
+ * They take a tenth of the time that small pages do when they are mapped, sealed or freed.
+ */
+void memfd_make_huge(int fd, uint64_t n, bool is_patient);
+
 #endif

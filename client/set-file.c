@@ -89,6 +89,7 @@ bool set_file_try(cached *c, const char *cache, Cached__V1__Set *m, const void *
         if (n < SET_FILE_MIN || pool_files(c->pool) == POOL_FILES_NO ||
             memfd_new(n, &f, &w.fd) != CACHED_OK)
                 return false;
+        memfd_make_huge(w.fd, n, false);
         code = write_all(w.fd, value, n, &f);
         if (code == CACHED_OK)
                 code = memfd_seal(w.fd, &f);

@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client/memfd.h"
 #include "client/pool.h"
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
@@ -48,8 +49,7 @@ static int file_map(struct view_file *v, struct failure *f)
                 v->data = (const uint8_t *)"";
                 return CACHED_OK;
         }
-        data = v->n > SIZE_MAX ? MAP_FAILED
-                               : mmap(NULL, (size_t)v->n, PROT_READ, MAP_PRIVATE, v->fd, 0);
+        data = v->n > SIZE_MAX ? MAP_FAILED : memfd_map(v->fd, v->n, PROT_READ, MAP_PRIVATE);
         if (data == MAP_FAILED)
                 return failure_set(f, CACHED_ERR_NOMEM, "the value cannot be mapped: %s",
                                    strerror(v->n > SIZE_MAX ? EOVERFLOW : errno));
@@ -164,8 +164,7 @@ bool view_file_drop_inherited(struct view_file *v)
 
 void *view_file_map_private(const struct view_file *v)
 {
-        void *data = mmap(NULL, (size_t)v->n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
-                          v->fd, 0);
+        void *data = memfd_map(v->fd, v->n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE);
 
         return data == MAP_FAILED ? NULL : data;
 }

@@ -589,6 +589,14 @@ static void test_e_no_memory_for_a_buffer(void **state)
         fault_mmap = (struct fault){1, ENOMEM};
         assert_int_equal(cached_buffer_new(c, LARGE, &b), CACHED_ERR_NOMEM);
         assert_null(b);
+        /* Without the mapping for huge pages it is a buffer all the same. */
+        fault_mmap = (struct fault){3, ENOMEM};
+        assert_int_equal(cached_buffers_prepare(c, LARGE, 1), CACHED_OK);
+        assert_int_equal(fault_mmap.in, 0);
+        assert_int_equal(cached_buffer_new(c, LARGE, &b), CACHED_OK);
+        assert_int_equal((uintptr_t)cached_buffer_data(b) % (2 << 20), 0);
+        cached_buffer_free(b);
+        b = NULL;
         fault_mmap = (struct fault){2, ENOMEM};
         assert_int_equal(cached_buffers_prepare(c, LARGE, 3), CACHED_ERR_NOMEM);
         assert_int_equal(fault_mmap.in, 0);
