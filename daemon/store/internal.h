@@ -234,6 +234,8 @@ bool extent_is_held(const struct store *s, const struct entry *e);
 void extent_holds_done(struct store *s); /* who still holds something is not told */
 /* ---- large-hold.c */
 void large_hold_departed(struct large *l); /* its entry has left */
+/* Of what is held and charged to @owner, what will be charged to others when its entries leave. */
+uint64_t large_held_by_others(const struct store *s, uint32_t owner);
 
 /* ---- large-table.c */
 static inline uint64_t large_charge(uint64_t size)

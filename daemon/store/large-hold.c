@@ -50,6 +50,20 @@ void large_hold_departed(struct large *l)
         move_charge(l);
 }
 
+uint64_t large_held_by_others(const struct store *s, uint32_t owner)
+{
+        uint64_t sum = 0;
+
+        for (uint32_t id = 0; id < s->n_large; id++) {
+                const struct large *l = s->large[id];
+
+                if (l && l->held && l->owner == owner && l->holds &&
+                    l->holds->uid != s->a.owners[owner].uid)
+                        sum += large_charge(l->size);
+        }
+        return sum;
+}
+
 bool large_is_held_by(const struct large *l, uint32_t uid)
 {
         const struct large_hold *h = l->holds;

@@ -64,7 +64,9 @@ static int check_fixed(const struct store *s, const struct room *r, struct store
         const struct table_owner *o = &s->a.owners[r->owner];
         uint64_t adds = r->charge + r->later;
 
-        if (has_share(s) && o->held + o->arriving + adds > s->p.uid_share)
+        /* A value that another uid holds is charged to that one as soon as its entry leaves. */
+        if (has_share(s) && o->held + o->arriving + adds > s->p.uid_share &&
+            o->held - large_held_by_others(s, r->owner) + o->arriving + adds > s->p.uid_share)
                 return no_space(ret, r, CAUSE_UID_SHARE, s->p.uid_share, o->held, o->arriving);
         if (s->held + s->arriving + adds > s->p.budget)
                 return no_space(ret, r, CAUSE_REALM_BUDGET, s->p.budget, s->held, s->arriving);

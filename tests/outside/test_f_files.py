@@ -487,6 +487,22 @@ def test_f53_the_charge_of_what_has_left_is_its_holders(make_daemon):
     writer.clear("t")
 
 
+def test_f53b_who_reads_does_not_stop_who_stores(make_daemon):
+    """Entries that a reader holds leave for new ones of their writer; then the reader is charged for them."""
+    harness.needs_root()
+    d = make_daemon(daemon={"socket_mode": "0666"}, memory={"realm_budget": "40M", "uid_share": "10M"},
+                    extra="[realm shared]\nreaders = 1002\nwriters = 1001\n")
+    writer, reader = (files.client(d, uid=u, realm="shared") for u in (1001, 1002))
+    for i in range(10):
+        writer.set_file("t", b"k%d" % i, data_of(2 * MIB, i))
+        _, fd, _ = reader.get_file("t", b"k%d" % i)
+        if fd is not None:
+            os.close(fd)
+    assert realm(writer).departed_bytes > 0
+    reader.release(*reader.views)
+    writer.clear("t")
+
+
 def test_f54_by_number(make_daemon):
     d = make_daemon(limits={"views_per_uid": 3})
     f = files.client(d)
