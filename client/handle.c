@@ -169,6 +169,10 @@ static int handle_attempt(cached *c, struct pool_slot *s, struct deadline d, str
 {
         int code = slot_attempt(c, s, d, f);
 
+        /* Who comes as a daemon gives way to another is sent away: the other one is on the same
+         * socket. One that just ends leaves none. */
+        if (code == CACHED_SHUTTING_DOWN)
+                code = slot_attempt(c, s, d, f);
         if (!is_ours(code))
                 pool_attempted(c->pool, code, f);
         return code;

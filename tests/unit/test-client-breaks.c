@@ -363,6 +363,35 @@ static void test_g_farewells(void **state)
         assert_int_equal(run_farewell(CACHED_SHUTTING_DOWN, false, 2), CACHED_OK);
 }
 
+/* A daemon that gives way to another, and the other one. */
+static void serve_and_give_way(struct fake *d, int fd, int nth)
+{
+        struct fake_request r;
+
+        if (nth > 0) {
+                if (fake_hello(d, fd))
+                        serve_good_rest(d, fd);
+                return;
+        }
+        if (!fake_read_request(d, fd, &r))
+                return;
+        fake_request_done(&r);
+        fake_reply_status(d, fd, 0, CACHED_SHUTTING_DOWN, "another one comes");
+}
+
+static void test_g2_a_greeting_that_came_too_late(void **state)
+{
+        struct fake d;
+        cached *c;
+
+        fake_start(&d, serve_and_give_way, NULL);
+        c = client_new(d.path, PATIENCE_MS);
+        assert_int_equal(cached_set(c, "x", "k", 1, "v", 1, NULL, NULL), CACHED_OK);
+        assert_int_equal(atomic_load(&d.n_connections), 2);
+        cached_free(c);
+        fake_unlisten(&d);
+}
+
 /* It is turned away before it said anything, as by a limit on connections. */
 static void serve_refusal(struct fake *d, int fd, int nth)
 {
@@ -518,6 +547,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_g_unsent_set_is_sent_again, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_g_idle_break_is_not_seen, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_g_farewells, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_g2_a_greeting_that_came_too_late, setup,
+                                                teardown),
                 cmocka_unit_test_setup_teardown(test_g_refused_connection, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_g_events_are_passed_over, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_h_timeout, setup, teardown),
