@@ -126,7 +126,9 @@ static int say_hello(struct hello *h, bool mapped)
         struct answer a;
         hello.protocol_min = hello.protocol_max = 1;
         hello.client = (char *)(uintptr_t) "bench";
-        hello.features = mapped ? CACHED__V1__FEATURE__FEATURE_MAPPED : 0;
+        hello.features = CACHED__V1__FEATURE__FEATURE_LEASES;
+        if (mapped)
+                hello.features |= CACHED__V1__FEATURE__FEATURE_MAPPED;
         q.id = 1;
         q.op_case = CACHED__V1__REQUEST__OP_HELLO;
         q.hello = &hello;
