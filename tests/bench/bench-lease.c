@@ -4,6 +4,7 @@
  *
  *     bench-lease cost SOCKET SECONDS [CPU]
  *     bench-lease written SOCKET N ROUNDS [CPU]
+ *     bench-lease killed SOCKET ROUNDS [CPU]
  *
  * `cost`: a miss and the store that follows it, one in flight, plain and with a lease, in turns of
  * 200 on one connection. Frames are packed with protobuf-c for both.
@@ -12,15 +13,21 @@
  * stores, and from the moment before it sends that, all others are looked at, again and again
  * without sleeping, until each has its reply's bytes in its socket. So no wake-up of a reader is in
  * it. The result is the time until the last one has them, for each round.
+ *
+ * `killed`: a process that holds a lease is killed (SIGKILL) at a random moment, every second one
+ * after it forked a child that keeps its socket; the time is that from the kill until somebody
+ * else, who waits without sleeping, has been given the lease.
  */
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -218,6 +225,89 @@ static void measure_written(const char *path, unsigned n, unsigned rounds)
                 hello_done(&links[i].hello);
 }
 
+/* ---- killed */
+
+struct holder {
+        pid_t pid, child; /* the latter has a copy of the former's socket; 0: there is none */
+};
+
+/* Takes the lease, tells so through @out, and holds it. */
+static void hold(const char *path, uint64_t key, bool forks, int out)
+{
+        static struct link l;
+        pid_t child = 0;
+        if (hello_open(path, CACHE, false, &l.hello) < 0)
+                _exit(1);
+        l.id = 2;
+        send_get(&l, key, true);
+        (void)receive_miss(&l, true);
+        if (forks)
+                child = fork();
+        if (!(forks && child == 0) && write(out, &child, sizeof(child)) != sizeof(child))
+                _exit(1);
+        alarm(10);
+        for (;;)
+                pause();
+}
+
+static struct holder start_holder(const char *path, uint64_t key, bool forks)
+{
+        struct holder h = {0};
+        int pipe_fds[2];
+        if (pipe(pipe_fds) < 0)
+                fail("no pipe");
+        h.pid = fork();
+        if (h.pid < 0)
+                fail("cannot fork");
+        if (h.pid == 0)
+                hold(path, key, forks, pipe_fds[1]);
+        close(pipe_fds[1]);
+        if (read(pipe_fds[0], &h.child, sizeof(h.child)) != sizeof(h.child))
+                fail("a holder has no lease");
+        close(pipe_fds[0]);
+        return h;
+}
+
+static void wait_for_bytes(struct link *l, uint64_t start)
+{
+        for (int bytes = 0; bytes == 0;)
+                if (ioctl(l->hello.fd, FIONREAD, &bytes) < 0 || now_ns() - start > PATIENCE_NS)
+                        fail("who waits was not given the lease");
+}
+
+static uint64_t one_death(const char *path, struct link *l, uint64_t key, bool forks)
+{
+        struct holder h = start_holder(path, key, forks);
+        send_get(l, key, true);
+        nanosleep(&(struct timespec){.tv_nsec = (long)(now_ns() % 3000) * 1000}, NULL);
+        uint64_t start = now_ns();
+        kill(h.pid, SIGKILL);
+        wait_for_bytes(l, start);
+        uint64_t took = now_ns() - start;
+        send_set(l, key, receive_miss(l, true));
+        receive_ok(l);
+        if (h.child > 0)
+                kill(h.child, SIGKILL);
+        waitpid(h.pid, NULL, 0);
+        return took;
+}
+
+static void measure_killed(const char *path, unsigned rounds)
+{
+        static struct hist times;
+        static struct link l;
+        uint64_t key = now_ns() << 20;
+        if (hello_open(path, CACHE, false, &l.hello) < 0)
+                fail("cannot connect");
+        l.id = 2;
+        for (unsigned i = 0; i < rounds; i++)
+                hist_add(&times, one_death(path, &l, key++, i % 2 == 1));
+        printf("{\"deaths\":%llu,\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f}\n",
+               (unsigned long long)times.count, (double)hist_quantile(&times, 500) / 1e3,
+               (double)hist_quantile(&times, 990) / 1e3, (double)times.max / 1e3);
+        hello_done(&l.hello);
+}
+
 static void pin(const char *cpu)
 {
         cpu_set_t set;
@@ -240,7 +330,14 @@ int main(int argc, char **argv)
                 measure_written(argv[2], (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
                 return 0;
         }
+        if (argc >= 4 && argc <= 5 && !strcmp(argv[1], "killed")) {
+                if (argc == 5)
+                        pin(argv[4]);
+                measure_killed(argv[2], (unsigned)atoi(argv[3]));
+                return 0;
+        }
         fprintf(stderr,
-                "usage: bench-lease cost SOCKET SECONDS [CPU] | written SOCKET N ROUNDS [CPU]\n");
+                "usage: bench-lease cost SOCKET SECONDS [CPU] | written SOCKET N ROUNDS [CPU] | "
+                "killed SOCKET ROUNDS [CPU]\n");
         return 2;
 }
