@@ -198,6 +198,8 @@ enum status op_set(struct request *r)
         if (status == STATUS_OK)
                 status = take_source(r, &ref, &put, &src);
         if (status == STATUS_OK)
+                status = decode_marked(r, &put);
+        if (status == STATUS_OK)
                 status = store(r, &ref, &put);
         large_unref(src.large);
         return status;

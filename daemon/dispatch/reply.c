@@ -168,15 +168,23 @@ void reply_abort(struct request *r)
 void reply_entry(Cached__V1__EntryInfo *info, const struct store_entry *e, uint64_t now_ms)
 {
         info->version = e->version;
-        info->size = e->n_value;
+        info->size = e->n_value - e->n_messages;
         info->flags = e->flags;
         info->encoding = (Cached__V1__Encoding)e->encoding;
-        info->raw_size = e->encoding != 0 ? e->raw_size : e->n_value;
+        info->raw_size = e->raw_size;
         info->cost_us = e->cost_us;
         info->uid = e->uid;
         if (e->deadline != STORE_NEVER) {
                 info->ttl_case = CACHED__V1__ENTRY_INFO__TTL_TTL_MS;
                 info->ttl_ms = e->deadline > now_ms ? e->deadline - now_ms : 0;
+        }
+        info->messages_size = e->n_messages;
+        info->negative = e->negative;
+        info->vary = e->vary;
+        info->stale = e->stale;
+        if (e->fresh.fresh != 0 && e->fresh.fresh < e->deadline) {
+                info->fresh_case = CACHED__V1__ENTRY_INFO__FRESH_FRESH_MS;
+                info->fresh_ms = e->stale ? 0 : e->fresh.fresh - now_ms;
         }
 }
 
@@ -194,4 +202,8 @@ void reply_policy(Cached__V1__Policy *to, const struct store_policy *from)
                 to->bytes_limit_case = CACHED__V1__POLICY__BYTES_LIMIT_MAX_BYTES;
                 to->max_bytes = from->max_bytes;
         }
+        to->stale_for_ms = from->stale_for_ms;
+        to->stale_if_error_ms = from->stale_if_error_ms;
+        to->refresh_ahead_permille = from->refresh_ahead;
+        to->expire_jitter_permille = from->expire_jitter;
 }
