@@ -212,3 +212,27 @@ const char *wire_input_name_fault(const char *name, size_t n)
         }
         return NULL;
 }
+
+const char *wire_reason_fault(const char *text, size_t n)
+{
+        if (n > WIRE_REASON_MAX)
+                return "the reason is longer than 1024 bytes: shorten it";
+        if (memchr(text, '\0', n) || wire_utf8_prefix(text, n) < n)
+                return "the reason is not UTF-8, or has a zero byte: encode it as UTF-8";
+        return NULL;
+}
+
+const char *wire_progress_fault(const char *text, size_t n)
+{
+        if (n > WIRE_PROGRESS_MAX)
+                return "the progress is longer than 256 bytes: shorten it";
+        switch (text_check(text, n)) {
+        case TEXT_NOT_UTF8:
+                return "the progress is not UTF-8: encode it as UTF-8";
+        case TEXT_CONTROL:
+                return "the progress contains a control character: use printable characters only";
+        case TEXT_OK:
+                break;
+        }
+        return NULL;
+}

@@ -34,6 +34,12 @@ const char *wire_expire_jitter_fault(uint64_t permille);
 const char *wire_negative_fault(const char *text, size_t n);
 const char *wire_input_name_fault(const char *name, size_t n);
 
+/* Why a lease was given up; how far its computation is. */
+#define WIRE_REASON_MAX   1024
+#define WIRE_PROGRESS_MAX 256
+const char *wire_reason_fault(const char *text, size_t n);
+const char *wire_progress_fault(const char *text, size_t n);
+
 /*
  * How many bytes of @text, from its beginning, are whole characters of UTF-8: shortest form, no
  * surrogates, up to U+10FFFF. Control characters count.

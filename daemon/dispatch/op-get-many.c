@@ -97,7 +97,7 @@ static bool has_room(const struct request *r, const struct many *m, uint64_t n, 
 /* Whether a value goes into the body; if so it is counted. */
 static bool take_value(struct request *r, struct many *m, const struct store_entry *e)
 {
-        bool attach = reply_is_attached(e);
+        bool attach = reply_is_attached(r, e);
         struct store_entry *kept = NULL;
         if (!has_room(r, m, e->n_value, !attach))
                 return false;

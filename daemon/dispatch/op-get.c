@@ -9,23 +9,32 @@
 #include <stdlib.h>
 
 #include "dispatch/decode.h"
+#include "dispatch/leasing.h"
 #include "dispatch/plain.h"
 #include "dispatch/reply.h"
+#include "dispatch/share.h"
 #include "proto/frame.h"
 
 /* From here on a reference and an extra segment are cheaper than the copy. Guess, not measured. */
 #define ATTACH_MIN ((uint64_t)64 * 1024)
 
+static void describe(const struct request *r, const struct store_entry *e,
+                     Cached__V1__EntryInfo *info)
+{
+        reply_entry(info, e, r->who.now_ms);
+        info->unstored = r->share && r->share->unstored;
+}
+
 static enum status answer(struct request *r, const struct store_entry *e)
 {
-        bool attach = reply_is_attached(e);
+        bool attach = reply_is_attached(r, e);
         size_t n_copy = attach ? 0 : (size_t)e->n_value;
         enum status status = reply_reserve(r, REPLY_SMALL, n_copy);
         if (status != STATUS_OK)
                 return status;
 
         Cached__V1__EntryInfo info = CACHED__V1__ENTRY_INFO__INIT;
-        reply_entry(&info, e, r->who.now_ms);
+        describe(r, e, &info);
         Cached__V1__Reply reply = reply_to(r, STATUS_OK);
         reply.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
         reply.entry = &info;
@@ -53,7 +62,7 @@ static enum status answer_plain(struct request *r, const struct cache_ref *ref,
                                 const struct store_entry *e)
 {
         Cached__V1__EntryInfo info = CACHED__V1__ENTRY_INFO__INIT;
-        reply_entry(&info, e, r->who.now_ms);
+        describe(r, e, &info);
         plain_describe(&info);
         Cached__V1__Reply reply = reply_to(r, STATUS_OK);
         reply.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
@@ -133,16 +142,29 @@ static enum status answer_file(struct request *r, const struct store_entry *e)
         Cached__V1__EntryInfo info = CACHED__V1__ENTRY_INFO__INIT;
         if (send_file(r, e->large, &info.view_id) != 0)
                 return answer(r, e); /* which says nothing of a view */
-        reply_entry(&info, e, r->who.now_ms);
+        describe(r, e, &info);
         return answer_info(r, &info); /* the room came with the file */
 }
 
 static enum status answer_unchanged(struct request *r, const struct store_entry *e)
 {
         Cached__V1__EntryInfo info = CACHED__V1__ENTRY_INFO__INIT;
-        reply_entry(&info, e, r->who.now_ms);
+        describe(r, e, &info);
         info.unchanged = true;
         return answer_info(r, &info);
+}
+
+enum status get_answer(struct request *r, const struct cache_ref *ref, const struct store_entry *e)
+{
+        const Cached__V1__Get *msg = r->msg->get;
+        if (__builtin_expect(msg->have_case == CACHED__V1__GET__HAVE_HAVE_VERSION, 0) &&
+            msg->have_version == e->version)
+                return answer_unchanged(r, e);
+        if (plain_is_due(r, e))
+                return answer_plain(r, ref, e);
+        if (msg->as_file && e->large && (r->client->features & CACHED__V1__FEATURE__FEATURE_FILES))
+                return answer_file(r, e);
+        return answer(r, e);
 }
 
 enum status op_get(struct request *r)
@@ -156,15 +178,7 @@ enum status op_get(struct request *r)
         struct store_entry entry;
         if (status == STATUS_OK)
                 status = data_get(&r->who, &ref, key, !msg->no_touch, &entry, &r->verdict);
-        if (status != STATUS_OK)
-                return status;
-        if (__builtin_expect(msg->have_case == CACHED__V1__GET__HAVE_HAVE_VERSION, 0) &&
-            msg->have_version == entry.version)
-                return answer_unchanged(r, &entry);
-        if (plain_is_due(r, &entry))
-                return answer_plain(r, &ref, &entry);
-        if (msg->as_file && entry.large &&
-            (r->client->features & CACHED__V1__FEATURE__FEATURE_FILES))
-                return answer_file(r, &entry);
-        return answer(r, &entry);
+        if (__builtin_expect(msg->lease != NULL, 0))
+                return leasing_get(r, &ref, key, status, &entry);
+        return status == STATUS_OK ? get_answer(r, &ref, &entry) : status;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "dispatch/share.h"
 #include "proto/frame.h"
 #include "store/large.h"
 
@@ -31,6 +32,7 @@ Cached__V1__Reply reply_to(const struct request *r, enum status status)
         Cached__V1__Reply reply = CACHED__V1__REPLY__INIT;
         reply.id = r->id;
         reply.status = (Cached__V1__Status)status;
+        reply.lease = r->lease;
         return reply;
 }
 
@@ -67,9 +69,9 @@ void reply_queue(struct request *r, Cached__V1__Reply *reply, const void *body, 
         conn_commit(r->client->conn, (size_t)(end - r->out) + n_body);
 }
 
-bool reply_is_attached(const struct store_entry *e)
+bool reply_is_attached(const struct request *r, const struct store_entry *e)
 {
-        return (e->large || e->extent) && e->n_value >= ATTACH_MIN;
+        return (e->large || e->extent || r->share) && e->n_value >= ATTACH_MIN;
 }
 
 static void release_large(void *ctx)
@@ -85,6 +87,9 @@ static void release_extent(void *ctx)
 bool reply_attach(struct request *r, const struct store_entry *e)
 {
         struct conn *conn = r->client->conn;
+        if (r->share)
+                return conn_attach(conn, e->value, e->n_value, share_release,
+                                   share_ref(r->share)) == 0;
         if (e->large)
                 return conn_attach(conn, e->value, e->n_value, release_large,
                                    large_ref(e->large)) == 0;

@@ -38,7 +38,7 @@ bool reply_failure(struct request *r, uint64_t id, enum status status, const cha
 void reply_abort(struct request *r);
 
 /* Is the value sent from where it lies, or copied into the output? */
-bool reply_is_attached(const struct store_entry *e);
+bool reply_is_attached(const struct request *r, const struct store_entry *e);
 /* Queues the bytes of such a value; they stay as long as the output needs them, whatever becomes of
  * the entry. False: no memory. */
 bool reply_attach(struct request *r, const struct store_entry *e);
