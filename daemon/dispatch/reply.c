@@ -69,9 +69,9 @@ void reply_queue(struct request *r, Cached__V1__Reply *reply, const void *body, 
         conn_commit(r->client->conn, (size_t)(end - r->out) + n_body);
 }
 
-bool reply_is_attached(const struct request *r, const struct store_entry *e)
+bool reply_is_attached(const struct request *r, const struct store_entry *e, uint64_t n)
 {
-        return (e->large || e->extent || r->share) && e->n_value >= ATTACH_MIN;
+        return (e->large || e->extent || r->share) && n >= ATTACH_MIN;
 }
 
 static void release_large(void *ctx)
@@ -84,17 +84,16 @@ static void release_extent(void *ctx)
         store_unhold(ctx);
 }
 
-bool reply_attach(struct request *r, const struct store_entry *e)
+bool reply_attach(struct request *r, const struct store_entry *e, uint64_t at, uint64_t n)
 {
+        const uint8_t *from = e->value + at;
         struct conn *conn = r->client->conn;
         if (r->share)
-                return conn_attach(conn, e->value, e->n_value, share_release,
-                                   share_ref(r->share)) == 0;
+                return conn_attach(conn, from, n, share_release, share_ref(r->share)) == 0;
         if (e->large)
-                return conn_attach(conn, e->value, e->n_value, release_large,
-                                   large_ref(e->large)) == 0;
+                return conn_attach(conn, from, n, release_large, large_ref(e->large)) == 0;
         struct store_hold *hold = store_hold(r->who.realm->store, e);
-        return hold && conn_attach(conn, e->value, e->n_value, release_extent, hold) == 0;
+        return hold && conn_attach(conn, from, n, release_extent, hold) == 0;
 }
 
 enum status reply_message(struct request *r, Cached__V1__Reply *reply)
