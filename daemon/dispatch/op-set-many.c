@@ -245,10 +245,12 @@ static void store_item(struct request *r, struct many *m)
                 return;
         if (status == STATUS_OK) {
                 put.value = r->body + m->at;
-                status = data_set(&r->who, &m->ref, &put, &entry, &r->verdict);
-                if (status == STATUS_OK)
-                        leasing_stored(r, &put);
+                status = decode_marked(r, &put);
         }
+        if (status == STATUS_OK)
+                status = data_set(&r->who, &m->ref, &put, &entry, &r->verdict);
+        if (status == STATUS_OK)
+                leasing_stored(r, &put);
         r->filling = upload_free(r->filling);
         m->next++;
         m->at += msg->sizes[i];

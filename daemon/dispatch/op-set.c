@@ -250,11 +250,14 @@ static enum status share(struct request *r, struct store_put *put, struct source
 enum status op_set(struct request *r)
 {
         struct cache_ref ref;
-        struct store_put put;
+        struct store_put put = {0};
         struct source src = {0};
         enum status status = check_body(r, r->n_body);
         if (status == STATUS_OK)
                 status = decode(r, value_size(r), &ref, &put);
+        put.value = r->body;
+        if (status == STATUS_OK)
+                status = decode_marked(r, &put);
         if (status == STATUS_OK)
                 status = reply_reserve(r, REPLY_SMALL, 0);
         if (status == STATUS_OK)
