@@ -41,6 +41,9 @@ struct cached_set_options {
         uint64_t raw_size, cost_us;
         uint32_t flags;
         int mode, encoding;
+        /* Set by the library alone. */
+        uint64_t lease_id; /* 0: none */
+        bool share_only;
 };
 
 struct cached_memo_options {
