@@ -121,8 +121,8 @@ size_t codec_pack(const Cached__V1__Request *r, uint8_t out[CODEC_PACK_MAX])
                         end = put_get_options(end, r->get);
                 break;
         case CACHED__V1__REQUEST__OP_SET:
-                if (r->set->lease_id || r->set->mode < 0 || r->set->encoding < 0 ||
-                    r->set->source_case == CACHED__V1__SET__SOURCE_UPLOADED)
+                if (r->set->lease_id || r->set->negative || r->set->mode < 0 ||
+                    r->set->encoding < 0 || r->set->source_case == CACHED__V1__SET__SOURCE_UPLOADED)
                         return 0;
                 end = put_address(inner, r->set->cache_id, r->set->cache, &r->set->key);
                 if (end)

@@ -168,7 +168,8 @@ int conn_recv_body(struct conn *c, struct cached_reply *r, uint64_t n_body, stru
 int conn_body_begin(struct conn *c, struct cached_reply *r, uint64_t n_body, struct failure *f);
 int conn_body_rest(struct conn *c, struct deadline d, struct failure *f);
 
-/* Looks for a while whether something comes, if that is worth it. True: something did, or the end. */
+/* Looks for a while whether something comes, if that is worth it. True: something did, or the end.
+ */
 bool conn_linger(struct conn *c);
 
 /* A whole frame is here already: to receive it waits for nothing. */

@@ -2,18 +2,18 @@
 /*
  * Leases: asking for one, storing under it, giving it up
  *
- * The mapping is asked first: a value that is there and not due takes no system call. What it cannot
- * decide, and what is to be computed, goes to the daemon as one request on the line (line.c). Before
- * that an ordinary connection is made, if there is none yet: with it comes the mapping, and whether the
- * daemon grants leases at all.
+ * The mapping is asked first: a value that is there and not due takes no system call. What it
+ * cannot decide, and what is to be computed, goes to the daemon as one request on the line
+ * (line.c). Before that an ordinary connection is made, if there is none yet: with it comes the
+ * mapping, and whether the daemon grants leases at all.
  *
- * Values are stored over ordinary connections, where large ones travel as memory files. Each way in which
- * a store can end ends the lease, too; what this side refuses before anything is sent is told the daemon as
- * a store that it refuses: those who wait shall not compute one after the other what can never be
- * stored.
+ * Values are stored over ordinary connections, where large ones travel as memory files. Each way in
+ * which a store can end ends the lease, too; what this side refuses before anything is sent is told
+ * the daemon as a store that it refuses: those who wait shall not compute one after the other what
+ * can never be stored.
  *
- * A lease knows on which connection it was granted. When that is gone (or this process is a child of
- * the one that got it), nothing is sent: the daemon knows.
+ * A lease knows on which connection it was granted. When that is gone (or this process is a child
+ * of the one that got it), nothing is sent: the daemon knows.
  */
 
 #include "client/lease.h"
@@ -67,8 +67,8 @@ static const char *put_text(char **at, const char *text)
 static struct cached_lease *lease_new(cached *c, const struct lease_want *w,
                                       const Cached__V1__Lease *m)
 {
-        size_t n = strlen(w->cache) + strlen(m->holder) + strlen(m->progress) +
-                   strlen(m->reason) + 4 + w->n_key;
+        size_t n = strlen(w->cache) + strlen(m->holder) + strlen(m->progress) + strlen(m->reason) +
+                   4 + w->n_key;
         struct cached_lease *l = malloc(sizeof(*l) + n);
         char *at;
 
@@ -88,7 +88,8 @@ static struct cached_lease *lease_new(cached *c, const struct lease_want *w,
         return l;
 }
 
-/* ------------------------------------------------------------------------------------- giving up */
+/* ------------------------------------------------------------------------------------- giving up
+ */
 
 /* Cut where it has to be. `ret` has room for max + 1. */
 static void text_cut(const char *text, size_t max, char *ret)
@@ -142,8 +143,7 @@ void lease_end_now(cached_lease *l, const char *reason, uint32_t patience_ms)
         Cached__V1__EndLease end;
         char text[REASON_MAX + 1];
         struct line_want ask = {.request = &request,
-                                .patience_ms = patience_ms ? patience_ms
-                                                           : l->c->options.timeout_ms,
+                                .patience_ms = patience_ms ? patience_ms : l->c->options.timeout_ms,
                                 .is_nested = true};
         struct cached_reply *r;
         struct line_at at;
@@ -288,8 +288,8 @@ static int ask_once(struct asking *a, uint64_t wait_ms, bool with_news)
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
         Cached__V1__Get get = CACHED__V1__GET__INIT;
         Cached__V1__LeaseAsk ask = CACHED__V1__LEASE_ASK__INIT;
-        uint32_t patience_ms = a->want->patience_ms ? a->want->patience_ms
-                                                    : a->c->options.timeout_ms;
+        uint32_t patience_ms =
+                a->want->patience_ms ? a->want->patience_ms : a->c->options.timeout_ms;
         struct line_want lw = {.request = &request,
                                .patience_ms = patience_ms,
                                .d = DEADLINE_NEVER,
@@ -321,18 +321,11 @@ static int ask_once(struct asking *a, uint64_t wait_ms, bool with_news)
         return code;
 }
 
-static Cached__V1__Lease *lease_in(const struct cached_reply *r)
-{
-        const Cached__V1__Reply *m = r ? r->message : NULL;
-
-        return m ? m->lease : NULL;
-}
-
 /* Who computes, told before the wait for him begins. */
 static int ask_with_news(struct asking *a)
 {
         int code = ask_once(a, 0, false);
-        Cached__V1__Lease *m = lease_in(a->r);
+        Cached__V1__Lease *m = reply_lease(a->r);
         struct cached_reply *busy = a->r;
 
         if (!m || m->state != CACHED__V1__LEASE_STATE__LEASE_BUSY)
@@ -357,7 +350,7 @@ static int ask_with_news(struct asking *a)
 /* What came, as the caller gets it. */
 static int ask_finish(struct asking *a, int code, cached_reply **ret, cached_lease **ret_lease)
 {
-        const Cached__V1__Lease *m = lease_in(a->r);
+        const Cached__V1__Lease *m = reply_lease(a->r);
         struct cached_lease *l = NULL;
 
         if (m && m->state != CACHED__V1__LEASE_STATE__LEASE_NONE) {
@@ -440,8 +433,7 @@ int lease_get(cached *c, const struct lease_want *w, cached_reply **ret, cached_
         if (pool_leases(c->pool) == POOL_LEASES_NO)
                 return entries_get(c, w->cache, w->key, w->n_key, how, ret);
         how.only_mapped = true;
-        if (!w->o->refresh &&
-            entries_get(c, w->cache, w->key, w->n_key, how, &old) == CACHED_OK &&
+        if (!w->o->refresh && entries_get(c, w->cache, w->key, w->n_key, how, &old) == CACHED_OK &&
             !reply_is_due(old))
                 return call_hand_out(CACHED_OK, old, NULL, ret);
         if (old && old->code != CACHED_OK) {

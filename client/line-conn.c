@@ -169,7 +169,8 @@ static int line_dial(cached *c, struct deadline d, struct failure *f)
         }
         code = conn_hello(conn, &c->options, d, f);
         if (code == CACHED_OK && !conn->has_leases)
-                code = failure_set(f, CACHED_UNSUPPORTED, "the daemon grants this client no leases");
+                code = failure_set(f, CACHED_UNSUPPORTED,
+                                   "the daemon grants this client no leases");
         return code;
 }
 

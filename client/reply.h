@@ -202,6 +202,20 @@ static inline bool reply_is_due(const struct cached_reply *r)
         return m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY && m->entry->stale;
 }
 
+/* Whether its time to live has passed. */
+static inline bool reply_is_stale(const struct cached_reply *r)
+{
+        const Cached__V1__Reply *m = r->message;
+
+        return m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY && m->entry->stale;
+}
+
+/* What a reply to a Get with `lease` says of it; NULL: nothing. */
+static inline Cached__V1__Lease *reply_lease(const struct cached_reply *r)
+{
+        return r && r->message ? r->message->lease : NULL;
+}
+
 /* The entry that a Get, Set or Touch returned, else NULL. */
 const Cached__V1__EntryInfo *reply_entry(const struct cached_reply *r);
 
