@@ -114,13 +114,15 @@ size_t codec_pack(const Cached__V1__Request *r, uint8_t out[CODEC_PACK_MAX])
 
         switch (r->op_case) {
         case CACHED__V1__REQUEST__OP_GET:
+                if (r->get->lease)
+                        return 0;
                 end = put_address(inner, r->get->cache_id, r->get->cache, &r->get->key);
                 if (end)
                         end = put_get_options(end, r->get);
                 break;
         case CACHED__V1__REQUEST__OP_SET:
-                if (r->set->mode < 0 || r->set->encoding < 0 ||
-                    r->set->source_case == CACHED__V1__SET__SOURCE_UPLOADED)
+                if (r->set->lease_id || r->set->negative || r->set->mode < 0 ||
+                    r->set->encoding < 0 || r->set->source_case == CACHED__V1__SET__SOURCE_UPLOADED)
                         return 0;
                 end = put_address(inner, r->set->cache_id, r->set->cache, &r->set->key);
                 if (end)

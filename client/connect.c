@@ -246,7 +246,10 @@ static int hello_pack(struct conn *c, const struct cached_options *o, struct fai
         client_name(o, name);
         hello.protocol_min = hello.protocol_max = PROTOCOL_VERSION;
         hello.client = name;
-        hello.features = CACHED__V1__FEATURE__FEATURE_LZ4; /* values come as they were stored */
+        /* Values come as they were stored. */
+        hello.features = CACHED__V1__FEATURE__FEATURE_LZ4 | CACHED__V1__FEATURE__FEATURE_LEASES;
+        if (c->wants_events)
+                hello.features |= CACHED__V1__FEATURE__FEATURE_EVENTS;
         if (c->wants_map)
                 hello.features |= CACHED__V1__FEATURE__FEATURE_MAPPED;
         if (c->wants_files)
@@ -358,6 +361,8 @@ static int hello_keep(struct conn *c, const struct cached_reply *r, struct failu
         c->has_files = c->wants_files && (h->features & CACHED__V1__FEATURE__FEATURE_FILES);
         c->max_upload = c->has_files ? h->max_upload_bytes : 0;
         c->file_bytes = h->file_bytes;
+        c->has_leases = h->features & CACHED__V1__FEATURE__FEATURE_LEASES &&
+                        h->role != CACHED__V1__ROLE__ROLE_READER;
         hello_take_offer(c, h);
         return CACHED_OK;
 }

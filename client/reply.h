@@ -198,6 +198,28 @@ void reply_set_item(struct cached_reply *r, size_t i, const struct arena_hit *hi
 /* The message; NULL: a failure of this side, or a miss. */
 const Cached__V1__Reply *reply_message(const struct cached_reply *r);
 
+/* Of a hit: whether its value is to be computed anew, as far as the reply tells. */
+static inline bool reply_is_due(const struct cached_reply *r)
+{
+        const Cached__V1__Reply *m = r->message;
+
+        return m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY && m->entry->stale;
+}
+
+/* Whether its time to live has passed. */
+static inline bool reply_is_stale(const struct cached_reply *r)
+{
+        const Cached__V1__Reply *m = r->message;
+
+        return m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY && m->entry->stale;
+}
+
+/* What a reply to a Get with `lease` says of it; NULL: nothing. */
+static inline Cached__V1__Lease *reply_lease(const struct cached_reply *r)
+{
+        return r && r->message ? r->message->lease : NULL;
+}
+
 /* The entry that a Get, Set or Touch returned, else NULL. */
 const Cached__V1__EntryInfo *reply_entry(const struct cached_reply *r);
 

@@ -1170,6 +1170,7 @@ int cached_pipeline_dispatch(cached_pipeline *p);
 #endif
 
 #include "cached-large.h"   /* values of megabytes and gigabytes, in place */
+#include "cached-lease.h"   /* computed by one caller, for all */
 #include "cached-memoize.h" /* memoizes functions */
 
 #endif
