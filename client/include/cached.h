@@ -1298,6 +1298,7 @@ int cached_pipeline_dispatch(cached_pipeline *p);
 }
 #endif
 
+#include "cached-events.h"   /* what happens to entries, as it happens */
 #include "cached-large.h"    /* values of megabytes and gigabytes, in place */
 #include "cached-memoize.h"  /* memoizes functions */
 #include "cached-messages.h" /* what they said while they ran */
