@@ -560,7 +560,8 @@ int call_run(cached *c, struct call *call, cached_reply **ret)
                 code = failure_set(&f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
         else if (code == CACHED_ERR_TIMEOUT)
                 pool_timed_out(c->pool, start_ns, &f);
-        pool_rest_uploads(c->pool, start_ns);
+        if (pool_rest_uploads(c->pool, start_ns))
+                line_rest(c->pool, start_ns);
         pool_give(c->pool, &c->user, s, r ? start_ns : 0);
         /* From here on the handle may be gone. */
         if (r && !keep_encoded)

@@ -81,6 +81,7 @@ struct conn {
         uint64_t max_message, max_value, max_lz4;
         uint32_t max_in_flight;
         bool has_files;      /* FEATURE_FILES */
+        bool has_leases;     /* FEATURE_LEASES, and a role that gets any */
         uint64_t max_upload; /* 0: no upload area is taken */
         uint64_t file_bytes; /* from this size on values are best sent as memory files */
         uint8_t *hello;      /* the message of its reply, for cached_connect() */
@@ -167,6 +168,10 @@ int conn_recv_body(struct conn *c, struct cached_reply *r, uint64_t n_body, stru
 /* The same in steps: room for it, then as often as there is more. */
 int conn_body_begin(struct conn *c, struct cached_reply *r, uint64_t n_body, struct failure *f);
 int conn_body_rest(struct conn *c, struct deadline d, struct failure *f);
+
+/* Looks for a while whether something comes, if that is worth it. True: something did, or the end.
+ */
+bool conn_linger(struct conn *c);
 
 /* A whole frame is here already: to receive it waits for nothing. */
 bool conn_has_frame(const struct conn *c);

@@ -362,6 +362,8 @@ static int hello_keep(struct conn *c, const struct cached_reply *r, struct failu
         c->has_files = c->wants_files && (h->features & CACHED__V1__FEATURE__FEATURE_FILES);
         c->max_upload = c->has_files ? h->max_upload_bytes : 0;
         c->file_bytes = h->file_bytes;
+        c->has_leases = h->features & CACHED__V1__FEATURE__FEATURE_LEASES &&
+                        h->role != CACHED__V1__ROLE__ROLE_READER;
         hello_take_offer(c, h);
         return CACHED_OK;
 }

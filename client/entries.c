@@ -40,6 +40,11 @@ int entries_get_sent(cached *c, const char *cache, const void *key, size_t n_key
                               .with_messages = how.with_messages,
                               .patience_ms = how.patience_ms};
 
+        if (how.only_mapped) {
+                if (ret)
+                        *ret = NULL;
+                return CACHED_ERR_AGAIN;
+        }
         return view_get(c, &w, how.is_own, ret);
 }
 

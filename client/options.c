@@ -395,6 +395,8 @@ void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set 
         ret->raw_size = o->raw_size;
         ret->flags = o->flags;
         ret->cost_us = o->cost_us;
+        ret->lease_id = o->lease_id;
+        ret->share_only = o->share_only;
         ret->n_tags = o->n_tags;
         ret->tags = o->tags;
         ret->messages_size = o->n_messages;

@@ -50,7 +50,10 @@ struct cached_set_options {
         size_t n_tags;
         uint8_t *messages; /* as they travel; owned */
         size_t n_messages;
-        /* Set by the library alone; borrowed. */
+        /* Set by the library alone. */
+        uint64_t lease_id; /* 0: none */
+        bool share_only;
+        /* Likewise; borrowed. */
         bool is_vary;
         const uint8_t *variant_of;
         size_t n_variant_of;

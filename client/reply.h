@@ -209,6 +209,14 @@ void reply_set_item(struct cached_reply *r, size_t i, const struct arena_hit *hi
 /* The message; NULL: a failure of this side, or a miss. */
 const Cached__V1__Reply *reply_message(const struct cached_reply *r);
 
+/* Of a hit: whether its value is to be computed anew, as far as the reply tells. */
+static inline bool reply_is_due(const struct cached_reply *r)
+{
+        const Cached__V1__Reply *m = r->message;
+
+        return m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY && m->entry->stale;
+}
+
 /* The entry that a Get, Set or Touch returned, else NULL. */
 const Cached__V1__EntryInfo *reply_entry(const struct cached_reply *r);
 

@@ -1300,6 +1300,7 @@ int cached_pipeline_dispatch(cached_pipeline *p);
 
 #include "cached-events.h"   /* what happens to entries, as it happens */
 #include "cached-large.h"    /* values of megabytes and gigabytes, in place */
+#include "cached-lease.h"    /* computed by one caller, for all */
 #include "cached-memoize.h"  /* memoizes functions */
 #include "cached-messages.h" /* what they said while they ran */
 
