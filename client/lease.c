@@ -314,6 +314,7 @@ static int ask_once(struct asking *a, uint64_t wait_ms, bool with_news)
         get.cache = (char *)(uintptr_t)a->want->cache;
         get.key = (ProtobufCBinaryData){a->want->n_key, (uint8_t *)(uintptr_t)a->want->key};
         get.lease = &ask;
+        get.with_messages = a->want->with_messages;
         request.op_case = CACHED__V1__REQUEST__OP_GET;
         request.get = &get;
         code = line_ask(a->c, &lw, &a->f, &a->r, &a->at);
@@ -423,7 +424,9 @@ static int lease_get_asked(cached *c, const struct lease_want *w, struct cached_
 
 int lease_get(cached *c, const struct lease_want *w, cached_reply **ret, cached_lease **ret_lease)
 {
-        struct get_how how = {.is_own = w->is_own, .patience_ms = w->patience_ms};
+        struct get_how how = {.is_own = w->is_own,
+                              .with_messages = w->with_messages,
+                              .patience_ms = w->patience_ms};
         struct cached_reply *old = NULL;
         struct failure f;
 
