@@ -20,6 +20,7 @@ struct dispatcher;
 struct reader;
 struct realm;
 struct unfinished;
+struct subscription;
 struct viewer;
 
 /* Cache ids, one bit each. */
@@ -39,8 +40,9 @@ struct client {
                                         has taken it over */
         uint64_t hello_id;           /* with `past` */
         uint64_t last_repeated;
-        struct unfinished *unfinished; /* the request that is being carried out, or NULL */
-        struct viewer *viewer;         /* with the views that it was sent, or NULL */
+        struct unfinished *unfinished;     /* the request that is being carried out, or NULL */
+        struct viewer *viewer;             /* with the views that it was sent, or NULL */
+        struct subscription *subscription; /* or NULL */
         uint64_t features;
         char name[WIRE_CLIENT_MAX + 1];
         struct upload_area area;

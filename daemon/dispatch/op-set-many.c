@@ -239,6 +239,8 @@ static void store_item(struct request *r, struct many *m)
         if (status == STATUS_OK) {
                 put.value = r->body + m->at;
                 status = data_set(&r->who, &m->ref, &put, &entry, &r->verdict);
+                if (status == STATUS_OK)
+                        subscribe_stored(r, &put, &entry);
         }
         r->filling = upload_free(r->filling);
         m->next++;

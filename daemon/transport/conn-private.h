@@ -62,6 +62,7 @@ struct conn {
         bool dead;
         bool given; /* its socket goes on without it */
         bool takes_fds;
+        bool await_drain; /* the handler wants to know when all output is sent */
 
         uint64_t id, since_ns, last_ns, arrival_ns;
         uint64_t requests, bytes_in, bytes_out;
