@@ -20,6 +20,7 @@
 #include "dispatch/decode.h"
 #include "dispatch/repeat.h"
 #include "dispatch/reply.h"
+#include "dispatch/subscribe.h"
 #include "dispatch/unfinished.h"
 #include "server.h"
 #include "services/limits.h"
@@ -262,6 +263,9 @@ static bool is_due(struct request *r, struct many *m, uint64_t start_ns)
         if (m->next % LOOK_ITEMS != 0 && done - m->noticed < LOOK_BYTES)
                 return false;
         m->noticed = done;
+        /* Its own events go out at the end of the turn. */
+        if (__builtin_expect(subscribe_is_crowded(r->client), 0))
+                return true;
         return server_tick(r->d->server) - start_ns >= UNFINISHED_PORTION_NS;
 }
 

@@ -350,6 +350,12 @@ void subscribe_drained(struct client *client)
                 mark_due(client->d, s);
 }
 
+bool subscribe_is_crowded(const struct client *client)
+{
+        const struct subscription *s = client->subscription;
+        return s && !s->waits && s->queue.n > client->d->cfg->limits.events_queued / 2;
+}
+
 /* ---- telling */
 
 static void push(struct dispatcher *d, struct subscription *s, struct event *e, uint64_t now_ms)

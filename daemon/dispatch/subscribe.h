@@ -66,6 +66,9 @@ void subscribe_refresh(struct realm *realm, const char *schedule, const char *ca
 /* Does anybody want to know of that? */
 bool subscribe_wants_refresh(const struct realm *realm, const char *cache);
 
+/* Is its queue half full, though it reads? What makes more should wait for the next turn. */
+bool subscribe_is_crowded(const struct client *client);
+
 /* ---- sending */
 
 /* As far as they read. True: more is to be sent, now. */

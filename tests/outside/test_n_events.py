@@ -145,6 +145,15 @@ def test_n05_many_at_once_and_large_values(daemon):
     assert wait_events(s, 1) == [("STORED", "t", b"end")]
 
 
+def test_n05b_a_batch_of_ones_own_overflows_nothing(make_daemon):
+    """Whose own batch makes more events than wait for it gets them as they come: it reads."""
+    daemon = make_daemon(limits={"events_queued": 100})
+    s = subscriber(daemon, [pb.EVENT_STORED])
+    items = [(b"%d" % i, b"", {}) for i in range(2000)]
+    s.set_many("t", items)
+    assert wait_events(s, 2000) == [("STORED", "t", key) for key, _, _ in items]
+
+
 def test_n06_expired_entries(daemon, clock):
     """Told when the daemon drops them: by itself soon after, or because somebody asks."""
     s, c = subscriber(daemon), daemon.client()
