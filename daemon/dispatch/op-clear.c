@@ -5,6 +5,7 @@
 #include "dispatch/decode.h"
 #include "dispatch/leasing.h"
 #include "dispatch/reply.h"
+#include "dispatch/subscribe.h"
 
 static enum status clear_all(struct request *r, Cached__V1__ClearResult *result)
 {
@@ -18,7 +19,12 @@ static enum status clear_all(struct request *r, Cached__V1__ClearResult *result)
                         "clearing the whole realm needs the role admin: clear the caches "
                         "one by one, or ask an admin of the realm");
         leasing_cleared(r, NULL); /* some may be cleared even where not all could be */
-        return data_clear_all(&r->who, &result->entries, &result->caches, &r->verdict);
+        enum status status =
+                data_clear_all(&r->who, &result->entries, &result->caches, &r->verdict);
+        const struct subscribe_clear what = {.entries = result->entries};
+        if (status == STATUS_OK || result->caches > 0)
+                subscribe_cleared(r, &what);
+        return status;
 }
 
 static enum status clear_one(struct request *r, Cached__V1__ClearResult *result)
@@ -32,6 +38,8 @@ static enum status clear_one(struct request *r, Cached__V1__ClearResult *result)
                 return status;
         result->caches = 1;
         leasing_cleared(r, &ref);
+        const struct subscribe_clear what = {.ref = &ref, .entries = result->entries};
+        subscribe_cleared(r, &what);
         return STATUS_OK;
 }
 

@@ -78,7 +78,7 @@ enum status data_delete(const struct caller *who, const struct cache_ref *ref, s
                         struct verdict *v);
 enum status data_clear(const struct caller *who, const struct cache_ref *ref, uint64_t *ret_entries,
                        struct verdict *v);
-/* Stops at the first cache that cannot be cleared. */
+/* Stops at the first cache that cannot be cleared; the results say how far it came. */
 enum status data_clear_all(const struct caller *who, uint64_t *ret_entries, uint64_t *ret_caches,
                            struct verdict *v);
 
