@@ -281,6 +281,7 @@ static void request_init(struct request *r, struct client *client, uint64_t n_bo
         r->n_reply = 0;
         r->ran = false;
         r->state = NULL;
+        r->sweep = NULL;
         r->again = false;
         r->wait = false;
         r->answered = false;

@@ -51,6 +51,7 @@ void cache_stats_message_init(struct cache_stats_message *m, const struct store_
         to->refused = c->refused;
         to->mapped_hits = c->mapped_hits;
         to->mapped_misses = c->mapped_misses;
+        to->tags = info->tags;
 }
 
 static void fill_realm(const struct request *r, Cached__V1__RealmStats *to)
