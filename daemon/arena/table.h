@@ -77,7 +77,6 @@ enum tag_kind {
 struct table_tag {
         uint32_t gen; /* id */
         uint8_t state, kind, n_name;
-        uint8_t taken;   /* by the entry that is being stored */
         uint8_t counted; /* of a dying one: all its entries count as gone, not only those without
                             another tag */
         uint8_t spare[3];

@@ -53,7 +53,7 @@ void recover_tags(struct recovery *r)
                      tag_find_in(s, &h, tag->gen, tag->kind, tag->name, tag->n_name) != 0))
                         tag->state = TAG_FREE;
                 tag->head = ARENA_NONE;
-                tag->taken = tag->counted = 0;
+                tag->counted = 0;
                 tag->all = tag->shared = (struct table_sums){0};
                 if (tag->state == TAG_LIVE)
                         idhash_add(&h, id - 1,

@@ -457,21 +457,17 @@ static void room_credit(struct store *s, struct room *room, uint32_t old)
                 room->files = 0;
 }
 
-/* Ids for the tags; what has died while room was made leaves. */
+/* Ids for the tags. An old entry that died while room was made leaves. */
 static int take_tags(struct store *s, const struct store_put *p, struct found *f, struct entry *e,
                      uint64_t now, struct arena_tag *tags)
 {
-        int r = 0;
-
-        if (e->x.n_tags > 0)
-                r = tags_take(s, p, e->gen, now, tags);
-        s->keep = ARENA_NONE;
-        e->x.tags = tags;
         if (f->handle != ARENA_NONE && entry_is_dead(s, f->handle)) {
+                s->keep = ARENA_NONE;
                 entry_drop(s, f->handle, CAUSE_CLEARED, now);
                 f->handle = ARENA_NONE;
         }
-        return r;
+        e->x.tags = tags;
+        return e->x.n_tags > 0 ? tags_take(s, p, e->gen, now, tags) : 0;
 }
 
 static int put_found(struct store *s, const struct store_put *p, struct found *f, struct entry *e,

@@ -254,7 +254,6 @@ void tags_link(struct store *s, uint32_t handle, const struct table_sums *one)
                 if (tag->head != ARENA_NONE)
                         tag_in(s, tag->head, tags[i].id)->prev = handle;
                 tag->head = handle;
-                tag->taken = 0;
                 add(&tag->all, one);
                 if (n > 1)
                         add(&tag->shared, one);
@@ -288,7 +287,7 @@ bool tags_unlink(struct store *s, uint32_t handle, const struct table_sums *one)
                         is_counted |= tag->counted || n == 1;
                         gen_of(s, tag)->n_shared_dying -= n > 1;
                 }
-                if (tag->all.n_entries == 0 && !tag->taken)
+                if (tag->all.n_entries == 0)
                         tag_free(s, tags[i].id);
         }
         return is_counted;
@@ -364,9 +363,7 @@ int tags_take(struct store *s, const struct store_put *p, uint32_t gen, uint64_t
                 ret[i] = (struct arena_tag){.id = tag_find(s, gen, kind, name.text, name.n)};
                 if (ret[i].id == 0)
                         r = tag_new(s, gen, kind, &name, &ret[i].id);
-                if (r == 0)
-                        tag_at(s, ret[i].id)->taken = 1;
-                else
+                if (r != 0)
                         tags_put_back(s, ret, i);
         }
         return r;
@@ -374,11 +371,9 @@ int tags_take(struct store *s, const struct store_put *p, uint32_t gen, uint64_t
 
 void tags_put_back(struct store *s, const struct arena_tag *tags, unsigned n)
 {
-        for (unsigned i = 0; i < n; i++) {
-                tag_at(s, tags[i].id)->taken = 0;
+        for (unsigned i = 0; i < n; i++)
                 if (tag_at(s, tags[i].id)->all.n_entries == 0)
                         tag_free(s, tags[i].id);
-        }
 }
 
 /* ---- clearing */
