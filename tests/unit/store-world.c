@@ -197,6 +197,9 @@ static void do_put(struct world *w)
         assert_int_equal(r, model_put(w->m, &p, fill, w->now, &want, &why));
         if (r == 0)
                 compare(w, &got, &want);
+        w->n_variants += r == 0 && p.variant_of.n > 0;
+        w->n_no_node += r == STORE_E_NO_NODE;
+        w->n_tags_short += r == STORE_E_TAGS;
         large_unref(p.large);
 }
 

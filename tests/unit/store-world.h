@@ -22,6 +22,7 @@ struct world {
         uint64_t rng, now, op, global, arena_size;
         uint64_t budget_more;    /* than the least: what the budget is changed to */
         uint64_t n_places_short; /* puts that found no extent */
+        uint64_t n_variants, n_no_node, n_tags_short; /* likewise */
         unsigned n_keys, value_max;
         uint8_t *buf;
 };
