@@ -351,8 +351,10 @@ int tags_take(struct store *s, const struct store_put *p, uint32_t gen, uint64_t
               struct arena_tag *ret)
 {
         unsigned n = p->n_tags + (p->variant_of.n > 0);
-        int r = make_ids(s, p, gen, n, now);
+        int r;
 
+        assert(n <= ARENA_ENTRY_TAGS);
+        r = make_ids(s, p, gen, n, now);
         if (r == 0 && p->variant_of.n > 0 &&
             node_find(s, gen, p->variant_of.text, p->variant_of.n, now) == ARENA_NONE)
                 r = STORE_E_NO_NODE;

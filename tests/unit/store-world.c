@@ -99,7 +99,7 @@ static void make_related(struct world *w, uint64_t k, struct store_put *p, struc
         }
         if (p->vary || p->variant_of.n > 0)
                 p->ttl_ms = STORE_NEVER;
-        for (unsigned i = 0; !p->vary && i < MODEL_TAGS && world_random(w, 3) == 0; i++)
+        for (unsigned i = 0; !p->vary && i + 1 < ARENA_ENTRY_TAGS && world_random(w, 3) == 0; i++)
                 tags[p->n_tags++] = model_tag((unsigned)(k + i * 5) % MODEL_TAGS);
         p->tags = tags;
 }
