@@ -291,6 +291,7 @@ void request_init(struct request *r, struct client *client, uint64_t n_body)
         r->n_reply = 0;
         r->ran = false;
         r->state = NULL;
+        r->sweep = NULL;
         r->again = false;
         r->wait = false;
         r->answered = false;
