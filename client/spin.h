@@ -15,7 +15,7 @@
  *
  * A value that the daemon has to copy first takes it longer than that, always: so such a reply is
  * polled for longer, by what the copy takes. Else sets of 1 MiB were polled for in vain, and soon
- * all were slept for (median 150 to 200 us, where they take 110).
+ * all were slept for (median 150 to 200 us, where they take 90).
  *
  * On a machine of one processor nobody polls.
  *
