@@ -789,6 +789,7 @@ void dispatcher_stay(struct dispatcher *d)
 
 bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
 {
+        reaper_kick(d->reaper); /* what was answered is on its way */
         events_flush(d, now_ms);
         schedules_maintain(d, now_ms);
         outcomes_expire(&d->outcomes, now_ms, d->cfg->limits.outcome_ms);
