@@ -14,14 +14,14 @@ import pytest
 
 import harness
 import test_t_takeover
-from harness import LONG, SANITIZED, wait_until
+from harness import LONG, SANITIZED, SHADOWED, wait_until
 
 FORKER = harness.BUILD / "tests" / "outside" / "forker"
 TORTURE = harness.BUILD / "tests" / "outside" / "torture"
 PATIENCE = 6000 if LONG else 120
 
 # The full counts are for a build without sanitizers, see .ci/check-long.
-READS = (100_000_000 if SANITIZED else 1_000_000_000) if LONG else 1_000_000 if SANITIZED else 3_000_000
+READS = (100_000_000 if SHADOWED else 1_000_000_000) if LONG else 1_000_000 if SHADOWED else 3_000_000
 KILLS = 1_000 if LONG else 5
 HANDOVERS = 100 if LONG else 3
 STOP_SECONDS = 5 if LONG else 1
