@@ -40,8 +40,7 @@
 /* So many bytes may be copied in vain: a few values of megabytes. */
 #define COPIED_MAX (UINT64_C(16) << 20)
 
-/* Extension blocks of this version take at most 28 bytes; later ones may add fields. */
-#define EXT_MAX 64u
+#define EXT_MAX EXT_SIZE_MAX
 
 /* Excused from ThreadSanitizer, which holds only for code that is not made part of other code. */
 #if defined(__has_feature)
@@ -161,6 +160,7 @@ const char *arena_map_init(const void *base, uint64_t size, struct arena_map *re
             h.n_spans > ARENA_SPANS_MAX || h.index_off % sizeof(struct arena_bucket) != 0 ||
             !part_fits(h.size, h.cache_dir_off, h.cache_dir_max, sizeof(struct arena_cache)) ||
             !part_fits(h.size, h.owners_off, ARENA_OWNERS_MAX, sizeof(uint32_t)) ||
+            !part_fits(h.size, h.dead_tags_off, ARENA_TAGS_MAX / 8, 1) ||
             !part_fits(h.size, h.span_table_off, h.n_spans, sizeof(uint32_t)) ||
             !part_fits(h.size, h.index_off, h.index_max_buckets, sizeof(struct arena_bucket)) ||
             !part_fits(h.size, h.spans_off, h.n_spans, ARENA_SPAN_SIZE) ||
@@ -174,6 +174,7 @@ const char *arena_map_init(const void *base, uint64_t size, struct arena_map *re
                 .h = base,
                 .cache_dir = (const void *)((const uint8_t *)base + h.cache_dir_off),
                 .owners = (const void *)((const uint8_t *)base + h.owners_off),
+                .dead_tags = (const void *)((const uint8_t *)base + h.dead_tags_off),
                 .span_chunk = (const void *)((const uint8_t *)base + h.span_table_off),
                 .buckets = (const void *)((const uint8_t *)base + h.index_off),
                 .spans = (const uint8_t *)base + h.spans_off,

@@ -26,6 +26,7 @@ struct arena_map {
         const struct arena_header *h;
         const struct arena_cache *cache_dir;
         const uint32_t *owners;
+        const _Atomic uint32_t *dead_tags;
         const uint32_t *span_chunk;
         const struct arena_bucket *buckets;
         const uint8_t *spans, *extents;

@@ -9,7 +9,7 @@
  * (sparse). The layout is part of the contract between processes: any change of it is another
  * ARENA_LAYOUT_VERSION.
  *
- *   header | cache directory | owners | span table | index (buckets) | spans | extents
+ *   header | cache directory | owners | dead tags | span table | index (buckets) | spans | extents
  *
  * A *handle* (u32) names a block: the span's number in the upper 18 bits, the chunk's number within
  * the span in the lower 14. The span table gives a span's chunk size; so handle → offset needs one
@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #define ARENA_MAGIC          UINT64_C(0x616e657261636163) /* "cacarena" in memory */
-#define ARENA_LAYOUT_VERSION 2
+#define ARENA_LAYOUT_VERSION 3
 
 #define ARENA_SPAN_SHIFT   20
 #define ARENA_SPAN_SIZE    (UINT32_C(1) << ARENA_SPAN_SHIFT)
@@ -34,6 +34,7 @@
 #define ARENA_SPANS_MAX    (UINT32_C(1) << (32 - ARENA_CHUNK_SHIFT))
 #define ARENA_BUCKET_SLOTS 9
 #define ARENA_OWNERS_MAX   4096
+#define ARENA_TAGS_MAX     65536 /* ids are below this, and not 0 */
 #define ARENA_NONE         0
 
 /* The fields up to `instance`, and `retired`, keep their places in every version of the layout: who
@@ -56,6 +57,7 @@ struct arena_header {
         _Atomic uint32_t retired; /* set before the arena is dropped: leave it */
         uint32_t spare;
         uint64_t extents_off, extents_size; /* bytes */
+        uint64_t dead_tags_off;             /* a bit per tag id, in words of 32 bits */
         /* What changes while readers look, away from what does not. */
         _Alignas(64) _Atomic uint64_t n_buckets; /* in use; linear hashing, see ARENA.md */
         _Atomic int64_t clock_offset_ms;         /* of a test clock; 0 in the product */
@@ -110,9 +112,39 @@ struct arena_ext {
         uint16_t fields;  /* EXT_* bits; a reader skips what it does not know by n_bytes */
 };
 
-#define EXT_FLAGS    1u /* u32 */
-#define EXT_COST     2u /* u64, microseconds */
-#define EXT_ENCODING 4u /* u64 raw size, u32 encoding */
+#define EXT_FLAGS    1u  /* u32 */
+#define EXT_COST     2u  /* u64, microseconds */
+#define EXT_ENCODING 4u  /* u64 raw size, u32 encoding */
+#define EXT_FRESH    8u  /* struct arena_fresh, changed in place like a deadline */
+#define EXT_MARKS    16u /* u32, MARK_* */
+#define EXT_MESSAGES                                                                               \
+        32u           /* u64: the last so many of the value's bytes are its recorded messages      \
+                       */
+#define EXT_TAGS  64u /* u32 number, then so many struct arena_tag; always the last field */
+#define EXT_KNOWN 127u
+
+#define EXT_SIZE_MAX 192u /* no block is longer */
+
+#define MARK_NEGATIVE 1u /* the value is the reason why there is none */
+#define MARK_VARY     2u /* the value names an input, see PROTOCOL.md, "Variants" */
+
+/*
+ * Boottime in ms. The entry's own deadline is when it is gone. Until `fresh` it is as good as new;
+ * until `serve` it may be served, as stale; from `refresh` on (ARENA_NEVER: somebody is at it) one
+ * caller is to compute it anew, whom only the daemon can choose.
+ */
+struct arena_fresh {
+        uint64_t fresh, serve, refresh;
+};
+
+/* What readers need is `id`: an entry with a tag whose bit is set in the dead tags is gone. The
+ * rest is the writer's: neighbours (handles) in the list of the tag's entries. */
+struct arena_tag {
+        uint32_t id, prev, next;
+};
+
+#define ARENA_ENTRY_TAGS                                                                           \
+        9 /* of its writer's choice 8; one leads to the entry that it is a variant of */
 
 /* The stored bytes of an entry whose value lies in a memory file of its own. */
 struct arena_large {
@@ -133,6 +165,10 @@ static_assert(sizeof(struct arena_cache) == 16, "cache directory entry");
 static_assert(sizeof(struct arena_large) == 16, "large value reference");
 static_assert(sizeof(struct arena_extent) == 16, "extent reference");
 static_assert(sizeof(struct arena_ext) == 4, "extension word");
+static_assert(sizeof(struct arena_fresh) == 24 && sizeof(struct arena_tag) == 12,
+              "extension fields");
+static_assert(4 + 4 + 8 + 12 + 24 + 4 + 8 + 4 + ARENA_ENTRY_TAGS * 12 <= EXT_SIZE_MAX,
+              "the longest extension");
 static_assert(sizeof(struct arena_header) <= 4096, "header page");
 static_assert(__builtin_offsetof(struct arena_header, instance) == 24 &&
                       __builtin_offsetof(struct arena_header, retired) == 104,

@@ -109,6 +109,8 @@ typedef struct cached_buffer cached_buffer;           /* memory that becomes a v
 #define CACHED_CONFIG           15
 #define CACHED_INTERNAL         16
 #define CACHED_OUTCOME_UNKNOWN  17
+#define CACHED_SUPERSEDED       18 /* a store under a lease came too late */
+#define CACHED_NEGATIVE         19 /* what is stored is that there is no value */
 #define CACHED_ERR_UNREACHABLE  64 /* no daemon answers on the socket */
 #define CACHED_ERR_TIMEOUT                                                                         \
         65 /* the call's deadline passed; a change may or may not have happened */

@@ -60,6 +60,7 @@ void arena_lay_mem(struct arena_header *h, uint32_t n_spans, uint32_t max_caches
         h->index_max_buckets = (uint64_t)n_spans * (SPAN_BYTES / ARENA_CHUNK_MIN) / 4;
         h->cache_dir_off = lay(&end, sizeof(struct arena_cache) * h->cache_dir_max);
         h->owners_off = lay(&end, sizeof(uint32_t) * ARENA_OWNERS_MAX);
+        h->dead_tags_off = lay(&end, ARENA_TAGS_MAX / 8);
         h->span_table_off = lay(&end, sizeof(uint32_t) * n_spans);
         h->index_off = lay(&end, sizeof(struct arena_bucket) * h->index_max_buckets);
         end = (end + SPAN_BYTES - 1) & ~(SPAN_BYTES - 1);
@@ -178,6 +179,7 @@ void arena_set_pointers(struct arena *a)
         a->t = (struct table_header *)(void *)t;
         a->cache_dir = (struct arena_cache *)(void *)(m + a->h->cache_dir_off);
         a->owner_uids = (uint32_t *)(void *)(m + a->h->owners_off);
+        a->dead_tags = (_Atomic uint32_t *)(void *)(m + a->h->dead_tags_off);
         a->span_chunk = (uint32_t *)(void *)(m + a->h->span_table_off);
         a->buckets = (struct arena_bucket *)(void *)(m + a->h->index_off);
         a->spans_base = m + a->h->spans_off;

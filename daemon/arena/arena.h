@@ -26,7 +26,8 @@ struct arena {
         struct table_header *t;
         struct arena_cache *cache_dir;
         uint32_t *owner_uids;
-        uint32_t *span_chunk; /* the reader's span table: chunk size, 0: unused */
+        _Atomic uint32_t *dead_tags; /* a bit each */
+        uint32_t *span_chunk;        /* the reader's span table: chunk size, 0: unused */
         struct arena_bucket *buckets;
         uint8_t *spans_base;
         struct table_span *spans;

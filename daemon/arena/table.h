@@ -85,6 +85,8 @@ struct table_gen {
 
 struct table_policy {
         uint64_t ttl_ms, max_entries, max_bytes;
+        uint64_t stale_for_ms, stale_if_error_ms;
+        uint32_t refresh_ahead, expire_jitter;
 };
 
 struct table_policies {
@@ -100,7 +102,7 @@ struct table_cache {
         char name[TABLE_NAME_SIZE];
         struct table_policy policy, opened;
         /* the same fields as struct store_counters */
-        uint64_t counters[7 + TABLE_N_CAUSES + 4];
+        uint64_t counters[7 + TABLE_N_CAUSES + 10];
 };
 
 struct table_owner {

@@ -163,7 +163,9 @@ enum status decode_set(struct request *r, const Cached__V1__Set *set, uint64_t n
 enum status decode_policy(struct request *r, const Cached__V1__Policy *policy,
                           struct store_policy *ret, struct policy_fields *ret_set)
 {
-        *ret = (struct store_policy){STORE_NEVER, STORE_UNLIMITED, STORE_UNLIMITED};
+        *ret = (struct store_policy){.ttl_ms = STORE_NEVER,
+                                     .max_entries = STORE_UNLIMITED,
+                                     .max_bytes = STORE_UNLIMITED};
         *ret_set = (struct policy_fields){0};
         if (!policy)
                 return STATUS_OK;

@@ -206,8 +206,8 @@ static enum status check_uncreated(const struct caller *who, const struct store_
         struct store_refusal refusal = {
                 .cause = shared ? CAUSE_UID_SHARE : CAUSE_REALM_BUDGET,
                 .limit = shared ? stats.uid_share : stats.budget,
-                .need = store_charge(put->n_key, put->n_value, put->flags, put->cost_us,
-                                     put->encoding != 0,
+                .need = store_charge(put->n_key, put->n_value, store_ext_fields(put, false),
+                                     put->n_tags + (put->variant_of.n > 0),
                                      put->as_large || put->large ||
                                              store_is_apart(who->realm->store, put->n_value)),
         };

@@ -46,8 +46,9 @@ int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t siz
                         struct store_arrival *ret, struct store_refusal *refusal)
 {
         const struct table_cache *c = cache_at(s, p->cache);
-        uint64_t charge = store_charge(p->n_key, size, p->flags, p->cost_us, p->encoding != 0,
-                                       store_is_apart(s, size));
+        uint64_t charge =
+                store_charge(p->n_key, size, store_ext_fields(p, c && cache_has_windows(c)),
+                             p->n_tags + (p->variant_of.n > 0), store_is_apart(s, size));
         bool extent = extent_is_for(s, size) && extents_has_room(&s->a, size);
         bool large = store_is_apart(s, size) && !extent;
         struct room room = {.later = charge, .files = large};

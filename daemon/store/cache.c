@@ -142,7 +142,9 @@ void cache_show(struct store *s, uint32_t cache)
 
 int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_t *ret_cache)
 {
-        static const struct table_policy none = {STORE_NEVER, STORE_UNLIMITED, STORE_UNLIMITED};
+        static const struct table_policy none = {.ttl_ms = STORE_NEVER,
+                                                 .max_entries = STORE_UNLIMITED,
+                                                 .max_bytes = STORE_UNLIMITED};
         struct table_header *t = s->a.t;
         uint32_t *slot = name_slot(s, name, n_name);
         uint32_t id = t->n_caches + 1, gen;
@@ -178,12 +180,28 @@ int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_
 
 static struct store_policy policy_out(const struct table_policy *p)
 {
-        return (struct store_policy){p->ttl_ms, p->max_entries, p->max_bytes};
+        return (struct store_policy){
+                .ttl_ms = p->ttl_ms,
+                .max_entries = p->max_entries,
+                .max_bytes = p->max_bytes,
+                .stale_for_ms = p->stale_for_ms,
+                .stale_if_error_ms = p->stale_if_error_ms,
+                .refresh_ahead = p->refresh_ahead,
+                .expire_jitter = p->expire_jitter,
+        };
 }
 
 static struct table_policy policy_in(const struct store_policy *p)
 {
-        return (struct table_policy){p->ttl_ms, p->max_entries, p->max_bytes};
+        return (struct table_policy){
+                .ttl_ms = p->ttl_ms,
+                .max_entries = p->max_entries,
+                .max_bytes = p->max_bytes,
+                .stale_for_ms = p->stale_for_ms,
+                .stale_if_error_ms = p->stale_if_error_ms,
+                .refresh_ahead = p->refresh_ahead,
+                .expire_jitter = p->expire_jitter,
+        };
 }
 
 int store_cache_info(struct store *s, uint32_t cache, struct store_cache_info *ret)

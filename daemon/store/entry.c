@@ -7,61 +7,83 @@
 
 #include <string.h>
 
-uint32_t entry_ext_size(uint32_t flags, uint64_t cost_us, bool encoded)
+unsigned entry_ext_fields(const struct entry_extra *x)
 {
-        uint32_t n = (flags ? 4u : 0u) + (cost_us ? 8u : 0u) + (encoded ? 12u : 0u);
+        return (x->flags ? EXT_FLAGS : 0) | (x->cost_us ? EXT_COST : 0) |
+               (x->encoding ? EXT_ENCODING : 0) | (x->fresh.fresh ? EXT_FRESH : 0) |
+               (x->marks ? EXT_MARKS : 0) | (x->n_messages ? EXT_MESSAGES : 0) |
+               (x->n_tags ? EXT_TAGS : 0);
+}
 
-        return n ? n + (uint32_t)sizeof(struct arena_ext) : 0;
+uint32_t entry_ext_size(unsigned fields, unsigned n_tags)
+{
+        uint32_t n = sizeof(struct arena_ext);
+
+        if (fields == 0)
+                return 0;
+        n += (fields & EXT_FLAGS ? 4u : 0u) + (fields & EXT_COST ? 8u : 0u) +
+             (fields & EXT_ENCODING ? 12u : 0u) + (fields & EXT_MARKS ? 4u : 0u) +
+             (fields & EXT_MESSAGES ? 8u : 0u);
+        if (fields & EXT_FRESH)
+                n += (uint32_t)sizeof(struct arena_fresh);
+        if (fields & EXT_TAGS)
+                n += 4u + n_tags * (uint32_t)sizeof(struct arena_tag);
+        return n;
+}
+
+static uint8_t *put(uint8_t *p, const void *v, size_t n)
+{
+        memcpy(p, v, n);
+        return p + n;
 }
 
 static uint8_t *put32(uint8_t *p, uint32_t v)
 {
-        memcpy(p, &v, 4);
-        return p + 4;
+        return put(p, &v, 4);
 }
 
 static uint8_t *put64(uint8_t *p, uint64_t v)
 {
-        memcpy(p, &v, 8);
-        return p + 8;
+        return put(p, &v, 8);
 }
 
-static const uint8_t *get32(const uint8_t *p, uint32_t *v)
+static const uint8_t *get(const uint8_t *p, void *v, size_t n)
 {
-        memcpy(v, p, 4);
-        return p + 4;
-}
-
-static const uint8_t *get64(const uint8_t *p, uint64_t *v)
-{
-        memcpy(v, p, 8);
-        return p + 8;
+        memcpy(v, p, n);
+        return p + n;
 }
 
 static uint8_t *write_ext(uint8_t *p, const struct entry *e)
 {
-        uint32_t n = entry_ext_size(e->flags, e->cost_us, e->encoding != 0);
-        struct arena_ext x = {.n_bytes = (uint16_t)n};
+        const struct entry_extra *v = &e->x;
+        unsigned fields = entry_ext_fields(v);
+        struct arena_ext x = {.n_bytes = (uint16_t)entry_ext_size(fields, v->n_tags),
+                              .fields = (uint16_t)fields};
 
-        if (n == 0)
+        if (fields == 0)
                 return p;
-        x.fields = (uint16_t)((e->flags ? EXT_FLAGS : 0) | (e->cost_us ? EXT_COST : 0) |
-                              (e->encoding ? EXT_ENCODING : 0));
-        memcpy(p, &x, sizeof(x));
-        p += sizeof(x);
-        if (e->flags)
-                p = put32(p, e->flags);
-        if (e->cost_us)
-                p = put64(p, e->cost_us);
-        if (e->encoding)
-                p = put32(put64(p, e->raw_size), e->encoding);
+        p = put(p, &x, sizeof(x));
+        if (fields & EXT_FLAGS)
+                p = put32(p, v->flags);
+        if (fields & EXT_COST)
+                p = put64(p, v->cost_us);
+        if (fields & EXT_ENCODING)
+                p = put32(put64(p, v->raw_size), v->encoding);
+        if (fields & EXT_FRESH)
+                p = put(p, &v->fresh, sizeof(v->fresh));
+        if (fields & EXT_MARKS)
+                p = put32(p, v->marks);
+        if (fields & EXT_MESSAGES)
+                p = put64(p, v->n_messages);
+        if (fields & EXT_TAGS)
+                p = put(put32(p, v->n_tags), v->tags, v->n_tags * sizeof(v->tags[0]));
         return p;
 }
 
 void entry_write(struct arena_entry *b, const struct entry *e)
 {
         uint32_t kind = (e->large ? ENTRY_LARGE : 0) | (e->extent ? ENTRY_EXTENT : 0) |
-                        (e->encoding ? ENTRY_ENCODED : 0);
+                        (e->x.encoding ? ENTRY_ENCODED : 0);
         uint8_t *p = write_ext((uint8_t *)(b + 1), e);
 
         if (p != (uint8_t *)(b + 1))
@@ -74,6 +96,33 @@ void entry_write(struct arena_entry *b, const struct entry *e)
         memcpy(p, e->key, e->n_key);
         if (e->n_stored && e->stored)
                 memcpy(p + e->n_key, e->stored, e->n_stored);
+}
+
+/* Of a block that this daemon wrote, or checked: the numbers in it are its own. */
+static void read_ext(const uint8_t *p, struct entry_extra *ret)
+{
+        struct arena_ext x;
+        uint32_t encoding = 0, n_tags = 0;
+
+        p = get(p, &x, sizeof(x));
+        if (x.fields & EXT_FLAGS)
+                p = get(p, &ret->flags, 4);
+        if (x.fields & EXT_COST)
+                p = get(p, &ret->cost_us, 8);
+        if (x.fields & EXT_ENCODING)
+                p = get(get(p, &ret->raw_size, 8), &encoding, 4);
+        if (x.fields & EXT_FRESH)
+                p = get(p, &ret->fresh, sizeof(ret->fresh));
+        if (x.fields & EXT_MARKS)
+                p = get(p, &ret->marks, 4);
+        if (x.fields & EXT_MESSAGES)
+                p = get(p, &ret->n_messages, 8);
+        if (x.fields & EXT_TAGS) {
+                p = get(p, &n_tags, 4);
+                ret->tags = (const void *)p;
+        }
+        ret->encoding = (uint8_t)encoding;
+        ret->n_tags = (uint8_t)n_tags;
 }
 
 void entry_read(const struct arena_entry *b, struct entry *ret)
@@ -91,19 +140,8 @@ void entry_read(const struct arena_entry *b, struct entry *ret)
                 .extent = b->sizes & ENTRY_EXTENT,
         };
         if (b->sizes & ENTRY_EXT) {
-                struct arena_ext x;
-                const uint8_t *q = p + sizeof(x);
-                uint32_t encoding = 0;
-
-                memcpy(&x, p, sizeof(x));
-                if (x.fields & EXT_FLAGS)
-                        q = get32(q, &ret->flags);
-                if (x.fields & EXT_COST)
-                        q = get64(q, &ret->cost_us);
-                if (x.fields & EXT_ENCODING)
-                        (void)get32(get64(q, &ret->raw_size), &encoding);
-                ret->encoding = (uint8_t)encoding;
-                p += x.n_bytes;
+                read_ext(p, &ret->x);
+                p += entry_n_ext(b);
         }
         ret->key = p;
         ret->stored = p + ret->n_key;

@@ -12,6 +12,19 @@
 
 #include "proto/layout.h"
 
+/* What an entry may have beside key and value; all zero: nothing. */
+struct entry_extra {
+        uint32_t flags;
+        uint32_t marks; /* MARK_* */
+        uint8_t encoding;
+        uint8_t n_tags;
+        uint64_t raw_size; /* with an encoding */
+        uint64_t cost_us;
+        uint64_t n_messages;
+        struct arena_fresh fresh;     /* .fresh 0: it has no window */
+        const struct arena_tag *tags; /* borrowed; of a block that was read: in it */
+};
+
 struct entry {
         uint32_t gen;
         uint64_t version;
@@ -20,10 +33,7 @@ struct entry {
         uint32_t n_key;
         uint32_t n_stored; /* bytes in the block: the value, or a struct arena_large or _extent */
         bool large, extent;
-        uint32_t flags;
-        uint8_t encoding;
-        uint64_t raw_size;
-        uint64_t cost_us;
+        struct entry_extra x; /* entry_read() sets raw_size only with an encoding */
         /* into the block */
         const uint8_t *key;
         const uint8_t *stored;
@@ -31,8 +41,10 @@ struct entry {
 
 #define ENTRY_NEVER ENTRY_40BIT_MAX
 
-/* Size of the extension that these values need: 0 when all are default. */
-uint32_t entry_ext_size(uint32_t flags, uint64_t cost_us, bool encoded);
+/* The fields (EXT_* bits) that these values need, and the size of an extension with such fields: 0
+ * without any. */
+unsigned entry_ext_fields(const struct entry_extra *x);
+uint32_t entry_ext_size(unsigned fields, unsigned n_tags);
 
 /* Bytes of the whole block. */
 static inline uint64_t entry_size(uint64_t n_key, uint64_t n_stored, uint32_t n_ext)

@@ -144,6 +144,11 @@ static inline struct store_counters *cache_counters(struct table_cache *c)
         static_assert(sizeof(c->counters) == sizeof(struct store_counters), "counters");
         return (struct store_counters *)(void *)c->counters;
 }
+/* Do entries with a TTL get an EXT_FRESH? */
+static inline bool cache_has_windows(const struct table_cache *c)
+{
+        return c->policy.stale_for_ms || c->policy.stale_if_error_ms || c->policy.refresh_ahead;
+}
 static inline uint32_t gen_index(uint32_t id)
 {
         return (id & 0xfffff) - 1;

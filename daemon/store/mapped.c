@@ -43,10 +43,10 @@ static void use(struct store *s, uint32_t handle)
         if (!(b->sizes & ENTRY_EXT))
                 return;
         entry_read(b, &e);
-        if (e.cost_us > 0) {
+        if (e.x.cost_us > 0) {
                 uint32_t cache = s->a.gens[gen_index(b->gen)].cache;
 
-                cache_counters(&s->a.caches[cache])->time_saved_us += e.cost_us;
+                cache_counters(&s->a.caches[cache])->time_saved_us += e.x.cost_us;
         }
 }
 

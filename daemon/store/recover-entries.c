@@ -36,13 +36,18 @@ static uint64_t n_buckets(const struct store *s)
 static bool ext_fits(const struct arena_entry *b, uint32_t size)
 {
         struct arena_ext x;
-        uint32_t n = sizeof(x);
+        uint32_t n, n_tags = 0;
 
         memcpy(&x, b + 1, sizeof(x));
-        n += (x.fields & EXT_FLAGS ? 4u : 0u) + (x.fields & EXT_COST ? 8u : 0u) +
-             (x.fields & EXT_ENCODING ? 12u : 0u);
-        return x.n_bytes >= n && x.n_bytes % 4 == 0 &&
-               (uint32_t)ENTRY_HEADER_SIZE + x.n_bytes <= size;
+        if (x.n_bytes < sizeof(x) || x.n_bytes > EXT_SIZE_MAX || (x.fields & ~EXT_KNOWN) ||
+            (uint32_t)ENTRY_HEADER_SIZE + x.n_bytes > size)
+                return false;
+        n = entry_ext_size(x.fields, 0);
+        if (n > x.n_bytes)
+                return false;
+        if (x.fields & EXT_TAGS)
+                memcpy(&n_tags, (const uint8_t *)(b + 1) + n - sizeof(n_tags), sizeof(n_tags));
+        return n_tags <= ARENA_ENTRY_TAGS && entry_ext_size(x.fields, n_tags) == x.n_bytes;
 }
 
 /* The block is there; does what its header says fit into it? */

@@ -155,8 +155,12 @@ static int cache_make_empty(struct recovery *r, uint32_t id)
         *c = (struct table_cache){
                 .gen = gen,
                 .in_use = 1,
-                .policy = {STORE_NEVER, STORE_UNLIMITED, STORE_UNLIMITED},
-                .opened = {STORE_NEVER, STORE_UNLIMITED, STORE_UNLIMITED},
+                .policy = {.ttl_ms = STORE_NEVER,
+                           .max_entries = STORE_UNLIMITED,
+                           .max_bytes = STORE_UNLIMITED},
+                .opened = {.ttl_ms = STORE_NEVER,
+                           .max_entries = STORE_UNLIMITED,
+                           .max_bytes = STORE_UNLIMITED},
         };
         for (unsigned tries = 0; tries < 1000; tries++) {
                 n = snprintf(c->name, sizeof(c->name), "lost.%u.%u", id, tries);

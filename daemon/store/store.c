@@ -104,10 +104,10 @@ uint32_t store_max_caches(const struct store *s)
 
 /* ---- entries as callers see them */
 
-uint64_t store_charge(size_t n_key, uint64_t n_stored, uint32_t flags, uint64_t cost_us,
-                      bool encoded, bool apart)
+uint64_t store_charge(size_t n_key, uint64_t n_stored, unsigned ext_fields, unsigned n_tags,
+                      bool apart)
 {
-        uint32_t n_ext = entry_ext_size(flags, cost_us, encoded);
+        uint32_t n_ext = entry_ext_size(ext_fields, n_tags);
 
         static_assert(sizeof(struct arena_large) == sizeof(struct arena_extent), "one charge");
         if (apart)
@@ -115,11 +115,20 @@ uint64_t store_charge(size_t n_key, uint64_t n_stored, uint32_t flags, uint64_t 
         return entry_charge(entry_size(n_key, n_stored, n_ext), 0);
 }
 
+unsigned store_ext_fields(const struct store_put *p, bool windows)
+{
+        return (p->flags ? EXT_FLAGS : 0) | (p->cost_us ? EXT_COST : 0) |
+               (p->encoding ? EXT_ENCODING : 0) |
+               (windows && p->ttl_ms != STORE_NEVER ? EXT_FRESH : 0) |
+               (p->negative || p->vary ? EXT_MARKS : 0) | (p->n_messages ? EXT_MESSAGES : 0) |
+               (p->n_tags || p->variant_of.n ? EXT_TAGS : 0);
+}
+
 void entry_resolve(const struct store *s, struct entry *e)
 {
         (void)s;
-        if (e->encoding == 0)
-                e->raw_size = e->large || e->extent ? entry_apart(e) : e->n_stored;
+        if (e->x.encoding == 0)
+                e->x.raw_size = e->large || e->extent ? entry_apart(e) : e->n_stored;
 }
 
 uint64_t store_block_charge(const struct store *s, uint32_t handle)
@@ -165,10 +174,16 @@ void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry
                 .n_key = e.n_key,
                 .version = e.version,
                 .deadline = deadline_out(e.deadline),
-                .flags = e.flags,
-                .encoding = e.encoding,
-                .raw_size = e.raw_size,
-                .cost_us = e.cost_us,
+                .flags = e.x.flags,
+                .encoding = e.x.encoding,
+                .raw_size = e.x.raw_size,
+                .cost_us = e.x.cost_us,
+                .n_messages = e.x.n_messages,
+                .negative = e.x.marks & MARK_NEGATIVE,
+                .vary = e.x.marks & MARK_VARY,
+                .fresh = e.x.fresh,
+                .n_tags = e.x.n_tags,
+                .tags = e.x.tags,
                 .uid = s->a.owner_uids[e.owner],
                 .owner = e.owner,
                 .extent = e.extent,
@@ -330,7 +345,7 @@ union apart {
 static int read_source(struct store *s, const struct store_put *p, struct entry *e, uint32_t handle)
 {
         uint8_t *b = (uint8_t *)(arena_block(&s->a, handle) + 1);
-        uint32_t n_ext = entry_ext_size(e->flags, e->cost_us, e->encoding != 0);
+        uint32_t n_ext = entry_ext_size(entry_ext_fields(&e->x), e->x.n_tags);
 
         e->stored = NULL; /* it is there already */
         return memfile_read(p->source->fd, p->source->offset, b + n_ext + e->n_key, e->n_stored);
@@ -359,7 +374,7 @@ static int prepare_apart(struct store *s, const struct store_put *p, struct entr
 static int prepare(struct store *s, const struct store_put *p, struct entry *e, uint32_t *ret_list,
                    uint32_t *ret_handle, union apart *ret_apart)
 {
-        uint32_t n_ext = entry_ext_size(e->flags, e->cost_us, e->encoding != 0);
+        uint32_t n_ext = entry_ext_size(entry_ext_fields(&e->x), e->x.n_tags);
         int r;
 
         r = alloc_block(&s->a, (uint32_t)entry_size(e->n_key, e->n_stored, n_ext), ret_handle);
@@ -397,7 +412,7 @@ void store_count(struct store *s, const struct entry *e, uint64_t charge)
 
         g->n_entries++;
         g->bytes_held += charge;
-        g->bytes_raw += e->n_key + e->raw_size;
+        g->bytes_raw += e->n_key + e->x.raw_size;
         s->a.owners[e->owner].charged += charge;
         t->charged += charge;
         t->n_entries++;
@@ -476,12 +491,18 @@ static struct entry entry_of(const struct store *s, const struct table_cache *c,
                                      : (uint32_t)p->n_value,
                 .large = p->large != NULL,
                 .extent = extent,
-                .flags = p->flags,
-                .encoding = p->encoding,
-                .raw_size = p->encoding ? p->raw_size
-                            : p->large  ? p->large->size
-                                        : p->n_value,
-                .cost_us = p->cost_us,
+                .x =
+                        {
+                                .flags = p->flags,
+                                .marks = (p->negative ? MARK_NEGATIVE : 0) |
+                                         (p->vary ? MARK_VARY : 0),
+                                .encoding = p->encoding,
+                                .raw_size = p->encoding ? p->raw_size
+                                            : p->large  ? p->large->size
+                                                        : p->n_value,
+                                .cost_us = p->cost_us,
+                                .n_messages = p->n_messages,
+                        },
                 .key = p->key,
                 .stored = p->value,
         };
@@ -500,8 +521,8 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
         if (!c)
                 return STORE_E_NO_CACHE;
         e = entry_of(s, c, p, now);
-        charge = store_charge(p->n_key, p->large ? p->large->size : p->n_value, p->flags,
-                              p->cost_us, p->encoding != 0, e.large || e.extent);
+        charge = store_charge(p->n_key, p->large ? p->large->size : p->n_value,
+                              entry_ext_fields(&e.x), e.x.n_tags, e.large || e.extent);
         r = room_check_size(s, c, charge, refusal);
         if (r != 0) {
                 cache_counters(c)->refused++;
@@ -531,8 +552,8 @@ int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_v
 {
         bool apart = as_large || store_is_apart(s, n_value);
 
-        return room_check_size(s, cache_at(s, cache),
-                               store_charge(n_key, n_value, 0, 0, false, apart), refusal);
+        return room_check_size(s, cache_at(s, cache), store_charge(n_key, n_value, 0, 0, apart),
+                               refusal);
 }
 
 /* ---- changing without storing */

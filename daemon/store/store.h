@@ -18,6 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/layout.h"
+
 #include "store/large.h"
 
 #define STORE_NEVER      UINT64_MAX /* a deadline or TTL that never comes */
@@ -112,8 +114,12 @@ uint32_t store_max_caches(const struct store *s); /* in force */
 
 /* The pure charge function of PROTOCOL.md. @n_stored: as stored. @apart: in an extent, or in a file
  * of its own. */
-uint64_t store_charge(size_t n_key, uint64_t n_stored, uint32_t flags, uint64_t cost_us,
-                      bool encoded, bool apart);
+struct store_put;
+uint64_t store_charge(size_t n_key, uint64_t n_stored, unsigned ext_fields, unsigned n_tags,
+                      bool apart);
+/* For it: the fields (EXT_*) that an entry of @p will have; @windows: its cache's policy has stale
+ * windows, or is to refresh ahead. */
+unsigned store_ext_fields(const struct store_put *p, bool windows);
 /* Would a value of this size lie in an extent, or in a file of its own? */
 bool store_is_apart(const struct store *s, uint64_t n_stored);
 
@@ -123,7 +129,15 @@ struct store_policy {
         uint64_t ttl_ms;      /* STORE_NEVER: no expiry */
         uint64_t max_entries; /* STORE_UNLIMITED */
         uint64_t max_bytes;   /* STORE_UNLIMITED */
+        /* Of entries with a TTL; 0: off. Milliseconds; thousandths of the TTL. */
+        uint64_t stale_for_ms, stale_if_error_ms;
+        uint32_t refresh_ahead, expire_jitter;
 };
+
+static inline bool store_has_windows(const struct store_policy *p)
+{
+        return p->stale_for_ms || p->stale_if_error_ms || p->refresh_ahead;
+}
 
 /* Counters of one cache; they survive clear. Lies in the table. */
 struct store_counters {
@@ -132,6 +146,8 @@ struct store_counters {
         uint64_t time_saved_us, refused;
         uint64_t opens, policy_changes;      /* kept by the caller, see store_cache_counters() */
         uint64_t mapped_hits, mapped_misses; /* in hits and misses: told by readers of the arena */
+        /* of leases, kept by the caller */
+        uint64_t leases, refreshes, lease_waits, leases_lost, lease_failures, superseded;
 };
 
 struct store_cache_info {
@@ -173,6 +189,11 @@ struct store_entry {
         uint8_t encoding;
         uint64_t raw_size;
         uint64_t cost_us;
+        uint64_t n_messages;      /* the last so many bytes of `value` */
+        bool negative, vary;      /* what `value` is then: see layout.h */
+        struct arena_fresh fresh; /* .fresh 0: it has no window */
+        unsigned n_tags;          /* of its writer's choice; see store_tag_name() */
+        const struct arena_tag *tags;
         uint32_t uid;
         uint32_t owner; /* the store's number for it */
         uint64_t charge;
@@ -205,6 +226,11 @@ struct store_source {
         uint64_t offset;
 };
 
+struct store_text {
+        const char *text; /* borrowed, not terminated */
+        size_t n;
+};
+
 struct store_put {
         uint32_t cache;
         const void *key;
@@ -223,6 +249,11 @@ struct store_put {
         uint8_t encoding;
         uint64_t raw_size;
         uint64_t cost_us;
+        uint64_t n_messages;
+        bool negative, vary;
+        const struct store_text *tags; /* checked: see PROTOCOL.md */
+        unsigned n_tags;
+        struct store_text variant_of; /* a key; .n 0: none */
         uint32_t uid;
 };
 

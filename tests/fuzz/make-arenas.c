@@ -255,6 +255,7 @@ static uint64_t image_of(const struct store *s, uint8_t *image)
         h.cache_dir_off =
                 add_part(image, &end, a->cache_dir, sizeof(*a->cache_dir) * h.cache_dir_max);
         h.owners_off = add_part(image, &end, a->owner_uids, sizeof(uint32_t) * ARENA_OWNERS_MAX);
+        h.dead_tags_off = add_part(image, &end, (const void *)a->dead_tags, ARENA_TAGS_MAX / 8);
         h.span_table_off = add_part(image, &end, a->span_chunk, sizeof(uint32_t) * h.n_spans);
         h.index_off = add_part(image, &end, a->buckets, sizeof(*a->buckets) * h.n_buckets);
         h.spans_off = add_part(image, &end, a->spans_base, (size_t)ARENA_SPAN_SIZE * h.n_spans);

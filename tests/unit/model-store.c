@@ -17,7 +17,9 @@ void model_init(struct model *m, uint64_t budget, uint64_t uid_share, uint64_t g
         m->global = global;
         m->apart_min = apart_min;
         for (unsigned i = 0; i <= MODEL_CACHES; i++)
-                m->policy[i] = (struct store_policy){STORE_NEVER, STORE_UNLIMITED, STORE_UNLIMITED};
+                m->policy[i] = (struct store_policy){.ttl_ms = STORE_NEVER,
+                                                     .max_entries = STORE_UNLIMITED,
+                                                     .max_bytes = STORE_UNLIMITED};
 }
 
 static uint64_t charge_of(const struct model *m, const struct store_put *p)

@@ -47,7 +47,9 @@ static struct store *make_store(uint64_t max_entries)
                 .max_entries = 1 << 20,
                 .seed = {7, 8},
         };
-        struct store_policy policy = {STORE_NEVER, max_entries, STORE_UNLIMITED};
+        struct store_policy policy = {.ttl_ms = STORE_NEVER,
+                                      .max_entries = max_entries,
+                                      .max_bytes = STORE_UNLIMITED};
         struct store *s = NULL;
         uint32_t id;
 

@@ -349,7 +349,9 @@ static void make_cache(struct world *w)
 
 static void limit_entries(struct world *w)
 {
-        const struct store_policy p = {STORE_NEVER, 30, STORE_UNLIMITED};
+        const struct store_policy p = {.ttl_ms = STORE_NEVER,
+                                       .max_entries = 30,
+                                       .max_bytes = STORE_UNLIMITED};
 
         store_cache_set_policy(w->s, 2, &p, &p, false, w->now);
 }

@@ -69,7 +69,7 @@ static void settle(struct store *s, uint64_t now)
 
 static uint64_t one(void)
 {
-        return store_charge(8, 0, 0, 0, false, false);
+        return store_charge(8, 0, 0, 0, false);
 }
 
 /* ---- recency */
@@ -337,7 +337,7 @@ static void test_arrivals_take_room_as_they_come(void **state)
         assert_int_equal(store_arrival_more(&a[0], 1, 1 * MIB, 1, &room, &why), 0);
         assert_int_equal(room, 1 * MIB);
         assert_int_equal(store_arrival_more(&a[0], 20 * MIB, 20 * MIB, 1, &room, &why), 0);
-        assert_int_equal(store_arriving(s), 20 * MIB + store_charge(8, 0, 0, 0, false, true));
+        assert_int_equal(store_arriving(s), 20 * MIB + store_charge(8, 0, 0, 0, true));
         store_check(s);
         /* Now there is room for one more, but never for the whole of two beside the third. */
         assert_int_equal(store_arrival_more(&a[1], 20 * MIB, 20 * MIB, 1, &room, &why), 0);
@@ -450,7 +450,9 @@ static void test_the_oldest_large_value_is_known(void **state)
 static void test_a_lowered_limit_costs_one_turn_little(void **state)
 {
         struct store *s = make(64 * MIB, 64 * MIB, 2);
-        struct store_policy p = {STORE_NEVER, 10, STORE_UNLIMITED};
+        struct store_policy p = {.ttl_ms = STORE_NEVER,
+                                 .max_entries = 10,
+                                 .max_bytes = STORE_UNLIMITED};
         uint64_t before;
 
         (void)state;

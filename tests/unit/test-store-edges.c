@@ -224,7 +224,7 @@ static void test_one_writer_does_not_clean_up_after_all(void **state)
                 assert_int_equal(put(s, 1, 1, k, 10, 1), 0);
         for (uint64_t k = 0; k < 10; k++)
                 assert_int_equal(put(s, 2, 2, k, STORE_NEVER, 1), 0);
-        store_set_budget(s, 256 * MIB, 10 * store_charge(8, 1, 0, 0, false, false));
+        store_set_budget(s, 256 * MIB, 10 * store_charge(8, 1, 0, 0, false));
         before = store_entries(s);
         assert_int_equal(put(s, 2, 2, 11, STORE_NEVER, 100), 0);
         assert_true(before - store_entries(s) <= EVICT_EXTRA + 1);

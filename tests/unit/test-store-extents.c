@@ -113,7 +113,7 @@ static void test_sizes_around_the_bounds(void **state)
                 block = block < 64 ? 64 : block;
                 assert_int_equal(e.charge,
                                  block + block / 8 + 56 + (i > 0 ? (n + 4095) / 4096 * 4096 : 0));
-                assert_int_equal(e.charge, store_charge(8, n, 0, 0, false, i > 0));
+                assert_int_equal(e.charge, store_charge(8, n, 0, 0, i > 0));
         }
         store_check(s);
         for (uint64_t i = 0; i < 5; i++)

@@ -266,7 +266,9 @@ static void test_many_clears_at_once(void **state)
 static void test_lowered_limit_applies_at_once(void **state)
 {
         struct store *s = make(1024 * MIB);
-        struct store_policy p = {STORE_NEVER, 100, STORE_UNLIMITED};
+        struct store_policy p = {.ttl_ms = STORE_NEVER,
+                                 .max_entries = 100,
+                                 .max_bytes = STORE_UNLIMITED};
         struct store_cache_info info;
         struct store_entry e;
 
@@ -334,7 +336,9 @@ static void test_listing_shows_everything_once(void **state)
 static void test_refusals_name_the_budget(void **state)
 {
         struct store *s = make(1 * MIB);
-        struct store_policy p = {STORE_NEVER, STORE_UNLIMITED, 5000};
+        struct store_policy p = {.ttl_ms = STORE_NEVER,
+                                 .max_entries = STORE_UNLIMITED,
+                                 .max_bytes = 5000};
         struct store_refusal why;
         static uint8_t value[900000];
         uint64_t k = 1;
@@ -357,7 +361,7 @@ static void test_refusals_name_the_budget(void **state)
         store_set_budget(s, 500000, 1 * MIB);
         assert_int_equal(store_put(s, &q, 0, &e, &why), STORE_E_TOO_LARGE);
         assert_int_equal(why.cause, CAUSE_REALM_BUDGET);
-        assert_int_equal(why.need, store_charge(8, sizeof(value), 0, 0, false, true));
+        assert_int_equal(why.need, store_charge(8, sizeof(value), 0, 0, true));
         store_free(s);
 }
 
