@@ -3,7 +3,9 @@
  * Clear: one cache, or the realm. Answers at once; the memory comes back in slices.
  */
 #include "dispatch/decode.h"
+#include "dispatch/leasing.h"
 #include "dispatch/reply.h"
+#include "dispatch/subscribe.h"
 
 static enum status clear_all(struct request *r, Cached__V1__ClearResult *result)
 {
@@ -16,7 +18,13 @@ static enum status clear_all(struct request *r, Cached__V1__ClearResult *result)
                         &r->verdict, STATUS_DENIED,
                         "clearing the whole realm needs the role admin: clear the caches "
                         "one by one, or ask an admin of the realm");
-        return data_clear_all(&r->who, &result->entries, &result->caches, &r->verdict);
+        leasing_cleared(r, NULL); /* some may be cleared even where not all could be */
+        enum status status =
+                data_clear_all(&r->who, &result->entries, &result->caches, &r->verdict);
+        const struct subscribe_clear what = {.entries = result->entries};
+        if (status == STATUS_OK || result->caches > 0)
+                subscribe_cleared(r, &what);
+        return status;
 }
 
 static enum status clear_one(struct request *r, Cached__V1__ClearResult *result)
@@ -26,9 +34,13 @@ static enum status clear_one(struct request *r, Cached__V1__ClearResult *result)
         enum status status = decode_cache(r, msg->cache_id, msg->cache, &ref);
         if (status == STATUS_OK)
                 status = data_clear(&r->who, &ref, &result->entries, &r->verdict);
-        if (status == STATUS_OK)
-                result->caches = 1;
-        return status;
+        if (status != STATUS_OK)
+                return status;
+        result->caches = 1;
+        leasing_cleared(r, &ref);
+        const struct subscribe_clear what = {.ref = &ref, .entries = result->entries};
+        subscribe_cleared(r, &what);
+        return STATUS_OK;
 }
 
 enum status op_clear(struct request *r)
