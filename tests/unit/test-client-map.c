@@ -613,6 +613,44 @@ static void test_many_more_than_a_ring(void **state)
         world_stop(&d, &w);
 }
 
+/* While a drain is asked for, the mapping is replaced twice: the third one may lie where the first
+ * one's description lay, and its arena somewhere else. */
+static void test_many_over_another_mapping(void **state)
+{
+        static const void *keys[4096];
+        static size_t n_keys[4096];
+        const struct mapping *first;
+        struct fake d;
+        struct world w;
+        cached_reply *r;
+        cached *c;
+
+        world_start(&d, &w);
+        c = mapped_new(&d, 1);
+        assert_int_equal(set(c, "a", "1", 1, 0), CACHED_OK);
+        for (size_t i = 0; i < 4096; i++)
+                keys[i] = "a", n_keys[i] = 1;
+        first = c->pool->map.live;
+        pthread_mutex_lock(&w.lock);
+        w.claim = first->part[MAP_PART_ARENA];
+        w.n_claim = first->size[MAP_PART_ARENA];
+        atomic_store(&w.n_cuts, 1);
+        pthread_mutex_unlock(&w.lock);
+        shutdown(c->pool->slots[0].conn->fd, SHUT_RDWR);
+        assert_int_equal(cached_get_many(c, CACHE, 4096, keys, n_keys, &r), CACHED_OK);
+        for (size_t i = 0; i < 4096; i++) {
+                size_t n;
+
+                assert_memory_equal(cached_reply_item_value(r, i, &n), "1", 1);
+        }
+        cached_reply_free(r);
+        assert_int_equal(atomic_load(&w.n_cuts), 0);
+        assert_int_equal(atomic_load(&w.n_maps), 3);
+        cached_free(c);
+        munmap(w.claim, w.n_claim);
+        world_stop(&d, &w);
+}
+
 /* More caches than the page has counters: the last ones are asked for on the socket. */
 static void test_caches_beyond_the_counters(void **state)
 {
@@ -706,6 +744,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_what_is_offered_is_checked, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many_more_than_a_ring, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_many_over_another_mapping, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_caches_beyond_the_counters, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_cache_is_known_by_its_name, setup, teardown),
         };
