@@ -176,7 +176,8 @@ static int memo_look_up(struct memo *m)
 
         if (memo_is_to_warm(m))
                 how.refresh = true;
-        code = memo_judge(lease_get(m->c, &w, &reply, &m->lease), reply);
+        code = lease_get(m->c, &w, &reply, &m->lease);
+        code = memo_judge(code, reply);
         if (code == CACHED_NEGATIVE && cached_lease_state(m->lease) == CACHED_LEASE_GRANTED)
                 code = CACHED_NOT_FOUND;
         memo_note_wait(m, reply);
