@@ -168,6 +168,10 @@ static inline bool reply_hit_is_encoded(struct cached_reply *r)
         return reply_hit_of(r)->hit.encoding == CACHED__V1__ENCODING__ENCODING_LZ4;
 }
 
+/* It says that there is no value: another reply in its place, with the reason as the error. NULL:
+ * out of memory. @r is consumed. */
+struct cached_reply *reply_hit_to_negative(struct cached_reply *r);
+
 /* There was no hit after all. */
 void reply_set_miss(struct cached_reply *r);
 /* NULL: out of memory. */
