@@ -68,7 +68,7 @@ struct conn {
         unsigned n_fds;         /* that came, in offer.fd, in the order in which they came */
         struct map_offer offer; /* what became of that, after Hello */
         bool wants_files;       /* it hands over and takes memory files */
-        bool wants_events;
+        bool wants_events;      /* it reads events */
         bool has_client_id;
         uint8_t client_id[CONN_CLIENT_ID_SIZE];
         uint64_t hello_id;
@@ -76,6 +76,7 @@ struct conn {
 
         /* From Hello. */
         uint64_t instance;
+        uint64_t features;
         bool can_repeat; /* FEATURE_REPEAT */
         uint64_t max_message, max_value, max_lz4;
         uint32_t max_in_flight;

@@ -353,6 +353,7 @@ static int hello_keep(struct conn *c, const struct cached_reply *r, struct failu
                 return failure_nomem(f);
         (void)cached__v1__reply__pack(r->message, c->hello);
         c->instance = h->instance;
+        c->features = h->features;
         c->can_repeat = c->has_client_id && (h->features & CACHED__V1__FEATURE__FEATURE_REPEAT);
         c->max_message = h->max_message_bytes;
         c->max_value = h->max_value_bytes;
@@ -376,7 +377,7 @@ static int hello_check(struct conn *c, struct cached_reply *r, uint64_t n_body, 
         if (r->message->id != c->hello_id)
                 return failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered Hello with another id");
-        code = reply_check(r, CACHED__V1__REQUEST__OP_HELLO, n_body, f);
+        code = reply_check(r, CACHED__V1__REQUEST__OP_HELLO, false, n_body, f);
         if (code != CACHED_OK)
                 return code;
         if (r->code != CACHED_OK)

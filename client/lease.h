@@ -34,6 +34,7 @@ struct lease_want {
         const struct cached_lease_options *o;
         uint32_t patience_ms; /* 0: the handle's timeout */
         bool is_own;          /* the value may be written to */
+        bool with_messages;
 };
 
 /* cached_get_or_lease() for callers that have checked the arguments. */

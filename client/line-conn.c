@@ -341,6 +341,13 @@ static void line_take_reply(struct pool *p, struct cached_reply *r)
         line_wake(a);
 }
 
+/* Whether the body is more than a value: who asked for that may have given up. */
+static bool has_messages(const struct cached_reply *r, uint64_t n_body)
+{
+        return r->code == CACHED_OK && r->message->result_case == CACHED__V1__REPLY__RESULT_ENTRY &&
+               n_body > r->message->entry->size;
+}
+
 /* What a reply must be to be one. */
 static int line_check(struct pool *p, struct cached_reply *r, uint64_t n_body, struct failure *f)
 {
@@ -363,7 +370,7 @@ static int line_check(struct pool *p, struct cached_reply *r, uint64_t n_body, s
         /* Nobody knows what an old request was that gave up; with a value it was a Get. */
         if (!a && op == CACHED__V1__REQUEST__OP_GET && n_body == 0)
                 return CACHED_OK;
-        return reply_check(r, op, n_body, f);
+        return reply_check(r, op, has_messages(r, n_body), n_body, f);
 }
 
 /* One whole reply, if it is there. *ret is set with CACHED_OK only. */
@@ -396,8 +403,13 @@ static int line_receive(struct pool *p, struct failure *f, struct cached_reply *
         }
         code = conn->n_body_left > 0 ? conn_body_rest(conn, DEADLINE_NOW, f) : CACHED_OK;
         if (code == CACHED_OK) {
-                *ret = l->part;
+                r = l->part;
                 l->part = NULL;
+                if (has_messages(r, r->n_body) && !reply_split_messages(r)) {
+                        cached_reply_free(r);
+                        return failure_nomem(f);
+                }
+                *ret = r;
         }
         return code;
 }

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "client/lease-options.h"
 #include "proto/cached.pb-c.h"
@@ -34,6 +35,9 @@ struct cached_options {
 struct cached_policy {
         bool has_ttl, has_max_entries, has_max_bytes;
         uint64_t ttl_ms, max_entries, max_bytes;
+        /* 0: not set. */
+        uint64_t stale_for_ms, stale_if_error_ms;
+        uint32_t refresh_ahead_permille, expire_jitter_permille;
 };
 
 struct cached_set_options {
@@ -44,9 +48,17 @@ struct cached_set_options {
         uint32_t flags;
         int mode, encoding;
         bool is_negative;
+        char **tags; /* owned */
+        size_t n_tags;
+        uint8_t *messages; /* as they travel; owned */
+        size_t n_messages;
         /* Set by the library alone. */
         uint64_t lease_id; /* 0: none */
         bool share_only;
+        /* Likewise; borrowed. */
+        bool is_vary;
+        const uint8_t *variant_of;
+        size_t n_variant_of;
 };
 
 struct cached_memo_options {
@@ -67,8 +79,14 @@ bool options_read_environment(struct cached_options *o);
 
 /* NULL in, nothing set out. */
 void policy_to_message(const struct cached_policy *p, Cached__V1__Policy *ret);
-/* All fields but cache, cache_id and key. */
+/* All fields but cache, cache_id and key. Points at what `o` owns. */
 void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set *ret);
+/* Whether the library may pack the value: it is neither packed already nor to be read by the
+ * daemon.
+ */
+bool set_options_are_plain(const struct cached_set_options *o);
+/* What goes behind each value; 0 bytes: nothing. */
+struct iovec set_options_messages(const struct cached_set_options *o);
 /* The arguments of a touch. */
 void touch_ttl_to_message(uint64_t ttl_ms, int keep_ttl, Cached__V1__Touch *ret);
 
