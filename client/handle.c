@@ -41,6 +41,10 @@ int cached_new(const cached_options *o, cached **ret)
                 free(c);
                 return CACHED_ERR_NOMEM;
         }
+        if (!options_read_environment(&c->options)) {
+                cached_free(c);
+                return CACHED_ERR_NOMEM;
+        }
         if (sockpaths_resolve(c->options.socket, &c->paths) < 0) {
                 cached_free(c);
                 return CACHED_ERR_USAGE;
@@ -48,7 +52,9 @@ int cached_new(const cached_options *o, cached **ret)
         c->options.spins = !c->options.no_spin && sysconf(_SC_NPROCESSORS_CONF) > 1;
         c->pool = pool_new(&(struct pool_params){c->options.max_connections, !c->options.no_map,
                                                  c->options.n_views, c->options.prepared_bytes});
-        if (!c->pool) {
+        if (c->pool && c->options.warm)
+                c->pool->warm = calloc(1, sizeof(*c->pool->warm));
+        if (!c->pool || (c->options.warm && !c->pool->warm)) {
                 cached_free(c);
                 return CACHED_ERR_NOMEM;
         }

@@ -322,18 +322,11 @@ static int ask_once(struct asking *a, uint64_t wait_ms, bool with_news)
         return code;
 }
 
-static Cached__V1__Lease *lease_in(const struct cached_reply *r)
-{
-        const Cached__V1__Reply *m = r ? r->message : NULL;
-
-        return m ? m->lease : NULL;
-}
-
 /* Who computes, told before the wait for him begins. */
 static int ask_with_news(struct asking *a)
 {
         int code = ask_once(a, 0, false);
-        Cached__V1__Lease *m = lease_in(a->r);
+        Cached__V1__Lease *m = reply_lease(a->r);
         struct cached_reply *busy = a->r;
 
         if (!m || m->state != CACHED__V1__LEASE_STATE__LEASE_BUSY)
@@ -358,7 +351,7 @@ static int ask_with_news(struct asking *a)
 /* What came, as the caller gets it. */
 static int ask_finish(struct asking *a, int code, cached_reply **ret, cached_lease **ret_lease)
 {
-        const Cached__V1__Lease *m = lease_in(a->r);
+        const Cached__V1__Lease *m = reply_lease(a->r);
         struct cached_lease *l = NULL;
 
         if (m && m->state != CACHED__V1__LEASE_STATE__LEASE_NONE) {

@@ -8,17 +8,8 @@
 #include <stdint.h>
 
 #include "client/handle.h"
+#include "client/lease-options.h"
 #include "client/line.h"
-
-struct cached_lease_options {
-        uint64_t wait_ms; /* CACHED_NEVER: no end */
-        uint32_t hold_ms;
-        bool refresh, want_failure;
-        cached_waiting waiting;
-        void *data;
-        uint32_t every_ms;
-        const struct cached_lease *outer;
-};
 
 /* What the daemon said of a lease. The texts lie behind it, or are borrowed. */
 struct cached_lease {

@@ -30,7 +30,8 @@ void line_wake(struct line_ask *a);
 /*
  * line_open() - a connection that has said Hello, if there is none
  *
- * Gives the guard up meanwhile. Return: CACHED_OK; CONN_AGAIN: somebody else is at it; or *f is set.
+ * Gives the guard up meanwhile. Return: CACHED_OK; CONN_AGAIN: somebody else is at it; or *f is
+ * set.
  */
 int line_open(cached *c, struct deadline d, struct failure *f);
 
@@ -45,8 +46,8 @@ void line_break(struct pool *p, int code, const char *text);
  */
 int line_send(struct pool *p, Cached__V1__Request *request, struct deadline d, struct failure *f);
 
-/* Reads until something came or the deadline passed, or what is there if it is DEADLINE_NOW. The guard
- * is given up; nobody else reads. */
+/* Reads until something came or the deadline passed, or what is there if it is DEADLINE_NOW. The
+ * guard is given up; nobody else reads. */
 void line_read(struct pool *p, struct deadline until);
 
 #endif

@@ -4,25 +4,27 @@
  *
  * A lease ends with its connection, and the daemon sees who waits for whom only on one connection.
  * So what asks for leases does not go over the slots of the pool, where each call has a connection
- * for itself for as long as it lasts, but over one more, on which many requests are in flight at the
- * same time. It is made when it is needed, stays while a lease is held, and is closed when it was not
- * used for a while (line_rest()).
+ * for itself for as long as it lasts, but over one more, on which many requests are in flight at
+ * the same time. It is made when it is needed, stays while a lease is held, and is closed when it
+ * was not used for a while (line_rest()).
  *
- * Many threads wait on it at once. One of them reads, for all: it hands each reply to whoever asked, and
- * when its own has come another one goes on reading. All others sleep on a word of their own until that
- * happens, something came for them, or their time is over. Nobody reads when nobody waits: what comes
- * then is found by the next one.
+ * Many threads wait on it at once. One of them reads, for all: it hands each reply to whoever
+ * asked, and when its own has come another one goes on reading. All others sleep on a word of their
+ * own until that happens, something came for them, or their time is over. Nobody reads when nobody
+ * waits: what comes then is found by the next one.
  *
- * A daemon that is there answers in time that the request does not wait for, or the wait would not be
- * known from a daemon that stopped. So after some silence a Ping is sent; a daemon that does not answer
- * that, either, is silent, and whoever waits gives up. The pauses between pings double up to some seconds.
+ * A daemon that is there answers in time that the request does not wait for, or the wait would not
+ * be known from a daemon that stopped. So after some silence a Ping is sent; a daemon that does not
+ * answer that, either, is silent, and whoever waits gives up. The pauses between pings double up to
+ * some seconds.
  *
- * Requests that wait keep their places among those that the daemon takes at a time. Half of these are for
- * requests of computations that others may wait for: where those were held back behind the others, nobody
- * would get on.
+ * Requests that wait keep their places among those that the daemon takes at a time. Half of these
+ * are for requests of computations that others may wait for: where those were held back behind the
+ * others, nobody would get on.
  *
- * A child process finds an empty line: its generation is another, by which whoever still has something of
- * the parent's (a lease, a wait inside a callback that forked) sees that it counts no more.
+ * A child process finds an empty line: its generation is another, by which whoever still has
+ * something of the parent's (a lease, a wait inside a callback that forked) sees that it counts no
+ * more.
  */
 
 #include "client/line.h"
@@ -143,8 +145,8 @@ static void ask_sleep(struct pool *p, struct line_ask *a, uint64_t until_ns)
 /* How many may be in flight. */
 static unsigned line_places(const struct line *l, bool is_nested)
 {
-        unsigned most = l->conn->max_in_flight > PLACES_KEPT ? l->conn->max_in_flight - PLACES_KEPT
-                                                              : 1;
+        unsigned most =
+                l->conn->max_in_flight > PLACES_KEPT ? l->conn->max_in_flight - PLACES_KEPT : 1;
 
         return is_nested ? most : (most + 1) / 2;
 }
@@ -189,7 +191,8 @@ static uint64_t wait_probe(struct wait *w, uint64_t now)
                 w->pause_ns = half_ns;
         if (now < from + w->pause_ns)
                 return from + w->pause_ns;
-        w->pause_ns = earlier(w->pause_ns < 500000000u ? 1000000000u : 2 * w->pause_ns, PING_MAX_NS);
+        w->pause_ns =
+                earlier(w->pause_ns < 500000000u ? 1000000000u : 2 * w->pause_ns, PING_MAX_NS);
         line_ping(w->p);
         return now + half_ns;
 }

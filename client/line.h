@@ -38,13 +38,13 @@ struct line_owner {
 struct line {
         struct guard guard;
         bool is_closed;
-        bool is_opening;     /* somebody makes the connection */
-        bool is_read;        /* somebody reads: conn->in and `part` are his */
-        struct conn *conn;   /* NULL: none */
-        struct line_at at;   /* epoch: of the connection, or of the last one */
-        unsigned n_leases;   /* that were granted on it and have not ended */
-        unsigned n_sent;     /* requests that are in flight and that somebody waits for */
-        unsigned n_left;     /* in flight, and nobody waits any more */
+        bool is_opening;   /* somebody makes the connection */
+        bool is_read;      /* somebody reads: conn->in and `part` are his */
+        struct conn *conn; /* NULL: none */
+        struct line_at at; /* epoch: of the connection, or of the last one */
+        unsigned n_leases; /* that were granted on it and have not ended */
+        unsigned n_sent;   /* requests that are in flight and that somebody waits for */
+        unsigned n_left;   /* in flight, and nobody waits any more */
         uint64_t next_owner;
         struct line_ask *asks; /* oldest first */
         uint64_t used_ns;      /* when it was last used */
@@ -62,10 +62,10 @@ typedef int (*line_news)(void *data, struct cached_reply **event);
 
 struct line_want {
         Cached__V1__Request *request; /* the id is filled in */
-        uint32_t patience_ms; /* how long the daemon may say nothing at all; 0: for ever */
-        struct deadline d;    /* the end of the wait */
-        bool is_nested;       /* others may wait for who asks */
-        line_news news;       /* NULL: none */
+        uint32_t patience_ms;         /* how long the daemon may say nothing at all; 0: for ever */
+        struct deadline d;            /* the end of the wait */
+        bool is_nested;               /* others may wait for who asks */
+        line_news news;               /* NULL: none */
         void *data;
         uint32_t every_ms; /* between two calls without an event; 0: there are none */
         bool is_silent;    /* afterwards: the daemon says nothing at all */
@@ -76,9 +76,9 @@ struct line_want {
  * @ret:     NULL unless a whole reply came
  * @ret_at:  on which connection
  *
- * Return: the reply's code; CACHED_ERR_TIMEOUT: the deadline passed, `news` was not 0, or the daemon
- * says nothing at all; CACHED_UNSUPPORTED: it knows no leases; CACHED_LIMIT without a reply: too many
- * wait; else why there is no connection, with *f set.
+ * Return: the reply's code; CACHED_ERR_TIMEOUT: the deadline passed, `news` was not 0, or the
+ * daemon says nothing at all; CACHED_UNSUPPORTED: it knows no leases; CACHED_LIMIT without a reply:
+ * too many wait; else why there is no connection, with *f set.
  */
 int line_ask(cached *c, struct line_want *w, struct failure *f, struct cached_reply **ret,
              struct line_at *ret_at);

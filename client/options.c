@@ -39,6 +39,7 @@ void options_done(struct cached_options *o)
         free(o->socket);
         free(o->realm);
         free(o->client_name);
+        free(o->warm);
         *o = (struct cached_options){0};
 }
 
@@ -75,16 +76,22 @@ bool options_copy(const struct cached_options *o, struct cached_options *ret)
 
         if (o) {
                 copy = *o;
-                copy.socket = copy.realm = copy.client_name = NULL;
+                copy.socket = copy.realm = copy.client_name = copy.warm = NULL;
                 if (text_replace(&copy.socket, o->socket) != CACHED_OK ||
                     text_replace(&copy.realm, o->realm) != CACHED_OK ||
-                    text_replace(&copy.client_name, o->client_name) != CACHED_OK) {
+                    text_replace(&copy.client_name, o->client_name) != CACHED_OK ||
+                    text_replace(&copy.warm, o->warm) != CACHED_OK) {
                         options_done(&copy);
                         return false;
                 }
         }
         *ret = copy;
         return true;
+}
+
+bool options_read_environment(struct cached_options *o)
+{
+        return text_replace(&o->warm, secure_getenv("CACHED_WARM")) == CACHED_OK;
 }
 
 int cached_options_set_socket(cached_options *o, const char *path)
@@ -395,6 +402,7 @@ void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set 
         ret->raw_size = o->raw_size;
         ret->flags = o->flags;
         ret->cost_us = o->cost_us;
+        ret->negative = o->is_negative;
         ret->lease_id = o->lease_id;
         ret->share_only = o->share_only;
         ret->n_tags = o->n_tags;
@@ -433,8 +441,10 @@ cached_memo_options *cached_memo_options_new(void)
 {
         cached_memo_options *o = calloc(1, sizeof(*o));
 
-        if (o)
-                o->wait_ms = OPTIONS_DEFAULT_WAIT_MS;
+        if (!o)
+                return NULL;
+        o->wait_ms = OPTIONS_DEFAULT_WAIT_MS;
+        o->lease.wait_ms = CACHED_NEVER;
         return o;
 }
 
@@ -472,4 +482,26 @@ int cached_memo_options_set_wait_ms(cached_memo_options *o, uint32_t ms)
                 return CACHED_ERR_USAGE;
         o->wait_ms = ms;
         return CACHED_OK;
+}
+
+int cached_memo_options_set_lease_wait_ms(cached_memo_options *o, uint64_t ms)
+{
+        return o ? cached_lease_options_set_wait_ms(&o->lease, ms) : CACHED_ERR_USAGE;
+}
+
+int cached_memo_options_set_hold_ms(cached_memo_options *o, uint32_t ms)
+{
+        return o ? cached_lease_options_set_hold_ms(&o->lease, ms) : CACHED_ERR_USAGE;
+}
+
+int cached_memo_options_set_refresh(cached_memo_options *o, int on)
+{
+        return o ? cached_lease_options_set_refresh(&o->lease, on) : CACHED_ERR_USAGE;
+}
+
+int cached_memo_options_set_waiting(cached_memo_options *o, cached_waiting f, void *data,
+                                    uint32_t every_ms)
+{
+        return o ? cached_lease_options_set_waiting(&o->lease, f, data, every_ms)
+                 : CACHED_ERR_USAGE;
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "client/lease-options.h"
 #include "proto/cached.pb-c.h"
 
 #define OPTIONS_DEFAULT_TIMEOUT_MS      5000
@@ -28,6 +29,7 @@ struct cached_options {
         uint64_t prepared_bytes; /* in buffers that are ready, at most */
         bool no_spin;            /* replies are waited for asleep */
         bool spins;              /* a handle's: they are not, and there are processors for it */
+        char *warm;              /* a handle's: $CACHED_WARM; NULL: not set */
 };
 
 struct cached_policy {
@@ -65,11 +67,15 @@ struct cached_memo_options {
         bool has_ttl;
         uint64_t ttl_ms;
         uint32_t wait_ms; /* 0: the handle's timeout */
+        struct cached_lease_options lease;
 };
 
 void options_done(struct cached_options *o);
 /* False: out of memory; *ret is then untouched. `o` may be NULL: the defaults. */
 bool options_copy(const struct cached_options *o, struct cached_options *ret);
+
+/* What a handle takes from its process's environment. False: out of memory. */
+bool options_read_environment(struct cached_options *o);
 
 /* NULL in, nothing set out. */
 void policy_to_message(const struct cached_policy *p, Cached__V1__Policy *ret);

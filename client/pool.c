@@ -176,6 +176,7 @@ static void pool_free(struct pool *p)
         prepared_done(&p->prepared);
         names_done(&p->opened);
         map_done(&p->map);
+        free(p->warm);
         guard_self_done(&p->self);
         free(p);
 }

@@ -16,6 +16,7 @@
 #include "client/prepared.h"
 #include "client/release.h"
 #include "client/view-cache.h"
+#include "client/warm.h"
 
 /* Connections of one handle, at most. */
 #define POOL_MAX 64
@@ -60,7 +61,8 @@ struct pool {
         _Atomic uint64_t rested_ns; /* when upload areas were looked at */
 
         struct map map;
-        struct line line; /* under a guard of its own */
+        struct warm *warm; /* never changed; NULL: no cache is to be warmed */
+        struct line line;  /* under a guard of its own */
 
         struct guard guard;
         struct guard_self self;

@@ -22,6 +22,7 @@
 
 #include "client/codec.h"
 #include "client/messages.h"
+#include "proto/wire.h"
 
 struct reply_chunk {
         struct reply_chunk *next;
@@ -139,6 +140,39 @@ struct cached_reply *reply_new_miss(void)
         return r;
 }
 
+bool reply_hit_split_messages(struct cached_reply *r)
+{
+        struct arena_hit *hit = &reply_hit_of(r)->hit;
+        uint64_t n = arena_hit_messages(hit);
+
+        /* The arena's word is no more trusted than the daemon's. */
+        if (n == 0 || n > r->n_body)
+                return true;
+        hit->n_value -= (uint32_t)n;
+        r->n_body -= (size_t)n;
+        r->messages_code = messages_decode(r->body + r->n_body, (size_t)n, &r->messages);
+        return r->messages_code != CACHED_ERR_NOMEM;
+}
+
+struct cached_reply *reply_hit_to_negative(struct cached_reply *r)
+{
+        const char *reason = (const char *)reply_hit_value(r);
+        size_t n = wire_utf8_prefix(reason, r->n_body);
+        struct arena_hit *hit;
+        struct cached_reply *to = reply_new_hit(n + 1, &hit);
+
+        if (to) {
+                *reply_hit_of(to) = *reply_hit_of(r);
+                memcpy(reply_hit_value(to), reason, n);
+                reply_hit_value(to)[n] = 0;
+                to->is_hit = true;
+                to->code = CACHED_NEGATIVE;
+                to->error = (const char *)reply_hit_value(to);
+        }
+        cached_reply_free(r);
+        return to;
+}
+
 static void entry_of_hit(const struct reply_hit *h, Cached__V1__EntryInfo *ret)
 {
         cached__v1__entry_info__init(ret);
@@ -153,6 +187,16 @@ static void entry_of_hit(const struct reply_hit *h, Cached__V1__EntryInfo *ret)
                 ret->ttl_case = CACHED__V1__ENTRY_INFO__TTL_TTL_MS;
                 ret->ttl_ms = h->ttl_ms;
         }
+        if (h->hit.marks == 0)
+                return;
+        ret->stale = (h->hit.marks & ARENA_HIT_STALE) != 0;
+        if (h->hit.marks & ARENA_HIT_WINDOW) {
+                ret->fresh_case = CACHED__V1__ENTRY_INFO__FRESH_FRESH_MS;
+                ret->fresh_ms = h->hit.fresh.fresh;
+        }
+        ret->messages_size = arena_hit_messages(&h->hit);
+        ret->negative = (h->hit.marks & ARENA_HIT_NEGATIVE) != 0;
+        ret->vary = (h->hit.marks & ARENA_HIT_VARY) != 0;
 }
 
 /* As the daemon would have sent it, over what it is made of. */
@@ -167,6 +211,8 @@ static void reply_build(struct cached_reply *r)
         memcpy(&hit, r->space, sizeof(hit));
         entry_of_hit(&hit, &plain->entry);
         cached__v1__reply__init(&plain->reply);
+        plain->reply.status = (Cached__V1__Status)r->code;
+        plain->reply.error = (char *)(uintptr_t)r->error;
         plain->reply.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
         plain->reply.entry = &plain->entry;
         r->free = r->space + sizeof(*plain);
@@ -560,6 +606,13 @@ uint64_t cached_reply_ttl_ms(const cached_reply *r)
         if (!e)
                 return 0;
         return e->ttl_case == CACHED__V1__ENTRY_INFO__TTL_TTL_MS ? e->ttl_ms : CACHED_NEVER;
+}
+
+int cached_reply_is_stale(const cached_reply *r)
+{
+        const Cached__V1__EntryInfo *e = reply_entry(r);
+
+        return e && e->stale;
 }
 
 uint32_t cached_reply_flags(const cached_reply *r)

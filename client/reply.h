@@ -183,6 +183,13 @@ static inline bool reply_hit_is_encoded(struct cached_reply *r)
         return reply_hit_of(r)->hit.encoding == CACHED__V1__ENCODING__ENCODING_LZ4;
 }
 
+/* Its body ends with the messages, if there are any: from now on it is the value alone. False: out
+ * of memory. */
+bool reply_hit_split_messages(struct cached_reply *r);
+/* It says that there is no value: another reply in its place, with the reason as the error. NULL:
+ * out of memory. @r is consumed. */
+struct cached_reply *reply_hit_to_negative(struct cached_reply *r);
+
 /* There was no hit after all. */
 void reply_set_miss(struct cached_reply *r);
 /* NULL: out of memory. */
@@ -215,6 +222,20 @@ static inline bool reply_is_due(const struct cached_reply *r)
         const Cached__V1__Reply *m = r->message;
 
         return m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY && m->entry->stale;
+}
+
+/* Whether its time to live has passed. */
+static inline bool reply_is_stale(const struct cached_reply *r)
+{
+        const Cached__V1__Reply *m = r->message;
+
+        return m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY && m->entry->stale;
+}
+
+/* What a reply to a Get with `lease` says of it; NULL: nothing. */
+static inline Cached__V1__Lease *reply_lease(const struct cached_reply *r)
+{
+        return r && r->message ? r->message->lease : NULL;
 }
 
 /* The entry that a Get, Set or Touch returned, else NULL. */

@@ -11,9 +11,9 @@
  * everything that a function records or discovers.
  *
  * To keep something with a computation: add a field, which running_push() leaves alone and whose
- * memory is the business of who uses it, and set it before the push (struct running is on the stack of
- * cached_memoize(), see memoize.c, memo_compute()). What the field collects is taken after the pop.
- * A nested computation finds the outer one in `outer`.
+ * memory is the business of who uses it, and set it before the push (struct running is on the stack
+ * of cached_memoize(), see memoize.c, memo_compute()). What the field collects is taken after the
+ * pop. A nested computation finds the outer one in `outer`.
  *
  * Only the thread that pushed looks at its stack, so there is no lock. A child process that was
  * forked while the function ran still has the stack of its one thread: running_is_ours() tells

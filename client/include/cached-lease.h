@@ -5,8 +5,8 @@
 /*
  * Leases: the right to compute a missing value, held by one caller on the whole machine
  *
- * cached_memoize() does all of this by itself; this is for those who compute outside a function of C,
- * for example bindings. Included by cached.h.
+ * cached_memoize() does all of this by itself; this is for those who compute outside a function of
+ * C, for example bindings. Included by cached.h.
  *
  *     cached_lease *l;
  *     cached_reply *r;
@@ -24,11 +24,11 @@
  * handle or ends in whatever way; then whoever has waited longest gets it. So nobody waits for
  * somebody who is no more, and nobody has to look after the lease of a process that was killed.
  *
- * Whoever computes may need other values that somebody computes. That leads nowhere where two wait for
- * each other. The daemon sees that, and one of them gets CACHED_LEASE_CYCLE instead of waiting, if it is
- * told what belongs to one computation: cached_lease_options_set_outer(), and the same handle. A
- * computation that goes on in several threads, or that asks for its own key without saying so, can wait
- * for itself for ever: give such a wait an end.
+ * Whoever computes may need other values that somebody computes. That leads nowhere where two wait
+ * for each other. The daemon sees that, and one of them gets CACHED_LEASE_CYCLE instead of waiting,
+ * if it is told what belongs to one computation: cached_lease_options_set_outer(), and the same
+ * handle. A computation that goes on in several threads, or that asks for its own key without
+ * saying so, can wait for itself for ever: give such a wait an end.
  *
  * A daemon that knows no leases, that is away, or at which the user may only read: look-ups are
  * answered as by cached_get(), and a miss comes without a lease.
@@ -58,16 +58,16 @@ typedef struct cached_lease_options cached_lease_options; /* how to ask for it *
 #define CACHED_LEASE_YOURS   2 /* the outer computation has it already: compute; that one stores */
 #define CACHED_LEASE_BUSY    3 /* another one computes, and this one was not to wait */
 #define CACHED_LEASE_TIMEOUT 4 /* likewise, and the wait is over */
-#define CACHED_LEASE_CYCLE                                                                         \
-        5 /* who computes waits for this computation: compute without a lease */
+#define CACHED_LEASE_CYCLE   5 /* who computes waits for this computation: compute without a lease \
+                                */
 #define CACHED_LEASE_FAILED     6 /* who computed gave up, for cached_lease_reason() */
 #define CACHED_LEASE_UNSTORABLE 7 /* it was computed, and the daemon did not take it */
 
 /*
  * cached_waiting - told while a call waits for somebody else's computation
  * @data:    what cached_lease_options_set_waiting() was given
- * @holder:  who computes, as far as that is known by now: see the functions of a lease. Borrowed for the
- *           call
+ * @holder:  who computes, as far as that is known by now: see the functions of a lease. Borrowed
+ * for the call
  *
  * Runs in the thread that waits, without locks held.
  *
@@ -113,8 +113,8 @@ int cached_lease_options_set_hold_ms(cached_lease_options *o, uint32_t ms);
 /*
  * cached_lease_options_set_refresh() - whether a value that is there is to be computed anew
  * @o:   by one thread at a time
- * @on:  0 (default): only when it is due; else: it counts as due. The value comes with the lease, or
- *       without if somebody else has it
+ * @on:  0 (default): only when it is due; else: it counts as due. The value comes with the lease,
+ * or without if somebody else has it
  *
  * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
  */
@@ -134,8 +134,8 @@ int cached_lease_options_set_want_failure(cached_lease_options *o, int on);
  * @o:         by one thread at a time
  * @f:         NULL (default): nothing
  * @data:      for @f
- * @every_ms:  it is called when the wait begins, when the holder tells its progress, and each time so
- *             much has passed; 0: not as time passes
+ * @every_ms:  it is called when the wait begins, when the holder tells its progress, and each time
+ * so much has passed; 0: not as time passes
  *
  * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
  */
@@ -145,9 +145,9 @@ int cached_lease_options_set_waiting(cached_lease_options *o, cached_waiting f, 
 /*
  * cached_lease_options_set_outer() - the computation that asks
  * @o:      by one thread at a time
- * @outer:  its lease, of the same handle or of one that was derived with it; borrowed until the options
- *          are freed or given another. NULL (default): the cached_memoize() that this thread is in, if
- *          any; else a computation of its own
+ * @outer:  its lease, of the same handle or of one that was derived with it; borrowed until the
+ * options are freed or given another. NULL (default): the cached_memoize() that this thread is in,
+ * if any; else a computation of its own
  *
  * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
  */
@@ -163,17 +163,17 @@ int cached_lease_options_set_outer(cached_lease_options *o, const cached_lease *
  * @n_key:      1 to 64
  * @o:          NULL: the defaults
  * @ret:        as with cached_get(); may be NULL
- * @ret_lease:  on *every* return: the lease; NULL where the state is CACHED_LEASE_NONE. Owned by the
- *              caller, freed with cached_lease_free(), before the handle is
+ * @ret_lease:  on *every* return: the lease; NULL where the state is CACHED_LEASE_NONE. Owned by
+ * the caller, freed with cached_lease_free(), before the handle is
  *
- * A value that is not due comes without the daemon where the handle is mapped, as with cached_get().
- * While somebody else computes the call waits, beyond the handle's timeout; that is for a daemon that
- * does not answer.
+ * A value that is not due comes without the daemon where the handle is mapped, as with
+ * cached_get(). While somebody else computes the call waits, beyond the handle's timeout; that is
+ * for a daemon that does not answer.
  *
- * Return: CACHED_OK: there is a value; with CACHED_LEASE_GRANTED it is to be computed anew, and can be used
- * until then. CACHED_NOT_FOUND: there is none, cached_lease_state() says what to do; without a lease
- * compute and cached_set(). CACHED_NEGATIVE: somebody stored that there is none. Else as cached_get();
- * CACHED_LIMIT: too many leases, or too many wait.
+ * Return: CACHED_OK: there is a value; with CACHED_LEASE_GRANTED it is to be computed anew, and can
+ * be used until then. CACHED_NOT_FOUND: there is none, cached_lease_state() says what to do;
+ * without a lease compute and cached_set(). CACHED_NEGATIVE: somebody stored that there is none.
+ * Else as cached_get(); CACHED_LIMIT: too many leases, or too many wait.
  */
 int cached_get_or_lease(cached *c, const char *cache, const void *key, size_t n_key,
                         const cached_lease_options *o, cached_reply **ret,
@@ -183,8 +183,8 @@ int cached_get_or_lease(cached *c, const char *cache, const void *key, size_t n_
 
 /*
  * cached_lease_set() - stores the value; the lease ends
- * @l:      whatever its state is: where it is not CACHED_LEASE_GRANTED the value is stored without a
- *          lease, and with CACHED_LEASE_YOURS not at all
+ * @l:      whatever its state is: where it is not CACHED_LEASE_GRANTED the value is stored without
+ * a lease, and with CACHED_LEASE_YOURS not at all
  * @value:  @n bytes, copied; may be NULL if @n is 0
  * @n:      bytes
  * @o:      as with cached_set(); NULL: the defaults
@@ -227,8 +227,8 @@ int cached_lease_progress(cached_lease *l, const char *text, uint32_t permille);
 /*
  * cached_lease_end() - gives the lease up
  * @l:       CACHED_LEASE_GRANTED; with any other state nothing happens
- * @reason:  the computation failed, and why: UTF-8; what is too long (1024 bytes) is cut. NULL or "": it
- *           did not, the next one may try at once
+ * @reason:  the computation failed, and why: UTF-8; what is too long (1024 bytes) is cut. NULL or
+ * "": it did not, the next one may try at once
  *
  * Costs no round trip.
  *
@@ -300,8 +300,8 @@ uint32_t cached_lease_permille(const cached_lease *l);
 const char *cached_lease_text(const cached_lease *l);
 
 /*
- * cached_lease_reason() - why it failed (CACHED_LEASE_FAILED), or why the daemon did not store what it
- * computed (CACHED_LEASE_UNSTORABLE)
+ * cached_lease_reason() - why it failed (CACHED_LEASE_FAILED), or why the daemon did not store what
+ * it computed (CACHED_LEASE_UNSTORABLE)
  * @l:  may be NULL
  *
  * Return: never NULL, valid as long as the lease.

@@ -926,6 +926,18 @@ uint64_t cached_reply_ttl_ms(const cached_reply *r);
 uint64_t cached_reply_fresh_ms(const cached_reply *r);
 
 /*
+ * cached_reply_is_stale() - whether the entry's TTL has passed
+ * @r:  may be NULL
+ *
+ * A policy may have entries served for some time after that, so that nobody waits while one caller
+ * computes the value anew.
+ *
+ * Return: 1: it has, and the value is served all the same; 0: it has not, or the reply has no
+ * entry.
+ */
+int cached_reply_is_stale(const cached_reply *r);
+
+/*
  * cached_reply_flags() - the flags that the entry was stored with
  * @r:  may be NULL
  *

@@ -3,6 +3,7 @@
  * Clear: one cache, or the realm. Answers at once; the memory comes back in slices.
  */
 #include "dispatch/decode.h"
+#include "dispatch/leasing.h"
 #include "dispatch/reply.h"
 
 static enum status clear_all(struct request *r, Cached__V1__ClearResult *result)
@@ -16,6 +17,7 @@ static enum status clear_all(struct request *r, Cached__V1__ClearResult *result)
                         &r->verdict, STATUS_DENIED,
                         "clearing the whole realm needs the role admin: clear the caches "
                         "one by one, or ask an admin of the realm");
+        leasing_cleared(r, NULL); /* some may be cleared even where not all could be */
         return data_clear_all(&r->who, &result->entries, &result->caches, &r->verdict);
 }
 
@@ -26,9 +28,11 @@ static enum status clear_one(struct request *r, Cached__V1__ClearResult *result)
         enum status status = decode_cache(r, msg->cache_id, msg->cache, &ref);
         if (status == STATUS_OK)
                 status = data_clear(&r->who, &ref, &result->entries, &r->verdict);
-        if (status == STATUS_OK)
-                result->caches = 1;
-        return status;
+        if (status != STATUS_OK)
+                return status;
+        result->caches = 1;
+        leasing_cleared(r, &ref);
+        return STATUS_OK;
 }
 
 enum status op_clear(struct request *r)
