@@ -183,6 +183,9 @@ static inline bool reply_hit_is_encoded(struct cached_reply *r)
         return reply_hit_of(r)->hit.encoding == CACHED__V1__ENCODING__ENCODING_LZ4;
 }
 
+/* Its body ends with the messages, if there are any: from now on it is the value alone. False: out
+ * of memory. */
+bool reply_hit_split_messages(struct cached_reply *r);
 /* It says that there is no value: another reply in its place, with the reason as the error. NULL:
  * out of memory. @r is consumed. */
 struct cached_reply *reply_hit_to_negative(struct cached_reply *r);
