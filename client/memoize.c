@@ -288,14 +288,15 @@ static bool memo_fail(struct memo *m)
         struct failure why = m->r->why;
         bool is_held = m->lease && m->lease->is_held;
         cached_reply *reply = m->old;
+        int code;
 
         m->old = NULL;
         if (reply) {
                 (void)cached_lease_end(m->lease, why.text);
         } else if (is_held) {
                 lease_end_now(m->lease, why.text, m->o->wait_ms);
-                if (memo_judge(entries_get(m->c, m->cache, m->key, sizeof(m->key), how, &reply),
-                               reply) != CACHED_OK ||
+                code = entries_get(m->c, m->cache, m->key, sizeof(m->key), how, &reply);
+                if (memo_judge(code, reply) != CACHED_OK ||
                     !reply_is_stale(reply)) {
                         cached_reply_free(reply);
                         reply = NULL;
