@@ -147,11 +147,11 @@ void vary_key(const uint8_t parent[KEY_DIGEST_SIZE], const char *name, const voi
 
         key_hash_init(&h, KEY_PURPOSE_KEY);
         key_bytes_u8(&h, KEY_TAG_NAMED);
-        key_tree_write(&h, type, sizeof(type) - 1, 1);
+        key_tree_write(&h, (const uint8_t *)type, sizeof(type) - 1, 1);
         key_bytes_u8(&h, KEY_TAG_BYTES);
         key_tree_write(&h, parent, KEY_DIGEST_SIZE, 1);
         key_bytes_u8(&h, KEY_TAG_TEXT);
-        key_tree_write(&h, name, strlen(name), 1);
+        key_tree_write(&h, (const uint8_t *)name, strlen(name), 1);
         key_bytes_u8(&h, KEY_TAG_BYTES);
         key_tree_write(&h, value, n, 1);
         key_bytes_u8(&h, KEY_TAG_END);
