@@ -4,6 +4,7 @@
  * slices. What has a prefix is looked for in portions, and the answer comes when it is gone.
  */
 #include "dispatch/decode.h"
+#include "dispatch/leasing.h"
 #include "dispatch/repeat.h"
 #include "dispatch/reply.h"
 #include "dispatch/unfinished.h"
@@ -26,7 +27,17 @@ static enum status clear_all(struct request *r, Cached__V1__ClearResult *result)
                         &r->verdict, STATUS_DENIED,
                         "clearing the whole realm needs the role admin: clear the caches "
                         "one by one, or ask an admin of the realm");
+        leasing_cleared(r, NULL); /* some may be cleared even where not all could be */
         return data_clear_all(&r->who, &result->entries, &result->caches, &r->verdict);
+}
+
+static enum status clear_whole(struct request *r, const struct cache_ref *ref,
+                               uint64_t *ret_entries)
+{
+        enum status status = data_clear(&r->who, ref, ret_entries, &r->verdict);
+        if (status == STATUS_OK)
+                leasing_cleared(r, ref);
+        return status;
 }
 
 static enum status clear_tag(struct request *r, const struct cache_ref *ref, uint64_t *ret_entries)
@@ -35,6 +46,8 @@ static enum status clear_tag(struct request *r, const struct cache_ref *ref, uin
         enum status status = decode_tag(r, r->msg->clear->tag, &tag);
         if (status == STATUS_OK)
                 status = data_clear_tag(&r->who, ref, &tag, ret_entries, &r->verdict);
+        if (status == STATUS_OK)
+                leasing_cleared_tag(r, ref, tag.text, tag.n);
         return status;
 }
 
@@ -53,9 +66,11 @@ static enum status begin_sweep(struct request *r, const struct cache_ref *ref)
                                    "try again later");
         struct key_ref key = {prefix->data, prefix->len};
         enum status status = data_sweep(&r->who, ref, &key, sweep, &r->verdict);
-        if (status == STATUS_OK)
-                r->sweep = sweep;
-        return status;
+        if (status != STATUS_OK)
+                return status;
+        r->sweep = sweep;
+        leasing_cleared_prefix(r, ref, key); /* what is stored from now on is not cleared */
+        return STATUS_OK;
 }
 
 /* A portion. Sets r->again if there are further ones. */
@@ -98,7 +113,7 @@ static enum status clear_one(struct request *r, Cached__V1__ClearResult *result)
         case CACHED__V1__CLEAR__WHICH_PREFIX:
                 return clear_prefix(r, &ref, &result->entries);
         default:
-                return data_clear(&r->who, &ref, &result->entries, &r->verdict);
+                return clear_whole(r, &ref, &result->entries);
         }
 }
 

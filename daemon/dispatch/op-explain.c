@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dispatch/decode.h"
+#include "dispatch/leasing.h"
 #include "dispatch/reply.h"
 #include "proto/wire.h"
 #include "services/admin.h"
@@ -89,6 +90,12 @@ enum status op_explain(struct request *r)
                         return status;
         } else if (result.fate != CACHED__V1__FATE__FATE_NEVER_STORED) {
                 result.age_ms = e.fate.age_ms;
+        }
+        struct computation_message computing;
+        const struct lease *l = leasing_holder(r, &ref, key);
+        if (l) {
+                computation_message_init(&computing, l, r->who.now_ms);
+                result.computing = &computing.computation;
         }
         Cached__V1__Reply reply = reply_to(r, STATUS_OK);
         reply.result_case = CACHED__V1__REPLY__RESULT_EXPLAIN;

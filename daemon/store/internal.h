@@ -14,6 +14,7 @@
  *   large.c   memory files                 large-table.c  the store's
  *   large-hold.c  who holds them
  *   extent.c  values in extents of the arena, and who holds them
+ *   fresh.c   how long an entry is as good as new, and what comes then
  *   tag.c     entries by tag             variant.c  entries that lead to others
  *   sweep.c   clear by prefix
  *   recover.c taking over from another process, recover-entries.c  its entries, recover-tags.c
@@ -92,8 +93,10 @@ uint32_t index_victim(const struct store *s, const struct index_key *k);
 void index_grow(struct store *s);
 /* One step towards a smaller index; false: it has the right size. */
 bool index_shrink(struct store *s);
-/* Brackets a change of a reachable block's header. */
-void index_edit_begin(struct store *s, struct index_slot slot, uint32_t handle, uint64_t deadline);
+/* Brackets a change of a reachable block's moments: these will stand there. @fresh: with .fresh 0
+ * the block has no place for them. */
+void index_edit_begin(struct store *s, struct index_slot slot, uint32_t handle, uint64_t deadline,
+                      const struct arena_fresh *fresh);
 void index_edit_end(struct store *s, struct index_slot slot);
 
 /* ---- lru.c */
@@ -131,6 +134,10 @@ int owner_get(struct store *s, uint32_t uid, uint32_t *ret_owner); /* 0, STORE_E
 void owner_rehash(struct store *s); /* their number and uids are known, nothing else is */
 
 /* ---- tag.c */
+static inline struct table_sums entry_sums(const struct entry *e, uint64_t charge)
+{
+        return (struct table_sums){1, charge, e->n_key + e->x.raw_size + e->x.n_messages};
+}
 static inline struct table_tag *tag_at(const struct store *s, uint32_t id)
 {
         return &s->a.tags[id - 1];
@@ -161,7 +168,7 @@ int tags_take(struct store *s, const struct store_put *p, uint32_t gen, uint64_t
               struct arena_tag *ret);
 void tags_put_back(struct store *s, const struct arena_tag *tags, unsigned n);
 /* The block of a new entry is filled, and is counted in the sums of its tags. */
-void tags_link(struct store *s, uint32_t handle, const struct table_sums *one);
+void tags_link(struct store *s, uint32_t handle, struct table_sums one);
 /* An entry leaves. True: it was counted among the dead of its generation. */
 bool tags_unlink(struct store *s, uint32_t handle, const struct table_sums *one);
 void tags_moved(struct store *s, uint32_t to); /* the block was copied there */
@@ -272,9 +279,15 @@ void entry_resolve(const struct store *s, struct entry *e);
 uint64_t store_block_charge(const struct store *s, uint32_t handle);
 struct found {
         uint32_t handle; /* ARENA_NONE: no live entry */
+        bool kept;       /* it is there, but to be served only when computing it anew has failed */
         struct index_key key;
         struct index_slot slot;
 };
+/* What of it a reader may see. */
+static inline uint32_t found_served(const struct found *f)
+{
+        return f->kept ? ARENA_NONE : f->handle;
+}
 /* Finds a live entry; one that has expired leaves now. */
 struct found store_find_live(struct store *s, const struct table_cache *c, const void *key,
                              size_t n_key, uint64_t now);
@@ -285,7 +298,17 @@ void store_touch_lru(struct store *s, uint32_t handle);
 void store_count(struct store *s, const struct entry *e, uint64_t charge);
 /* What of an entry's charge goes with it, when nobody holds its value any more. */
 uint64_t store_block_frees(const struct store *s, uint32_t handle);
-void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry *ret);
+void store_entry_fill(const struct store *s, uint32_t handle, uint64_t now,
+                      struct store_entry *ret);
+
+/* ---- fresh.c */
+struct moments {
+        uint64_t deadline;
+        struct arena_fresh fresh; /* .fresh 0: no window */
+};
+/* Of an entry of the cache that is stored now; @version: its own, chance follows from it. */
+struct moments moments_of(const struct store *s, const struct table_cache *c, uint64_t ttl_ms,
+                          uint64_t version, uint64_t now);
 
 /* ---- extent.c */
 /* Is a value of this size to be in an extent, as long as there are places? */

@@ -50,6 +50,8 @@ struct conn {
         struct peer_watch **ret_watch; /* where the watch is told; or NULL */
         unsigned kicks, yields, agains;
         bool closed, aborted;
+        bool await_drain; /* on_drained() is to be called: the test's to do */
+        bool finished;    /* conn_finish() was called */
 };
 
 struct server {
@@ -280,9 +282,19 @@ void conn_kick(struct conn *c)
         c->kicks++;
 }
 
+void conn_await_drain(struct conn *c)
+{
+        c->await_drain = true;
+}
+
 void conn_close(struct conn *c)
 {
         c->closed = true;
+}
+
+void conn_finish(struct conn *c)
+{
+        c->finished = true;
 }
 
 void conn_abort(struct conn *c)
@@ -310,6 +322,7 @@ void conn_info(const struct conn *c, struct conn_info *ret)
                 .since_ns = 1,
                 .last_ns = c->arrival_ns,
                 .queued = c->n_out + c->queued_for_long,
+                .closing = c->closed,
         };
 }
 
