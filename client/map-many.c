@@ -83,6 +83,13 @@ static void item_too_large(struct many *g, size_t i, const struct arena_hit *hit
         g->r->message->get_many->items[i]->status = CACHED__V1__STATUS__TOO_LARGE;
 }
 
+/* That there is no value, which has none. */
+static void item_negative(struct many *g, size_t i, const struct arena_hit *hit)
+{
+        reply_set_item(g->r, i, hit, g->look.ttl_ms, 0);
+        g->r->message->get_many->items[i]->status = CACHED__V1__STATUS__NEGATIVE;
+}
+
 /* Back inside after a wait for the daemon. False: in another mapping, or none. */
 static bool visit_again(struct many *g)
 {
@@ -129,6 +136,10 @@ static bool item_get(struct many *g, size_t i, const struct arena_query *q)
 
         switch (s) {
         case SEEN_HIT:
+                if (hit.marks & ARENA_HIT_NEGATIVE) {
+                        item_negative(g, i, &hit);
+                        break;
+                }
                 reply_set_item(g->r, i, &hit, g->look.ttl_ms, g->n_body);
                 g->n_body += hit.n_value;
                 break;

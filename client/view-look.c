@@ -70,7 +70,7 @@ static enum seen find(struct view_looker *l, cached *c)
                 return take_kept(l, c) ? SEEN_HIT : SEEN_NOTHING;
         if (s != SEEN_HIT && s != SEEN_LONGER)
                 return s;
-        if (l->want->only_large)
+        if (l->want->only_large || l->hit.marks & ARENA_HIT_NEGATIVE)
                 return SEEN_NOTHING;
         if ((l->hit.n_value >= VIEW_COPY_MIN || l->hit.raw_size >= VIEW_COPY_MIN) &&
             take_kept(l, c))

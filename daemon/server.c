@@ -257,6 +257,7 @@ static void stop(struct server *s)
         hub_tick(&s->hub);
         sockfile_remove(&s->sockfile);
         listener_done(&s->listener);
+        dispatcher_part(s->dispatcher);
         hub_end(&s->hub);
         if (event_add(&s->end_timer, &tv) < 0)
                 s->done = true;

@@ -147,8 +147,8 @@ enum intent_op {
         INTENT_SHIFT,   /* old_handle goes from bucket to bucket2 */
         INTENT_SPLIT,   /* bucket shares with bucket2 */
         INTENT_MERGE,   /* bucket2 goes back into bucket */
-        INTENT_EDIT,    /* the header of old_handle gets the deadline in bucket2 */
-        INTENT_POLICY,  /* cache number old_handle gets what is in `staged` */
+        INTENT_EDIT,   /* old_handle gets the deadline in bucket2, and `fresh` if it has a window */
+        INTENT_POLICY, /* cache number old_handle gets what is in `staged` */
 };
 
 struct table_intent {
@@ -156,6 +156,7 @@ struct table_intent {
         uint32_t old_handle, new_handle;
         uint32_t slot;
         uint64_t bucket, bucket2;
+        struct arena_fresh fresh; /* .fresh 0: none */
 };
 
 struct table_header {

@@ -17,6 +17,8 @@
 struct conn;
 struct outcome_client;
 struct dispatcher;
+struct lease_party;
+struct peer_watch;
 struct reader;
 struct realm;
 struct unfinished;
@@ -40,8 +42,11 @@ struct client {
                                         has taken it over */
         uint64_t hello_id;           /* with `past` */
         uint64_t last_repeated;
-        struct unfinished *unfinished;     /* the request that is being carried out, or NULL */
-        struct viewer *viewer;             /* with the views that it was sent, or NULL */
+        struct unfinished *unfinished; /* the request that is being carried out, or NULL */
+        struct viewer *viewer;         /* with the views that it was sent, or NULL */
+        struct lease_party *party;     /* with its leases and what it waits for, or NULL */
+        struct peer_watch *watch; /* of its process, with `party`; NULL: it cannot be watched */
+        bool orphaned;            /* the process that it belongs to has ended */
         struct subscription *subscription; /* or NULL */
         uint64_t features;
         char name[WIRE_CLIENT_MAX + 1];

@@ -72,6 +72,7 @@ enum status decode_ttl(struct request *r, bool has_ms, uint64_t ttl_ms, bool has
         return STATUS_OK;
 }
 
+/* @n_value: without its messages. */
 static enum status check_encoding(struct request *r, const Cached__V1__Set *set, uint64_t n_value)
 {
         switch (set->encoding) {
@@ -123,6 +124,38 @@ static enum status check_mode(struct request *r, const Cached__V1__Set *set)
         return STATUS_OK;
 }
 
+/* Of an entry whose value means something to the daemon: it must be short, and plain. */
+static enum status check_marks(struct request *r, const Cached__V1__Set *set, uint64_t n_value)
+{
+        if (set->negative && set->vary)
+                return invalid(r, "negative and vary exclude each other: leave one out");
+        if (set->messages_size > 0)
+                return invalid(r, "a negative entry, or one with vary, has no messages: leave "
+                                  "messages_size out");
+        if (set->encoding != CACHED__V1__ENCODING__ENCODING_RAW)
+                return invalid(r, "what a negative entry, or one with vary, says is read as it is: "
+                                  "leave the encoding out");
+        if (set->source_case != CACHED__V1__SET__SOURCE__NOT_SET)
+                return invalid(r, "what a negative entry, or one with vary, says is short: send it "
+                                  "as the body");
+        const char *fault = NULL;
+        if (set->negative && n_value > WIRE_NEGATIVE_MAX)
+                fault = wire_negative_fault("", n_value);
+        else if (set->vary && (n_value == 0 || n_value > WIRE_INPUT_NAME_MAX))
+                fault = wire_input_name_fault("", n_value);
+        return fault ? invalid(r, fault) : STATUS_OK;
+}
+
+enum status decode_marked(struct request *r, const struct store_put *put)
+{
+        const char *text = put->value, *fault = NULL;
+        if (put->negative)
+                fault = wire_negative_fault(text, put->n_value);
+        else if (put->vary)
+                fault = wire_input_name_fault(text, put->n_value);
+        return fault ? invalid(r, fault) : STATUS_OK;
+}
+
 enum status decode_set(struct request *r, const Cached__V1__Set *set, uint64_t n_value,
                        struct store_put *ret)
 {
@@ -139,7 +172,14 @@ enum status decode_set(struct request *r, const Cached__V1__Set *set, uint64_t n
         status = check_mode(r, set);
         if (status != STATUS_OK)
                 return status;
-        status = check_encoding(r, set, n_value);
+        if (__builtin_expect(set->messages_size > n_value, 0))
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "messages_size is %" PRIu64 " but the value has %" PRIu64
+                                   " bytes: the messages are its last bytes",
+                                   set->messages_size, n_value);
+        status = check_encoding(r, set, n_value - set->messages_size);
+        if (status == STATUS_OK && __builtin_expect(set->negative || set->vary, 0))
+                status = check_marks(r, set, n_value - set->messages_size);
         if (status != STATUS_OK)
                 return status;
         *ret = (struct store_put){
@@ -151,12 +191,40 @@ enum status decode_set(struct request *r, const Cached__V1__Set *set, uint64_t n
                 .compare = set->compare_case == CACHED__V1__SET__COMPARE_EXPECTED_VERSION,
                 .flags = set->flags,
                 .encoding = (uint8_t)set->encoding,
-                .raw_size = set->encoding == CACHED__V1__ENCODING__ENCODING_RAW ? n_value
-                                                                                : set->raw_size,
+                .raw_size = set->encoding == CACHED__V1__ENCODING__ENCODING_RAW
+                                    ? n_value - set->messages_size
+                                    : set->raw_size,
                 .cost_us = set->cost_us,
+                .n_messages = set->messages_size,
+                .negative = set->negative,
+                .vary = set->vary,
         };
         if (ret->compare)
                 ret->expected_version = set->expected_version;
+        return STATUS_OK;
+}
+
+/* Those fields of a policy that are off when they are 0. */
+static enum status decode_windows(struct request *r, const Cached__V1__Policy *policy,
+                                  struct store_policy *ret, struct policy_fields *ret_set)
+{
+        const char *fault = wire_stale_for_fault(policy->stale_for_ms);
+        if (!fault)
+                fault = wire_stale_if_error_fault(policy->stale_if_error_ms);
+        if (!fault)
+                fault = wire_refresh_ahead_fault(policy->refresh_ahead_permille);
+        if (!fault)
+                fault = wire_expire_jitter_fault(policy->expire_jitter_permille);
+        if (fault)
+                return invalid(r, fault);
+        ret->stale_for_ms = policy->stale_for_ms;
+        ret->stale_if_error_ms = policy->stale_if_error_ms;
+        ret->refresh_ahead = policy->refresh_ahead_permille;
+        ret->expire_jitter = policy->expire_jitter_permille;
+        ret_set->stale_for = ret->stale_for_ms != 0;
+        ret_set->stale_if_error = ret->stale_if_error_ms != 0;
+        ret_set->refresh_ahead = ret->refresh_ahead != 0;
+        ret_set->expire_jitter = ret->expire_jitter != 0;
         return STATUS_OK;
 }
 
@@ -192,7 +260,7 @@ enum status decode_policy(struct request *r, const Cached__V1__Policy *policy,
                 ret->max_bytes = policy->max_bytes;
                 ret_set->max_bytes = true;
         }
-        return STATUS_OK;
+        return decode_windows(r, policy, ret, ret_set);
 }
 
 uint32_t decode_page_size(const struct request *r, uint32_t page_size)

@@ -30,6 +30,9 @@ enum status decode_ttl(struct request *r, bool has_ms, uint64_t ttl_ms, bool has
 enum status decode_set(struct request *r, const Cached__V1__Set *set, uint64_t n_value,
                        struct store_put *ret);
 
+/* When the value is there: is it what an entry with these marks may say? */
+enum status decode_marked(struct request *r, const struct store_put *put);
+
 /* @policy NULL: nothing is set. */
 enum status decode_policy(struct request *r, const Cached__V1__Policy *policy,
                           struct store_policy *ret, struct policy_fields *ret_set);

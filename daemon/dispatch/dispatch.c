@@ -28,6 +28,7 @@
 #include "dispatch/descriptor.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/events.h"
+#include "dispatch/leasing.h"
 #include "dispatch/peek.h"
 #include "dispatch/repeat.h"
 #include "dispatch/reply.h"
@@ -102,6 +103,10 @@ static bool is_one_way(const Cached__V1__Request *m)
                 return m->drain->one_way;
         case CACHED__V1__REQUEST__OP_RELEASE:
                 return m->release->one_way;
+        case CACHED__V1__REQUEST__OP_END_LEASE:
+                return m->end_lease->one_way;
+        case CACHED__V1__REQUEST__OP_LEASE_PROGRESS:
+                return m->lease_progress->one_way;
         default:
                 return false;
         }
@@ -254,7 +259,7 @@ static enum status admit(struct request *r, const struct op **ret)
 
 /* ---- frames */
 
-static void request_init(struct request *r, struct client *client, uint64_t n_body)
+void request_init(struct request *r, struct client *client, uint64_t n_body)
 {
         struct dispatcher *d = client->d;
         /* Field by field: clearing the verdict's text would cost more than the rest of admission.
@@ -269,6 +274,10 @@ static void request_init(struct request *r, struct client *client, uint64_t n_bo
         r->n_body = n_body;
         r->fd = -1;
         r->upload = NULL;
+        r->share = NULL;
+        r->lease = NULL;
+        r->lease_id = 0;
+        r->lease_stays = false;
         r->filling = NULL;
         r->who = (struct caller){
                 .realm = client->realm,
@@ -315,8 +324,7 @@ static void log_failure(struct request *r, enum status status)
         }
 }
 
-/* Answers a failure, remembers the reply to a change, and closes if it is one of those failures. */
-static void finish(struct request *r, enum status status)
+void request_finish(struct request *r, enum status status)
 {
         struct conn *c = r->client->conn;
         if (status != STATUS_OK) {
@@ -324,6 +332,8 @@ static void finish(struct request *r, enum status status)
                 if (status == STATUS_PROTOCOL)
                         r->d->protocol_errors++;
                 log_failure(r, status);
+                if (leasing_is_on(r->d))
+                        leasing_refused(r, status);
                 if (r->one_way && !r->close)
                         return;
                 if (!reply_failure(r, status == STATUS_PROTOCOL ? 0 : r->id, status, text))
@@ -398,10 +408,12 @@ static bool resume(struct client *client, const uint8_t *body, struct upload *up
                 unfinished_pause(client, since(d, start_ns));
                 return false;
         }
-        finish(r, status);
+        request_finish(r, status);
         uint64_t busy_ns = client->unfinished->busy_ns;
         settle(r, busy_ns + since(d, start_ns));
         unfinished_finish(client);
+        if (leasing_has_decided(d))
+                leasing_flush(d);
         return true;
 }
 
@@ -433,8 +445,10 @@ static bool on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uin
                 r.again = false;
                 status = r.op->run(&r);
         }
-        finish(&r, status);
+        request_finish(&r, status);
         settle(&r, since(d, start_ns));
+        if (leasing_has_decided(d))
+                leasing_flush(d);
         return true;
 }
 
@@ -513,6 +527,8 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
         enum status status = accept_body(&r, msg, n_msg, &upload);
         if (upload) {
                 upload->request_id = r.id;
+                if (r.op == &ops[OP_SET])
+                        upload->lease_id = r.msg->set->lease_id;
                 upload->op = r.op;
                 *ret = (struct body_sink){.dst = upload_dst(upload),
                                           .room = upload->arrival.store ? 0 : n_body,
@@ -522,7 +538,7 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
         } else {
                 client->d->requests++;
         }
-        finish(&r, status);
+        request_finish(&r, status);
         descriptor_drop(&r); /* a message with a body names none, unless it is refused */
         if (client->realm)
                 realm_settle(client->realm); /* room may have been reserved */
@@ -554,6 +570,7 @@ static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_s
         request_init(&r, client, u->n);
         r.id = u->request_id;
         r.op = u->op;
+        r.lease_id = u->lease_id;
         enum status status = arrival_more(&r, u, n, n_copied, &sink->room);
         realm_settle(client->realm);
         if (status == STATUS_OK)
@@ -561,7 +578,7 @@ static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_s
         client->d->requests++;
         if (r.id > client->last_id)
                 client->last_id = r.id;
-        finish(&r, status);
+        request_finish(&r, status);
         return false;
 }
 
@@ -596,8 +613,10 @@ static void drop_sink(struct conn *c, void *sink_ctx)
 static void on_drained(struct conn *c)
 {
         struct client *client = conn_user(c);
-        if (client)
-                subscribe_drained(client);
+        if (!client)
+                return;
+        leasing_drained(client);
+        subscribe_drained(client);
 }
 
 static void on_violation(struct conn *c, const char *what)
@@ -659,6 +678,8 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         if (r == 0)
                 r = views_init(&d->views);
         if (r == 0)
+                r = leasing_init(d);
+        if (r == 0)
                 r = reaper_new(&d->reaper);
         if (r < 0) {
                 outcomes_done(&d->outcomes);
@@ -719,6 +740,7 @@ struct dispatcher *dispatcher_free(struct dispatcher *d)
         if (!d)
                 return NULL;
         views_done(&d->views);
+        leasing_done(d);
         realms_done(&d->realms);
         reaper_free(d->reaper);
         outcomes_done(&d->outcomes);
@@ -751,6 +773,17 @@ void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
                 if (access_role(cfg, &peer, c->realm->name, &c->role) != 0)
                         conn_close(c->conn);
         }
+        leasing_reconfigure(d);
+}
+
+void dispatcher_part(struct dispatcher *d)
+{
+        leasing_close(d);
+}
+
+void dispatcher_stay(struct dispatcher *d)
+{
+        leasing_open(d);
 }
 
 bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
@@ -758,7 +791,8 @@ bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
         events_flush(d, now_ms);
         schedules_maintain(d, now_ms);
         outcomes_expire(&d->outcomes, now_ms, d->cfg->limits.outcome_ms);
-        bool more = views_reap(&d->views, steps);
+        bool more = leasing_maintain(d, now_ms, steps);
+        more |= views_reap(&d->views, steps);
         more |= realms_drain(&d->realms, now_ms);
         more |= realms_maintain(&d->realms, now_ms, steps);
         return subscribe_flush(d, now_ms) || more;
@@ -769,7 +803,8 @@ uint64_t dispatcher_next_deadline(const struct dispatcher *d)
         uint64_t next = realms_next_deadline(&d->realms);
         if (d->n_pending > 0 && d->events_due_ms < next)
                 next = d->events_due_ms;
-        uint64_t others[] = {subscribe_next_deadline(d), schedules_next_deadline(d)};
+        uint64_t others[] = {leases_next_due(&d->leases), subscribe_next_deadline(d),
+                             schedules_next_deadline(d)};
         for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
                 next = others[i] < next ? others[i] : next;
         uint64_t forget = outcomes_next_deadline(&d->outcomes, d->cfg->limits.outcome_ms);

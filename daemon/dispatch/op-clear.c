@@ -3,6 +3,7 @@
  * Clear: one cache, or the realm. Answers at once; the memory comes back in slices.
  */
 #include "dispatch/decode.h"
+#include "dispatch/leasing.h"
 #include "dispatch/reply.h"
 #include "dispatch/subscribe.h"
 
@@ -17,6 +18,7 @@ static enum status clear_all(struct request *r, Cached__V1__ClearResult *result)
                         &r->verdict, STATUS_DENIED,
                         "clearing the whole realm needs the role admin: clear the caches "
                         "one by one, or ask an admin of the realm");
+        leasing_cleared(r, NULL); /* some may be cleared even where not all could be */
         enum status status =
                 data_clear_all(&r->who, &result->entries, &result->caches, &r->verdict);
         const struct subscribe_clear what = {.entries = result->entries};
@@ -35,6 +37,7 @@ static enum status clear_one(struct request *r, Cached__V1__ClearResult *result)
         if (status != STATUS_OK)
                 return status;
         result->caches = 1;
+        leasing_cleared(r, &ref);
         const struct subscribe_clear what = {.ref = &ref, .entries = result->entries};
         subscribe_cleared(r, &what);
         return STATUS_OK;

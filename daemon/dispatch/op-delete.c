@@ -3,6 +3,7 @@
  * Delete: one entry; NOT_FOUND when there is none.
  */
 #include "dispatch/decode.h"
+#include "dispatch/leasing.h"
 #include "dispatch/reply.h"
 #include "dispatch/subscribe.h"
 
@@ -18,6 +19,8 @@ enum status op_delete(struct request *r)
                 status = reply_reserve(r, REPLY_SMALL, 0);
         if (status == STATUS_OK)
                 status = data_delete(&r->who, &ref, key, &r->verdict);
+        if (status == STATUS_OK || status == STATUS_NOT_FOUND)
+                leasing_deleted(r, &ref, key);
         if (status != STATUS_OK)
                 return status;
         subscribe_deleted(r, &ref, key);

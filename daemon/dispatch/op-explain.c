@@ -3,6 +3,7 @@
  * Explain: why a key is a hit or a miss. Counts as nothing.
  */
 #include "dispatch/decode.h"
+#include "dispatch/leasing.h"
 #include "dispatch/reply.h"
 #include "services/admin.h"
 
@@ -50,6 +51,12 @@ enum status op_explain(struct request *r)
                 result.charge = e.fate.entry.charge;
         } else if (result.fate != CACHED__V1__FATE__FATE_NEVER_STORED) {
                 result.age_ms = e.fate.age_ms;
+        }
+        struct computation_message computing;
+        const struct lease *l = leasing_holder(r, &ref, key);
+        if (l) {
+                computation_message_init(&computing, l, r->who.now_ms);
+                result.computing = &computing.computation;
         }
         Cached__V1__Reply reply = reply_to(r, STATUS_OK);
         reply.result_case = CACHED__V1__REPLY__RESULT_EXPLAIN;

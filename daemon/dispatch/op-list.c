@@ -68,6 +68,9 @@ static bool visit_cache(void *ctx, const struct store_cache_info *info)
                 return false;
         }
         cache_stats_message_init(m, info);
+        uint32_t cache;
+        if (store_cache_find(p->r->who.realm->store, info->name, info->n_name, &cache) == 0)
+                cache_stats_message_gauge(m, p->r, cache);
         return page_add(p, &m->stats.base);
 }
 

@@ -176,8 +176,8 @@ static enum status put_verdict(const struct caller *who, const struct store_put 
         }
 }
 
-static enum status check_value_size(const struct caller *who, const struct store_put *put,
-                                    struct verdict *v)
+enum status data_check_value(const struct caller *who, const struct store_put *put,
+                             struct verdict *v)
 {
         uint64_t max = who->cfg->limits.value_bytes;
         if (put->n_value > max || put->raw_size > max)
@@ -217,7 +217,7 @@ static enum status check_uncreated(const struct caller *who, const struct store_
 enum status data_check_set(const struct caller *who, const struct cache_ref *ref,
                            const struct store_put *put, struct verdict *v)
 {
-        enum status status = check_value_size(who, put, v);
+        enum status status = data_check_value(who, put, v);
         if (status != STATUS_OK)
                 return status;
         uint32_t cache;
@@ -301,7 +301,7 @@ static enum status put_large(const struct caller *who, uint32_t cache, struct st
 enum status data_set(const struct caller *who, const struct cache_ref *ref, struct store_put *put,
                      struct store_entry *ret, struct verdict *v)
 {
-        enum status status = check_value_size(who, put, v);
+        enum status status = data_check_value(who, put, v);
         if (__builtin_expect(status != STATUS_OK, 0))
                 return status;
         uint32_t cache;

@@ -58,6 +58,9 @@ void data_miss(const struct caller *who, const struct cache_ref *ref, const stru
 enum status data_set(const struct caller *who, const struct cache_ref *ref, struct store_put *put,
                      struct store_entry *ret, struct verdict *v);
 
+/* Whether the value is larger than any may be. */
+enum status data_check_value(const struct caller *who, const struct store_put *put,
+                             struct verdict *v);
 /* Whether data_set() would refuse @put for its size or a limit alone, before its bytes are there.
  */
 enum status data_check_set(const struct caller *who, const struct cache_ref *ref,

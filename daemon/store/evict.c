@@ -41,7 +41,7 @@ static void uncount(struct store *s, const struct entry *e, uint32_t handle, uin
                 expiry_remove(s, gen_index(e->gen), handle);
         g->n_entries--;
         g->bytes_held -= charge;
-        g->bytes_raw -= e->n_key + e->x.raw_size;
+        g->bytes_raw -= e->n_key + e->x.raw_size + e->x.n_messages;
         s->a.owners[e->owner].charged -= frees;
         t->charged -= frees;
         t->n_entries--;

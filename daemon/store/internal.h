@@ -14,6 +14,7 @@
  *   large.c   memory files                 large-table.c  the store's
  *   large-hold.c  who holds them
  *   extent.c  values in extents of the arena, and who holds them
+ *   fresh.c   how long an entry is as good as new, and what comes then
  *   recover.c taking over from another process, recover-entries.c  its entries
  */
 
@@ -91,8 +92,10 @@ uint32_t index_victim(const struct store *s, const struct index_key *k);
 void index_grow(struct store *s);
 /* One step towards a smaller index; false: it has the right size. */
 bool index_shrink(struct store *s);
-/* Brackets a change of a reachable block's header. */
-void index_edit_begin(struct store *s, struct index_slot slot, uint32_t handle, uint64_t deadline);
+/* Brackets a change of a reachable block's moments: these will stand there. @fresh: with .fresh 0
+ * the block has no place for them. */
+void index_edit_begin(struct store *s, struct index_slot slot, uint32_t handle, uint64_t deadline,
+                      const struct arena_fresh *fresh);
 void index_edit_end(struct store *s, struct index_slot slot);
 
 /* ---- lru.c */
@@ -213,9 +216,15 @@ void entry_resolve(const struct store *s, struct entry *e);
 uint64_t store_block_charge(const struct store *s, uint32_t handle);
 struct found {
         uint32_t handle; /* ARENA_NONE: no live entry */
+        bool kept;       /* it is there, but to be served only when computing it anew has failed */
         struct index_key key;
         struct index_slot slot;
 };
+/* What of it a reader may see. */
+static inline uint32_t found_served(const struct found *f)
+{
+        return f->kept ? ARENA_NONE : f->handle;
+}
 /* Finds a live entry; one that has expired leaves now. */
 struct found store_find_live(struct store *s, const struct table_cache *c, const void *key,
                              size_t n_key, uint64_t now);
@@ -226,7 +235,17 @@ void store_touch_lru(struct store *s, uint32_t handle);
 void store_count(struct store *s, const struct entry *e, uint64_t charge);
 /* What of an entry's charge goes with it, when nobody holds its value any more. */
 uint64_t store_block_frees(const struct store *s, uint32_t handle);
-void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry *ret);
+void store_entry_fill(const struct store *s, uint32_t handle, uint64_t now,
+                      struct store_entry *ret);
+
+/* ---- fresh.c */
+struct moments {
+        uint64_t deadline;
+        struct arena_fresh fresh; /* .fresh 0: no window */
+};
+/* Of an entry of the cache that is stored now; @version: its own, chance follows from it. */
+struct moments moments_of(const struct store *s, const struct table_cache *c, uint64_t ttl_ms,
+                          uint64_t version, uint64_t now);
 
 /* ---- extent.c */
 /* Is a value of this size to be in an extent, as long as there are places? */

@@ -50,6 +50,19 @@ static bool ext_fits(const struct arena_entry *b, uint32_t size)
         return n_tags <= ARENA_ENTRY_TAGS && entry_ext_size(x.fields, n_tags) == x.n_bytes;
 }
 
+/* Of a block that fits, what the extension says of the value: are there so many bytes of messages,
+ * and a moment until which it is fresh? */
+static bool extra_fits(const struct arena_entry *b)
+{
+        struct entry e;
+
+        if (!(b->sizes & ENTRY_EXT))
+                return true;
+        entry_read(b, &e);
+        return e.x.n_messages <= (e.large || e.extent ? entry_apart(&e) : e.n_stored) &&
+               (e.x.fresh.fresh != 0 || entry_fresh_at(b) == NULL);
+}
+
 /* The block is there; does what its header says fit into it? */
 static bool entry_fits(const struct store *s, uint32_t handle)
 {
@@ -81,6 +94,8 @@ static bool entry_is_sound(const struct recovery *r, uint32_t handle, enum store
         if (!entry_fits(s, handle))
                 return false;
         b = arena_block(&s->a, handle);
+        if (!extra_fits(b))
+                return false;
         gen = gen_index(b->gen);
         *ret_why = DROPPED_GENERATION;
         if (gen >= s->a.t->gen_high || s->a.gens[gen].id != b->gen ||
@@ -264,6 +279,25 @@ static int keep(struct recovery *r, uint32_t handle, enum store_dropped *ret_why
         return keep_push(r, handle, list);
 }
 
+/* Whoever computed the entry anew is not known any more: it is due again when it is stale. */
+static void forget_refresh(struct store *s, uint32_t handle, struct index_slot slot)
+{
+        struct arena_entry *b = arena_block(&s->a, handle);
+        bucket_t *bucket = &s->a.buckets[slot.bucket];
+        bool is_open = atomic_load_explicit(&bucket->seq, memory_order_relaxed) & 1;
+        struct arena_fresh f = entry_fresh(b);
+
+        /* One that was half written by a predecessor who did this is no moment either. */
+        if (f.refresh <= ENTRY_40BIT_MAX || f.refresh == f.fresh)
+                return;
+        f.refresh = f.fresh;
+        if (!is_open)
+                write_begin(bucket);
+        entry_set_fresh(b, &f);
+        if (!is_open)
+                write_end(bucket);
+}
+
 struct ahead {
         uint32_t handle[AHEAD];
         struct index_key key[AHEAD];
@@ -287,6 +321,7 @@ static int confirm(struct recovery *r, struct ahead *a)
                 if (n < 0)
                         return n;
                 if (n == 0) {
+                        forget_refresh(r->s, a->handle[i], slot);
                         r->confirmed[slot.bucket] |= (uint16_t)(1u << slot.i);
                         continue;
                 }
@@ -452,19 +487,24 @@ static void put_in_order(struct recovery *r)
 
 /* ---- all of it */
 
-/* A new deadline that was half written is written again; its bucket is still marked as changing. */
+/* Moments that were half written are written again; their bucket is still marked as changing. */
 static void finish_edit(struct recovery *r)
 {
         const struct table_intent *t = &r->intent;
         struct store *s = r->s;
+        struct arena_entry *e;
         const bucket_t *b;
 
         if (t->op != INTENT_EDIT || t->bucket >= n_buckets(s) || t->slot >= ARENA_BUCKET_SLOTS)
                 return;
         b = &s->a.buckets[t->bucket];
-        if (atomic_load_explicit(&b->seq, memory_order_relaxed) & 1 &&
-            slot_handle(b, t->slot) == t->old_handle && alloc_has(&s->a, t->old_handle))
-                entry_set_deadline(arena_block(&s->a, t->old_handle), t->bucket2 & ENTRY_40BIT_MAX);
+        if (!(atomic_load_explicit(&b->seq, memory_order_relaxed) & 1) ||
+            slot_handle(b, t->slot) != t->old_handle || !alloc_has(&s->a, t->old_handle))
+                return;
+        e = arena_block(&s->a, t->old_handle);
+        entry_set_deadline(e, t->bucket2 & ENTRY_40BIT_MAX);
+        if (t->fresh.fresh != 0 && entry_fits(s, t->old_handle) && entry_fresh_at(e))
+                entry_set_fresh(e, &t->fresh);
 }
 
 static void forget_sums(struct store *s)

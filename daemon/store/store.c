@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Store operations: get, put, touch, delete, list, explain
+ * Store operations: get, put, delete, list, explain (touch: fresh.c)
  *
  * Every change keeps one order: decide and make room first (nothing that fails later has changed
  * anything but recency), allocate, fill the block while nobody can reach it, publish it in the
@@ -128,7 +128,8 @@ void entry_resolve(const struct store *s, struct entry *e)
 {
         (void)s;
         if (e->x.encoding == 0)
-                e->x.raw_size = e->large || e->extent ? entry_apart(e) : e->n_stored;
+                e->x.raw_size =
+                        (e->large || e->extent ? entry_apart(e) : e->n_stored) - e->x.n_messages;
 }
 
 uint64_t store_block_charge(const struct store *s, uint32_t handle)
@@ -161,7 +162,7 @@ static uint64_t deadline_out(uint64_t deadline)
         return deadline == ENTRY_NEVER ? STORE_NEVER : deadline;
 }
 
-void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry *ret)
+void store_entry_fill(const struct store *s, uint32_t handle, uint64_t now, struct store_entry *ret)
 {
         struct entry e;
 
@@ -182,6 +183,8 @@ void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry
                 .negative = e.x.marks & MARK_NEGATIVE,
                 .vary = e.x.marks & MARK_VARY,
                 .fresh = e.x.fresh,
+                .stale = e.x.fresh.fresh != 0 && e.x.fresh.fresh <= now,
+                .due = e.x.fresh.fresh != 0 && e.x.fresh.refresh <= now,
                 .n_tags = e.x.n_tags,
                 .tags = e.x.tags,
                 .uid = s->a.owner_uids[e.owner],
@@ -208,13 +211,22 @@ void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry
 struct found store_find_live(struct store *s, const struct table_cache *c, const void *key,
                              size_t n_key, uint64_t now)
 {
+        const struct arena_entry *b;
         struct found f;
 
         index_key_init(s, &f.key, cache_gen(s, c)->id, key, (uint32_t)n_key);
         f.handle = index_find(s, &f.key, &f.slot);
-        if (f.handle != ARENA_NONE && entry_deadline(arena_block(&s->a, f.handle)) <= now) {
+        f.kept = false;
+        if (f.handle == ARENA_NONE)
+                return f;
+        b = arena_block(&s->a, f.handle);
+        if (entry_deadline(b) <= now) {
                 entry_drop(s, f.handle, CAUSE_EXPIRED, now);
                 f.handle = ARENA_NONE;
+        } else if (b->sizes & ENTRY_EXT) {
+                struct arena_fresh fresh = entry_fresh(b);
+
+                f.kept = fresh.fresh != 0 && fresh.serve <= now;
         }
         return f;
 }
@@ -241,13 +253,13 @@ int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, ui
         if (!c)
                 return STORE_E_NO_CACHE;
         f = store_find_live(s, c, key, n_key, now);
-        if (f.handle == ARENA_NONE) {
+        if (found_served(&f) == ARENA_NONE) {
                 cache_counters(c)->misses += touch;
                 return STORE_E_MISS;
         }
         if (touch)
                 store_touch_lru(s, f.handle);
-        store_entry_fill(s, f.handle, ret);
+        store_entry_fill(s, f.handle, now, ret);
         if (touch) {
                 cache_counters(c)->hits++;
                 cache_counters(c)->time_saved_us += ret->cost_us;
@@ -294,19 +306,6 @@ void store_ahead(const struct store *s, const struct store_ahead *a, unsigned n)
 }
 
 /* ---- storing */
-
-static uint64_t deadline_of(const struct table_cache *c, uint64_t ttl_ms, uint64_t now)
-{
-        uint64_t deadline;
-
-        if (ttl_ms == STORE_TTL_POLICY)
-                ttl_ms = c->policy.ttl_ms;
-        if (ttl_ms == STORE_NEVER)
-                return ENTRY_NEVER;
-        if (__builtin_add_overflow(now, ttl_ms, &deadline) || deadline >= ENTRY_NEVER)
-                deadline = ENTRY_NEVER - 1;
-        return deadline;
-}
 
 /* Did the old entry leave for this one, in the cache as it is? */
 static bool was_dropped(const struct store *s, const struct store_put *p)
@@ -412,7 +411,7 @@ void store_count(struct store *s, const struct entry *e, uint64_t charge)
 
         g->n_entries++;
         g->bytes_held += charge;
-        g->bytes_raw += e->n_key + e->x.raw_size;
+        g->bytes_raw += e->n_key + e->x.raw_size + e->x.n_messages;
         s->a.owners[e->owner].charged += charge;
         t->charged += charge;
         t->n_entries++;
@@ -480,11 +479,13 @@ static struct entry entry_of(const struct store *s, const struct table_cache *c,
                              const struct store_put *p, uint64_t now)
 {
         bool extent = !p->large && (extent_has_arrived(p) || extent_is_for(s, p->n_value));
+        uint64_t version = s->a.t->version + 1;
+        struct moments m = moments_of(s, c, p->ttl_ms, version, now);
 
         return (struct entry){
                 .gen = cache_gen(s, c)->id,
-                .version = s->a.t->version + 1,
-                .deadline = deadline_of(c, p->ttl_ms, now),
+                .version = version,
+                .deadline = m.deadline,
                 .n_key = (uint32_t)p->n_key,
                 .n_stored = p->large ? sizeof(struct arena_large)
                             : extent ? sizeof(struct arena_extent)
@@ -498,10 +499,11 @@ static struct entry entry_of(const struct store *s, const struct table_cache *c,
                                          (p->vary ? MARK_VARY : 0),
                                 .encoding = p->encoding,
                                 .raw_size = p->encoding ? p->raw_size
-                                            : p->large  ? p->large->size
-                                                        : p->n_value,
+                                                        : (p->large ? p->large->size : p->n_value) -
+                                                                  p->n_messages,
                                 .cost_us = p->cost_us,
                                 .n_messages = p->n_messages,
+                                .fresh = m.fresh,
                         },
                 .key = p->key,
                 .stored = p->value,
@@ -532,7 +534,7 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
                 return STORE_E_NO_PLACE;
         upkeep_pay(s, e.extent ? p->n_value : e.n_stored, now);
         f = store_find_live(s, c, p->key, p->n_key, now);
-        r = store_check_mode(s, p, f.handle);
+        r = store_check_mode(s, p, found_served(&f));
         if (r == 0)
                 r = owner_get(s, p->uid, &e.owner);
         if (r == 0)
@@ -543,7 +545,7 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
         }
         s->a.t->version++;
         cache_counters(c)->stores++;
-        store_entry_fill(s, handle, ret);
+        store_entry_fill(s, handle, now, ret);
         return 0;
 }
 
@@ -556,49 +558,7 @@ int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_v
                                refusal);
 }
 
-/* ---- changing without storing */
-
-static int set_deadline(struct store *s, const struct found *f, uint64_t deadline)
-{
-        struct arena_entry *b = arena_block(&s->a, f->handle);
-        uint32_t gen = gen_index(b->gen);
-        int r;
-
-        if (deadline == ENTRY_NEVER) {
-                expiry_remove(s, gen, f->handle);
-        } else {
-                r = expiry_reserve(s, gen);
-                if (r < 0)
-                        return r;
-                expiry_set(s, gen, f->handle, deadline);
-        }
-        index_edit_begin(s, f->slot, f->handle, deadline);
-        entry_set_deadline(b, deadline);
-        index_edit_end(s, f->slot);
-        return 0;
-}
-
-int store_touch(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms,
-                uint64_t now, struct store_entry *ret)
-{
-        struct table_cache *c = cache_at(s, cache);
-        struct found f;
-        int r;
-
-        if (!c)
-                return STORE_E_NO_CACHE;
-        f = store_find_live(s, c, key, n_key, now);
-        if (f.handle == ARENA_NONE)
-                return STORE_E_MISS;
-        if (ttl_ms != STORE_TTL_POLICY) {
-                r = set_deadline(s, &f, deadline_of(c, ttl_ms, now));
-                if (r < 0)
-                        return r;
-        }
-        store_touch_lru(s, f.handle);
-        store_entry_fill(s, f.handle, ret);
-        return 0;
-}
+/* ---- deleting */
 
 int store_delete(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now)
 {
@@ -648,7 +608,7 @@ int store_list(struct store *s, uint32_t cache, uint64_t now, uint32_t max, uint
                         if (!alloc_is_live(&s->a, handle) || b->gen != gen ||
                             entry_deadline(b) <= now)
                                 continue;
-                        store_entry_fill(s, handle, &e);
+                        store_entry_fill(s, handle, now, &e);
                         if (!visit(ctx, &e))
                                 return 0;
                         n++;
@@ -695,7 +655,7 @@ int store_explain(struct store *s, uint32_t cache, const void *key, size_t n_key
         f = store_find_live(s, c, key, n_key, now);
         if (f.handle != ARENA_NONE) {
                 ret->live = ret->known = true;
-                store_entry_fill(s, f.handle, &ret->entry);
+                store_entry_fill(s, f.handle, now, &ret->entry);
                 return 0;
         }
         in_dying(s, cache, key, n_key, now, ret);

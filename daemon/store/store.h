@@ -203,9 +203,11 @@ struct store_entry {
         uint8_t encoding;
         uint64_t raw_size;
         uint64_t cost_us;
-        uint64_t n_messages;      /* the last so many bytes of `value` */
+        uint64_t n_messages;      /* the last so many bytes of `value`; not part of raw_size */
         bool negative, vary;      /* what `value` is then: see layout.h */
-        struct arena_fresh fresh; /* .fresh 0: it has no window */
+        struct arena_fresh fresh; /* .fresh 0: it has no window; see store_refresh_begin() */
+        bool stale;               /* it is not as good as new any more */
+        bool due;                 /* somebody is to compute it anew, and nobody does yet */
         unsigned n_tags;          /* of its writer's choice; see store_tag_name() */
         const struct arena_tag *tags;
         uint32_t uid;
@@ -216,6 +218,29 @@ struct store_entry {
 /* @touch: count as a hit or miss, and as the entry's latest use. STORE_E_MISS, STORE_E_NO_CACHE. */
 int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
               bool touch, struct store_entry *ret);
+
+/*
+ * Entries of caches with stale windows have three moments (struct arena_fresh) before their
+ * deadline. Until `serve` they are found. From then to the deadline they are kept, in case that
+ * computing them anew fails: store_get() and store_touch() miss them, store_put() does as if the
+ * key were free, and nothing but store_peek_kept(), store_delete(), store_list() and
+ * store_explain() sees them.
+ *
+ * Who computes an entry anew says when that begins: until it ends nobody else finds it due. An
+ * entry without windows has nothing to be changed, which is no error.
+ */
+
+/* The entry is there, kept or served: its version in *ret_version. STORE_E_MISS, _NO_CACHE. */
+int store_refresh_begin(struct store *s, uint32_t cache, const void *key, size_t n_key,
+                        uint64_t now, uint64_t *ret_version);
+/* It ended without a new value: the entry of this version, if it still is there (else
+ * STORE_E_MISS), is due again at @next_ms (boottime; STORE_NEVER: it is not). @failed: it is served
+ * until its deadline. */
+int store_refresh_end(struct store *s, uint32_t cache, const void *key, size_t n_key,
+                      uint64_t version, uint64_t next_ms, bool failed);
+/* An entry that is kept, and not served. STORE_E_MISS, _NO_CACHE. */
+int store_peek_kept(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
+                    struct store_entry *ret);
 
 /* Keeps the bytes of a value in an extent where they are, whatever becomes of the entry; they stay
  * charged, as what no eviction frees. NULL: no memory. A hold may outlive the store, but the bytes
@@ -327,7 +352,8 @@ uint8_t *store_arrival_dst(const struct store_arrival *a); /* NULL: it has no ex
 void store_arrival_ready(struct store_arrival *a);         /* not begun: fine */
 void store_arrival_end(struct store_arrival *a);           /* likewise */
 
-/* @ttl_ms: STORE_TTL_POLICY means "leave the deadline as it is". */
+/* @ttl_ms: STORE_TTL_POLICY means "leave the deadline as it is". Else all moments are as if it had
+ * been stored now; but an entry that was stored without windows gets none. */
 int store_touch(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms,
                 uint64_t now, struct store_entry *ret);
 int store_delete(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now);

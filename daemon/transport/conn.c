@@ -708,6 +708,12 @@ void conn_close(struct conn *c)
         conn_kick(c);
 }
 
+void conn_finish(struct conn *c)
+{
+        c->ending = true;
+        conn_kick(c);
+}
+
 void conn_yield(struct conn *c)
 {
         c->budget = 0;

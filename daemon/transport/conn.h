@@ -125,6 +125,9 @@ struct peer_watch *peer_watch_free(struct peer_watch *w); /* NULL is fine; retur
 /* Closes when the queued output is sent, or at once if it cannot be. No more frames are handled. */
 void conn_close(struct conn *c);
 
+/* What has come is handled, then it closes, as if the peer had closed its end. */
+void conn_finish(struct conn *c);
+
 /* Room for a body of @n bytes in plain memory, in on_body(); given back after the frame. False:
  * there is none at the moment. */
 bool conn_hold_body(struct conn *c, uint64_t n);

@@ -51,6 +51,7 @@ struct conn {
         unsigned kicks, yields, agains;
         bool closed, aborted;
         bool await_drain; /* on_drained() is to be called: the test's to do */
+        bool finished;    /* conn_finish() was called */
 };
 
 struct server {
@@ -295,6 +296,11 @@ void conn_await_drain(struct conn *c)
 void conn_close(struct conn *c)
 {
         c->closed = true;
+}
+
+void conn_finish(struct conn *c)
+{
+        c->finished = true;
 }
 
 void conn_abort(struct conn *c)

@@ -348,7 +348,7 @@ static void see(struct seen *v, struct store *s, uint32_t handle)
 
         if (g->state != GEN_LIVE)
                 return;
-        store_entry_fill(s, handle, &e);
+        store_entry_fill(s, handle, 0, &e);
         memset(to, 0, sizeof(*to));
         to->cache = g->cache;
         to->uid = e.uid;
