@@ -35,6 +35,32 @@ COLD uint64_t look_precise_ms(const struct mapping *mp)
         return map_precise_ms(mp);
 }
 
+static bool is_ahead(const struct look *l, uint64_t moment_ms)
+{
+        return moment_ms > l->now_ms && moment_ms - l->now_ms <= l->m->lag_ms;
+}
+
+COLD bool look_at_window(struct look *l, struct arena_hit *hit)
+{
+        struct arena_fresh *f = &hit->fresh;
+        uint64_t now = l->now_ms, lag = l->m->lag_ms;
+
+        if (is_ahead(l, f->fresh) || is_ahead(l, f->serve) || is_ahead(l, f->refresh)) {
+                now = look_precise_ms(l->v.mp);
+                lag = 0;
+        }
+        if (now >= f->serve)
+                return false;
+        if (now >= f->refresh)
+                hit->marks |= ARENA_HIT_DUE;
+        if (now >= f->fresh)
+                hit->marks |= ARENA_HIT_STALE;
+        if (f->fresh >= hit->deadline_ms)
+                hit->marks &= (uint16_t)~ARENA_HIT_WINDOW;
+        f->fresh = now >= f->fresh ? 0 : f->fresh - now - lag;
+        return true;
+}
+
 /* Never zeroed as a whole: that would take a good part of a hit's time. */
 struct get {
         cached *c;
@@ -65,11 +91,37 @@ static COLD int get_plain(struct cached_reply *r, cached_reply **ret)
         return r->code;
 }
 
+static COLD int get_negative(struct cached_reply *r, cached_reply **ret)
+{
+        struct failure f;
+
+        r = reply_hit_to_negative(r);
+        if (!r)
+                return call_fail(failure_nomem(&f), &f, ret);
+        *ret = r;
+        return r->code;
+}
+
 static COLD int get_nomem(cached_reply **ret)
 {
         struct failure f;
 
         return call_fail(failure_nomem(&f), &f, ret);
+}
+
+/* A hit that is not a plain one. */
+static COLD int get_special(struct get *g, cached_reply **ret)
+{
+        if (g->how.with_messages && !reply_hit_split_messages(g->r)) {
+                cached_reply_free(g->r);
+                return get_nomem(ret);
+        }
+        if (g->hit->marks & ARENA_HIT_NEGATIVE)
+                return get_negative(g->r, ret);
+        if (!g->keep_encoded && reply_hit_is_encoded(g->r))
+                return get_plain(g->r, ret);
+        *ret = g->r;
+        return CACHED_OK;
 }
 
 /* Leaves a visit whose touch wants more than a store. */
@@ -94,10 +146,10 @@ static inline int get_hit(struct get *g, cached_reply **ret)
         else
                 get_drain(g, t);
         if (!ret)
-                return CACHED_OK;
+                return g->hit->marks & ARENA_HIT_NEGATIVE ? CACHED_NEGATIVE : CACHED_OK;
         reply_set_hit(g->r, g->hit->n_value, g->look.ttl_ms);
-        if (!g->keep_encoded && reply_hit_is_encoded(g->r))
-                return get_plain(g->r, ret);
+        if (!likely((g->hit->encoding | g->hit->marks) == 0))
+                return get_special(g, ret);
         *ret = g->r;
         return CACHED_OK;
 }
@@ -107,7 +159,8 @@ static int get_in_vain(struct get *g, enum seen s, cached_reply **ret)
 {
         const struct mapping *mp = g->look.v.mp;
 
-        if (s == SEEN_MISS && !g->how.no_touch)
+        /* Where the daemon is asked as well, it counts. */
+        if (s == SEEN_MISS && !g->how.no_touch && !g->how.only_mapped)
                 map_count_miss(&g->look.v, g->look.cache.counter);
         map_leave(g->look.m, &g->look.v);
         if (s == SEEN_MISS) {
@@ -122,6 +175,9 @@ static int get_in_vain(struct get *g, enum seen s, cached_reply **ret)
                 pool_end_mapping(g->c->pool, mp);
         if (g->is_nomem)
                 return get_nomem(ret);
+        /* There is a value, and it is not copied through a socket. */
+        if (s == SEEN_LARGE)
+                g->how.only_mapped = false;
         return entries_get_sent(g->c, g->cache, g->q.key, g->q.n_key, g->how, ret);
 }
 
@@ -146,6 +202,7 @@ static inline enum seen get_look(struct get *g)
 static inline void get_aim(struct get *g, const void *key, size_t n_key)
 {
         look_query(&g->look, key, n_key, &g->q);
+        g->q.want_messages = g->how.with_messages;
         arena_aim(&g->look.v.mp->arena, &g->q);
         look_at_clock(&g->look);
         g->q.now_ms = g->look.now_ms;

@@ -69,6 +69,7 @@ static inline void look_query(const struct look *l, const void *key, size_t n_ke
         ret->n_key = (uint32_t)n_key;
         ret->name_hash = l->cache.hash;
         ret->key = key;
+        ret->want_messages = false;
 }
 
 /* A deadline is at hand: what does the precise clock say? */
@@ -87,6 +88,13 @@ static inline bool look_has_passed(struct look *l, uint64_t deadline_ms)
         return now >= deadline_ms;
 }
 
+/*
+ * The same for what an entry with a window is, since each of its moments is such a deadline. Its
+ * `fresh.fresh` becomes what is left of that, 0 if it is stale; without the mark there is no time
+ * in which it could be. False: it is not to be served.
+ */
+bool look_at_window(struct look *l, struct arena_hit *hit);
+
 static inline enum seen look(struct look *l, const struct arena_query *q, void *buf, size_t n_buf,
                              struct arena_hit *ret)
 {
@@ -97,6 +105,8 @@ static inline enum seen look(struct look *l, const struct arena_query *q, void *
         if (__builtin_expect(r == ARENA_HIT, 1) || r == ARENA_TOO_LONG || r == ARENA_LARGE_VALUE) {
                 l->ttl_ms = CACHED_NEVER;
                 if (ret->deadline_ms != ARENA_NEVER && look_has_passed(l, ret->deadline_ms))
+                        return SEEN_MISS;
+                if (__builtin_expect(ret->marks & ARENA_HIT_WINDOW, 0) && !look_at_window(l, ret))
                         return SEEN_MISS;
                 if (r == ARENA_LARGE_VALUE)
                         return SEEN_LARGE;

@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 #include "client/codec.h"
+#include "client/messages.h"
+#include "proto/wire.h"
 
 struct reply_chunk {
         struct reply_chunk *next;
@@ -138,6 +140,39 @@ struct cached_reply *reply_new_miss(void)
         return r;
 }
 
+bool reply_hit_split_messages(struct cached_reply *r)
+{
+        struct arena_hit *hit = &reply_hit_of(r)->hit;
+        uint64_t n = arena_hit_messages(hit);
+
+        /* The arena's word is no more trusted than the daemon's. */
+        if (n == 0 || n > r->n_body)
+                return true;
+        hit->n_value -= (uint32_t)n;
+        r->n_body -= (size_t)n;
+        r->messages_code = messages_decode(r->body + r->n_body, (size_t)n, &r->messages);
+        return r->messages_code != CACHED_ERR_NOMEM;
+}
+
+struct cached_reply *reply_hit_to_negative(struct cached_reply *r)
+{
+        const char *reason = (const char *)reply_hit_value(r);
+        size_t n = wire_utf8_prefix(reason, r->n_body);
+        struct arena_hit *hit;
+        struct cached_reply *to = reply_new_hit(n + 1, &hit);
+
+        if (to) {
+                *reply_hit_of(to) = *reply_hit_of(r);
+                memcpy(reply_hit_value(to), reason, n);
+                reply_hit_value(to)[n] = 0;
+                to->is_hit = true;
+                to->code = CACHED_NEGATIVE;
+                to->error = (const char *)reply_hit_value(to);
+        }
+        cached_reply_free(r);
+        return to;
+}
+
 static void entry_of_hit(const struct reply_hit *h, Cached__V1__EntryInfo *ret)
 {
         cached__v1__entry_info__init(ret);
@@ -152,6 +187,16 @@ static void entry_of_hit(const struct reply_hit *h, Cached__V1__EntryInfo *ret)
                 ret->ttl_case = CACHED__V1__ENTRY_INFO__TTL_TTL_MS;
                 ret->ttl_ms = h->ttl_ms;
         }
+        if (h->hit.marks == 0)
+                return;
+        ret->stale = (h->hit.marks & ARENA_HIT_STALE) != 0;
+        if (h->hit.marks & ARENA_HIT_WINDOW) {
+                ret->fresh_case = CACHED__V1__ENTRY_INFO__FRESH_FRESH_MS;
+                ret->fresh_ms = h->hit.fresh.fresh;
+        }
+        ret->messages_size = arena_hit_messages(&h->hit);
+        ret->negative = (h->hit.marks & ARENA_HIT_NEGATIVE) != 0;
+        ret->vary = (h->hit.marks & ARENA_HIT_VARY) != 0;
 }
 
 /* As the daemon would have sent it, over what it is made of. */
@@ -166,6 +211,8 @@ static void reply_build(struct cached_reply *r)
         memcpy(&hit, r->space, sizeof(hit));
         entry_of_hit(&hit, &plain->entry);
         cached__v1__reply__init(&plain->reply);
+        plain->reply.status = (Cached__V1__Status)r->code;
+        plain->reply.error = (char *)(uintptr_t)r->error;
         plain->reply.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
         plain->reply.entry = &plain->entry;
         r->free = r->space + sizeof(*plain);
@@ -347,6 +394,21 @@ uint8_t *reply_body_space(struct cached_reply *r, size_t n_body)
         return space;
 }
 
+bool reply_take_messages(struct cached_reply *r, const uint8_t *bytes)
+{
+        uint64_t n = r->message->entry->messages_size;
+
+        if (n > 0)
+                r->messages_code = messages_decode(bytes, (size_t)n, &r->messages);
+        return r->messages_code != CACHED_ERR_NOMEM;
+}
+
+bool reply_split_messages(struct cached_reply *r)
+{
+        r->n_body -= (size_t)r->message->entry->messages_size;
+        return reply_take_messages(r, r->body + r->n_body);
+}
+
 /* What a plain hit does not have. */
 static __attribute__((noinline, cold)) void reply_free_heap(struct cached_reply *r)
 {
@@ -359,6 +421,7 @@ static __attribute__((noinline, cold)) void reply_free_heap(struct cached_reply 
         if (r->fd >= 0)
                 (void)close(r->fd);
         cached_view_release(r->view);
+        cached_messages_free(r->messages);
         free(r->body_heap);
 }
 
@@ -366,7 +429,7 @@ void cached_reply_free(cached_reply *r)
 {
         if (!r)
                 return;
-        if (r->chunks || r->body_heap || r->view || r->fd >= 0)
+        if (r->chunks || r->body_heap || r->view || r->messages || r->fd >= 0)
                 reply_free_heap(r);
         free(r);
 }
@@ -402,6 +465,8 @@ static Cached__V1__Reply__ResultCase result_of(Cached__V1__Request__OpCase op)
                 return CACHED__V1__REPLY__RESULT_EXPLAIN;
         case CACHED__V1__REQUEST__OP_STATS:
                 return CACHED__V1__REPLY__RESULT_STATS;
+        case CACHED__V1__REQUEST__OP_LIST_LEASES:
+                return CACHED__V1__REPLY__RESULT_LIST_LEASES;
         case CACHED__V1__REQUEST__OP_LIST_CLIENTS:
                 return CACHED__V1__REPLY__RESULT_LIST_CLIENTS;
         case CACHED__V1__REQUEST__OP_GET_CONFIG:
@@ -440,8 +505,8 @@ static int reply_lay_out_items(struct cached_reply *r, uint64_t n_body, struct f
         return CACHED_OK;
 }
 
-static int reply_check_body(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t n_body,
-                            struct failure *f)
+static int reply_check_body(struct cached_reply *r, Cached__V1__Request__OpCase op,
+                            bool with_messages, uint64_t n_body, struct failure *f)
 {
         uint64_t expected = 0;
 
@@ -449,6 +514,9 @@ static int reply_check_body(struct cached_reply *r, Cached__V1__Request__OpCase 
                 return reply_lay_out_items(r, n_body, f);
         if (r->code == CACHED_OK && op == CACHED__V1__REQUEST__OP_GET)
                 expected = r->message->entry->size;
+        if (with_messages && r->code == CACHED_OK && op == CACHED__V1__REQUEST__OP_GET &&
+            __builtin_add_overflow(expected, r->message->entry->messages_size, &expected))
+                expected = UINT64_MAX;
         if (n_body != expected)
                 return failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon's reply has a body of %" PRIu64
@@ -457,8 +525,8 @@ static int reply_check_body(struct cached_reply *r, Cached__V1__Request__OpCase 
         return CACHED_OK;
 }
 
-int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t n_body,
-                struct failure *f)
+int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, bool with_messages,
+                uint64_t n_body, struct failure *f)
 {
         Cached__V1__Reply__ResultCase expected = result_of(op), is = r->message->result_case;
 
@@ -470,7 +538,7 @@ int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t
                 return failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered request %d with result %d", (int)op,
                                    (int)is);
-        return reply_check_body(r, op, n_body, f);
+        return reply_check_body(r, op, with_messages, n_body, f);
 }
 
 bool reply_is_without_body(const struct cached_reply *r)
@@ -540,6 +608,13 @@ uint64_t cached_reply_ttl_ms(const cached_reply *r)
         return e->ttl_case == CACHED__V1__ENTRY_INFO__TTL_TTL_MS ? e->ttl_ms : CACHED_NEVER;
 }
 
+int cached_reply_is_stale(const cached_reply *r)
+{
+        const Cached__V1__EntryInfo *e = reply_entry(r);
+
+        return e && e->stale;
+}
+
 uint32_t cached_reply_flags(const cached_reply *r)
 {
         const Cached__V1__EntryInfo *e = reply_entry(r);
@@ -575,6 +650,26 @@ uint32_t cached_reply_uid(const cached_reply *r)
         const Cached__V1__EntryInfo *e = reply_entry(r);
 
         return e ? e->uid : UINT32_MAX;
+}
+
+uint64_t cached_reply_fresh_ms(const cached_reply *r)
+{
+        const Cached__V1__EntryInfo *e = reply_entry(r);
+
+        if (!e || e->stale)
+                return 0;
+        return e->fresh_case == CACHED__V1__ENTRY_INFO__FRESH_FRESH_MS ? e->fresh_ms
+                                                                       : cached_reply_ttl_ms(r);
+}
+
+int cached_reply_messages(const cached_reply *r, const cached_messages **ret)
+{
+        if (!r || !ret)
+                return CACHED_ERR_USAGE;
+        if (!r->messages)
+                return r->messages_code;
+        *ret = r->messages;
+        return CACHED_OK;
 }
 
 size_t cached_reply_n_items(const cached_reply *r)

@@ -272,6 +272,7 @@ static void begin(struct handover *h)
                   (int)h->p.pid);
         arm(h, DRAIN_SEC, 0);
         listener_pause(h->p.listener);
+        dispatcher_part(h->p.dispatcher);
         hub_part(h->p.hub);
 }
 
@@ -328,6 +329,7 @@ struct handover *handover_free(struct handover *h)
         close(h->p.fd);
         if (h->state != HANDOVER_GIVEN && h->parting) {
                 hub_stay(h->p.hub);
+                dispatcher_stay(h->p.dispatcher);
                 listener_resume(h->p.listener);
         }
         free(h->gifts);

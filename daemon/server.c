@@ -113,6 +113,11 @@ uint64_t server_now_ms(const struct server *s)
         return s->hub.now_ns / NSEC_PER_MSEC;
 }
 
+int64_t server_wall_ms(const struct server *s)
+{
+        return clock_wall_ms() + clock_offset_ms(s->clock);
+}
+
 uint64_t server_tick(struct server *s)
 {
         return hub_tick(&s->hub);
@@ -252,6 +257,7 @@ static void stop(struct server *s)
         hub_tick(&s->hub);
         sockfile_remove(&s->sockfile);
         listener_done(&s->listener);
+        dispatcher_part(s->dispatcher);
         hub_end(&s->hub);
         if (event_add(&s->end_timer, &tv) < 0)
                 s->done = true;

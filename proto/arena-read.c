@@ -231,25 +231,60 @@ static HOT const uint8_t *chunk_of(const struct arena_map *m, uint32_t handle, u
         return m->spans + ((uint64_t)span << ARENA_SPAN_SHIFT) + chunk * size;
 }
 
+/* Takes the next field, if the block has it and it is whole. */
+static bool take_field(const uint8_t **p, const uint8_t *end, void *to, size_t n)
+{
+        if ((size_t)(end - *p) < n)
+                return false;
+        memcpy(to, *p, n);
+        *p += n;
+        return true;
+}
+
+static uint16_t marks_of(uint32_t marks)
+{
+        return (marks & MARK_NEGATIVE ? ARENA_HIT_NEGATIVE : 0) |
+               (marks & MARK_VARY ? ARENA_HIT_VARY : 0);
+}
+
+/* Fields that are not whole end it: the counter will tell whether that counts. */
 static void read_ext(const uint8_t *p, uint32_t n, struct arena_hit *hit)
 {
         const uint8_t *end = p + n;
+        uint32_t encoding = 0, marks = 0;
         struct arena_ext x;
 
-        memcpy(&x, p, sizeof(x));
-        p += sizeof(x);
-        if (x.fields & EXT_FLAGS && end - p >= 4) {
-                memcpy(&hit->flags, p, 4);
-                p += 4;
+        if (!take_field(&p, end, &x, sizeof(x)) ||
+            (x.fields & EXT_FLAGS && !take_field(&p, end, &hit->flags, 4)) ||
+            (x.fields & EXT_COST && !take_field(&p, end, &hit->cost_us, 8)) ||
+            (x.fields & EXT_ENCODING &&
+             (!take_field(&p, end, &hit->raw_size, 8) || !take_field(&p, end, &encoding, 4))))
+                return;
+        hit->encoding = encoding < UINT16_MAX ? (uint16_t)encoding : UINT16_MAX;
+        if (x.fields & EXT_FRESH) {
+                if (!take_field(&p, end, &hit->fresh, sizeof(hit->fresh)))
+                        return;
+                hit->marks |= ARENA_HIT_WINDOW;
         }
-        if (x.fields & EXT_COST && end - p >= 8) {
-                memcpy(&hit->cost_us, p, 8);
-                p += 8;
+        if (x.fields & EXT_MARKS) {
+                if (!take_field(&p, end, &marks, 4))
+                        return;
+                hit->marks |= marks_of(marks);
         }
-        if (x.fields & EXT_ENCODING && end - p >= 12) {
-                memcpy(&hit->raw_size, p, 8);
-                memcpy(&hit->encoding, p + 8, 4);
-        }
+        if (x.fields & EXT_MESSAGES && take_field(&p, end, &hit->n_messages, 8))
+                hit->marks |= ARENA_HIT_MESSAGES;
+}
+
+/* What time makes of an entry with a window. False: it is not to be served. */
+static bool look_at_window(struct arena_hit *hit, uint64_t now_ms)
+{
+        const struct arena_fresh *f = &hit->fresh;
+
+        if (f->fresh <= now_ms)
+                hit->marks |= ARENA_HIT_STALE;
+        if (f->refresh <= now_ms)
+                hit->marks |= ARENA_HIT_DUE;
+        return now_ms < f->serve;
 }
 
 /* A copy of an extension block, whose own length was checked. */
@@ -274,12 +309,52 @@ static bool take_ext(const uint8_t *from, uint32_t n_max, struct ext_copy *ret)
         return true;
 }
 
+/* What was cleared by tag still stands in the index. */
+enum life {
+        LIFE_NONSENSE,
+        LIFE_DEAD,
+        LIFE_HERE,
+};
+
+/* The tags are the last field. Whether the bit is read before or after a tag was cleared: either
+ * counts, as long as the bucket's counter is the same afterwards, see ARENA.md, "Tags". */
+static enum life life_of(const struct arena_map *m, const struct ext_copy *ext)
+{
+        struct arena_ext x;
+        uint32_t n, at = sizeof(x);
+
+        memcpy(&x, ext->bytes, sizeof(x));
+        if (likely(!(x.fields & EXT_TAGS)))
+                return LIFE_HERE;
+        at += (x.fields & EXT_FLAGS ? 4u : 0u) + (x.fields & EXT_COST ? 8u : 0u) +
+              (x.fields & EXT_ENCODING ? 12u : 0u) +
+              (x.fields & EXT_FRESH ? (uint32_t)sizeof(struct arena_fresh) : 0u) +
+              (x.fields & EXT_MARKS ? 4u : 0u) + (x.fields & EXT_MESSAGES ? 8u : 0u);
+        if (at + sizeof(n) > ext->n)
+                return LIFE_NONSENSE;
+        memcpy(&n, ext->bytes + at, sizeof(n));
+        at += sizeof(n);
+        if (n > ARENA_ENTRY_TAGS || n * sizeof(struct arena_tag) > ext->n - at)
+                return LIFE_NONSENSE;
+        for (; n > 0; n--, at += sizeof(struct arena_tag)) {
+                uint32_t id;
+
+                memcpy(&id, ext->bytes + at, sizeof(id));
+                if (id >= ARENA_TAGS_MAX)
+                        return LIFE_NONSENSE;
+                if (atomic_load_explicit(&m->dead_tags[id / 32], memory_order_relaxed) >> id % 32 &
+                    1)
+                        return LIFE_DEAD;
+        }
+        return LIFE_HERE;
+}
+
 enum probe {
         PROBE_OTHER, /* not this key, or nonsense: the counter will tell whether that counts */
         PROBE_HIT,
         PROBE_TOO_LONG,
         PROBE_LARGE,
-        PROBE_EXPIRED,
+        PROBE_EXPIRED, /* or cleared by tag */
 };
 
 /* A header, of which each word is read once. */
@@ -301,6 +376,18 @@ static HOT uint64_t deadline_of(const struct arena_entry *e)
         return (uint64_t)(e->hi >> 12 & 0xff) << 32 | e->deadline_lo;
 }
 
+/* How many bytes of what is stored are wanted. False: there are more messages than bytes. */
+static HOT bool value_size(const struct look *l, uint64_t *n)
+{
+        uint64_t n_messages = arena_hit_messages(l->hit);
+
+        if (n_messages > *n)
+                return false;
+        if (!l->q->want_messages)
+                *n -= n_messages;
+        return true;
+}
+
 /* A value that lies apart; `n` stored bytes say where. */
 static __attribute__((noinline)) enum probe take_extent(const struct look *l, const uint8_t *stored,
                                                         uint32_t n)
@@ -313,10 +400,30 @@ static __attribute__((noinline)) enum probe take_extent(const struct look *l, co
         racy_copy(&x, stored, sizeof(x));
         if (x.offset > m->n_extents || x.size > m->n_extents - x.offset || x.size > UINT32_MAX)
                 return PROBE_OTHER;
+        if (!value_size(l, &x.size))
+                return PROBE_OTHER;
         l->hit->n_value = (uint32_t)x.size;
         if (x.size > l->n_buf)
                 return PROBE_TOO_LONG;
         racy_copy(l->buf, m->extents + x.offset, x.size);
+        return PROBE_HIT;
+}
+
+/* What only entries with an extension block can be; `n` stored bytes. PROBE_HIT: go on. */
+static HOT enum probe take_extra(const struct look *l, const struct ext_copy *ext, uint32_t sizes,
+                                 uint32_t *n)
+{
+        struct arena_hit *hit = l->hit;
+        uint64_t n_value = *n;
+
+        read_ext(ext->bytes, ext->n, hit);
+        if (hit->marks & ARENA_HIT_WINDOW && !look_at_window(hit, l->q->now_ms))
+                return PROBE_EXPIRED;
+        if (sizes & (ENTRY_LARGE | ENTRY_EXTENT))
+                return PROBE_HIT;
+        if (!value_size(l, &n_value))
+                return PROBE_OTHER;
+        *n = (uint32_t)n_value;
         return PROBE_HIT;
 }
 
@@ -330,21 +437,25 @@ static HOT enum probe take(const struct look *l, uint32_t handle, const struct a
         struct arena_hit *hit = l->hit;
         uint64_t deadline = deadline_of(e);
 
-        /* Field by field: `large` is not for plain values. */
+        /* Field by field: the last ones are not for plain values. */
         hit->handle = handle;
         hit->version = (uint64_t)(e->hi >> 20) << 32 | e->version_lo;
         hit->deadline_ms = deadline == ENTRY_40BIT_MAX ? ARENA_NEVER : deadline;
         hit->uid = load32(&l->m->owners[e->hi & (ARENA_OWNERS_MAX - 1)]);
-        hit->flags = hit->encoding = 0;
+        hit->flags = hit->encoding = hit->marks = 0;
         hit->raw_size = hit->cost_us = 0;
+        if (ext) {
+                enum probe p = take_extra(l, ext, e->sizes, &n);
+
+                if (p != PROBE_HIT)
+                        return p;
+        }
         hit->n_value = n;
-        if (ext)
-                read_ext(ext->bytes, ext->n, hit);
         if (unlikely(e->sizes & ENTRY_LARGE)) {
                 if (n != sizeof(hit->large))
                         return PROBE_OTHER;
                 racy_copy(&hit->large, stored, sizeof(hit->large));
-                return PROBE_LARGE;
+                return arena_hit_messages(hit) <= hit->large.size ? PROBE_LARGE : PROBE_OTHER;
         }
         if (unlikely(e->sizes & ENTRY_EXTENT))
                 return take_extent(l, stored, n);
@@ -366,6 +477,12 @@ static HOT enum probe probe_rest(const struct look *l, uint32_t handle, const st
                 return PROBE_OTHER;
         if (unlikely(deadline <= q->now_ms && deadline != ENTRY_40BIT_MAX))
                 return PROBE_EXPIRED;
+        if (ext) {
+                enum life life = life_of(l->m, ext);
+
+                if (life != LIFE_HERE)
+                        return life == LIFE_DEAD ? PROBE_EXPIRED : PROBE_OTHER;
+        }
         return take(l, handle, e, ext, key + q->n_key, n_stored);
 }
 

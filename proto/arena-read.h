@@ -62,14 +62,16 @@ struct arena_query {
         uint32_t cache; /* id */
         uint64_t name_hash;
         const void *key;
-        uint32_t n_key; /* 1 to ARENA_KEY_MAX */
+        uint32_t n_key;     /* 1 to ARENA_KEY_MAX */
+        bool want_messages; /* the buffer shall get them, too, behind the value */
         uint64_t now_ms;
         struct arena_aim aim; /* zeroed, or arena_aim()'s */
 };
 
 enum arena_result {
         ARENA_HIT,
-        ARENA_MISS,        /* for certain: at one instant during the call the key was not there */
+        ARENA_MISS,        /* for certain: at one instant during the call the key was not there, or
+                              is not to be served */
         ARENA_NO_CACHE,    /* the id does not, or no longer, mean the cache of that name */
         ARENA_BUSY,        /* the writer was always quicker, or died in the middle: ask it */
         ARENA_TOO_LONG,    /* a hit of ret->n_value bytes, more than the buffer takes; no more is
@@ -79,18 +81,35 @@ enum arena_result {
         ARENA_BROKEN,      /* it holds nonsense */
 };
 
+/* What few entries have: bits of struct arena_hit. */
+#define ARENA_HIT_WINDOW   1u  /* `fresh` says when it is what */
+#define ARENA_HIT_STALE    2u  /* it is not fresh any more */
+#define ARENA_HIT_DUE      4u  /* one caller is to compute it anew: the daemon says who */
+#define ARENA_HIT_NEGATIVE 8u  /* the value is the reason why there is none */
+#define ARENA_HIT_VARY     16u /* the value is the name of an input */
+#define ARENA_HIT_MESSAGES 32u /* there are `n_messages` bytes of them */
+
 struct arena_hit {
         uint32_t handle;
         uint64_t version;
         uint64_t deadline_ms; /* boottime; ARENA_NEVER */
         uint32_t uid;         /* of the writer */
         uint32_t flags;
-        uint32_t encoding;
+        uint16_t encoding;
+        uint16_t marks;    /* ARENA_HIT_* */
         uint64_t raw_size; /* 0: not encoded */
         uint64_t cost_us;
-        uint32_t n_value; /* in the buffer */
-        struct arena_large large;
+        uint32_t n_value;         /* in the buffer; with the messages, if those were wanted */
+        struct arena_large large; /* its size is that of the file, messages included */
+        /* What they hold without their marks is undefined. */
+        struct arena_fresh fresh;
+        uint64_t n_messages;
 };
+
+static inline uint64_t arena_hit_messages(const struct arena_hit *h)
+{
+        return h->marks & ARENA_HIT_MESSAGES ? h->n_messages : 0;
+}
 
 #define ARENA_NEVER UINT64_MAX
 

@@ -131,6 +131,23 @@ const char *wire_realm_name_fault(const char *name, size_t n)
         return NULL;
 }
 
+const char *wire_tag_fault(const char *tag, size_t n)
+{
+        if (n == 0)
+                return "a tag is empty: a tag is 1 to 128 bytes of UTF-8";
+        if (n > WIRE_TAG_MAX)
+                return "a tag is longer than 128 bytes: use a shorter one, such as a hash of it";
+        switch (text_check(tag, n)) {
+        case TEXT_NOT_UTF8:
+                return "a tag is not UTF-8: encode it as UTF-8";
+        case TEXT_CONTROL:
+                return "a tag contains a control character: use printable characters only";
+        case TEXT_OK:
+                break;
+        }
+        return NULL;
+}
+
 const char *wire_key_fault(size_t n)
 {
         if (n == 0)
@@ -150,5 +167,89 @@ const char *wire_ttl_fault(uint64_t ttl_ms)
         if (ttl_ms > WIRE_TTL_MS_MAX)
                 return "ttl_ms is longer than 10 years (315360000000 ms): a TTL is 1 ms to 10 "
                        "years; set never_expires, or leave the policy's ttl out, for no limit";
+        return NULL;
+}
+
+const char *wire_stale_for_fault(uint64_t ms)
+{
+        return ms > WIRE_TTL_MS_MAX ? "stale_for_ms is negative or longer than 10 years "
+                                      "(315360000000 ms): it is 0 (off) to 10 years"
+                                    : NULL;
+}
+
+const char *wire_stale_if_error_fault(uint64_t ms)
+{
+        return ms > WIRE_TTL_MS_MAX ? "stale_if_error_ms is negative or longer than 10 years "
+                                      "(315360000000 ms): it is 0 (off) to 10 years"
+                                    : NULL;
+}
+
+const char *wire_refresh_ahead_fault(uint64_t permille)
+{
+        return permille > 999 ? "refresh_ahead_permille is negative or more than 999: it is a part "
+                                "of the TTL, 1 to 999 thousandths, or 0 (off)"
+                              : NULL;
+}
+
+const char *wire_expire_jitter_fault(uint64_t permille)
+{
+        return permille > 1000 ? "expire_jitter_permille is negative or more than 1000: it is a "
+                                 "part of the TTL, 1 to 1000 thousandths, or 0 (off)"
+                               : NULL;
+}
+
+const char *wire_negative_fault(const char *text, size_t n)
+{
+        if (n > WIRE_NEGATIVE_MAX)
+                return "a negative entry's value is the reason, up to 1024 bytes: shorten it";
+        switch (text_check(text, n)) {
+        case TEXT_NOT_UTF8:
+                return "the reason of a negative entry is not UTF-8: encode it as UTF-8";
+        case TEXT_CONTROL:
+                return "the reason of a negative entry contains a control character: use printable "
+                       "characters only";
+        case TEXT_OK:
+                break;
+        }
+        return NULL;
+}
+
+const char *wire_input_name_fault(const char *name, size_t n)
+{
+        if (n == 0 || n > WIRE_INPUT_NAME_MAX)
+                return "with vary the value is the name of an input: 1 to 128 bytes";
+        switch (text_check(name, n)) {
+        case TEXT_NOT_UTF8:
+                return "the name of the input is not UTF-8: encode it as UTF-8";
+        case TEXT_CONTROL:
+                return "the name of the input contains a control character: use printable "
+                       "characters only";
+        case TEXT_OK:
+                break;
+        }
+        return NULL;
+}
+
+const char *wire_reason_fault(const char *text, size_t n)
+{
+        if (n > WIRE_REASON_MAX)
+                return "the reason is longer than 1024 bytes: shorten it";
+        if (memchr(text, '\0', n) || wire_utf8_prefix(text, n) < n)
+                return "the reason is not UTF-8, or has a zero byte: encode it as UTF-8";
+        return NULL;
+}
+
+const char *wire_progress_fault(const char *text, size_t n)
+{
+        if (n > WIRE_PROGRESS_MAX)
+                return "the progress is longer than 256 bytes: shorten it";
+        switch (text_check(text, n)) {
+        case TEXT_NOT_UTF8:
+                return "the progress is not UTF-8: encode it as UTF-8";
+        case TEXT_CONTROL:
+                return "the progress contains a control character: use printable characters only";
+        case TEXT_OK:
+                break;
+        }
         return NULL;
 }

@@ -123,8 +123,9 @@ void cached_view_release(cached_view *v);
  * @size:  of what is to be stored in each
  * @n:     how many buffers for that size are to be ready; 0: none, those that are ready are freed
  *
- * To be called where there is time: it takes some 0.7 ms for each MiB, and longer where memory is
- * made into huge pages, which makes all that follows faster. cached_buffer_new() takes
+ * To be called where there is time: it takes some 0.7 ms for each MiB, and some milliseconds for
+ * each two where memory is made into huge pages (from half a MiB on), which makes all that follows
+ * faster. cached_buffer_new() takes
  * one that was prepared for the same size, or nearly the same; memory that was handed over can
  * never be used again, so prepare others then. What is prepared takes memory and is charged to
  * nobody; `cachectl stats` shows it.
@@ -178,7 +179,8 @@ uint64_t cached_buffer_size(const cached_buffer *b);
  * From then on the value is fixed, also if the call fails later: the buffer's memory stays at its
  * place as the caller's private view, whose changes concern nobody; what lay behind @n_value is 0.
  * It may be stored again, under other keys, with the same @n_value: all of these share one memory.
- * A value of 0 bytes is stored as such, and the buffer stays as it is.
+ * A value of 0 bytes is stored as such, and the buffer stays as it is. Messages of @o are put
+ * behind the value, so that the buffer needs room for them.
  *
  * Return: as cached_set(); CACHED_ERR_USAGE also where something else can still write to the memory
  * (a mapping that a forked process was made to inherit, input on its way into it): then the buffer

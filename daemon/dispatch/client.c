@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "dispatch/dispatcher.h"
+#include "dispatch/leasing.h"
 #include "dispatch/repeat.h"
 #include "dispatch/unfinished.h"
 #include "realm/mapping.h"
@@ -48,8 +49,12 @@ struct client *client_free(struct client *client, uint64_t now_ms)
                 client->next->prev = client->prev;
         unfinished_drop(client);
         upload_area_drop(client);
+        subscribe_end(client);
+        if (d->running == client)
+                d->running = NULL;
         repeat_leave(client, now_ms);
         views_leave(&d->views, client);
+        leasing_leave(client, now_ms);
         if (client->realm) {
                 realm_unmap(client->realm, client->reader, now_ms);
                 realm_leave(client->realm, now_ms);

@@ -17,9 +17,12 @@
 struct conn;
 struct outcome_client;
 struct dispatcher;
+struct lease_party;
+struct peer_watch;
 struct reader;
 struct realm;
 struct unfinished;
+struct subscription;
 struct viewer;
 
 /* Cache ids, one bit each. */
@@ -41,6 +44,10 @@ struct client {
         uint64_t last_repeated;
         struct unfinished *unfinished; /* the request that is being carried out, or NULL */
         struct viewer *viewer;         /* with the views that it was sent, or NULL */
+        struct lease_party *party;     /* with its leases and what it waits for, or NULL */
+        struct peer_watch *watch; /* of its process, with `party`; NULL: it cannot be watched */
+        bool orphaned;            /* the process that it belongs to has ended */
+        struct subscription *subscription; /* or NULL */
         uint64_t features;
         char name[WIRE_CLIENT_MAX + 1];
         struct upload_area area;

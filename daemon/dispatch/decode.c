@@ -11,6 +11,7 @@
 #include "dispatch/decode.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "config.h"
 #include "proto/wire.h"
@@ -72,6 +73,7 @@ enum status decode_ttl(struct request *r, bool has_ms, uint64_t ttl_ms, bool has
         return STATUS_OK;
 }
 
+/* @n_value: without its messages. */
 static enum status check_encoding(struct request *r, const Cached__V1__Set *set, uint64_t n_value)
 {
         switch (set->encoding) {
@@ -123,6 +125,95 @@ static enum status check_mode(struct request *r, const Cached__V1__Set *set)
         return STATUS_OK;
 }
 
+/* Of an entry whose value means something to the daemon: it must be short, and plain. */
+static enum status check_marks(struct request *r, const Cached__V1__Set *set, uint64_t n_value)
+{
+        if (set->negative && set->vary)
+                return invalid(r, "negative and vary exclude each other: leave one out");
+        if (set->messages_size > 0)
+                return invalid(r, "a negative entry, or one with vary, has no messages: leave "
+                                  "messages_size out");
+        if (set->encoding != CACHED__V1__ENCODING__ENCODING_RAW)
+                return invalid(r, "what a negative entry, or one with vary, says is read as it is: "
+                                  "leave the encoding out");
+        if (set->source_case != CACHED__V1__SET__SOURCE__NOT_SET)
+                return invalid(r, "what a negative entry, or one with vary, says is short: send it "
+                                  "as the body");
+        const char *fault = NULL;
+        if (set->negative && n_value > WIRE_NEGATIVE_MAX)
+                fault = wire_negative_fault("", n_value);
+        else if (set->vary && (n_value == 0 || n_value > WIRE_INPUT_NAME_MAX))
+                fault = wire_input_name_fault("", n_value);
+        return fault ? invalid(r, fault) : STATUS_OK;
+}
+
+enum status decode_marked(struct request *r, const struct store_put *put)
+{
+        const char *text = put->value, *fault = NULL;
+        if (put->negative)
+                fault = wire_negative_fault(text, put->n_value);
+        else if (put->vary)
+                fault = wire_input_name_fault(text, put->n_value);
+        return fault ? invalid(r, fault) : STATUS_OK;
+}
+
+static bool is_among(const struct store_text *tags, unsigned n, const struct store_text *tag)
+{
+        for (unsigned i = 0; i < n; i++)
+                if (tags[i].n == tag->n && memcmp(tags[i].text, tag->text, tag->n) == 0)
+                        return true;
+        return false;
+}
+
+enum status decode_tag(struct request *r, const char *tag, struct store_text *ret)
+{
+        size_t n = decode_length(tag);
+        const char *fault = wire_tag_fault(tag, n);
+        if (fault)
+                return invalid(r, fault);
+        *ret = (struct store_text){tag, n};
+        return STATUS_OK;
+}
+
+/* An entry has a tag or not: one that is named twice is one. */
+static enum status decode_tags(struct request *r, const Cached__V1__Set *set, struct store_put *ret)
+{
+        if (set->n_tags > WIRE_TAGS_MAX)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "the entry has %zu tags: an entry has up to %d; leave the "
+                                   "others out",
+                                   set->n_tags, WIRE_TAGS_MAX);
+        struct store_text *tags = bump_alloc_array(&r->d->bump, set->n_tags, sizeof(*tags));
+        if (!tags)
+                return verdict_set(&r->verdict, STATUS_NO_MEMORY,
+                                   "the daemon has no memory for the tags: nothing was changed; "
+                                   "try again later");
+        unsigned n = 0;
+        for (size_t i = 0; i < set->n_tags; i++) {
+                enum status status = decode_tag(r, set->tags[i], &tags[n]);
+                if (status != STATUS_OK)
+                        return status;
+                n += !is_among(tags, n, &tags[n]);
+        }
+        ret->tags = tags;
+        ret->n_tags = n;
+        return STATUS_OK;
+}
+
+static enum status decode_variant(struct request *r, const Cached__V1__Set *set,
+                                  struct store_put *ret)
+{
+        const ProtobufCBinaryData *of = &set->variant_of;
+        if (wire_key_fault(of->len))
+                return invalid(r, "variant_of is longer than 64 bytes: it is the key of the entry "
+                                  "with vary that led here");
+        if (of->len == ret->n_key && memcmp(of->data, ret->key, of->len) == 0)
+                return invalid(r, "variant_of is the key itself: it is the key of the entry with "
+                                  "vary that led here");
+        ret->variant_of = (struct store_text){(const char *)of->data, of->len};
+        return STATUS_OK;
+}
+
 enum status decode_set(struct request *r, const Cached__V1__Set *set, uint64_t n_value,
                        struct store_put *ret)
 {
@@ -139,7 +230,14 @@ enum status decode_set(struct request *r, const Cached__V1__Set *set, uint64_t n
         status = check_mode(r, set);
         if (status != STATUS_OK)
                 return status;
-        status = check_encoding(r, set, n_value);
+        if (__builtin_expect(set->messages_size > n_value, 0))
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "messages_size is %" PRIu64 " but the value has %" PRIu64
+                                   " bytes: the messages are its last bytes",
+                                   set->messages_size, n_value);
+        status = check_encoding(r, set, n_value - set->messages_size);
+        if (status == STATUS_OK && __builtin_expect(set->negative || set->vary, 0))
+                status = check_marks(r, set, n_value - set->messages_size);
         if (status != STATUS_OK)
                 return status;
         *ret = (struct store_put){
@@ -151,12 +249,44 @@ enum status decode_set(struct request *r, const Cached__V1__Set *set, uint64_t n
                 .compare = set->compare_case == CACHED__V1__SET__COMPARE_EXPECTED_VERSION,
                 .flags = set->flags,
                 .encoding = (uint8_t)set->encoding,
-                .raw_size = set->encoding == CACHED__V1__ENCODING__ENCODING_RAW ? n_value
-                                                                                : set->raw_size,
+                .raw_size = set->encoding == CACHED__V1__ENCODING__ENCODING_RAW
+                                    ? n_value - set->messages_size
+                                    : set->raw_size,
                 .cost_us = set->cost_us,
+                .n_messages = set->messages_size,
+                .negative = set->negative,
+                .vary = set->vary,
         };
         if (ret->compare)
                 ret->expected_version = set->expected_version;
+        if (__builtin_expect(set->n_tags > 0, 0))
+                status = decode_tags(r, set, ret);
+        if (status == STATUS_OK && set->variant_of.len > 0)
+                status = decode_variant(r, set, ret);
+        return status;
+}
+
+/* Those fields of a policy that are off when they are 0. */
+static enum status decode_windows(struct request *r, const Cached__V1__Policy *policy,
+                                  struct store_policy *ret, struct policy_fields *ret_set)
+{
+        const char *fault = wire_stale_for_fault(policy->stale_for_ms);
+        if (!fault)
+                fault = wire_stale_if_error_fault(policy->stale_if_error_ms);
+        if (!fault)
+                fault = wire_refresh_ahead_fault(policy->refresh_ahead_permille);
+        if (!fault)
+                fault = wire_expire_jitter_fault(policy->expire_jitter_permille);
+        if (fault)
+                return invalid(r, fault);
+        ret->stale_for_ms = policy->stale_for_ms;
+        ret->stale_if_error_ms = policy->stale_if_error_ms;
+        ret->refresh_ahead = policy->refresh_ahead_permille;
+        ret->expire_jitter = policy->expire_jitter_permille;
+        ret_set->stale_for = ret->stale_for_ms != 0;
+        ret_set->stale_if_error = ret->stale_if_error_ms != 0;
+        ret_set->refresh_ahead = ret->refresh_ahead != 0;
+        ret_set->expire_jitter = ret->expire_jitter != 0;
         return STATUS_OK;
 }
 
@@ -192,7 +322,7 @@ enum status decode_policy(struct request *r, const Cached__V1__Policy *policy,
                 ret->max_bytes = policy->max_bytes;
                 ret_set->max_bytes = true;
         }
-        return STATUS_OK;
+        return decode_windows(r, policy, ret, ret_set);
 }
 
 uint32_t decode_page_size(const struct request *r, uint32_t page_size)

@@ -20,6 +20,7 @@ size_t decode_length(const char *text);
 enum status decode_cache(struct request *r, uint32_t id, const char *name, struct cache_ref *ret);
 /* A name, not an id: for requests that may create the cache. */
 enum status decode_cache_name(struct request *r, const char *name, struct cache_ref *ret);
+enum status decode_tag(struct request *r, const char *tag, struct store_text *ret);
 enum status decode_key(struct request *r, const ProtobufCBinaryData *key, struct key_ref *ret);
 
 /* What Set and Touch have in common; TTL_POLICY where the request has none. */
@@ -29,6 +30,9 @@ enum status decode_ttl(struct request *r, bool has_ms, uint64_t ttl_ms, bool has
 /* All of @set but its cache, with a value of @n_value bytes (which is not set). */
 enum status decode_set(struct request *r, const Cached__V1__Set *set, uint64_t n_value,
                        struct store_put *ret);
+
+/* When the value is there: is it what an entry with these marks may say? */
+enum status decode_marked(struct request *r, const struct store_put *put);
 
 /* @policy NULL: nothing is set. */
 enum status decode_policy(struct request *r, const Cached__V1__Policy *policy,

@@ -28,6 +28,7 @@
 #include "dispatch/descriptor.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/events.h"
+#include "dispatch/leasing.h"
 #include "dispatch/peek.h"
 #include "dispatch/repeat.h"
 #include "dispatch/reply.h"
@@ -102,6 +103,10 @@ static bool is_one_way(const Cached__V1__Request *m)
                 return m->drain->one_way;
         case CACHED__V1__REQUEST__OP_RELEASE:
                 return m->release->one_way;
+        case CACHED__V1__REQUEST__OP_END_LEASE:
+                return m->end_lease->one_way;
+        case CACHED__V1__REQUEST__OP_LEASE_PROGRESS:
+                return m->lease_progress->one_way;
         default:
                 return false;
         }
@@ -254,11 +259,12 @@ static enum status admit(struct request *r, const struct op **ret)
 
 /* ---- frames */
 
-static void request_init(struct request *r, struct client *client, uint64_t n_body)
+void request_init(struct request *r, struct client *client, uint64_t n_body)
 {
         struct dispatcher *d = client->d;
         /* Field by field: clearing the verdict's text would cost more than the rest of admission.
          */
+        d->running = client;
         r->d = d;
         r->client = client;
         r->msg = NULL;
@@ -268,6 +274,10 @@ static void request_init(struct request *r, struct client *client, uint64_t n_bo
         r->n_body = n_body;
         r->fd = -1;
         r->upload = NULL;
+        r->share = NULL;
+        r->lease = NULL;
+        r->lease_id = 0;
+        r->lease_stays = false;
         r->filling = NULL;
         r->who = (struct caller){
                 .realm = client->realm,
@@ -281,6 +291,7 @@ static void request_init(struct request *r, struct client *client, uint64_t n_bo
         r->n_reply = 0;
         r->ran = false;
         r->state = NULL;
+        r->sweep = NULL;
         r->again = false;
         r->wait = false;
         r->answered = false;
@@ -314,8 +325,7 @@ static void log_failure(struct request *r, enum status status)
         }
 }
 
-/* Answers a failure, remembers the reply to a change, and closes if it is one of those failures. */
-static void finish(struct request *r, enum status status)
+void request_finish(struct request *r, enum status status)
 {
         struct conn *c = r->client->conn;
         if (status != STATUS_OK) {
@@ -323,6 +333,8 @@ static void finish(struct request *r, enum status status)
                 if (status == STATUS_PROTOCOL)
                         r->d->protocol_errors++;
                 log_failure(r, status);
+                if (leasing_is_on(r->d))
+                        leasing_refused(r, status);
                 if (r->one_way && !r->close)
                         return;
                 if (!reply_failure(r, status == STATUS_PROTOCOL ? 0 : r->id, status, text))
@@ -388,6 +400,7 @@ static bool resume(struct client *client, const uint8_t *body, struct upload *up
         struct dispatcher *d = client->d;
         uint64_t start_ns = server_now_ns(d->server);
         struct request *r = unfinished_resume(client, body, upload);
+        d->running = client;
         r->who.cfg = d->cfg;
         r->who.now_ms = server_now_ms(d->server);
         enum status status = r->op->run(r);
@@ -396,10 +409,12 @@ static bool resume(struct client *client, const uint8_t *body, struct upload *up
                 unfinished_pause(client, since(d, start_ns));
                 return false;
         }
-        finish(r, status);
+        request_finish(r, status);
         uint64_t busy_ns = client->unfinished->busy_ns;
         settle(r, busy_ns + since(d, start_ns));
         unfinished_finish(client);
+        if (leasing_has_decided(d))
+                leasing_flush(d);
         return true;
 }
 
@@ -431,8 +446,10 @@ static bool on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uin
                 r.again = false;
                 status = r.op->run(&r);
         }
-        finish(&r, status);
+        request_finish(&r, status);
         settle(&r, since(d, start_ns));
+        if (leasing_has_decided(d))
+                leasing_flush(d);
         return true;
 }
 
@@ -511,6 +528,8 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
         enum status status = accept_body(&r, msg, n_msg, &upload);
         if (upload) {
                 upload->request_id = r.id;
+                if (r.op == &ops[OP_SET])
+                        upload->lease_id = r.msg->set->lease_id;
                 upload->op = r.op;
                 *ret = (struct body_sink){.dst = upload_dst(upload),
                                           .room = upload->arrival.store ? 0 : n_body,
@@ -520,7 +539,7 @@ static void on_body(struct conn *c, const uint8_t *msg, size_t n_msg, uint64_t n
         } else {
                 client->d->requests++;
         }
-        finish(&r, status);
+        request_finish(&r, status);
         descriptor_drop(&r); /* a message with a body names none, unless it is refused */
         if (client->realm)
                 realm_settle(client->realm); /* room may have been reserved */
@@ -552,6 +571,7 @@ static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_s
         request_init(&r, client, u->n);
         r.id = u->request_id;
         r.op = u->op;
+        r.lease_id = u->lease_id;
         enum status status = arrival_more(&r, u, n, n_copied, &sink->room);
         realm_settle(client->realm);
         if (status == STATUS_OK)
@@ -559,28 +579,8 @@ static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_s
         client->d->requests++;
         if (r.id > client->last_id)
                 client->last_id = r.id;
-        finish(&r, status);
+        request_finish(&r, status);
         return false;
-}
-
-enum status upload_begin(struct request *r, uint64_t n, enum upload_to to, struct upload **ret)
-{
-        uint64_t max = r->d->cfg->limits.upload_bytes_per_uid;
-        if (to == UPLOAD_TO_HEAP && !conn_hold_body(r->client->conn, n)) {
-                r->wait = true;
-                return STATUS_OK;
-        }
-        int k = upload_new(&r->d->uploads, r->who.uid, n, max, to, ret);
-        if (k == UPLOAD_E_LIMIT)
-                return verdict_set(&r->verdict, STATUS_LIMIT,
-                                   "uid %u is sending more than limits.upload_bytes_per_uid, "
-                                   "%" PRIu64 " bytes, at the same time: %s",
-                                   (unsigned)r->who.uid, max, limit_advice.upload_bytes_per_uid);
-        if (k < 0)
-                return verdict_errno(&r->verdict, k, "receiving the value");
-        if (to == UPLOAD_TO_FILE)
-                (*ret)->large->reaper = r->d->reaper;
-        return STATUS_OK;
 }
 
 static void drop_sink(struct conn *c, void *sink_ctx)
@@ -589,6 +589,15 @@ static void drop_sink(struct conn *c, void *sink_ctx)
         upload_free(sink_ctx);
         if (client && client->realm)
                 realm_settle(client->realm);
+}
+
+static void on_drained(struct conn *c)
+{
+        struct client *client = conn_user(c);
+        if (!client)
+                return;
+        leasing_drained(client);
+        subscribe_drained(client);
 }
 
 static void on_violation(struct conn *c, const char *what)
@@ -612,6 +621,7 @@ const struct conn_handler dispatch_handler = {
         .on_body = on_body,
         .on_room = on_room,
         .drop_sink = drop_sink,
+        .on_drained = on_drained,
         .on_violation = on_violation,
         .on_close = on_close,
 };
@@ -638,6 +648,7 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         d->server = server;
         d->cfg = cfg;
         d->own_uid = geteuid();
+        subscribers_init(&d->subscribers);
         d->overflow_uid = access_overflow_uid();
         int r = bump_init(&d->bump, BUMP_FIRST, bump_limit(cfg));
         if (r < 0) {
@@ -647,6 +658,8 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         r = outcomes_init(&d->outcomes);
         if (r == 0)
                 r = views_init(&d->views);
+        if (r == 0)
+                r = leasing_init(d);
         if (r == 0)
                 r = reaper_new(&d->reaper);
         if (r < 0) {
@@ -708,6 +721,7 @@ struct dispatcher *dispatcher_free(struct dispatcher *d)
         if (!d)
                 return NULL;
         views_done(&d->views);
+        leasing_done(d);
         realms_done(&d->realms);
         reaper_free(d->reaper);
         outcomes_done(&d->outcomes);
@@ -718,7 +732,9 @@ struct dispatcher *dispatcher_free(struct dispatcher *d)
 
 void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
 {
+        schedules_run(d, server_now_ms(d->server));
         d->cfg = cfg;
+        schedules_changed(d);
         d->bump.limit = bump_limit(cfg);
         realms_reconfigure(&d->realms, cfg);
         limit_reaper(d);
@@ -738,15 +754,30 @@ void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
                 if (access_role(cfg, &peer, c->realm->name, &c->role) != 0)
                         conn_close(c->conn);
         }
+        leasing_reconfigure(d);
+}
+
+void dispatcher_part(struct dispatcher *d)
+{
+        leasing_close(d);
+}
+
+void dispatcher_stay(struct dispatcher *d)
+{
+        leasing_open(d);
 }
 
 bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
 {
+        reaper_kick(d->reaper); /* what was answered is on its way */
         events_flush(d, now_ms);
+        schedules_maintain(d, now_ms);
         outcomes_expire(&d->outcomes, now_ms, d->cfg->limits.outcome_ms);
-        bool more = views_reap(&d->views, steps);
+        bool more = leasing_maintain(d, now_ms, steps);
+        more |= views_reap(&d->views, steps);
         more |= realms_drain(&d->realms, now_ms);
-        return realms_maintain(&d->realms, now_ms, steps) || more;
+        more |= realms_maintain(&d->realms, now_ms, steps);
+        return subscribe_flush(d, now_ms) || more;
 }
 
 uint64_t dispatcher_next_deadline(const struct dispatcher *d)
@@ -754,6 +785,10 @@ uint64_t dispatcher_next_deadline(const struct dispatcher *d)
         uint64_t next = realms_next_deadline(&d->realms);
         if (d->n_pending > 0 && d->events_due_ms < next)
                 next = d->events_due_ms;
+        uint64_t others[] = {leases_next_due(&d->leases), subscribe_next_deadline(d),
+                             schedules_next_deadline(d)};
+        for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+                next = others[i] < next ? others[i] : next;
         uint64_t forget = outcomes_next_deadline(&d->outcomes, d->cfg->limits.outcome_ms);
         return forget < next ? forget : next;
 }

@@ -46,6 +46,11 @@ void dispatcher_rest(struct dispatcher *d);
 /* The memory files of all realms by their names, borrowed. False: @visit said to stop. */
 bool dispatcher_each_file(const struct dispatcher *d, realm_file_visit visit, void *ctx);
 
+/* All connections will end: who waits is told so, and nobody waits from now on; and they will not,
+ * after all. */
+void dispatcher_part(struct dispatcher *d);
+void dispatcher_stay(struct dispatcher *d);
+
 /* They belong to another process from now on: nothing more is changed in them. */
 void dispatcher_let_go(struct dispatcher *d);
 

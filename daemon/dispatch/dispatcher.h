@@ -15,11 +15,15 @@
 #include "dispatch/dispatch.h"
 #include "dispatch/outcomes.h"
 #include "dispatch/quota.h"
+#include "dispatch/schedule.h"
+#include "dispatch/subscribe.h"
 #include "dispatch/upload.h"
 #include "dispatch/views.h"
 #include "proto/cached.pb-c.h"
 #include "realm/realm.h"
+#include "services/backoff.h"
 #include "services/data.h"
+#include "services/lease.h"
 #include "services/verdict.h"
 
 enum op_index {
@@ -38,9 +42,17 @@ struct dispatcher {
         struct quota uploads; /* long bodies on their way in */
         struct quota areas;   /* upload areas: their number, not their bytes */
         struct quota decoded; /* values on their way out, for clients that cannot decode */
+        struct quota shares;  /* values that are kept for those who wait for them */
+        struct leases leases;
+        struct backoff backoff; /* of values that could not be computed anew */
         struct outcomes outcomes;
         struct views views;
         struct reaper *reaper;
+        struct quota subscriptions; /* their number */
+        struct subscribers subscribers;
+        struct schedules schedules;
+        const struct client *running; /* whose request is being carried out, or was last in this
+                                         turn; NULL: none */
         unsigned n_unfinished;
         size_t n_pending;       /* clients that have not been told of a change yet */
         uint64_t events_due_ms; /* when to try again to tell them */
@@ -60,9 +72,14 @@ struct request {
         const uint8_t *body;
         uint64_t n_body;
         int fd; /* the descriptor that the message names, owned; negative: see descriptor.h */
-        struct upload *filling; /* a part of the body, being copied to where it stays; owned */
-        struct upload *upload;  /* of a long body, else NULL; owned by who runs the request */
-        struct caller who;      /* realm is NULL in Hello */
+        struct store_sweep *sweep; /* that is under way, in d->bump; NULL: none */
+        struct upload *filling;   /* a part of the body, being copied to where it stays; owned */
+        struct upload *upload;    /* of a long body, else NULL; owned by who runs the request */
+        struct share *share;      /* borrowed: where the value that is answered lies; or NULL */
+        Cached__V1__Lease *lease; /* that goes with the reply, or NULL */
+        uint64_t lease_id;        /* that the value belongs to which on_room() is about */
+        bool lease_stays;         /* though the request failed */
+        struct caller who;        /* realm is NULL in Hello */
         struct verdict verdict;
         uint8_t *out; /* reserved output, see reply.h */
         size_t n_out;
@@ -96,6 +113,13 @@ extern const struct op ops[N_OPS];
 #define OP(CASE, name, role, kind, run, accept) enum status run(struct request *r);
 #include "dispatch/ops.def"
 #undef OP
+
+void request_init(struct request *r, struct client *client, uint64_t n_body);
+/* Answers a failure, remembers the reply to a change, and closes if it is one of those failures. */
+void request_finish(struct request *r, enum status status);
+
+/* The rest of a Get: the reply with @e, as its message asks. NOT_FOUND: the value is of no use. */
+enum status get_answer(struct request *r, const struct cache_ref *ref, const struct store_entry *e);
 
 /* Room for a body of @n bytes, within what the peer's uid may send at the same time. OK without a
  * result: not now, the body has to wait. */

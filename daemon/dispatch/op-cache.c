@@ -45,8 +45,10 @@ static void answer(struct request *r, const struct policy_result *result)
         reply.result_case = CACHED__V1__REPLY__RESULT_CACHE;
         reply.cache = &message.info;
         reply_queue(r, &reply, NULL, 0, 0);
-        if (result->changed)
-                events_policy_changed(r->d, r->client, result->cache);
+        if (!result->changed)
+                return;
+        events_policy_changed(r->d, r->client, result->cache);
+        subscribe_policy_changed(r, result);
 }
 
 enum status op_open_cache(struct request *r)
@@ -71,6 +73,14 @@ enum status op_open_cache(struct request *r)
         return STATUS_OK;
 }
 
+static bool are_both(const struct policy_fields *a, const struct policy_fields *b)
+{
+        return (a->ttl && b->ttl) || (a->max_entries && b->max_entries) ||
+               (a->max_bytes && b->max_bytes) || (a->stale_for && b->stale_for) ||
+               (a->stale_if_error && b->stale_if_error) || (a->refresh_ahead && b->refresh_ahead) ||
+               (a->expire_jitter && b->expire_jitter);
+}
+
 static enum status decode_reset(struct request *r, const Cached__V1__SetPolicy *msg,
                                 struct policy_change *change)
 {
@@ -85,20 +95,33 @@ static enum status decode_reset(struct request *r, const Cached__V1__SetPolicy *
                 case CACHED__V1__POLICY_FIELD__POLICY_MAX_BYTES:
                         change->reset.max_bytes = true;
                         break;
+                case CACHED__V1__POLICY_FIELD__POLICY_STALE_FOR:
+                        change->reset.stale_for = true;
+                        break;
+                case CACHED__V1__POLICY_FIELD__POLICY_STALE_IF_ERROR:
+                        change->reset.stale_if_error = true;
+                        break;
+                case CACHED__V1__POLICY_FIELD__POLICY_REFRESH_AHEAD:
+                        change->reset.refresh_ahead = true;
+                        break;
+                case CACHED__V1__POLICY_FIELD__POLICY_EXPIRE_JITTER:
+                        change->reset.expire_jitter = true;
+                        break;
                 default:
                         return verdict_set(&r->verdict, STATUS_INVALID,
                                            "reset names the policy field %d, which is unknown: use "
-                                           "POLICY_TTL (1), POLICY_MAX_ENTRIES (2) or "
-                                           "POLICY_MAX_BYTES (3)",
+                                           "POLICY_TTL (1), POLICY_MAX_ENTRIES (2), "
+                                           "POLICY_MAX_BYTES (3), POLICY_STALE_FOR (4), "
+                                           "POLICY_STALE_IF_ERROR (5), POLICY_REFRESH_AHEAD (6) or "
+                                           "POLICY_EXPIRE_JITTER (7)",
                                            (int)msg->reset[i]);
                 }
         }
-        const struct policy_fields *set = &change->set, *reset = &change->reset;
-        if ((set->ttl && reset->ttl) || (set->max_entries && reset->max_entries) ||
-            (set->max_bytes && reset->max_bytes))
+        const struct policy_fields *set = &change->set;
+        if (are_both(set, &change->reset))
                 return verdict_set(&r->verdict, STATUS_INVALID,
                                    "a policy field is both set and in reset: leave one out");
-        bool changes = set->ttl || set->max_entries || set->max_bytes || msg->n_reset > 0;
+        bool changes = are_both(set, set) || msg->n_reset > 0;
         if (change->unpin && changes)
                 return verdict_set(&r->verdict, STATUS_INVALID,
                                    "unpin takes no policy and no reset: unpin first, then open the "

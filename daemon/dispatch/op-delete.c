@@ -3,7 +3,9 @@
  * Delete: one entry; NOT_FOUND when there is none.
  */
 #include "dispatch/decode.h"
+#include "dispatch/leasing.h"
 #include "dispatch/reply.h"
+#include "dispatch/subscribe.h"
 
 enum status op_delete(struct request *r)
 {
@@ -17,8 +19,11 @@ enum status op_delete(struct request *r)
                 status = reply_reserve(r, REPLY_SMALL, 0);
         if (status == STATUS_OK)
                 status = data_delete(&r->who, &ref, key, &r->verdict);
+        if (status == STATUS_OK || status == STATUS_NOT_FOUND)
+                leasing_deleted(r, &ref, key);
         if (status != STATUS_OK)
                 return status;
+        subscribe_deleted(r, &ref, key);
         Cached__V1__Reply reply = reply_to(r, STATUS_OK);
         reply_queue(r, &reply, NULL, 0, 0);
         return STATUS_OK;

@@ -22,7 +22,7 @@
 #include "services/limits.h"
 
 #define ATTACH_MIN ((uint64_t)64 * 1024) /* as in op-get.c */
-#define ITEM_MAX   ((size_t)96)          /* bytes of one item with its EntryInfo, at most */
+#define ITEM_MAX   ((size_t)112)         /* bytes of one item with its EntryInfo, at most */
 #define ITEM_MIN   ((size_t)4)           /* of one without */
 
 struct value {
@@ -97,9 +97,10 @@ static bool has_room(const struct request *r, const struct many *m, uint64_t n, 
 /* Whether a value goes into the body; if so it is counted. */
 static bool take_value(struct request *r, struct many *m, const struct store_entry *e)
 {
-        bool attach = reply_is_attached(e);
+        uint64_t n = e->n_value - e->n_messages;
+        bool attach = reply_is_attached(r, e, n);
         struct store_entry *kept = NULL;
-        if (!has_room(r, m, e->n_value, !attach))
+        if (!has_room(r, m, n, !attach))
                 return false;
         if (attach) {
                 kept = bump_alloc(&r->d->bump, sizeof(*kept));
@@ -107,10 +108,10 @@ static bool take_value(struct request *r, struct many *m, const struct store_ent
                         return false; /* like a body that has no room */
                 *kept = *e;
         }
-        m->values[m->n_values++] = (struct value){.data = e->value, .n = e->n_value, .entry = kept};
-        m->n_body += e->n_value;
+        m->values[m->n_values++] = (struct value){.data = e->value, .n = n, .entry = kept};
+        m->n_body += n;
         if (!attach)
-                m->n_copy += e->n_value;
+                m->n_copy += n;
         return true;
 }
 
@@ -122,7 +123,7 @@ static enum status take_plain(struct request *r, const struct cache_ref *ref, st
         struct plain *p = NULL;
         if (!has_room(r, m, e->raw_size, true))
                 return STATUS_TOO_LARGE;
-        enum status status = plain_new(r, ref, e, !r->msg->get_many->no_touch, &p);
+        enum status status = plain_new(r, ref, e, 0, !r->msg->get_many->no_touch, &p);
         m->n_copy += e->raw_size;
         if (m->n_copy > PLAIN_SHORT)
                 conn_yield(r->client->conn);
@@ -161,11 +162,14 @@ static enum status find(struct request *r, const struct cache_ref *ref, struct m
                 m->n_message + ITEM_MAX + n_left * ITEM_MIN <= r->d->cfg->limits.message_bytes;
         if (!described)
                 status = STATUS_TOO_LARGE;
+        else if (e.negative)
+                status = STATUS_NEGATIVE;
         else if (plain)
                 status = take_plain(r, ref, m, &e);
         else
                 status = take_value(r, m, &e) ? STATUS_OK : STATUS_TOO_LARGE;
-        if (status != STATUS_OK && status != STATUS_NOT_FOUND && status != STATUS_TOO_LARGE)
+        if (status != STATUS_OK && status != STATUS_NOT_FOUND && status != STATUS_TOO_LARGE &&
+            status != STATUS_NEGATIVE)
                 return status;
         item->status = (Cached__V1__Status)status;
         if (described && status != STATUS_NOT_FOUND) {
@@ -204,7 +208,7 @@ static bool attach(struct request *r, struct value *v)
 {
         struct conn *conn = r->client->conn;
         if (v->entry)
-                return reply_attach(r, v->entry);
+                return reply_attach(r, v->entry, 0, v->n);
         struct plain *p = v->plain;
         v->plain = NULL;
         return conn_attach(conn, p->bytes, p->n, plain_release, p) == 0;

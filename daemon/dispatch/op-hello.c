@@ -25,7 +25,8 @@
 #define FEATURE_FILES    ((uint64_t)CACHED__V1__FEATURE__FEATURE_FILES)
 #define FEATURES                                                                                   \
         ((uint64_t)CACHED__V1__FEATURE__FEATURE_EVENTS |                                           \
-         (uint64_t)CACHED__V1__FEATURE__FEATURE_LZ4 | (uint64_t)FEATURE_FILES)
+         (uint64_t)CACHED__V1__FEATURE__FEATURE_LZ4 | (uint64_t)FEATURE_FILES |                    \
+         (uint64_t)CACHED__V1__FEATURE__FEATURE_LEASES)
 #define FEATURE_MAPPED   ((uint64_t)CACHED__V1__FEATURE__FEATURE_MAPPED)
 #define HELLO_RESULT_MAX 640
 

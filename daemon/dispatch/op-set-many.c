@@ -18,8 +18,10 @@
 
 #include "config.h"
 #include "dispatch/decode.h"
+#include "dispatch/leasing.h"
 #include "dispatch/repeat.h"
 #include "dispatch/reply.h"
+#include "dispatch/subscribe.h"
 #include "dispatch/unfinished.h"
 #include "server.h"
 #include "services/limits.h"
@@ -79,6 +81,12 @@ static enum status check(struct request *r, const Cached__V1__SetMany *msg, uint
                         return verdict_set(&r->verdict, STATUS_INVALID,
                                            "set %zu names where its value is: inside a SetMany "
                                            "values are the body",
+                                           i);
+        for (size_t i = 0; i < msg->n_sets; i++)
+                if (msg->sets[i]->lease_id != 0 || msg->sets[i]->share_only)
+                        return verdict_set(&r->verdict, STATUS_INVALID,
+                                           "set %zu names a lease: store under leases by Set, one "
+                                           "by one",
                                            i);
         return check_sizes(r, msg, n_body);
 }
@@ -238,7 +246,13 @@ static void store_item(struct request *r, struct many *m)
                 return;
         if (status == STATUS_OK) {
                 put.value = r->body + m->at;
+                status = decode_marked(r, &put);
+        }
+        if (status == STATUS_OK)
                 status = data_set(&r->who, &m->ref, &put, &entry, &r->verdict);
+        if (status == STATUS_OK) {
+                leasing_stored(r, &put);
+                subscribe_stored(r, &put, &entry);
         }
         r->filling = upload_free(r->filling);
         m->next++;
@@ -260,6 +274,9 @@ static bool is_due(struct request *r, struct many *m, uint64_t start_ns)
         if (m->next % LOOK_ITEMS != 0 && done - m->noticed < LOOK_BYTES)
                 return false;
         m->noticed = done;
+        /* Its own events go out at the end of the turn. */
+        if (__builtin_expect(subscribe_is_crowded(r->client), 0))
+                return true;
         return server_tick(r->d->server) - start_ns >= UNFINISHED_PORTION_NS;
 }
 

@@ -9,6 +9,7 @@
 #include "config.h"
 #include "dispatch/decode.h"
 #include "dispatch/descriptor.h"
+#include "dispatch/leasing.h"
 #include "dispatch/reply.h"
 #include "realm/realm.h"
 #include "transport/conn.h"
@@ -45,6 +46,18 @@ static enum status accept_value(struct request *r, uint64_t n_body, const struct
         return STATUS_OK;
 }
 
+/* What is not to be stored takes no room there. */
+static enum status accept_shared(struct request *r, uint64_t n_body, const struct store_put *put,
+                                 struct upload **ret)
+{
+        enum status status = data_check_value(&r->who, put, &r->verdict);
+        if (status != STATUS_OK)
+                return status;
+        return upload_begin(r, n_body,
+                            n_body >= r->d->cfg->large_threshold ? UPLOAD_TO_FILE : UPLOAD_TO_HEAP,
+                            ret);
+}
+
 /* The value comes in one way only. */
 static enum status check_body(struct request *r, uint64_t n_body)
 {
@@ -62,6 +75,10 @@ enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **re
         enum status status = check_body(r, n_body);
         if (status == STATUS_OK)
                 status = decode(r, n_body, &ref, &put);
+        if (status == STATUS_OK)
+                status = leasing_check(r, &ref, &put);
+        if (status == STATUS_OK && r->msg->set->share_only)
+                return accept_shared(r, n_body, &put, ret);
         if (status == STATUS_OK)
                 status = data_check_set(&r->who, &ref, &put, &r->verdict);
         if (status != STATUS_OK)
@@ -176,8 +193,54 @@ static enum status store(struct request *r, const struct cache_ref *ref, struct 
         enum status status = data_set(&r->who, ref, put, &entry, &r->verdict);
         if (status != STATUS_OK)
                 return status;
+        subscribe_stored(r, put, &entry);
         Cached__V1__EntryInfo info = CACHED__V1__ENTRY_INFO__INIT;
         reply_entry(&info, &entry, r->who.now_ms);
+        Cached__V1__Reply reply = reply_to(r, STATUS_OK);
+        reply.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
+        reply.entry = &info;
+        reply_queue(r, &reply, NULL, 0, 0);
+        leasing_stored(r, put);
+        return STATUS_OK;
+}
+
+/* ---- sharing */
+
+static enum status take_shared(struct request *r, struct store_put *put, struct source *src)
+{
+        int k = 0;
+        put->value = r->body;
+        if (r->msg->set->source_case == CACHED__V1__SET__SOURCE_UPLOADED)
+                return take_uploaded(r, put, src);
+        if (r->msg->set->source_case == CACHED__V1__SET__SOURCE_FILE_SIZE) {
+                enum status status = descriptor_check(r, VALUE_SEALS, put->n_value);
+                if (status != STATUS_OK)
+                        return status;
+                k = large_adopt(r->fd, put->n_value, &src->large);
+                if (k < 0)
+                        return verdict_errno(&r->verdict, k, "taking the memory file");
+                r->fd = -1;
+                src->large->reaper = r->d->realms.reaper;
+        } else if (r->upload && r->upload->large) {
+                k = large_seal(r->upload->large);
+                if (k == 0)
+                        src->large = large_ref(r->upload->large);
+        }
+        return k < 0 ? verdict_errno(&r->verdict, k, "sealing the value") : STATUS_OK;
+}
+
+/* Those who wait get it, and it is not stored. */
+static enum status share(struct request *r, struct store_put *put, struct source *src)
+{
+        enum status status = data_check_value(&r->who, put, &r->verdict);
+        if (status == STATUS_OK)
+                status = take_shared(r, put, src);
+        if (status != STATUS_OK)
+                return status;
+        leasing_share(r, put, src->large);
+        Cached__V1__EntryInfo info = CACHED__V1__ENTRY_INFO__INIT;
+        info.size = put->n_value;
+        info.unstored = true;
         Cached__V1__Reply reply = reply_to(r, STATUS_OK);
         reply.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
         reply.entry = &info;
@@ -188,17 +251,25 @@ static enum status store(struct request *r, const struct cache_ref *ref, struct 
 enum status op_set(struct request *r)
 {
         struct cache_ref ref;
-        struct store_put put;
+        struct store_put put = {0};
         struct source src = {0};
         enum status status = check_body(r, r->n_body);
         if (status == STATUS_OK)
                 status = decode(r, value_size(r), &ref, &put);
+        put.value = r->body;
+        if (status == STATUS_OK)
+                status = decode_marked(r, &put);
         if (status == STATUS_OK)
                 status = reply_reserve(r, REPLY_SMALL, 0);
         if (status == STATUS_OK)
+                status = leasing_check(r, &ref, &put);
+        if (status == STATUS_OK && r->msg->set->share_only) {
+                status = share(r, &put, &src);
+        } else if (status == STATUS_OK) {
                 status = take_source(r, &ref, &put, &src);
-        if (status == STATUS_OK)
-                status = store(r, &ref, &put);
+                if (status == STATUS_OK)
+                        status = store(r, &ref, &put);
+        }
         large_unref(src.large);
         return status;
 }

@@ -51,6 +51,21 @@ void cache_stats_message_init(struct cache_stats_message *m, const struct store_
         to->refused = c->refused;
         to->mapped_hits = c->mapped_hits;
         to->mapped_misses = c->mapped_misses;
+        to->leases = c->leases;
+        to->refreshes = c->refreshes;
+        to->lease_waits = c->lease_waits;
+        to->leases_lost = c->leases_lost;
+        to->lease_failures = c->lease_failures;
+        to->superseded = c->superseded;
+        to->tags = info->tags;
+}
+
+void cache_stats_message_gauge(struct cache_stats_message *m, const struct request *r,
+                               uint32_t cache)
+{
+        struct lease_gauge gauge = leases_gauge(&r->d->leases, r->who.realm, cache);
+        m->stats.computing = gauge.computing;
+        m->stats.waiting = gauge.waiting;
 }
 
 static void fill_realm(const struct request *r, Cached__V1__RealmStats *to)
@@ -204,10 +219,14 @@ enum status op_stats(struct request *r)
                 if (status != STATUS_OK)
                         return status;
                 cache_stats_message_init(&cache, &info);
+                uint32_t id;
+                if (data_find_cache(&r->who, &ref, &id, &r->verdict) == STATUS_OK)
+                        cache_stats_message_gauge(&cache, r, id);
                 result.cache = &cache.stats;
         }
         admin_total(&r->who, &info);
         cache_stats_message_init(&total, &info);
+        cache_stats_message_gauge(&total, r, 0);
         result.total = &total.stats;
         Cached__V1__RealmStats realm = CACHED__V1__REALM_STATS__INIT;
         fill_realm(r, &realm);

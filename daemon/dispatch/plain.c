@@ -27,10 +27,11 @@
 
 static bool decode(const struct store_entry *e, uint8_t *out)
 {
-        if (e->encoding != CACHED__V1__ENCODING__ENCODING_LZ4 || e->n_value > LZ4_MAX_INPUT_SIZE ||
+        uint64_t n_block = e->n_value - e->n_messages;
+        if (e->encoding != CACHED__V1__ENCODING__ENCODING_LZ4 || n_block > LZ4_MAX_INPUT_SIZE ||
             e->raw_size > LZ4_MAX_INPUT_SIZE)
                 return false;
-        int n = LZ4_decompress_safe((const char *)e->value, (char *)out, (int)e->n_value,
+        int n = LZ4_decompress_safe((const char *)e->value, (char *)out, (int)n_block,
                                     (int)e->raw_size);
         return n >= 0 && (uint64_t)n == e->raw_size;
 }
@@ -56,8 +57,9 @@ enum status plain_decode(struct request *r, const struct cache_ref *ref,
 }
 
 enum status plain_new(struct request *r, const struct cache_ref *ref, const struct store_entry *e,
-                      bool counted, struct plain **ret)
+                      size_t n_behind, bool counted, struct plain **ret)
 {
+        uint64_t n_all = e->raw_size + n_behind;
         const struct config_limits *limits = &r->d->cfg->limits;
         if (e->raw_size > limits->lz4_bytes)
                 return verdict_set(&r->verdict, STATUS_TOO_LARGE,
@@ -65,7 +67,7 @@ enum status plain_new(struct request *r, const struct cache_ref *ref, const stru
                                    "limits.lz4_bytes, %" PRIu64
                                    ": use a client that decodes LZ4, or raise it",
                                    e->raw_size, limits->lz4_bytes);
-        int k = quota_take(&r->d->decoded, r->who.uid, e->raw_size, limits->decoded_bytes_per_uid);
+        int k = quota_take(&r->d->decoded, r->who.uid, n_all, limits->decoded_bytes_per_uid);
         if (k == QUOTA_E_LIMIT)
                 return verdict_set(&r->verdict, STATUS_LIMIT,
                                    "more than limits.decoded_bytes_per_uid, %" PRIu64
@@ -74,14 +76,14 @@ enum status plain_new(struct request *r, const struct cache_ref *ref, const stru
                                    limit_advice.decoded_bytes_per_uid);
         if (k < 0)
                 return verdict_errno(&r->verdict, k, "decoding the value");
-        struct plain *p = malloc(sizeof(*p) + e->raw_size);
+        struct plain *p = malloc(sizeof(*p) + n_all);
         if (!p) {
-                quota_give(&r->d->decoded, r->who.uid, e->raw_size);
+                quota_give(&r->d->decoded, r->who.uid, n_all);
                 return verdict_errno(&r->verdict, -ENOMEM, "decoding the value");
         }
         p->quota = &r->d->decoded;
         p->uid = r->who.uid;
-        p->n = e->raw_size;
+        p->n = n_all;
         enum status status = plain_decode(r, ref, e, counted, p->bytes);
         if (status != STATUS_OK)
                 plain_free(p);

@@ -34,10 +34,10 @@ static inline bool plain_is_due(const struct request *r, const struct store_entr
 enum status plain_decode(struct request *r, const struct cache_ref *ref,
                          const struct store_entry *e, bool counted, uint8_t *out);
 
-/* The same into memory of its own, within what the peer's uid may hold. Besides: LIMIT, TOO_LARGE,
- * NO_MEMORY. */
+/* The same into memory of its own, within what the peer's uid may hold, with room for @n_behind
+ * bytes more. Besides: LIMIT, TOO_LARGE, NO_MEMORY. */
 enum status plain_new(struct request *r, const struct cache_ref *ref, const struct store_entry *e,
-                      bool counted, struct plain **ret);
+                      size_t n_behind, bool counted, struct plain **ret);
 struct plain *plain_free(struct plain *p); /* NULL is fine; returns NULL */
 void plain_release(void *p);               /* the same, for conn_attach() */
 

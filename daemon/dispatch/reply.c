@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "dispatch/share.h"
 #include "proto/frame.h"
 #include "store/large.h"
 
@@ -31,6 +32,7 @@ Cached__V1__Reply reply_to(const struct request *r, enum status status)
         Cached__V1__Reply reply = CACHED__V1__REPLY__INIT;
         reply.id = r->id;
         reply.status = (Cached__V1__Status)status;
+        reply.lease = r->lease;
         return reply;
 }
 
@@ -67,9 +69,9 @@ void reply_queue(struct request *r, Cached__V1__Reply *reply, const void *body, 
         conn_commit(r->client->conn, (size_t)(end - r->out) + n_body);
 }
 
-bool reply_is_attached(const struct store_entry *e)
+bool reply_is_attached(const struct request *r, const struct store_entry *e, uint64_t n)
 {
-        return (e->large || e->extent) && e->n_value >= ATTACH_MIN;
+        return (e->large || e->extent || r->share) && n >= ATTACH_MIN;
 }
 
 static void release_large(void *ctx)
@@ -82,14 +84,16 @@ static void release_extent(void *ctx)
         store_unhold(ctx);
 }
 
-bool reply_attach(struct request *r, const struct store_entry *e)
+bool reply_attach(struct request *r, const struct store_entry *e, uint64_t at, uint64_t n)
 {
+        const uint8_t *from = e->value + at;
         struct conn *conn = r->client->conn;
+        if (r->share)
+                return conn_attach(conn, from, n, share_release, share_ref(r->share)) == 0;
         if (e->large)
-                return conn_attach(conn, e->value, e->n_value, release_large,
-                                   large_ref(e->large)) == 0;
+                return conn_attach(conn, from, n, release_large, large_ref(e->large)) == 0;
         struct store_hold *hold = store_hold(r->who.realm->store, e);
-        return hold && conn_attach(conn, e->value, e->n_value, release_extent, hold) == 0;
+        return hold && conn_attach(conn, from, n, release_extent, hold) == 0;
 }
 
 enum status reply_message(struct request *r, Cached__V1__Reply *reply)
@@ -168,16 +172,45 @@ void reply_abort(struct request *r)
 void reply_entry(Cached__V1__EntryInfo *info, const struct store_entry *e, uint64_t now_ms)
 {
         info->version = e->version;
-        info->size = e->n_value;
+        info->size = e->n_value - e->n_messages;
         info->flags = e->flags;
         info->encoding = (Cached__V1__Encoding)e->encoding;
-        info->raw_size = e->encoding != 0 ? e->raw_size : e->n_value;
+        info->raw_size = e->raw_size;
         info->cost_us = e->cost_us;
         info->uid = e->uid;
         if (e->deadline != STORE_NEVER) {
                 info->ttl_case = CACHED__V1__ENTRY_INFO__TTL_TTL_MS;
                 info->ttl_ms = e->deadline > now_ms ? e->deadline - now_ms : 0;
         }
+        info->messages_size = e->n_messages;
+        info->negative = e->negative;
+        info->vary = e->vary;
+        info->stale = e->stale;
+        if (e->fresh.fresh != 0 && e->fresh.fresh < e->deadline) {
+                info->fresh_case = CACHED__V1__ENTRY_INFO__FRESH_FRESH_MS;
+                info->fresh_ms = e->stale ? 0 : e->fresh.fresh - now_ms;
+        }
+}
+
+bool reply_tags(struct request *r, Cached__V1__EntryInfo *info, const struct store_entry *e)
+{
+        struct bump *b = &r->d->bump;
+        if (e->n_tags == 0)
+                return true;
+        info->tags = bump_alloc_array(b, e->n_tags, sizeof(*info->tags));
+        if (!info->tags)
+                return false;
+        for (unsigned i = 0; i < e->n_tags; i++) {
+                size_t n;
+                const char *name = store_tag_name(r->who.realm->store, e->tags[i].id, &n);
+                info->tags[i] = bump_alloc(b, n + 1);
+                if (!info->tags[i])
+                        return false;
+                memcpy(info->tags[i], name, n);
+                info->tags[i][n] = '\0';
+        }
+        info->n_tags = e->n_tags;
+        return true;
 }
 
 void reply_policy(Cached__V1__Policy *to, const struct store_policy *from)
@@ -194,4 +227,8 @@ void reply_policy(Cached__V1__Policy *to, const struct store_policy *from)
                 to->bytes_limit_case = CACHED__V1__POLICY__BYTES_LIMIT_MAX_BYTES;
                 to->max_bytes = from->max_bytes;
         }
+        to->stale_for_ms = from->stale_for_ms;
+        to->stale_if_error_ms = from->stale_if_error_ms;
+        to->refresh_ahead_permille = from->refresh_ahead;
+        to->expire_jitter_permille = from->expire_jitter;
 }

@@ -12,8 +12,9 @@
 
 #include "dispatch/dispatcher.h"
 
-/* More than any reply with one EntryInfo, ClearResult or PingResult. */
-#define REPLY_SMALL 192
+/* More than any reply with one EntryInfo, also one with a lease that is granted, ClearResult or
+ * PingResult. */
+#define REPLY_SMALL 320
 
 /* Room for a message of at most @n_message bytes and @n_body bytes after it, before anything is
  * changed. STATUS_OK or NO_MEMORY. */
@@ -37,11 +38,14 @@ bool reply_failure(struct request *r, uint64_t id, enum status status, const cha
 /* For a reply that cannot be completed: the peer sees the connection end inside a frame. */
 void reply_abort(struct request *r);
 
-/* Is the value sent from where it lies, or copied into the output? */
-bool reply_is_attached(const struct store_entry *e);
-/* Queues the bytes of such a value; they stay as long as the output needs them, whatever becomes of
- * the entry. False: no memory. */
-bool reply_attach(struct request *r, const struct store_entry *e);
+/* Are @n bytes of the value sent from where they lie, or copied into the output? */
+bool reply_is_attached(const struct request *r, const struct store_entry *e, uint64_t n);
+/* Queues @n bytes of such a value, from @at on; they stay as long as the output needs them,
+ * whatever becomes of the entry. False: no memory. */
+bool reply_attach(struct request *r, const struct store_entry *e, uint64_t at, uint64_t n);
+
+/* Adds the tags of the entry, in memory of @r. False: there is none. */
+bool reply_tags(struct request *r, Cached__V1__EntryInfo *info, const struct store_entry *e);
 
 /* Fills @info, which the caller initialised. */
 void reply_entry(Cached__V1__EntryInfo *info, const struct store_entry *e, uint64_t now_ms);

@@ -32,6 +32,7 @@ struct upload {
         struct store_arrival arrival; /* of one value: the room that it has */
         uint64_t request_id;          /* of the Set or SetMany that it belongs to */
         const struct op *op;
+        uint64_t lease_id; /* that it is stored under; 0: none */
 };
 
 enum {

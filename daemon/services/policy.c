@@ -15,7 +15,9 @@
 static bool is_same(const struct store_policy *a, const struct store_policy *b)
 {
         return a->ttl_ms == b->ttl_ms && a->max_entries == b->max_entries &&
-               a->max_bytes == b->max_bytes;
+               a->max_bytes == b->max_bytes && a->stale_for_ms == b->stale_for_ms &&
+               a->stale_if_error_ms == b->stale_if_error_ms &&
+               a->refresh_ahead == b->refresh_ahead && a->expire_jitter == b->expire_jitter;
 }
 
 /* Finds or creates the cache and what holds for it. */
@@ -61,6 +63,25 @@ enum status policy_open(const struct caller *who, const struct cache_ref *ref,
         return STATUS_OK;
 }
 
+static void take_fields(struct store_policy *to, const struct store_policy *from,
+                        const struct policy_fields *which)
+{
+        if (which->ttl)
+                to->ttl_ms = from->ttl_ms;
+        if (which->max_entries)
+                to->max_entries = from->max_entries;
+        if (which->max_bytes)
+                to->max_bytes = from->max_bytes;
+        if (which->stale_for)
+                to->stale_for_ms = from->stale_for_ms;
+        if (which->stale_if_error)
+                to->stale_if_error_ms = from->stale_if_error_ms;
+        if (which->refresh_ahead)
+                to->refresh_ahead = from->refresh_ahead;
+        if (which->expire_jitter)
+                to->expire_jitter = from->expire_jitter;
+}
+
 enum status policy_pin(const struct caller *who, const struct cache_ref *ref,
                        const struct policy_change *change, struct policy_result *ret,
                        struct verdict *v)
@@ -68,24 +89,17 @@ enum status policy_pin(const struct caller *who, const struct cache_ref *ref,
         enum status status = begin(who, ref, ret, v);
         if (status != STATUS_OK)
                 return status;
+        static const struct store_policy no_policy = {.ttl_ms = STORE_NEVER,
+                                                      .max_entries = STORE_UNLIMITED,
+                                                      .max_bytes = STORE_UNLIMITED};
         const struct store_policy opened = ret->info.opened;
         struct store_policy force = ret->info.policy;
         if (change->unpin) {
                 apply(who, &opened, &opened, false, ret);
                 return STATUS_OK;
         }
-        if (change->set.ttl)
-                force.ttl_ms = change->value.ttl_ms;
-        if (change->set.max_entries)
-                force.max_entries = change->value.max_entries;
-        if (change->set.max_bytes)
-                force.max_bytes = change->value.max_bytes;
-        if (change->reset.ttl)
-                force.ttl_ms = STORE_NEVER;
-        if (change->reset.max_entries)
-                force.max_entries = STORE_UNLIMITED;
-        if (change->reset.max_bytes)
-                force.max_bytes = STORE_UNLIMITED;
+        take_fields(&force, &change->value, &change->set);
+        take_fields(&force, &no_policy, &change->reset);
         apply(who, &opened, &force, true, ret);
         return STATUS_OK;
 }

@@ -26,12 +26,13 @@ enum status policy_open(const struct caller *who, const struct cache_ref *ref,
 /* Which fields of a struct store_policy a change names. */
 struct policy_fields {
         bool ttl, max_entries, max_bytes;
+        bool stale_for, stale_if_error, refresh_ahead, expire_jitter;
 };
 
 struct policy_change {
         struct store_policy value; /* of the fields in `set` */
         struct policy_fields set;
-        struct policy_fields reset; /* make these unlimited */
+        struct policy_fields reset; /* make these unlimited, or switch them off */
         bool unpin;                 /* then nothing else is set */
 };
 

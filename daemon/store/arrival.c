@@ -57,7 +57,7 @@ int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t siz
         if (r == 0 && c) {
                 struct found f = store_find_live(s, c, p->key, p->n_key, now);
 
-                r = store_check_mode(s, p, f.handle);
+                r = store_check_mode(s, p, found_served(&f));
                 if (r == 0 && f.handle != ARENA_NONE)
                         store_touch_lru(s, f.handle);
         }
@@ -109,7 +109,7 @@ static void drop_old(struct store_arrival *a, uint64_t more, uint64_t now)
         if (cause == N_CAUSES)
                 return;
         entry_read(arena_block(&s->a, f.handle), &e);
-        a->dropped_version = e.version;
+        a->dropped_version = f.kept ? 0 : e.version;
         a->dropped_gen = e.gen;
         entry_drop(s, f.handle, cause, now);
 }

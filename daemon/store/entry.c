@@ -152,3 +152,8 @@ void entry_set_deadline(struct arena_entry *b, uint64_t deadline)
         b->deadline_lo = (uint32_t)deadline;
         b->hi = (b->hi & 0xfff00fff) | (uint32_t)(deadline >> 32) << 12;
 }
+
+void entry_set_fresh(struct arena_entry *b, const struct arena_fresh *f)
+{
+        memcpy(entry_fresh_at(b), f, sizeof(*f));
+}

@@ -120,6 +120,31 @@ static inline uint64_t entry_apart(const struct entry *e)
 
 void entry_set_deadline(struct arena_entry *b, uint64_t deadline);
 
+/* Where the struct arena_fresh of a block is, which need not be aligned; NULL: it has none. */
+static inline uint8_t *entry_fresh_at(const struct arena_entry *b)
+{
+        const struct arena_ext *x = (const void *)(b + 1);
+
+        if (!(b->sizes & ENTRY_EXT) || !(x->fields & EXT_FRESH))
+                return NULL;
+        return (uint8_t *)(uintptr_t)(x + 1) + (x->fields & EXT_FLAGS ? 4u : 0u) +
+               (x->fields & EXT_COST ? 8u : 0u) + (x->fields & EXT_ENCODING ? 12u : 0u);
+}
+
+/* The moments of a block that has them; .fresh 0: it has none. */
+static inline struct arena_fresh entry_fresh(const struct arena_entry *b)
+{
+        const uint8_t *at = entry_fresh_at(b);
+        struct arena_fresh f = {0};
+
+        if (at)
+                memcpy(&f, at, sizeof(f));
+        return f;
+}
+
+/* Of a block that has them. */
+void entry_set_fresh(struct arena_entry *b, const struct arena_fresh *f);
+
 /* What the entry counts against budgets: PROTOCOL.md, "What an entry is charged". No block is
  * smaller than the smallest chunk. */
 static inline uint64_t entry_charge(uint64_t n_block, uint64_t n_apart)

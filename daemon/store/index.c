@@ -446,8 +446,10 @@ void index_remove(struct store *s, struct index_slot slot)
         intent_end(s);
 }
 
-void index_edit_begin(struct store *s, struct index_slot slot, uint32_t handle, uint64_t deadline)
+void index_edit_begin(struct store *s, struct index_slot slot, uint32_t handle, uint64_t deadline,
+                      const struct arena_fresh *fresh)
 {
+        s->a.t->intent.fresh = *fresh;
         intent_begin(s, INTENT_EDIT, slot.bucket, deadline, slot.i, handle, handle);
         write_begin(bucket_at(s, slot.bucket));
 }

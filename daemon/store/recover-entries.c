@@ -50,6 +50,19 @@ static bool ext_fits(const struct arena_entry *b, uint32_t size)
         return n_tags <= ARENA_ENTRY_TAGS && entry_ext_size(x.fields, n_tags) == x.n_bytes;
 }
 
+/* Of a block that fits, what the extension says of the value: are there so many bytes of messages,
+ * and a moment until which it is fresh? */
+static bool extra_fits(const struct arena_entry *b)
+{
+        struct entry e;
+
+        if (!(b->sizes & ENTRY_EXT))
+                return true;
+        entry_read(b, &e);
+        return e.x.n_messages <= (e.large || e.extent ? entry_apart(&e) : e.n_stored) &&
+               (e.x.fresh.fresh != 0 || entry_fresh_at(b) == NULL);
+}
+
 /* The block is there; does what its header says fit into it? */
 static bool entry_fits(const struct store *s, uint32_t handle)
 {
@@ -81,6 +94,8 @@ static bool entry_is_sound(const struct recovery *r, uint32_t handle, enum store
         if (!entry_fits(s, handle))
                 return false;
         b = arena_block(&s->a, handle);
+        if (!extra_fits(b))
+                return false;
         gen = gen_index(b->gen);
         *ret_why = DROPPED_GENERATION;
         if (gen >= s->a.t->gen_high || s->a.gens[gen].id != b->gen ||
@@ -90,9 +105,11 @@ static bool entry_is_sound(const struct recovery *r, uint32_t handle, enum store
         return entry_owner(b) < s->a.t->n_owners && !r->bad_owner[entry_owner(b)];
 }
 
+/* @why N_DROPPED: it is no loss. */
 static void drop(struct recovery *r, enum store_dropped why)
 {
-        r->report->dropped[why]++;
+        if (why < N_DROPPED)
+                r->report->dropped[why]++;
 }
 
 /* ---- the index confirms blocks */
@@ -226,6 +243,8 @@ static int keep(struct recovery *r, uint32_t handle, enum store_dropped *ret_why
         entry_resolve(s, &e);
         gen = gen_index(e.gen);
         arena_rec(&s->a, handle)->heap_pos = TABLE_NONE;
+        if (e.x.n_tags > 0 && !recover_tags_of(r, &e, ret_why))
+                return KEEP_NOT;
         n = keep_list(r, gen, e.owner, &list);
         if (n != 0) {
                 *ret_why = DROPPED_LIMIT;
@@ -254,6 +273,8 @@ static int keep(struct recovery *r, uint32_t handle, enum store_dropped *ret_why
                         return n;
                 expiry_set(s, gen, handle, e.deadline);
         }
+        if (e.x.n_tags > 0)
+                tags_link(s, handle, entry_sums(&e, store_block_charge(s, handle)));
         store_count(s, &e, store_block_charge(s, handle));
         if (s->a.gens[gen].state == GEN_DYING) {
                 s->a.t->n_reclaiming++;
@@ -262,6 +283,25 @@ static int keep(struct recovery *r, uint32_t handle, enum store_dropped *ret_why
         if (e.version > r->version)
                 r->version = e.version;
         return keep_push(r, handle, list);
+}
+
+/* Whoever computed the entry anew is not known any more: it is due again when it is stale. */
+static void forget_refresh(struct store *s, uint32_t handle, struct index_slot slot)
+{
+        struct arena_entry *b = arena_block(&s->a, handle);
+        bucket_t *bucket = &s->a.buckets[slot.bucket];
+        bool is_open = atomic_load_explicit(&bucket->seq, memory_order_relaxed) & 1;
+        struct arena_fresh f = entry_fresh(b);
+
+        /* One that was half written by a predecessor who did this is no moment either. */
+        if (f.refresh <= ENTRY_40BIT_MAX || f.refresh == f.fresh)
+                return;
+        f.refresh = f.fresh;
+        if (!is_open)
+                write_begin(bucket);
+        entry_set_fresh(b, &f);
+        if (!is_open)
+                write_end(bucket);
 }
 
 struct ahead {
@@ -287,6 +327,7 @@ static int confirm(struct recovery *r, struct ahead *a)
                 if (n < 0)
                         return n;
                 if (n == 0) {
+                        forget_refresh(r->s, a->handle[i], slot);
                         r->confirmed[slot.bucket] |= (uint16_t)(1u << slot.i);
                         continue;
                 }
@@ -452,19 +493,24 @@ static void put_in_order(struct recovery *r)
 
 /* ---- all of it */
 
-/* A new deadline that was half written is written again; its bucket is still marked as changing. */
+/* Moments that were half written are written again; their bucket is still marked as changing. */
 static void finish_edit(struct recovery *r)
 {
         const struct table_intent *t = &r->intent;
         struct store *s = r->s;
+        struct arena_entry *e;
         const bucket_t *b;
 
         if (t->op != INTENT_EDIT || t->bucket >= n_buckets(s) || t->slot >= ARENA_BUCKET_SLOTS)
                 return;
         b = &s->a.buckets[t->bucket];
-        if (atomic_load_explicit(&b->seq, memory_order_relaxed) & 1 &&
-            slot_handle(b, t->slot) == t->old_handle && alloc_has(&s->a, t->old_handle))
-                entry_set_deadline(arena_block(&s->a, t->old_handle), t->bucket2 & ENTRY_40BIT_MAX);
+        if (!(atomic_load_explicit(&b->seq, memory_order_relaxed) & 1) ||
+            slot_handle(b, t->slot) != t->old_handle || !alloc_has(&s->a, t->old_handle))
+                return;
+        e = arena_block(&s->a, t->old_handle);
+        entry_set_deadline(e, t->bucket2 & ENTRY_40BIT_MAX);
+        if (t->fresh.fresh != 0 && entry_fits(s, t->old_handle) && entry_fresh_at(e))
+                entry_set_fresh(e, &t->fresh);
 }
 
 static void forget_sums(struct store *s)
@@ -510,6 +556,7 @@ int recover_entries(struct recovery *r)
                 return n;
         put_in_order(r);
         large_table_adopt_end(s);
+        recover_tags_end(r);
         r->report->kept = r->n_kept;
         return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Store operations: get, put, touch, delete, list, explain
+ * Store operations: get, put, delete, list, explain (touch: fresh.c)
  *
  * Every change keeps one order: decide and make room first (nothing that fails later has changed
  * anything but recency), allocate, fill the block while nobody can reach it, publish it in the
@@ -66,6 +66,7 @@ struct store *store_leave(struct store *s)
 {
         if (!s)
                 return NULL;
+        sweeps_end(s);
         large_table_done(s);
         extent_holds_done(s);
         arena_leave(&s->a);
@@ -88,10 +89,11 @@ void store_set_budget(struct store *s, uint64_t budget, uint64_t uid_share)
 }
 
 void store_set_limits(struct store *s, uint32_t max_caches, uint64_t max_entries,
-                      uint64_t large_threshold)
+                      uint64_t large_threshold, uint32_t max_tags)
 {
         s->p.max_caches = max_caches < s->a.t->max_caches ? max_caches : s->a.t->max_caches;
         s->p.max_entries = max_entries;
+        s->p.max_tags = max_tags;
         s->p.large_threshold = large_threshold;
         store_bound_sizes(s);
         s->settled = false;
@@ -128,7 +130,8 @@ void entry_resolve(const struct store *s, struct entry *e)
 {
         (void)s;
         if (e->x.encoding == 0)
-                e->x.raw_size = e->large || e->extent ? entry_apart(e) : e->n_stored;
+                e->x.raw_size =
+                        (e->large || e->extent ? entry_apart(e) : e->n_stored) - e->x.n_messages;
 }
 
 uint64_t store_block_charge(const struct store *s, uint32_t handle)
@@ -161,7 +164,7 @@ static uint64_t deadline_out(uint64_t deadline)
         return deadline == ENTRY_NEVER ? STORE_NEVER : deadline;
 }
 
-void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry *ret)
+void store_entry_fill(const struct store *s, uint32_t handle, uint64_t now, struct store_entry *ret)
 {
         struct entry e;
 
@@ -182,13 +185,17 @@ void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry
                 .negative = e.x.marks & MARK_NEGATIVE,
                 .vary = e.x.marks & MARK_VARY,
                 .fresh = e.x.fresh,
+                .stale = e.x.fresh.fresh != 0 && e.x.fresh.fresh <= now,
+                .due = e.x.fresh.fresh != 0 && e.x.fresh.refresh <= now,
                 .n_tags = e.x.n_tags,
-                .tags = e.x.tags,
+                .tags = e.x.tags, /* the one of a variant is the last */
                 .uid = s->a.owner_uids[e.owner],
                 .owner = e.owner,
                 .extent = e.extent,
                 .charge = store_block_charge(s, handle),
         };
+        if (e.x.n_tags > 0 && tag_at(s, e.x.tags[e.x.n_tags - 1].id)->kind == TAG_NODE)
+                ret->n_tags--;
         if (e.large) {
                 struct arena_large l = entry_large(&e);
 
@@ -208,13 +215,22 @@ void store_entry_fill(const struct store *s, uint32_t handle, struct store_entry
 struct found store_find_live(struct store *s, const struct table_cache *c, const void *key,
                              size_t n_key, uint64_t now)
 {
+        const struct arena_entry *b;
         struct found f;
 
         index_key_init(s, &f.key, cache_gen(s, c)->id, key, (uint32_t)n_key);
         f.handle = index_find(s, &f.key, &f.slot);
-        if (f.handle != ARENA_NONE && entry_deadline(arena_block(&s->a, f.handle)) <= now) {
+        f.kept = false;
+        if (f.handle == ARENA_NONE)
+                return f;
+        b = arena_block(&s->a, f.handle);
+        if (entry_deadline(b) <= now || entry_is_dead(s, f.handle)) {
                 entry_drop(s, f.handle, CAUSE_EXPIRED, now);
                 f.handle = ARENA_NONE;
+        } else if (b->sizes & ENTRY_EXT) {
+                struct arena_fresh fresh = entry_fresh(b);
+
+                f.kept = fresh.fresh != 0 && fresh.serve <= now;
         }
         return f;
 }
@@ -241,13 +257,13 @@ int store_get(struct store *s, uint32_t cache, const void *key, size_t n_key, ui
         if (!c)
                 return STORE_E_NO_CACHE;
         f = store_find_live(s, c, key, n_key, now);
-        if (f.handle == ARENA_NONE) {
+        if (found_served(&f) == ARENA_NONE) {
                 cache_counters(c)->misses += touch;
                 return STORE_E_MISS;
         }
         if (touch)
                 store_touch_lru(s, f.handle);
-        store_entry_fill(s, f.handle, ret);
+        store_entry_fill(s, f.handle, now, ret);
         if (touch) {
                 cache_counters(c)->hits++;
                 cache_counters(c)->time_saved_us += ret->cost_us;
@@ -294,19 +310,6 @@ void store_ahead(const struct store *s, const struct store_ahead *a, unsigned n)
 }
 
 /* ---- storing */
-
-static uint64_t deadline_of(const struct table_cache *c, uint64_t ttl_ms, uint64_t now)
-{
-        uint64_t deadline;
-
-        if (ttl_ms == STORE_TTL_POLICY)
-                ttl_ms = c->policy.ttl_ms;
-        if (ttl_ms == STORE_NEVER)
-                return ENTRY_NEVER;
-        if (__builtin_add_overflow(now, ttl_ms, &deadline) || deadline >= ENTRY_NEVER)
-                deadline = ENTRY_NEVER - 1;
-        return deadline;
-}
 
 /* Did the old entry leave for this one, in the cache as it is? */
 static bool was_dropped(const struct store *s, const struct store_put *p)
@@ -412,7 +415,7 @@ void store_count(struct store *s, const struct entry *e, uint64_t charge)
 
         g->n_entries++;
         g->bytes_held += charge;
-        g->bytes_raw += e->n_key + e->x.raw_size;
+        g->bytes_raw += e->n_key + e->x.raw_size + e->x.n_messages;
         s->a.owners[e->owner].charged += charge;
         t->charged += charge;
         t->n_entries++;
@@ -424,11 +427,14 @@ static void publish(struct store *s, const struct found *f, const struct entry *
         entry_write(arena_block(&s->a, handle), e);
         lru_push(s, list, handle);
         store_count(s, e, charge);
+        if (e->x.n_tags > 0)
+                tags_link(s, handle, entry_sums(e, charge));
         if (e->deadline != ENTRY_NEVER)
                 expiry_set(s, gen_index(e->gen), handle, e->deadline);
         if (f->handle == ARENA_NONE) {
                 index_add(s, &f->key, handle, now);
         } else {
+                node_replaced(s, f->handle, handle, now);
                 index_replace(s, f->slot, handle, INTENT_REPLACE);
                 entry_release(s, f->handle);
         }
@@ -449,8 +455,21 @@ static void room_credit(struct store *s, struct room *room, uint32_t old)
                 room->files = 0;
 }
 
-static int put_found(struct store *s, const struct store_put *p, const struct found *f,
-                     struct entry *e, uint64_t charge, uint64_t now, uint32_t *ret_handle,
+/* Ids for the tags. An old entry that died while room was made leaves. */
+static int take_tags(struct store *s, const struct store_put *p, struct found *f, struct entry *e,
+                     uint64_t now, struct arena_tag *tags)
+{
+        if (f->handle != ARENA_NONE && entry_is_dead(s, f->handle)) {
+                s->keep = ARENA_NONE;
+                entry_drop(s, f->handle, CAUSE_CLEARED, now);
+                f->handle = ARENA_NONE;
+        }
+        e->x.tags = tags;
+        return e->x.n_tags > 0 ? tags_take(s, p, e->gen, now, tags) : 0;
+}
+
+static int put_found(struct store *s, const struct store_put *p, struct found *f, struct entry *e,
+                     uint64_t charge, uint64_t now, uint32_t *ret_handle,
                      struct store_refusal *refusal)
 {
         union apart apart = {0};
@@ -461,18 +480,25 @@ static int put_found(struct store *s, const struct store_put *p, const struct fo
                 .charge = charge,
                 .files = p->large != NULL,
         };
+        struct arena_tag tags[ARENA_ENTRY_TAGS];
         uint32_t list;
         int r;
 
         room_credit(s, &room, f->handle);
         r = room_make(s, &room, now, refusal);
-        s->keep = ARENA_NONE;
         if (r == 0)
-                r = prepare(s, p, e, &list, ret_handle, &apart);
+                r = take_tags(s, p, f, e, now, tags);
+        s->keep = ARENA_NONE;
         if (r != 0)
                 return r;
+        r = prepare(s, p, e, &list, ret_handle, &apart);
+        if (r != 0) {
+                tags_put_back(s, tags, e->x.n_tags);
+                return r;
+        }
         publish(s, f, e, list, *ret_handle, charge, now);
         e->stored = NULL; /* it was `apart`, here */
+        e->x.tags = NULL;
         return 0;
 }
 
@@ -480,11 +506,13 @@ static struct entry entry_of(const struct store *s, const struct table_cache *c,
                              const struct store_put *p, uint64_t now)
 {
         bool extent = !p->large && (extent_has_arrived(p) || extent_is_for(s, p->n_value));
+        uint64_t version = s->a.t->version + 1;
+        struct moments m = moments_of(s, c, p->ttl_ms, version, now);
 
         return (struct entry){
                 .gen = cache_gen(s, c)->id,
-                .version = s->a.t->version + 1,
-                .deadline = deadline_of(c, p->ttl_ms, now),
+                .version = version,
+                .deadline = m.deadline,
                 .n_key = (uint32_t)p->n_key,
                 .n_stored = p->large ? sizeof(struct arena_large)
                             : extent ? sizeof(struct arena_extent)
@@ -498,14 +526,28 @@ static struct entry entry_of(const struct store *s, const struct table_cache *c,
                                          (p->vary ? MARK_VARY : 0),
                                 .encoding = p->encoding,
                                 .raw_size = p->encoding ? p->raw_size
-                                            : p->large  ? p->large->size
-                                                        : p->n_value,
+                                                        : (p->large ? p->large->size : p->n_value) -
+                                                                  p->n_messages,
                                 .cost_us = p->cost_us,
                                 .n_messages = p->n_messages,
+                                .fresh = m.fresh,
+                                .n_tags = (uint8_t)(p->n_tags + (p->variant_of.n > 0)),
                         },
                 .key = p->key,
                 .stored = p->value,
         };
+}
+
+/* The store of a variant is a use of what leads to it, which has to be there. */
+static bool use_node(struct store *s, const struct table_cache *c, const struct store_put *p,
+                     uint64_t now)
+{
+        uint32_t handle =
+                node_find(s, cache_gen(s, c)->id, p->variant_of.text, p->variant_of.n, now);
+
+        if (handle != ARENA_NONE)
+                store_touch_lru(s, handle);
+        return handle != ARENA_NONE;
 }
 
 int store_put(struct store *s, const struct store_put *p, uint64_t now, struct store_entry *ret,
@@ -531,8 +573,10 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
         if (e.extent && !extent_has_arrived(p) && !extents_has_room(&s->a, p->n_value))
                 return STORE_E_NO_PLACE;
         upkeep_pay(s, e.extent ? p->n_value : e.n_stored, now);
+        if (p->variant_of.n > 0 && !use_node(s, c, p, now))
+                return STORE_E_NO_NODE;
         f = store_find_live(s, c, p->key, p->n_key, now);
-        r = store_check_mode(s, p, f.handle);
+        r = store_check_mode(s, p, found_served(&f));
         if (r == 0)
                 r = owner_get(s, p->uid, &e.owner);
         if (r == 0)
@@ -543,7 +587,7 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
         }
         s->a.t->version++;
         cache_counters(c)->stores++;
-        store_entry_fill(s, handle, ret);
+        store_entry_fill(s, handle, now, ret);
         return 0;
 }
 
@@ -556,49 +600,7 @@ int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_v
                                refusal);
 }
 
-/* ---- changing without storing */
-
-static int set_deadline(struct store *s, const struct found *f, uint64_t deadline)
-{
-        struct arena_entry *b = arena_block(&s->a, f->handle);
-        uint32_t gen = gen_index(b->gen);
-        int r;
-
-        if (deadline == ENTRY_NEVER) {
-                expiry_remove(s, gen, f->handle);
-        } else {
-                r = expiry_reserve(s, gen);
-                if (r < 0)
-                        return r;
-                expiry_set(s, gen, f->handle, deadline);
-        }
-        index_edit_begin(s, f->slot, f->handle, deadline);
-        entry_set_deadline(b, deadline);
-        index_edit_end(s, f->slot);
-        return 0;
-}
-
-int store_touch(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms,
-                uint64_t now, struct store_entry *ret)
-{
-        struct table_cache *c = cache_at(s, cache);
-        struct found f;
-        int r;
-
-        if (!c)
-                return STORE_E_NO_CACHE;
-        f = store_find_live(s, c, key, n_key, now);
-        if (f.handle == ARENA_NONE)
-                return STORE_E_MISS;
-        if (ttl_ms != STORE_TTL_POLICY) {
-                r = set_deadline(s, &f, deadline_of(c, ttl_ms, now));
-                if (r < 0)
-                        return r;
-        }
-        store_touch_lru(s, f.handle);
-        store_entry_fill(s, f.handle, ret);
-        return 0;
-}
+/* ---- deleting */
 
 int store_delete(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now)
 {
@@ -646,9 +648,9 @@ int store_list(struct store *s, uint32_t cache, uint64_t now, uint32_t max, uint
                         if (steps++ == LIST_STEPS_MAX || n == max)
                                 return 0;
                         if (!alloc_is_live(&s->a, handle) || b->gen != gen ||
-                            entry_deadline(b) <= now)
+                            entry_deadline(b) <= now || entry_is_dead(s, handle))
                                 continue;
-                        store_entry_fill(s, handle, &e);
+                        store_entry_fill(s, handle, now, &e);
                         if (!visit(ctx, &e))
                                 return 0;
                         n++;
@@ -695,7 +697,7 @@ int store_explain(struct store *s, uint32_t cache, const void *key, size_t n_key
         f = store_find_live(s, c, key, n_key, now);
         if (f.handle != ARENA_NONE) {
                 ret->live = ret->known = true;
-                store_entry_fill(s, f.handle, &ret->entry);
+                store_entry_fill(s, f.handle, now, &ret->entry);
                 return 0;
         }
         in_dying(s, cache, key, n_key, now, ret);

@@ -56,12 +56,13 @@ struct conn {
         bool ready;            /* the socket may have bytes that had no turn yet */
         bool again;            /* the first frame was begun and comes again */
         bool eof;              /* the peer has ended its side; nothing is left in the socket */
-        bool ending;           /* ends when the socket is empty: the daemon ends */
+        bool ending;           /* ends when the socket is empty: the daemon ends, or the peer has */
         bool deaf;             /* the peer takes no more: output is thrown away */
         bool closing;          /* no more frames; ends when the output is sent */
         bool dead;
         bool given; /* its socket goes on without it */
         bool takes_fds;
+        bool await_drain; /* the handler wants to know when all output is sent */
 
         uint64_t id, since_ns, last_ns, arrival_ns;
         uint64_t requests, bytes_in, bytes_out;

@@ -540,6 +540,11 @@ void conn_settle(struct conn *c)
         if (c->dead)
                 return;
         conn_flush(c);
+        if (c->await_drain && c->out.queued == 0) {
+                c->await_drain = false;
+                if (c->hub->handler->on_drained)
+                        c->hub->handler->on_drained(c);
+        }
         paused = is_paused(c);
         blocked = is_waiting(c) || c->account->overloaded;
         if (!c->held && !paused && (c->eof || (c->ending && is_drained(c))))
@@ -692,9 +697,20 @@ void conn_kick(struct conn *c)
                 list_append(&c->hub->kicked, &c->kick_node);
 }
 
+void conn_await_drain(struct conn *c)
+{
+        c->await_drain = true;
+}
+
 void conn_close(struct conn *c)
 {
         c->closing = true;
+        conn_kick(c);
+}
+
+void conn_finish(struct conn *c)
+{
+        c->ending = true;
         conn_kick(c);
 }
 
@@ -712,5 +728,6 @@ void conn_info(const struct conn *c, struct conn_info *ret)
                                   .bytes_in = c->bytes_in,
                                   .bytes_out = c->bytes_out,
                                   .queued = c->out.queued,
-                                  .buffered = c->in.cap};
+                                  .buffered = c->in.cap,
+                                  .closing = c->closing || c->dead};
 }

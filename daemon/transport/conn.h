@@ -62,6 +62,9 @@ struct conn_handler {
          * the rest of the body thrown away. Only called where `room` is less than the body. */
         bool (*on_room)(struct conn *c, uint64_t n, uint64_t n_copied, struct body_sink *sink);
         void (*drop_sink)(struct conn *c, void *sink_ctx);
+        /* Optional. All output was sent, as conn_await_drain() asked for. Nothing may be queued
+         * here: it is before the end of the turn. */
+        void (*on_drained)(struct conn *c);
         /* The bytes cannot be a frame, or the peer sent what it must not. The handler queues the
          * last reply; the connection closes after it was sent (or could not be). */
         void (*on_violation)(struct conn *c, const char *what);
@@ -99,6 +102,9 @@ int conn_put_file(struct conn *c, int fd, size_t room, void (*done)(void *ctx, b
 /* Sends what was queued from outside a handler call (events). */
 void conn_kick(struct conn *c);
 
+/* When all output is sent on_drained() is called, once. */
+void conn_await_drain(struct conn *c);
+
 /* From now on descriptors may come, each with a frame that names it: conn_take_fd() while that is
  * handled. Without this one that comes is a violation. */
 void conn_accept_fds(struct conn *c);
@@ -119,6 +125,9 @@ struct peer_watch *peer_watch_free(struct peer_watch *w); /* NULL is fine; retur
 /* Closes when the queued output is sent, or at once if it cannot be. No more frames are handled. */
 void conn_close(struct conn *c);
 
+/* What has come is handled, then it closes, as if the peer had closed its end. */
+void conn_finish(struct conn *c);
+
 /* Room for a body of @n bytes in plain memory, in on_body(); given back after the frame. False:
  * there is none at the moment. */
 bool conn_hold_body(struct conn *c, uint64_t n);
@@ -138,6 +147,7 @@ struct conn_info {
         uint64_t id;
         uint64_t since_ns, last_ns; /* boottime: accepted, last frame */
         uint64_t requests, bytes_in, bytes_out, queued, buffered;
+        bool closing; /* what is queued is the last that it is sent */
 };
 void conn_info(const struct conn *c, struct conn_info *ret);
 

@@ -50,6 +50,8 @@ struct conn {
         struct peer_watch **ret_watch; /* where the watch is told; or NULL */
         unsigned kicks, yields, agains;
         bool closed, aborted;
+        bool await_drain; /* on_drained() is to be called: the test's to do */
+        bool finished;    /* conn_finish() was called */
 };
 
 struct server {
@@ -57,6 +59,7 @@ struct server {
         struct config *cfg;
         struct log *log;
         uint64_t now_ns;
+        int64_t wall_ms;
         uint64_t tick_ns; /* that each look at the clock takes, beyond 100 */
         bool is_full;     /* there is no room for bodies */
         bool stopping;
@@ -90,6 +93,11 @@ uint64_t server_now_ns(const struct server *s)
 uint64_t server_now_ms(const struct server *s)
 {
         return s->now_ns / 1000000;
+}
+
+int64_t server_wall_ms(const struct server *s)
+{
+        return s->wall_ms;
 }
 
 uint64_t server_instance(const struct server *s)
@@ -280,9 +288,19 @@ void conn_kick(struct conn *c)
         c->kicks++;
 }
 
+void conn_await_drain(struct conn *c)
+{
+        c->await_drain = true;
+}
+
 void conn_close(struct conn *c)
 {
         c->closed = true;
+}
+
+void conn_finish(struct conn *c)
+{
+        c->finished = true;
 }
 
 void conn_abort(struct conn *c)
@@ -310,6 +328,7 @@ void conn_info(const struct conn *c, struct conn_info *ret)
                 .since_ns = 1,
                 .last_ns = c->arrival_ns,
                 .queued = c->n_out + c->queued_for_long,
+                .closing = c->closed,
         };
 }
 
