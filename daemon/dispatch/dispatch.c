@@ -291,6 +291,7 @@ void request_init(struct request *r, struct client *client, uint64_t n_body)
         r->n_reply = 0;
         r->ran = false;
         r->state = NULL;
+        r->sweep = NULL;
         r->again = false;
         r->wait = false;
         r->answered = false;
@@ -768,6 +769,7 @@ void dispatcher_stay(struct dispatcher *d)
 
 bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
 {
+        reaper_kick(d->reaper); /* what was answered is on its way */
         events_flush(d, now_ms);
         schedules_maintain(d, now_ms);
         outcomes_expire(&d->outcomes, now_ms, d->cfg->limits.outcome_ms);

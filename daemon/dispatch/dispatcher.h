@@ -21,6 +21,7 @@
 #include "dispatch/views.h"
 #include "proto/cached.pb-c.h"
 #include "realm/realm.h"
+#include "services/backoff.h"
 #include "services/data.h"
 #include "services/lease.h"
 #include "services/verdict.h"
@@ -43,6 +44,7 @@ struct dispatcher {
         struct quota decoded; /* values on their way out, for clients that cannot decode */
         struct quota shares;  /* values that are kept for those who wait for them */
         struct leases leases;
+        struct backoff backoff; /* of values that could not be computed anew */
         struct outcomes outcomes;
         struct views views;
         struct reaper *reaper;
@@ -70,13 +72,14 @@ struct request {
         const uint8_t *body;
         uint64_t n_body;
         int fd; /* the descriptor that the message names, owned; negative: see descriptor.h */
-        struct upload *filling;   /* a part of the body, being copied to where it stays; owned */
-        struct upload *upload;    /* of a long body, else NULL; owned by who runs the request */
-        struct share *share;      /* borrowed: where the value that is answered lies; or NULL */
-        Cached__V1__Lease *lease; /* that goes with the reply, or NULL */
-        uint64_t lease_id;        /* that the value belongs to which on_room() is about */
-        bool lease_stays;         /* though the request failed */
-        struct caller who;        /* realm is NULL in Hello */
+        struct store_sweep *sweep; /* that is under way, in d->bump; NULL: none */
+        struct upload *filling;    /* a part of the body, being copied to where it stays; owned */
+        struct upload *upload;     /* of a long body, else NULL; owned by who runs the request */
+        struct share *share;       /* borrowed: where the value that is answered lies; or NULL */
+        Cached__V1__Lease *lease;  /* that goes with the reply, or NULL */
+        uint64_t lease_id;         /* that the value belongs to which on_room() is about */
+        bool lease_stays;          /* though the request failed */
+        struct caller who;         /* realm is NULL in Hello */
         struct verdict verdict;
         uint8_t *out; /* reserved output, see reply.h */
         size_t n_out;
