@@ -125,6 +125,9 @@ enum status get_answer(struct request *r, const struct cache_ref *ref, const str
  * result: not now, the body has to wait. */
 enum status upload_begin(struct request *r, uint64_t n, enum upload_to to, struct upload **ret);
 
+/* The sweep of a Clear by prefix is over, done or not: subscribers are told of what was cleared. */
+void clear_end_sweep(struct request *r);
+
 enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **ret);
 enum status op_set_many_accept(struct request *r, uint64_t n_body, struct upload **ret);
 
