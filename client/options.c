@@ -483,6 +483,15 @@ int cached_memo_options_set_wait_ms(cached_memo_options *o, uint32_t ms)
         return CACHED_OK;
 }
 
+int cached_memo_options_set_on_message(cached_memo_options *o, cached_on_message f, void *data)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->on_message = f;
+        o->on_message_data = data;
+        return CACHED_OK;
+}
+
 int cached_memo_options_set_lease_wait_ms(cached_memo_options *o, uint64_t ms)
 {
         return o ? cached_lease_options_set_wait_ms(&o->lease, ms) : CACHED_ERR_USAGE;

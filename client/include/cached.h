@@ -1315,5 +1315,6 @@ int cached_pipeline_dispatch(cached_pipeline *p);
 #include "cached-lease.h"    /* computed by one caller, for all */
 #include "cached-memoize.h"  /* memoizes functions */
 #include "cached-messages.h" /* what they said while they ran */
+#include "cached-vary.h"     /* those that find out what they depend on */
 
 #endif

@@ -722,8 +722,8 @@ def test_p40_of_many_in_a_row_the_newest_is_enough(daemon, a, b):
     b.ask(want_progress=True)
     holder = client(daemon)
     with daemon.stopped():
-        for i in range(200):
-            holder.post("lease_progress", lease_id=lease, permille=i, one_way=True)
+        holder.send_raw(b"".join(wire.frame(wire.request(holder.next_id(), "lease_progress", lease_id=lease, permille=i,
+                                                         one_way=True)) for i in range(200)))
     holder.ping()
     events = []
     wait_until(lambda: events.extend(b.events()) or any(e.progress.lease.permille == 199 for e in events), "the last")
@@ -841,13 +841,13 @@ def test_p52_a_writer_that_becomes_a_reader_loses_its_leases(make_daemon):
     one, two = client(d, uid=2002, realm="shared"), client(d, uid=2001, realm="shared")
     one.lease(b"k")
     two.lease(b"l")
-    i, k = two.ask(b"k"), one.ask(b"l")
+    i, k = two.ask(b"k"), one.ask(b"l", owner=2)
     one.ping(), two.ping()
     d.config_path.write_text(harness.config_text(daemon={"socket_mode": "0666"}, extra=realm.format(", 2002", "")))
     client(d, uid=0).must("reload_config")
     assert two.wait(i)[0].lease.state == GRANTED
     reply, _ = one.wait(k)
-    assert reply.status == wire.NOT_FOUND and reply.lease.state == NONE
+    assert reply.status == wire.NOT_FOUND and not reply.HasField("lease")
 
 
 def test_p53_other_users_leases_are_unknown(make_daemon):
@@ -860,7 +860,7 @@ def test_p53_other_users_leases_are_unknown(make_daemon):
         assert other.store(lease, b"v").status == wire.SUPERSEDED
         assert other.end(lease) == wire.NOT_FOUND
         assert other.call("lease_progress", lease_id=lease)[0].status == wire.NOT_FOUND
-    assert elsewhere.must("list_leases").list_leases.computations == []
+    assert not elsewhere.must("list_leases").list_leases.computations
     assert elsewhere.stats().total.computing == 0
     assert one.store(lease, b"v").status == wire.OK
 
@@ -933,7 +933,7 @@ def test_p61_ten_thousand_waiters(daemon, a, n):
     line = [client(daemon) for _ in range(12)]
     waiting = []
     for w in line:
-        count = 840 if n < 1000 else 100
+        count = 840 if n < 1000 else 50
         ids = [w.next_id() for _ in range(count)]
         w.send_raw(b"".join(wire.frame(wire.request(i, "get", cache="t", key=b"k", lease=pb.LeaseAsk(owner=i)))
                             for i in ids))
