@@ -68,7 +68,8 @@ class Arena:
          self.span_table, self.index, self.spans, self.n_caches, self.n_spans, self.max_buckets) = \
             struct.unpack_from("<IIQQQQQQQQQIIQ", self.map, 8)
         self.extents, self.n_extents = struct.unpack_from("<QQ", self.map, 112)
-        assert self.version == 2 and self.features == 0 and self.size == size
+        self.dead_tags, = struct.unpack_from("<Q", self.map, 128)
+        assert self.version == 3 and self.features == 0 and self.size == size
 
     def u32(self, at):
         return struct.unpack_from("<I", self.map, at)[0]
@@ -82,11 +83,11 @@ class Arena:
 
     @property
     def n_buckets(self):
-        return self.u64(128)
+        return self.u64(192)
 
     @property
     def clock_offset_ms(self):
-        return struct.unpack_from("<q", self.map, 136)[0]
+        return struct.unpack_from("<q", self.map, 200)[0]
 
     def find_cache(self, name):
         """(id, generation), or None."""
@@ -106,6 +107,23 @@ class Arena:
             raise Ask
         return self.spans + span * SPAN + chunk * size, size
 
+    def has_dead_tag(self, at, n_ext):
+        """Of an extension block: the tags are its last field."""
+        fields, = struct.unpack_from("<H", self.map, at + 2)
+        if not fields & 64:
+            return False
+        p = 4 + sum(n for bit, n in ((1, 4), (2, 8), (4, 12), (8, 24), (16, 4), (32, 8)) if fields & bit)
+        n = self.u32(at + p)
+        if p + 4 + 12 * n > n_ext or n > 9:
+            raise Ask
+        for i in range(n):
+            tag = self.u32(at + p + 4 + 12 * i)
+            if tag >= 65536:
+                raise Ask
+            if self.u32(self.dead_tags + tag // 32 * 4) >> tag % 32 & 1:
+                return True
+        return False
+
     def entry(self, handle, generation, key, now):
         """(handle, version, value) if this is the key's live entry."""
         at, size = self.block(handle)
@@ -117,6 +135,8 @@ class Arena:
             raise Ask
         key_at = at + 20 + n_ext
         if gen != generation or self.map[key_at:key_at + n_key] != key or (deadline != NEVER and now >= deadline):
+            return None
+        if kind & 1 and self.has_dead_tag(at + 20, n_ext):
             return None
         if kind & 6:
             raise Ask  # in a file of its own, or encoded
