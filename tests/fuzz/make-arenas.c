@@ -378,7 +378,9 @@ static void check(const uint8_t *image, uint64_t size, struct store *s, unsigned
 
         assert(!arena_map_init(image, size, &m));
         for (unsigned i = 0; i < n_keys; i++) {
-                struct arena_query q = {1, arena_name_hash("c", 1), NULL, 0, NOW + 5};
+                struct arena_query q = {.cache = 1,
+                                        .name_hash = arena_name_hash("c", 1),
+                                        .now_ms = NOW + 5};
                 uint8_t key[STORE_KEY_MAX];
                 enum arena_result r;
                 struct store_entry e;
