@@ -15,10 +15,10 @@
 #define WIRE_CACHE_NAME_MAX 128
 #define WIRE_CLIENT_MAX     64
 #define WIRE_REALM_MAX      128
-#define WIRE_TAG_MAX        128
-#define WIRE_TAGS_MAX       8 /* of an entry */
 #define WIRE_NEGATIVE_MAX   1024
 #define WIRE_INPUT_NAME_MAX 128
+#define WIRE_TAG_MAX        128
+#define WIRE_TAGS_MAX       8                                       /* of an entry */
 #define WIRE_TTL_MS_MAX     (UINT64_C(10) * 365 * 24 * 3600 * 1000) /* 10 years of 365 days */
 
 /* @n: what the peer sent, also where it has zero bytes inside. */

@@ -125,6 +125,38 @@ static enum status check_mode(struct request *r, const Cached__V1__Set *set)
         return STATUS_OK;
 }
 
+/* Of an entry whose value means something to the daemon: it must be short, and plain. */
+static enum status check_marks(struct request *r, const Cached__V1__Set *set, uint64_t n_value)
+{
+        if (set->negative && set->vary)
+                return invalid(r, "negative and vary exclude each other: leave one out");
+        if (set->messages_size > 0)
+                return invalid(r, "a negative entry, or one with vary, has no messages: leave "
+                                  "messages_size out");
+        if (set->encoding != CACHED__V1__ENCODING__ENCODING_RAW)
+                return invalid(r, "what a negative entry, or one with vary, says is read as it is: "
+                                  "leave the encoding out");
+        if (set->source_case != CACHED__V1__SET__SOURCE__NOT_SET)
+                return invalid(r, "what a negative entry, or one with vary, says is short: send it "
+                                  "as the body");
+        const char *fault = NULL;
+        if (set->negative && n_value > WIRE_NEGATIVE_MAX)
+                fault = wire_negative_fault("", n_value);
+        else if (set->vary && (n_value == 0 || n_value > WIRE_INPUT_NAME_MAX))
+                fault = wire_input_name_fault("", n_value);
+        return fault ? invalid(r, fault) : STATUS_OK;
+}
+
+enum status decode_marked(struct request *r, const struct store_put *put)
+{
+        const char *text = put->value, *fault = NULL;
+        if (put->negative)
+                fault = wire_negative_fault(text, put->n_value);
+        else if (put->vary)
+                fault = wire_input_name_fault(text, put->n_value);
+        return fault ? invalid(r, fault) : STATUS_OK;
+}
+
 static bool is_among(const struct store_text *tags, unsigned n, const struct store_text *tag)
 {
         for (unsigned i = 0; i < n; i++)
@@ -180,38 +212,6 @@ static enum status decode_variant(struct request *r, const Cached__V1__Set *set,
                                   "vary that led here");
         ret->variant_of = (struct store_text){(const char *)of->data, of->len};
         return STATUS_OK;
-}
-
-/* Of an entry whose value means something to the daemon: it must be short, and plain. */
-static enum status check_marks(struct request *r, const Cached__V1__Set *set, uint64_t n_value)
-{
-        if (set->negative && set->vary)
-                return invalid(r, "negative and vary exclude each other: leave one out");
-        if (set->messages_size > 0)
-                return invalid(r, "a negative entry, or one with vary, has no messages: leave "
-                                  "messages_size out");
-        if (set->encoding != CACHED__V1__ENCODING__ENCODING_RAW)
-                return invalid(r, "what a negative entry, or one with vary, says is read as it is: "
-                                  "leave the encoding out");
-        if (set->source_case != CACHED__V1__SET__SOURCE__NOT_SET)
-                return invalid(r, "what a negative entry, or one with vary, says is short: send it "
-                                  "as the body");
-        const char *fault = NULL;
-        if (set->negative && n_value > WIRE_NEGATIVE_MAX)
-                fault = wire_negative_fault("", n_value);
-        else if (set->vary && (n_value == 0 || n_value > WIRE_INPUT_NAME_MAX))
-                fault = wire_input_name_fault("", n_value);
-        return fault ? invalid(r, fault) : STATUS_OK;
-}
-
-enum status decode_marked(struct request *r, const struct store_put *put)
-{
-        const char *text = put->value, *fault = NULL;
-        if (put->negative)
-                fault = wire_negative_fault(text, put->n_value);
-        else if (put->vary)
-                fault = wire_input_name_fault(text, put->n_value);
-        return fault ? invalid(r, fault) : STATUS_OK;
 }
 
 enum status decode_set(struct request *r, const Cached__V1__Set *set, uint64_t n_value,

@@ -264,6 +264,7 @@ void request_init(struct request *r, struct client *client, uint64_t n_body)
         struct dispatcher *d = client->d;
         /* Field by field: clearing the verdict's text would cost more than the rest of admission.
          */
+        d->running = client;
         r->d = d;
         r->client = client;
         r->msg = NULL;
@@ -395,6 +396,7 @@ static bool resume(struct client *client, const uint8_t *body, struct upload *up
         struct dispatcher *d = client->d;
         uint64_t start_ns = server_now_ns(d->server);
         struct request *r = unfinished_resume(client, body, upload);
+        d->running = client;
         r->who.cfg = d->cfg;
         r->who.now_ms = server_now_ms(d->server);
         enum status status = r->op->run(r);
@@ -577,26 +579,6 @@ static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_s
         return false;
 }
 
-enum status upload_begin(struct request *r, uint64_t n, enum upload_to to, struct upload **ret)
-{
-        uint64_t max = r->d->cfg->limits.upload_bytes_per_uid;
-        if (to == UPLOAD_TO_HEAP && !conn_hold_body(r->client->conn, n)) {
-                r->wait = true;
-                return STATUS_OK;
-        }
-        int k = upload_new(&r->d->uploads, r->who.uid, n, max, to, ret);
-        if (k == UPLOAD_E_LIMIT)
-                return verdict_set(&r->verdict, STATUS_LIMIT,
-                                   "uid %u is sending more than limits.upload_bytes_per_uid, "
-                                   "%" PRIu64 " bytes, at the same time: %s",
-                                   (unsigned)r->who.uid, max, limit_advice.upload_bytes_per_uid);
-        if (k < 0)
-                return verdict_errno(&r->verdict, k, "receiving the value");
-        if (to == UPLOAD_TO_FILE)
-                (*ret)->large->reaper = r->d->reaper;
-        return STATUS_OK;
-}
-
 static void drop_sink(struct conn *c, void *sink_ctx)
 {
         struct client *client = conn_user(c);
@@ -608,8 +590,10 @@ static void drop_sink(struct conn *c, void *sink_ctx)
 static void on_drained(struct conn *c)
 {
         struct client *client = conn_user(c);
-        if (client)
-                leasing_drained(client);
+        if (!client)
+                return;
+        leasing_drained(client);
+        subscribe_drained(client);
 }
 
 static void on_violation(struct conn *c, const char *what)
@@ -660,6 +644,7 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         d->server = server;
         d->cfg = cfg;
         d->own_uid = geteuid();
+        subscribers_init(&d->subscribers);
         d->overflow_uid = access_overflow_uid();
         int r = bump_init(&d->bump, BUMP_FIRST, bump_limit(cfg));
         if (r < 0) {
@@ -743,7 +728,9 @@ struct dispatcher *dispatcher_free(struct dispatcher *d)
 
 void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
 {
+        schedules_run(d, server_now_ms(d->server));
         d->cfg = cfg;
+        schedules_changed(d);
         d->bump.limit = bump_limit(cfg);
         realms_reconfigure(&d->realms, cfg);
         limit_reaper(d);
@@ -778,12 +765,15 @@ void dispatcher_stay(struct dispatcher *d)
 
 bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
 {
+        reaper_kick(d->reaper); /* what was answered is on its way */
         events_flush(d, now_ms);
+        schedules_maintain(d, now_ms);
         outcomes_expire(&d->outcomes, now_ms, d->cfg->limits.outcome_ms);
         bool more = leasing_maintain(d, now_ms, steps);
         more |= views_reap(&d->views, steps);
         more |= realms_drain(&d->realms, now_ms);
-        return realms_maintain(&d->realms, now_ms, steps) || more;
+        more |= realms_maintain(&d->realms, now_ms, steps);
+        return subscribe_flush(d, now_ms) || more;
 }
 
 uint64_t dispatcher_next_deadline(const struct dispatcher *d)
@@ -791,8 +781,10 @@ uint64_t dispatcher_next_deadline(const struct dispatcher *d)
         uint64_t next = realms_next_deadline(&d->realms);
         if (d->n_pending > 0 && d->events_due_ms < next)
                 next = d->events_due_ms;
-        if (leases_next_due(&d->leases) < next)
-                next = leases_next_due(&d->leases);
+        uint64_t others[] = {leases_next_due(&d->leases), subscribe_next_deadline(d),
+                             schedules_next_deadline(d)};
+        for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+                next = others[i] < next ? others[i] : next;
         uint64_t forget = outcomes_next_deadline(&d->outcomes, d->cfg->limits.outcome_ms);
         return forget < next ? forget : next;
 }

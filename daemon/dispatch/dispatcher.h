@@ -15,10 +15,13 @@
 #include "dispatch/dispatch.h"
 #include "dispatch/outcomes.h"
 #include "dispatch/quota.h"
+#include "dispatch/schedule.h"
+#include "dispatch/subscribe.h"
 #include "dispatch/upload.h"
 #include "dispatch/views.h"
 #include "proto/cached.pb-c.h"
 #include "realm/realm.h"
+#include "services/backoff.h"
 #include "services/data.h"
 #include "services/lease.h"
 #include "services/verdict.h"
@@ -41,9 +44,15 @@ struct dispatcher {
         struct quota decoded; /* values on their way out, for clients that cannot decode */
         struct quota shares;  /* values that are kept for those who wait for them */
         struct leases leases;
+        struct backoff backoff; /* of values that could not be computed anew */
         struct outcomes outcomes;
         struct views views;
         struct reaper *reaper;
+        struct quota subscriptions; /* their number */
+        struct subscribers subscribers;
+        struct schedules schedules;
+        const struct client *running; /* whose request is being carried out, or was last in this
+                                         turn; NULL: none */
         unsigned n_unfinished;
         size_t n_pending;       /* clients that have not been told of a change yet */
         uint64_t events_due_ms; /* when to try again to tell them */
@@ -64,13 +73,13 @@ struct request {
         uint64_t n_body;
         int fd; /* the descriptor that the message names, owned; negative: see descriptor.h */
         struct store_sweep *sweep; /* that is under way, in d->bump; NULL: none */
-        struct upload *filling;    /* a part of the body, being copied to where it stays; owned */
-        struct upload *upload;     /* of a long body, else NULL; owned by who runs the request */
-        struct share *share;       /* borrowed: where the value that is answered lies; or NULL */
-        Cached__V1__Lease *lease;  /* that goes with the reply, or NULL */
-        uint64_t lease_id;         /* that the value belongs to which on_room() is about */
-        bool lease_stays;          /* though the request failed */
-        struct caller who;         /* realm is NULL in Hello */
+        struct upload *filling;   /* a part of the body, being copied to where it stays; owned */
+        struct upload *upload;    /* of a long body, else NULL; owned by who runs the request */
+        struct share *share;      /* borrowed: where the value that is answered lies; or NULL */
+        Cached__V1__Lease *lease; /* that goes with the reply, or NULL */
+        uint64_t lease_id;        /* that the value belongs to which on_room() is about */
+        bool lease_stays;         /* though the request failed */
+        struct caller who;        /* realm is NULL in Hello */
         struct verdict verdict;
         uint8_t *out; /* reserved output, see reply.h */
         size_t n_out;

@@ -7,6 +7,7 @@
 #include "dispatch/leasing.h"
 #include "dispatch/repeat.h"
 #include "dispatch/reply.h"
+#include "dispatch/subscribe.h"
 #include "dispatch/unfinished.h"
 #include "server.h"
 
@@ -28,15 +29,11 @@ static enum status clear_all(struct request *r, Cached__V1__ClearResult *result)
                         "clearing the whole realm needs the role admin: clear the caches "
                         "one by one, or ask an admin of the realm");
         leasing_cleared(r, NULL); /* some may be cleared even where not all could be */
-        return data_clear_all(&r->who, &result->entries, &result->caches, &r->verdict);
-}
-
-static enum status clear_whole(struct request *r, const struct cache_ref *ref,
-                               uint64_t *ret_entries)
-{
-        enum status status = data_clear(&r->who, ref, ret_entries, &r->verdict);
-        if (status == STATUS_OK)
-                leasing_cleared(r, ref);
+        enum status status =
+                data_clear_all(&r->who, &result->entries, &result->caches, &r->verdict);
+        const struct subscribe_clear what = {.entries = result->entries};
+        if (status == STATUS_OK || result->caches > 0)
+                subscribe_cleared(r, &what);
         return status;
 }
 
@@ -46,9 +43,12 @@ static enum status clear_tag(struct request *r, const struct cache_ref *ref, uin
         enum status status = decode_tag(r, r->msg->clear->tag, &tag);
         if (status == STATUS_OK)
                 status = data_clear_tag(&r->who, ref, &tag, ret_entries, &r->verdict);
-        if (status == STATUS_OK)
-                leasing_cleared_tag(r, ref, tag.text, tag.n);
-        return status;
+        if (status != STATUS_OK)
+                return status;
+        leasing_cleared_tag(r, ref, tag.text, tag.n);
+        const struct subscribe_clear what = {.ref = ref, .tag = tag, .entries = *ret_entries};
+        subscribe_cleared(r, &what);
+        return STATUS_OK;
 }
 
 static enum status begin_sweep(struct request *r, const struct cache_ref *ref)
@@ -69,7 +69,8 @@ static enum status begin_sweep(struct request *r, const struct cache_ref *ref)
         if (status != STATUS_OK)
                 return status;
         r->sweep = sweep;
-        leasing_cleared_prefix(r, ref, key); /* what is stored from now on is not cleared */
+        /* What was begun before is too old; what is begun during the sweep is not. */
+        leasing_cleared_prefix(r, ref, key);
         return STATUS_OK;
 }
 
@@ -96,7 +97,24 @@ static enum status clear_prefix(struct request *r, const struct cache_ref *ref,
         *ret_entries = r->sweep->entries;
         store_sweep_end(r->sweep);
         r->sweep = NULL;
+        const ProtobufCBinaryData *prefix = &r->msg->clear->prefix;
+        const struct subscribe_clear what = {.ref = ref,
+                                             .prefix = {prefix->data, prefix->len},
+                                             .entries = *ret_entries};
+        subscribe_cleared(r, &what);
         return status;
+}
+
+static enum status clear_cache(struct request *r, const struct cache_ref *ref,
+                               uint64_t *ret_entries)
+{
+        enum status status = data_clear(&r->who, ref, ret_entries, &r->verdict);
+        if (status != STATUS_OK)
+                return status;
+        leasing_cleared(r, ref);
+        const struct subscribe_clear what = {.ref = ref, .entries = *ret_entries};
+        subscribe_cleared(r, &what);
+        return STATUS_OK;
 }
 
 static enum status clear_one(struct request *r, Cached__V1__ClearResult *result)
@@ -113,7 +131,7 @@ static enum status clear_one(struct request *r, Cached__V1__ClearResult *result)
         case CACHED__V1__CLEAR__WHICH_PREFIX:
                 return clear_prefix(r, &ref, &result->entries);
         default:
-                return clear_whole(r, &ref, &result->entries);
+                return clear_cache(r, &ref, &result->entries);
         }
 }
 

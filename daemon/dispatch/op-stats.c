@@ -51,13 +51,13 @@ void cache_stats_message_init(struct cache_stats_message *m, const struct store_
         to->refused = c->refused;
         to->mapped_hits = c->mapped_hits;
         to->mapped_misses = c->mapped_misses;
-        to->tags = info->tags;
         to->leases = c->leases;
         to->refreshes = c->refreshes;
         to->lease_waits = c->lease_waits;
         to->leases_lost = c->leases_lost;
         to->lease_failures = c->lease_failures;
         to->superseded = c->superseded;
+        to->tags = info->tags;
 }
 
 void cache_stats_message_gauge(struct cache_stats_message *m, const struct request *r,

@@ -413,15 +413,14 @@ enum status data_clear_all(const struct caller *who, uint64_t *ret_entries, uint
 {
         struct store *s = who->realm->store;
         uint32_t n = store_n_caches(s);
-        uint64_t entries = 0;
+        *ret_entries = *ret_caches = 0;
         for (uint32_t cache = 1; cache <= n; cache++) {
                 uint64_t had = 0;
                 enum status status = clear_verdict(store_clear(s, cache, who->now_ms, &had), v);
                 if (status != STATUS_OK)
                         return status; /* those before it are cleared: asking again goes on */
-                entries += had;
+                *ret_entries += had;
+                ++*ret_caches;
         }
-        *ret_entries = entries;
-        *ret_caches = n;
         return STATUS_OK;
 }

@@ -83,7 +83,7 @@ enum status data_clear_tag(const struct caller *who, const struct cache_ref *ref
 /* Begins to clear what has a prefix: see store_sweep_begin(). */
 enum status data_sweep(const struct caller *who, const struct cache_ref *ref,
                        const struct key_ref *prefix, struct store_sweep *ret, struct verdict *v);
-/* Stops at the first cache that cannot be cleared. */
+/* Stops at the first cache that cannot be cleared; the results say how far it came. */
 enum status data_clear_all(const struct caller *who, uint64_t *ret_entries, uint64_t *ret_caches,
                            struct verdict *v);
 

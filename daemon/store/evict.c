@@ -74,6 +74,31 @@ void entry_release(struct store *s, uint32_t handle)
         s->settled = false;
 }
 
+/* Did it leave by itself? */
+static bool is_own_departure(enum store_cause cause)
+{
+        return cause != CAUSE_CLEARED && cause != CAUSE_DELETED && cause != CAUSE_REPLACED;
+}
+
+static void tell_departed(const struct store *s, uint32_t cache, const struct index_key *k,
+                          enum store_cause cause, uint64_t now)
+{
+        const struct store_departure gone = {
+                .cache = cache,
+                .key = k->key,
+                .n_key = k->n_key,
+                .cause = cause,
+        };
+
+        s->departed(s->departed_ctx, &gone, now);
+}
+
+void store_watch(struct store *s, store_departed departed, void *ctx)
+{
+        s->departed = departed;
+        s->departed_ctx = ctx;
+}
+
 void entry_drop(struct store *s, uint32_t handle, enum store_cause cause, uint64_t now)
 {
         const struct table_gen *g = &s->a.gens[gen_index(arena_block(&s->a, handle)->gen)];
@@ -93,6 +118,8 @@ void entry_drop(struct store *s, uint32_t handle, enum store_cause cause, uint64
         index_key_of(s, &k, handle);
         index_remove(s, index_locate(s, &k, handle));
         departed_add(s, cache, k.key, k.n_key, cause, now);
+        if (__builtin_expect(s->departed != NULL, 0) && is_own_departure(cause))
+                tell_departed(s, cache, &k, cause, now);
         cache_counters(&s->a.caches[cache])->departed[cause]++;
         s->drops++;
         entry_release(s, handle);

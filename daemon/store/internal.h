@@ -43,12 +43,14 @@ struct store {
         /* What readers have: views, the bytes of the values that they are of, and of those the
          * bytes of values that have left. */
         uint64_t n_views, view_bytes, view_departed_bytes;
-        unsigned drops;         /* entries that left since store_maintain() */
-        unsigned extra;         /* steps that requests may still do beyond what each has to, until
-                                   store_maintain() */
-        int upkeep_paid;        /* steps of upkeep that stores have paid for; negative: owed */
-        uint64_t listing_until; /* a listing is under way: nothing moves; 0: none */
-        uint32_t keep;          /* handle that must not be evicted now: it is being replaced */
+        unsigned drops;          /* entries that left since store_maintain() */
+        unsigned extra;          /* steps that requests may still do beyond what each has to, until
+                                    store_maintain() */
+        int upkeep_paid;         /* steps of upkeep that stores have paid for; negative: owed */
+        uint64_t listing_until;  /* a listing is under way: nothing moves; 0: none */
+        store_departed departed; /* NULL: nobody wants to know; see store_watch() */
+        void *departed_ctx;
+        uint32_t keep; /* handle that must not be evicted now: it is being replaced */
         struct store_sweep *sweeps; /* that are under way */
 };
 

@@ -104,6 +104,16 @@ struct store_params {
         struct reaper *reaper; /* borrowed; frees large values. NULL: that is done at once */
 };
 
+/* An entry that left by itself: it expired, or was evicted for this cause. */
+struct store_departure {
+        uint32_t cache;
+        const void *key; /* borrowed for the call */
+        size_t n_key;
+        enum store_cause cause;
+};
+/* Called in the middle of a change: it must not change the store. */
+typedef void (*store_departed)(void *ctx, const struct store_departure *gone, uint64_t now);
+
 int store_new(const struct store_params *p, struct store **ret);
 struct store *store_free(struct store *s); /* NULL is fine; returns NULL */
 
@@ -114,6 +124,10 @@ void store_set_budget(struct store *s, uint64_t budget, uint64_t uid_share);
 void store_set_limits(struct store *s, uint32_t max_caches, uint64_t max_entries,
                       uint64_t large_threshold, uint32_t max_tags);
 uint32_t store_max_caches(const struct store *s); /* in force */
+
+/* From now on @departed(@ctx) hears of every entry that leaves by itself; NULL: nobody does. Not of
+ * those that were deleted, replaced or cleared. */
+void store_watch(struct store *s, store_departed departed, void *ctx);
 
 /* The pure charge function of PROTOCOL.md. @n_stored: as stored. @apart: in an extent, or in a file
  * of its own. */
