@@ -3,7 +3,17 @@
  * Public calls about caches and policies
  */
 
+#include <assert.h>
+
 #include "client/call.h"
+
+/* Bit i of CACHED_POLICY_* is field i + 1 of the contract. */
+#define POLICY_FIELDS 7
+static_assert(CACHED_POLICY_TTL == 1u << (CACHED__V1__POLICY_FIELD__POLICY_TTL - 1) &&
+                      CACHED_POLICY_EXPIRE_JITTER ==
+                              1u << (CACHED__V1__POLICY_FIELD__POLICY_EXPIRE_JITTER - 1) &&
+                      CACHED__V1__POLICY_FIELD__POLICY_EXPIRE_JITTER == POLICY_FIELDS,
+              "the bits are in the order of the fields");
 
 int cached_open_cache(cached *c, const char *cache, const cached_policy *p, cached_reply **ret)
 {
@@ -28,25 +38,21 @@ int cached_set_policy(cached *c, const char *cache, const cached_policy *p, uint
 {
         Cached__V1__SetPolicy m = CACHED__V1__SET_POLICY__INIT;
         struct call call = call_init(CACHED__V1__REQUEST__OP_SET_POLICY);
-        Cached__V1__PolicyField reset[3];
+        Cached__V1__PolicyField reset[POLICY_FIELDS];
         Cached__V1__Policy policy;
 
         if (!c || !cache)
                 return call_refuse("cached_set_policy() needs a handle and a cache", ret);
-        if (reset_fields &
-            ~(CACHED_POLICY_TTL | CACHED_POLICY_MAX_ENTRIES | CACHED_POLICY_MAX_BYTES))
+        if (reset_fields >> POLICY_FIELDS)
                 return call_refuse("cached_set_policy(): reset_fields has unknown bits", ret);
         policy_to_message(p, &policy);
         if (p)
                 m.policy = &policy;
         m.unpin = unpin != 0;
         m.reset = reset;
-        if (reset_fields & CACHED_POLICY_TTL)
-                reset[m.n_reset++] = CACHED__V1__POLICY_FIELD__POLICY_TTL;
-        if (reset_fields & CACHED_POLICY_MAX_ENTRIES)
-                reset[m.n_reset++] = CACHED__V1__POLICY_FIELD__POLICY_MAX_ENTRIES;
-        if (reset_fields & CACHED_POLICY_MAX_BYTES)
-                reset[m.n_reset++] = CACHED__V1__POLICY_FIELD__POLICY_MAX_BYTES;
+        for (unsigned i = 0; i < POLICY_FIELDS; i++)
+                if (reset_fields >> i & 1)
+                        reset[m.n_reset++] = (Cached__V1__PolicyField)(i + 1);
         call.request.set_policy = &m;
         call.cache = cache;
         call.cache_name = &m.cache;

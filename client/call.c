@@ -108,6 +108,9 @@ int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_bod
         return CACHED_OK;
 }
 
+const char call_needs_newer_daemon[] =
+        "the daemon is too old for tags, messages, negative entries and leases: update it";
+
 struct call call_init(Cached__V1__Request__OpCase op)
 {
         struct call call = {.request = CACHED__V1__REQUEST__INIT, .file = -1};
@@ -194,10 +197,27 @@ static struct deadline call_extend(const struct call *call, struct deadline d, u
 
 /* ----------------------------------------------------------------------------------- attempts */
 
+static bool is_with_messages(const struct call *call)
+{
+        return call->request.op_case == CACHED__V1__REQUEST__OP_GET &&
+               call->request.get->with_messages;
+}
+
+static int call_receive_body(struct conn *conn, const struct call *call, struct cached_reply *r,
+                             uint64_t n_body, struct deadline d, struct failure *f)
+{
+        int code = conn_recv_body(conn, r, n_body, call_extend(call, d, n_body), f);
+
+        if (code == CACHED_OK && is_with_messages(call) && !reply_split_messages(r))
+                code = failure_nomem(f);
+        return code;
+}
+
 /* The reply to this request, events passed over. */
 static int call_receive(struct conn *conn, const struct call *call, struct deadline d, bool block,
                         struct failure *f, struct cached_reply **ret)
 {
+        bool with_messages = is_with_messages(call);
         struct cached_reply *r;
         uint64_t n_body;
         int code;
@@ -225,11 +245,11 @@ static int call_receive(struct conn *conn, const struct call *call, struct deadl
         else if (call->takes_file && reply_is_without_body(r))
                 code = reply_check_file(r, n_body, conn->has_bad_fds, f);
         else
-                code = reply_check(r, call->request.op_case, n_body, f);
+                code = reply_check(r, call->request.op_case, with_messages, n_body, f);
         if (code == CACHED_OK && !reply_is_without_body(r) &&
             (n_body > 0 || call->request.op_case == CACHED__V1__REQUEST__OP_GET) &&
             r->code == CACHED_OK)
-                code = conn_recv_body(conn, r, n_body, call_extend(call, d, n_body), f);
+                code = call_receive_body(conn, call, r, n_body, d, f);
         if (code != CACHED_OK) {
                 cached_reply_free(r);
                 return code;
@@ -318,7 +338,7 @@ static int call_offer(struct conn *conn, size_t n, struct deadline d, struct fai
 static int call_place(struct call *call, struct conn *conn, struct deadline d, struct failure *f)
 {
         struct set_value *v = call->value;
-        size_t n = v->plain.iov_len;
+        size_t n = v->plain.iov_len + v->behind.iov_len;
         struct upload *u = NULL;
 
         /* A request that is repeated has no area on its new connection. */
@@ -331,9 +351,11 @@ static int call_place(struct call *call, struct conn *conn, struct deadline d, s
                         u = &conn->upload;
         }
         set_value_place(v, u, call->request.set, &call->slice);
-        call->body = &v->body;
-        call->n_body = v->body.iov_len;
-        call->n_body_iov = v->body.iov_len > 0 ? 1 : 0;
+        call->body = v->body;
+        call->n_body_iov = v->n_body_iov;
+        call->n_body = 0;
+        for (size_t i = 0; i < v->n_body_iov; i++)
+                call->n_body += v->body[i].iov_len;
         return CACHED_OK;
 }
 
@@ -374,6 +396,8 @@ static int call_send_all(cached *c, struct call *call, struct conn *conn, struct
 {
         struct release told = {0};
 
+        if (call->needs_leases && !(conn->features & CACHED__V1__FEATURE__FEATURE_LEASES))
+                return failure_set(f, CACHED_UNSUPPORTED, "%s", call_needs_newer_daemon);
         buffer_take(&conn->out, buffer_n(&conn->out));
         if (!call->request.repeated) {
                 pool_take_released(c->pool, &told);
@@ -536,7 +560,8 @@ int call_run(cached *c, struct call *call, cached_reply **ret)
                 code = failure_set(&f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
         else if (code == CACHED_ERR_TIMEOUT)
                 pool_timed_out(c->pool, start_ns, &f);
-        pool_rest_uploads(c->pool, start_ns);
+        if (pool_rest_uploads(c->pool, start_ns))
+                line_rest(c->pool, start_ns);
         pool_give(c->pool, &c->user, s, r ? start_ns : 0);
         /* From here on the handle may be gone. */
         if (r && !keep_encoded)

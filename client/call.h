@@ -34,12 +34,15 @@ struct call {
         /* Of a Set: a sealed memory file that is the value; -1: none. A daemon that takes none gets
          * the body, which has the same bytes. */
         int file;
+        bool needs_leases; /* a daemon without FEATURE_LEASES would take it for something else */
         /* Of a Get: a memory file may come instead of the body, and nothing at all, if the daemon
          * is that of `have_instance` and the entry still has `have_version` (0: nothing is at
          * hand). */
         bool takes_file;
         uint64_t have_instance, have_version;
 };
+
+extern const char call_needs_newer_daemon[];
 
 struct call call_init(Cached__V1__Request__OpCase op);
 

@@ -23,6 +23,7 @@
 /* Together with the numbers they leave room in CODEC_PACK_MAX. */
 #define CACHE_MAX 200
 #define KEY_MAX   100
+#define TAGS_MAX  256 /* all of them, with what stands in front of each */
 
 /* -------------------------------------------------------------------------------------- packing */
 
@@ -69,14 +70,31 @@ static uint8_t *put_address(uint8_t *p, uint32_t cache_id, const char *cache,
         return put_bytes(p, 3, key->data, key->len);
 }
 
-static uint8_t *put_slice(uint8_t *p, uint32_t field, const Cached__V1__Slice *m)
+static uint8_t *put_inner(uint8_t *p, uint32_t field, const uint8_t *inner, size_t n)
 {
-        uint8_t inner[24], *end = put_number(put_number(inner, 1, m->offset), 2, m->size);
-        size_t n = (size_t)(end - inner);
-
         p = put_varint(put_varint(p, TAG(field, BYTES)), n);
         memcpy(p, inner, n);
         return p + n;
+}
+
+static uint8_t *put_slice(uint8_t *p, uint32_t field, const Cached__V1__Slice *m)
+{
+        uint8_t inner[24], *end = put_number(put_number(inner, 1, m->offset), 2, m->size);
+
+        return put_inner(p, field, inner, (size_t)(end - inner));
+}
+
+static uint8_t *put_lease(uint8_t *p, uint32_t field, const Cached__V1__LeaseAsk *m)
+{
+        uint8_t inner[40], *end = put_number(inner, 1, m->owner);
+
+        if (m->patience_case == CACHED__V1__LEASE_ASK__PATIENCE_WAIT_MS)
+                end = put_member(end, 2, m->wait_ms);
+        end = put_number(end, 3, m->hold_ms);
+        end = put_number(end, 4, m->refresh != 0);
+        end = put_number(end, 5, m->want_progress != 0);
+        end = put_number(end, 6, m->want_failure != 0);
+        return put_inner(p, field, inner, (size_t)(end - inner));
 }
 
 static uint8_t *put_get_options(uint8_t *p, const Cached__V1__Get *m)
@@ -85,7 +103,40 @@ static uint8_t *put_get_options(uint8_t *p, const Cached__V1__Get *m)
         p = put_number(p, 5, m->as_file != 0);
         if (m->have_case == CACHED__V1__GET__HAVE_HAVE_VERSION)
                 p = put_member(p, 6, m->have_version);
+        if (m->lease)
+                p = put_lease(p, 7, m->lease);
+        return put_number(p, 8, m->with_messages != 0);
+}
+
+/* NULL: too long. */
+static uint8_t *put_tags(uint8_t *p, const Cached__V1__Set *m)
+{
+        size_t left = TAGS_MAX;
+
+        for (size_t i = 0; i < m->n_tags; i++) {
+                size_t n = strnlen(m->tags[i], left);
+
+                /* Field and length take up to 4 bytes. */
+                if (n + 4 > left)
+                        return NULL;
+                left -= n + 4;
+                p = put_inner(p, 16, (const uint8_t *)m->tags[i], n);
+        }
         return p;
+}
+
+/* What few stores have. NULL: too long. */
+static __attribute__((noinline)) uint8_t *put_set_extras(uint8_t *p, const Cached__V1__Set *m)
+{
+        p = put_number(p, 14, m->lease_id);
+        p = put_number(p, 15, m->share_only != 0);
+        p = put_tags(p, m);
+        if (!p || m->variant_of.len > KEY_MAX)
+                return NULL;
+        p = put_number(p, 17, m->messages_size);
+        p = put_number(p, 18, m->negative != 0);
+        p = put_number(p, 19, m->vary != 0);
+        return put_bytes(p, 20, m->variant_of.data, m->variant_of.len);
 }
 
 static uint8_t *put_set_options(uint8_t *p, const Cached__V1__Set *m)
@@ -105,6 +156,9 @@ static uint8_t *put_set_options(uint8_t *p, const Cached__V1__Set *m)
                 p = put_member(p, 12, m->file_size);
         else if (m->source_case == CACHED__V1__SET__SOURCE_UPLOADED)
                 p = put_slice(p, 13, m->uploaded);
+        if (m->lease_id | m->messages_size | m->n_tags | m->variant_of.len ||
+            (m->share_only | m->negative | m->vary))
+                p = put_set_extras(p, m);
         return p;
 }
 
@@ -193,6 +247,19 @@ static bool set_entry_field(Cached__V1__EntryInfo *e, uint8_t tag, uint64_t v)
                 return true;
         case TAG(10, VARINT):
                 e->unchanged = v != 0;
+                return true;
+        case TAG(11, VARINT):
+                e->stale = v != 0;
+                return true;
+        case TAG(12, VARINT):
+                e->fresh_case = CACHED__V1__ENTRY_INFO__FRESH_FRESH_MS;
+                e->fresh_ms = v;
+                return true;
+        case TAG(13, VARINT):
+                e->messages_size = v;
+                return true;
+        case TAG(15, VARINT):
+                e->negative = v != 0;
                 return true;
         default:
                 return false;

@@ -9,7 +9,7 @@
 #include "proto/cached.pb-c.h"
 
 /* What codec_pack() may write at most. */
-#define CODEC_PACK_MAX 512
+#define CODEC_PACK_MAX 1024
 
 /* The request as protobuf-c would pack it; 0: not one of the few it knows, or too large. */
 size_t codec_pack(const Cached__V1__Request *request, uint8_t out[CODEC_PACK_MAX]);

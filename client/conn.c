@@ -350,6 +350,22 @@ static ssize_t recv_waiting(struct conn *c, uint8_t *to, size_t n)
         return got < 0 && errno == EAGAIN ? recv(c->fd, to, n, 0) : got;
 }
 
+bool conn_linger(struct conn *c)
+{
+        uint64_t start = c->spin.is_on ? deadline_now_ns() : 0;
+        ssize_t got;
+        char byte;
+
+        if (!c->spin.is_on || !spin_begin(&c->spin, start))
+                return false;
+        do {
+                (void)sched_yield();
+                got = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        } while (got < 0 && errno == EAGAIN && deadline_now_ns() - start < SPIN_NS);
+        spin_end(&c->spin, got >= 0);
+        return got >= 0 || errno != EAGAIN;
+}
+
 /* At least one byte more. `*block` is good for one receive. */
 static int conn_recv(struct conn *c, uint8_t *to, size_t n, struct deadline d, bool *block,
                      struct failure *f, size_t *ret_n)

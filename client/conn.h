@@ -68,6 +68,7 @@ struct conn {
         unsigned n_fds;         /* that came, in offer.fd, in the order in which they came */
         struct map_offer offer; /* what became of that, after Hello */
         bool wants_files;       /* it hands over and takes memory files */
+        bool wants_events;      /* it reads events */
         bool has_client_id;
         uint8_t client_id[CONN_CLIENT_ID_SIZE];
         uint64_t hello_id;
@@ -75,10 +76,12 @@ struct conn {
 
         /* From Hello. */
         uint64_t instance;
+        uint64_t features;
         bool can_repeat; /* FEATURE_REPEAT */
         uint64_t max_message, max_value, max_lz4;
         uint32_t max_in_flight;
         bool has_files;      /* FEATURE_FILES */
+        bool has_leases;     /* FEATURE_LEASES, and a role that gets any */
         uint64_t max_upload; /* 0: no upload area is taken */
         uint64_t file_bytes; /* from this size on values are best sent as memory files */
         uint8_t *hello;      /* the message of its reply, for cached_connect() */
@@ -165,6 +168,10 @@ int conn_recv_body(struct conn *c, struct cached_reply *r, uint64_t n_body, stru
 /* The same in steps: room for it, then as often as there is more. */
 int conn_body_begin(struct conn *c, struct cached_reply *r, uint64_t n_body, struct failure *f);
 int conn_body_rest(struct conn *c, struct deadline d, struct failure *f);
+
+/* Looks for a while whether something comes, if that is worth it. True: something did, or the end.
+ */
+bool conn_linger(struct conn *c);
 
 /* A whole frame is here already: to receive it waits for nothing. */
 bool conn_has_frame(const struct conn *c);

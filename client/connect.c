@@ -246,7 +246,10 @@ static int hello_pack(struct conn *c, const struct cached_options *o, struct fai
         client_name(o, name);
         hello.protocol_min = hello.protocol_max = PROTOCOL_VERSION;
         hello.client = name;
-        hello.features = CACHED__V1__FEATURE__FEATURE_LZ4; /* values come as they were stored */
+        /* Values come as they were stored. */
+        hello.features = CACHED__V1__FEATURE__FEATURE_LZ4 | CACHED__V1__FEATURE__FEATURE_LEASES;
+        if (c->wants_events)
+                hello.features |= CACHED__V1__FEATURE__FEATURE_EVENTS;
         if (c->wants_map)
                 hello.features |= CACHED__V1__FEATURE__FEATURE_MAPPED;
         if (c->wants_files)
@@ -350,6 +353,7 @@ static int hello_keep(struct conn *c, const struct cached_reply *r, struct failu
                 return failure_nomem(f);
         (void)cached__v1__reply__pack(r->message, c->hello);
         c->instance = h->instance;
+        c->features = h->features;
         c->can_repeat = c->has_client_id && (h->features & CACHED__V1__FEATURE__FEATURE_REPEAT);
         c->max_message = h->max_message_bytes;
         c->max_value = h->max_value_bytes;
@@ -358,6 +362,8 @@ static int hello_keep(struct conn *c, const struct cached_reply *r, struct failu
         c->has_files = c->wants_files && (h->features & CACHED__V1__FEATURE__FEATURE_FILES);
         c->max_upload = c->has_files ? h->max_upload_bytes : 0;
         c->file_bytes = h->file_bytes;
+        c->has_leases = h->features & CACHED__V1__FEATURE__FEATURE_LEASES &&
+                        h->role != CACHED__V1__ROLE__ROLE_READER;
         hello_take_offer(c, h);
         return CACHED_OK;
 }
@@ -371,7 +377,7 @@ static int hello_check(struct conn *c, struct cached_reply *r, uint64_t n_body, 
         if (r->message->id != c->hello_id)
                 return failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered Hello with another id");
-        code = reply_check(r, CACHED__V1__REQUEST__OP_HELLO, n_body, f);
+        code = reply_check(r, CACHED__V1__REQUEST__OP_HELLO, false, n_body, f);
         if (code != CACHED_OK)
                 return code;
         if (r->code != CACHED_OK)

@@ -13,6 +13,8 @@
 struct get_how {
         bool no_touch;
         bool is_own;          /* the value may be written to */
+        bool with_messages;   /* which the daemon has to be asked for */
+        bool only_mapped;     /* the daemon is not asked: CACHED_ERR_AGAIN, without a reply */
         uint32_t patience_ms; /* as in struct call; 0: the handle's timeout */
 };
 
@@ -27,6 +29,8 @@ int entries_get_sent(cached *c, const char *cache, const void *key, size_t n_key
                      struct get_how how, cached_reply **ret);
 /* The message's cache is filled in; over the socket in any case. */
 int entries_get_many(cached *c, const char *cache, Cached__V1__GetMany *m, cached_reply **ret);
+/* Whether a daemon without FEATURE_LEASES would store something else than is meant. */
+bool set_needs_leases(const Cached__V1__Set *m);
 int entries_set(cached *c, const char *cache, const void *key, size_t n_key, const void *value,
                 size_t n_value, const cached_set_options *o, uint32_t patience_ms,
                 cached_reply **ret);

@@ -41,6 +41,10 @@ int cached_new(const cached_options *o, cached **ret)
                 free(c);
                 return CACHED_ERR_NOMEM;
         }
+        if (!options_read_environment(&c->options)) {
+                cached_free(c);
+                return CACHED_ERR_NOMEM;
+        }
         if (sockpaths_resolve(c->options.socket, &c->paths) < 0) {
                 cached_free(c);
                 return CACHED_ERR_USAGE;
@@ -48,7 +52,9 @@ int cached_new(const cached_options *o, cached **ret)
         c->options.spins = !c->options.no_spin && sysconf(_SC_NPROCESSORS_CONF) > 1;
         c->pool = pool_new(&(struct pool_params){c->options.max_connections, !c->options.no_map,
                                                  c->options.n_views, c->options.prepared_bytes});
-        if (!c->pool) {
+        if (c->pool && c->options.warm)
+                c->pool->warm = calloc(1, sizeof(*c->pool->warm));
+        if (!c->pool || (c->options.warm && !c->pool->warm)) {
                 cached_free(c);
                 return CACHED_ERR_NOMEM;
         }
@@ -154,6 +160,8 @@ static int slot_attempt(cached *c, struct pool_slot *s, struct deadline d, struc
                 s->greeted = true;
                 atomic_store(&c->pool->max_lz4, s->conn->max_lz4);
                 atomic_store(&c->pool->files, s->conn->has_files ? POOL_FILES_YES : POOL_FILES_NO);
+                atomic_store(&c->pool->leases,
+                             s->conn->has_leases ? POOL_LEASES_YES : POOL_LEASES_NO);
         } else if (s->conn && code != CACHED_ERR_TIMEOUT)
                 pool_drop_conn(c->pool, s);
         return code;
@@ -201,6 +209,19 @@ int handle_connect(cached *c, struct pool_slot *s, struct deadline d, struct fai
                 return code;
         }
         return handle_attempt(c, s, is_probe ? earlier(d, now + PROBE_NS) : d, f);
+}
+
+int handle_greet(cached *c, uint32_t patience_ms, struct failure *f)
+{
+        struct deadline d = deadline_in_ms(patience_ms ? patience_ms : c->options.timeout_ms);
+        struct pool_slot *s;
+        int code = pool_take(c->pool, &c->user, d, f, &s);
+
+        if (code != CACHED_OK)
+                return code;
+        code = handle_connect(c, s, d, f);
+        pool_give(c->pool, &c->user, s, 0);
+        return code;
 }
 
 int handle_open_conn(cached *c, struct deadline d, struct failure *f, struct conn **ret)

@@ -24,6 +24,10 @@ struct cached {
 /* A greeted connection in the slot, as long as the back-off allows. CACHED_OK, or *f is set. */
 int handle_connect(cached *c, struct pool_slot *s, struct deadline d, struct failure *f);
 
+/* One of the pool's, so that what the daemon offers is known. Likewise. @patience_ms: 0: the
+ * handle's timeout. */
+int handle_greet(cached *c, uint32_t patience_ms, struct failure *f);
+
 /* A connection that is not of the pool, for a pipeline. Likewise. */
 int handle_open_conn(cached *c, struct deadline d, struct failure *f, struct conn **ret);
 

@@ -93,6 +93,21 @@ int cached_list_clients(cached *c, cached_reply **ret)
         return call_run(c, &call, ret);
 }
 
+int cached_list_computations(cached *c, uint32_t page_size, uint64_t cursor, cached_reply **ret)
+{
+        Cached__V1__ListLeases m = CACHED__V1__LIST_LEASES__INIT;
+        struct call call = call_init(CACHED__V1__REQUEST__OP_LIST_LEASES);
+
+        if (!c)
+                return call_refuse("cached_list_computations() needs a handle", ret);
+        m.page_size = page_size;
+        m.cursor = cursor;
+        call.request.list_leases = &m;
+        call.idempotent = true;
+        call.needs_leases = true;
+        return call_run(c, &call, ret);
+}
+
 int cached_get_config(cached *c, cached_reply **ret)
 {
         Cached__V1__GetConfig m = CACHED__V1__GET_CONFIG__INIT;

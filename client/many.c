@@ -58,8 +58,8 @@ void get_many_done(struct get_many *g)
 static bool set_many_allocate(struct set_many *s, size_t n, Cached__V1__Set **ret_sets)
 {
         Cached__V1__Set *set;
-        size_t each = sizeof(*set) + sizeof(*s->m.sets) + sizeof(*s->m.sizes) + sizeof(*s->body) +
-                      sizeof(*s->packed);
+        size_t each = sizeof(*set) + sizeof(*s->m.sets) + sizeof(*s->m.sizes) +
+                      2 * sizeof(*s->body) + sizeof(*s->packed);
 
         set = s->memory = calloc(n ? n : 1, each);
         if (!set)
@@ -67,28 +67,31 @@ static bool set_many_allocate(struct set_many *s, size_t n, Cached__V1__Set **re
         s->m.sets = (void *)(set + n);
         s->m.sizes = (void *)(s->m.sets + n);
         s->body = (void *)(s->m.sizes + n);
-        s->packed = (void *)(s->body + n);
+        s->packed = (void *)(s->body + 2 * n);
         *ret_sets = set;
         return true;
 }
 
 /* One value, packed if that is worth it. */
 static void set_many_value(struct set_many *s, struct packing which, Cached__V1__Set *set,
-                           const void *value, size_t n, uint64_t *ret_size)
+                           const void *value, size_t n, struct iovec behind, uint64_t *ret_size)
 {
         struct packed *p = &s->packed[s->n_packed];
 
-        if (set->encoding == CACHED__V1__ENCODING__ENCODING_RAW &&
-            packed_init(p, which, value, n)) {
+        if (packed_init(p, which, value, n)) {
                 set->encoding = CACHED__V1__ENCODING__ENCODING_LZ4;
                 set->raw_size = n;
                 value = p->bytes;
                 n = p->n;
                 s->n_packed++;
         }
-        *ret_size = n;
         if (n > 0)
                 s->body[s->n_body_iov++] = (struct iovec){(void *)(uintptr_t)value, n};
+        if (behind.iov_len > 0)
+                s->body[s->n_body_iov++] = behind;
+        if (__builtin_add_overflow(n, behind.iov_len, &n))
+                n = SIZE_MAX;
+        *ret_size = n;
         /* A sum that saturates is refused for its size. */
         if (__builtin_add_overflow(s->n_body, (uint64_t)n, &s->n_body))
                 s->n_body = UINT64_MAX;
@@ -98,8 +101,11 @@ int set_many_init(struct set_many *s, size_t n, const void *const *keys, const s
                   const void *const *values, const size_t *n_values, const cached_set_options *o,
                   struct packing which, struct failure *f)
 {
+        struct iovec behind = set_options_messages(o);
         Cached__V1__Set *set;
 
+        if (!set_options_are_plain(o))
+                which.min = 0;
         if (!are_bytes(n, keys, n_keys) || !are_bytes(n, values, n_values))
                 return failure_set(f, CACHED_ERR_USAGE,
                                    "to set many entries takes a key and a value for each of them");
@@ -111,7 +117,7 @@ int set_many_init(struct set_many *s, size_t n, const void *const *keys, const s
                 set_options_to_message(o, &set[i]);
                 set[i].key = bytes_of(keys[i], n_keys[i]);
                 s->m.sets[i] = &set[i];
-                set_many_value(s, which, &set[i], values[i], n_values[i], &s->m.sizes[i]);
+                set_many_value(s, which, &set[i], values[i], n_values[i], behind, &s->m.sizes[i]);
         }
         return CACHED_OK;
 }

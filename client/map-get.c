@@ -155,7 +155,8 @@ static int get_in_vain(struct get *g, enum seen s, cached_reply **ret)
 {
         const struct mapping *mp = g->look.v.mp;
 
-        if (s == SEEN_MISS && !g->how.no_touch)
+        /* Where the daemon is asked as well, it counts. */
+        if (s == SEEN_MISS && !g->how.no_touch && !g->how.only_mapped)
                 map_count_miss(&g->look.v, g->look.cache.counter);
         map_leave(g->look.m, &g->look.v);
         if (s == SEEN_MISS) {
@@ -170,6 +171,9 @@ static int get_in_vain(struct get *g, enum seen s, cached_reply **ret)
                 pool_end_mapping(g->c->pool, mp);
         if (g->is_nomem)
                 return get_nomem(ret);
+        /* There is a value, and it is not copied through a socket. */
+        if (s == SEEN_LARGE)
+                g->how.only_mapped = false;
         return entries_get_sent(g->c, g->cache, g->q.key, g->q.n_key, g->how, ret);
 }
 

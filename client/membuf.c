@@ -207,3 +207,16 @@ int membuf_seal(struct cached_buffer *b, uint64_t n, struct failure *f)
                 code = seal_half(b, n, f);
         return code;
 }
+
+int membuf_put_behind(struct cached_buffer *b, uint64_t n, struct iovec behind, struct failure *f)
+{
+        if (behind.iov_len == 0 || b->state != MEMBUF_OPEN || !b->data || b->pid != getpid())
+                return CACHED_OK;
+        if (n > b->size || behind.iov_len > b->size - n)
+                return failure_set(f, CACHED_ERR_USAGE,
+                                   "the buffer has no room for %zu bytes of messages behind the "
+                                   "value: make it larger",
+                                   behind.iov_len);
+        memcpy(b->data + n, behind.iov_base, behind.iov_len);
+        return CACHED_OK;
+}

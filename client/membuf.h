@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "client/failure.h"
 
@@ -46,5 +47,15 @@ void membuf_free(struct cached_buffer *b);
  * Return: CACHED_OK, also if it was so already; CACHED_ERR_USAGE, CACHED_ERR_NOMEM: *f is set.
  */
 int membuf_seal(struct cached_buffer *b, uint64_t n, struct failure *f);
+
+/*
+ * membuf_put_behind() - what is to follow a value of `n` bytes in its file
+ *
+ * Nothing happens to one that was handed over: there it is already, or membuf_seal() says that the
+ * length is another.
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: there is no room for it, and *f is set.
+ */
+int membuf_put_behind(struct cached_buffer *b, uint64_t n, struct iovec behind, struct failure *f);
 
 #endif

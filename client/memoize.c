@@ -3,7 +3,12 @@
  * Memoized functions
  *
  * Looks up, computes on a miss, stores. Nothing is kept between calls, and while the function runs
- * neither a lock nor a connection is held: it may do what it likes, also memoize.
+ * neither a lock nor a connection of the pool's slots is held: it may do what it likes, also
+ * memoize.
+ *
+ * Who is to compute is the daemon's affair (lease.c): one caller on the whole machine, while the
+ * others wait for its value. What that answers decides what happens here; whenever it is no answer,
+ * this caller computes, as if it were alone.
  *
  * Only two things can fail: the program's arguments, which is seen before anything happens, and the
  * function. Whatever else goes wrong is noted in the result, and the function runs. A look-up that
@@ -12,8 +17,6 @@
  *
  * The key is that of KEYS.md: name, code and arguments. The arguments go in as the digest of their
  * own sequence, so that the caller's builder stays as it is.
- *
- * Concurrent misses of one key all compute; there is no agreement between callers.
  */
 
 #include <cached.h>
@@ -23,8 +26,11 @@
 #include "client/deadline.h"
 #include "client/entries.h"
 #include "client/key.h"
+#include "client/lease.h"
 #include "client/options.h"
+#include "client/reply.h"
 #include "client/result.h"
+#include "client/running.h"
 #include "proto/wire.h"
 
 /* A computation that is worth an attempt to store although the look-up failed. */
@@ -38,9 +44,12 @@ struct memo {
         const struct cached_memo_options *o;
         uint8_t key[CACHED_KEY_SIZE];
         struct cached_result *r;
+        cached_lease *lease; /* what the look-up came to, if there is something to compute; owned */
+        cached_reply *old;   /* a value that is computed anew; owned */
 };
 
-static const struct cached_memo_options defaults = {.wait_ms = OPTIONS_DEFAULT_WAIT_MS};
+static const struct cached_memo_options defaults = {.wait_ms = OPTIONS_DEFAULT_WAIT_MS,
+                                                    .lease = {.wait_ms = CACHED_NEVER}};
 
 /* ------------------------------------------------------------------------------------------ key */
 
@@ -114,37 +123,73 @@ static int memo_note(struct memo *m, int code, const cached_reply *reply)
         return code;
 }
 
-/* CACHED_OK: a hit; CACHED_NOT_FOUND: a miss; else the cache cannot be asked. */
-static int memo_look_up(struct memo *m)
+/* An encoding that another program knows is a miss. */
+static int memo_judge(int code, const cached_reply *reply)
 {
-        struct get_how how = {.is_own = true, .patience_ms = m->o->wait_ms};
-        cached_reply *reply;
-        int code = entries_get(m->c, m->cache, m->key, sizeof(m->key), how, &reply);
-
-        /* An encoding that another program knows. */
         if (code == CACHED_OK && cached_reply_encoding(reply) != CACHED_ENCODING_RAW)
-                code = CACHED_NOT_FOUND;
-        code = memo_note(m, code, reply);
-        if (code == CACHED_OK)
-                result_take_reply(m->r, reply);
-        else
-                cached_reply_free(reply);
+                return CACHED_NOT_FOUND;
         return code;
 }
 
-static void memo_store(struct memo *m, uint64_t cost_us)
+static void memo_note_wait(struct memo *m, const cached_reply *reply)
 {
-        struct cached_set_options o = {.has_ttl = m->o->has_ttl,
-                                       .ttl_ms = m->o->ttl_ms,
-                                       .cost_us = cost_us};
-        size_t n = 0;
-        const void *value = cached_result_value(m->r, &n);
-        cached_reply *reply;
-        int code = entries_set(m->c, m->cache, m->key, sizeof(m->key), value, n, &o, m->o->wait_ms,
-                               &reply);
+        const Cached__V1__Lease *l = reply_lease(reply);
 
-        (void)memo_note(m, code, reply);
-        cached_reply_free(reply);
+        if (!l)
+                return;
+        m->r->waited_ms = l->waited_ms;
+        m->r->holder_pid = l->holder_pid;
+}
+
+static void memo_take_hit(struct memo *m, cached_reply *reply)
+{
+        bool is_stale = reply_is_stale(reply);
+
+        result_take_reply(m->r, reply);
+        m->r->is_stale = is_stale;
+}
+
+/* That the values of this cache are to be computed anew. */
+static bool memo_is_to_warm(const struct memo *m)
+{
+        struct warm *w = m->c->pool->warm;
+
+        return w && warm_has(m->c->options.warm, m->cache) &&
+               warm_first(w, m->cache, m->key, sizeof(m->key));
+}
+
+/*
+ * CACHED_OK: a hit, also if it is to be computed anew; CACHED_NOT_FOUND: a miss; CACHED_NEGATIVE:
+ * there is no value; else the cache cannot be asked.
+ */
+static int memo_look_up(struct memo *m)
+{
+        struct cached_lease_options how = m->o->lease;
+        struct lease_want w = {.cache = m->cache,
+                               .key = m->key,
+                               .n_key = sizeof(m->key),
+                               .o = &how,
+                               .patience_ms = m->o->wait_ms,
+                               .is_own = true};
+        cached_reply *reply;
+        int code;
+
+        if (memo_is_to_warm(m))
+                how.refresh = true;
+        code = memo_judge(lease_get(m->c, &w, &reply, &m->lease), reply);
+        if (code == CACHED_NEGATIVE && cached_lease_state(m->lease) == CACHED_LEASE_GRANTED)
+                code = CACHED_NOT_FOUND;
+        memo_note_wait(m, reply);
+        (void)memo_note(m, code == CACHED_NEGATIVE ? CACHED_OK : code, reply);
+        if (code == CACHED_NEGATIVE)
+                (void)failure_set(&m->r->why, code, "%s", cached_reply_error(reply));
+        if (code == CACHED_OK && cached_lease_state(m->lease) == CACHED_LEASE_GRANTED)
+                m->old = reply;
+        else if (code == CACHED_OK)
+                memo_take_hit(m, reply);
+        else
+                cached_reply_free(reply);
+        return code;
 }
 
 /* --------------------------------------------------------------------------------------- public */
@@ -167,29 +212,162 @@ static int memo_ask(struct memo *m, cached_compute compute, const uint8_t *argum
         return r->cache_code;
 }
 
+/* ------------------------------------------------------------------------------------- storing */
+
+/* Nothing is stored, and that is no failure. */
+static void memo_say(struct memo *m, const char *text)
+{
+        if (!m->r->is_negative)
+                (void)failure_set(&m->r->why, CACHED_NOT_FOUND, "%s %s", m->name, text);
+        m->r->cache_code = CACHED_NOT_FOUND;
+}
+
+/* What the function gave, to the cache. @found: what the look-up came to */
+static int memo_store(struct memo *m, int found, uint64_t cost_us)
+{
+        struct cached_result *r = m->r;
+        struct cached_set_options o = {.has_ttl = m->o->has_ttl,
+                                       .ttl_ms = m->o->ttl_ms,
+                                       .is_negative = r->is_negative,
+                                       .cost_us = cost_us};
+        struct failure reason = r->why;
+        size_t n = 0;
+        const void *value = cached_result_value(r, &n);
+        cached_reply *reply;
+        int code;
+
+        if (r->is_negative) {
+                value = reason.text;
+                n = wire_utf8_prefix(value, strlen(value));
+                o.has_ttl |= r->negative_ttl_ms != 0;
+                o.ttl_ms = r->negative_ttl_ms ? r->negative_ttl_ms : o.ttl_ms;
+        }
+        if (!m->lease && found != CACHED_NOT_FOUND && found != CACHED_LIMIT &&
+            cost_us < WORTH_ANYWAY_US)
+                return r->cache_code;
+        if (m->lease)
+                code = lease_set(m->lease, value, n, &o, r->is_declined, m->o->wait_ms, &reply);
+        else
+                code = entries_set(m->c, m->cache, m->key, sizeof(m->key), value, n, &o,
+                                   m->o->wait_ms, &reply);
+        (void)memo_note(m, code, reply);
+        if (r->is_negative)
+                r->why = reason;
+        cached_reply_free(reply);
+        return code;
+}
+
+/* Likewise, where something is to be said before. */
+static void memo_keep(struct memo *m, int found, uint64_t cost_us)
+{
+        struct cached_result *r = m->r;
+        bool is_outer = cached_lease_state(m->lease) == CACHED_LEASE_YOURS;
+
+        if (r->is_declined && !m->lease) {
+                memo_say(m, "declined: nothing is stored");
+        } else if (r->is_negative && pool_leases(m->c->pool) != POOL_LEASES_YES) {
+                /* It would be taken for a value. */
+                r->cache_code = CACHED_UNSUPPORTED;
+        } else if (memo_store(m, found, cost_us) == CACHED_OK && (r->is_declined || is_outer)) {
+                memo_say(m, r->is_declined ? "declined: nothing is stored"
+                                           : "ran for itself: its outer run stores");
+        }
+}
+
+/* ------------------------------------------------------------------------------------- computing
+ */
+
+/*
+ * The function failed, with the reason in the result. Whoever waits may try; where the policy says
+ * so, what was there before serves on, for this caller, too. True: it does.
+ */
+static bool memo_fail(struct memo *m)
+{
+        struct get_how how = {.is_own = true, .no_touch = true, .patience_ms = m->o->wait_ms};
+        struct failure why = m->r->why;
+        bool is_held = m->lease && m->lease->is_held;
+        cached_reply *reply = m->old;
+
+        m->old = NULL;
+        if (reply) {
+                (void)cached_lease_end(m->lease, why.text);
+        } else if (is_held) {
+                lease_end_now(m->lease, why.text, m->o->wait_ms);
+                if (memo_judge(entries_get(m->c, m->cache, m->key, sizeof(m->key), how, &reply),
+                               reply) != CACHED_OK ||
+                    !reply_is_stale(reply)) {
+                        cached_reply_free(reply);
+                        reply = NULL;
+                }
+        }
+        result_reset(m->r);
+        if (reply)
+                memo_take_hit(m, reply);
+        m->r->why = why;
+        m->r->cache_code = CACHED_NOT_FOUND;
+        return reply != NULL;
+}
+
+/* With its place on the stack of what this thread computes. */
+static int memo_call(struct memo *m, cached_compute compute, void *data)
+{
+        const struct running *top = running_top();
+        struct running here = {.cache = m->cache,
+                               .key = m->key,
+                               .n_key = sizeof(m->key),
+                               .pool = m->c ? m->c->pool : NULL,
+                               .lease = m->lease && m->lease->is_held ? m->lease : NULL};
+        int code;
+
+        if (m->lease)
+                here.owner = m->lease->owner;
+        else if (top && top->pool == here.pool && running_is_ours(top))
+                here.owner = top->owner;
+        running_push(&here);
+        code = compute(data, m->r);
+        running_pop(&here);
+        return code;
+}
+
+static int memo_compute(struct memo *m, cached_compute compute, void *data, int found)
+{
+        struct cached_result *r = m->r;
+        struct failure before = r->why;
+        uint64_t start_ns = deadline_now_ns(), cost_us;
+        int code;
+
+        r->why.text[0] = '\0';
+        code = memo_call(m, compute, data);
+        cost_us = (deadline_now_ns() - start_ns) / 1000u;
+        if (code != CACHED_OK) {
+                if (!r->has_reason || r->is_negative)
+                        (void)failure_set(&r->why, code,
+                                          "%s failed with code %d: nothing is stored", m->name,
+                                          code);
+                return memo_fail(m) ? CACHED_OK : code;
+        }
+        r->has_value = !r->is_negative;
+        if (!r->is_negative) {
+                r->has_reason = false;
+                r->why = before;
+        }
+        if (m->c)
+                memo_keep(m, found, cost_us);
+        return r->is_negative ? CACHED_NEGATIVE : CACHED_OK;
+}
+
 /* @arguments: NULL: there was no memory for their digest. */
 static int memo_run(struct memo *m, cached_compute compute, void *data, const uint8_t *arguments)
 {
-        struct cached_result *r = m->r;
-        uint64_t start_ns, cost_us;
-        int code, found = memo_ask(m, compute, arguments);
+        int code = memo_ask(m, compute, arguments);
 
-        if (found == CACHED_OK)
-                return CACHED_OK;
-        start_ns = deadline_now_ns();
-        code = compute(data, r);
-        cost_us = (deadline_now_ns() - start_ns) / 1000u;
-        if (code != CACHED_OK) {
-                result_fail(r);
-                r->cache_code = CACHED_NOT_FOUND;
-                (void)failure_set(&r->why, code, "%s failed with code %d: nothing is stored",
-                                  m->name, code);
-                return code;
-        }
-        r->has_value = true;
-        if (m->c && (found == CACHED_NOT_FOUND || cost_us >= WORTH_ANYWAY_US))
-                memo_store(m, cost_us);
-        return CACHED_OK;
+        if (code == CACHED_NEGATIVE)
+                m->r->is_hit = true;
+        else if (code != CACHED_OK || m->old)
+                code = memo_compute(m, compute, data, code);
+        cached_reply_free(m->old);
+        cached_lease_free(m->lease);
+        return code;
 }
 
 static int memo_prepare_and_run(struct memo *m, cached_compute compute, void *data)
@@ -232,4 +410,20 @@ int cached_memoize(cached *c, const char *name, cached_key *arguments, cached_co
         if (!ret)
                 cached_result_free(m.r);
         return code;
+}
+
+int cached_progress(const char *text, double fraction)
+{
+        const struct running *r = running_top();
+        uint32_t permille = 0;
+
+        while (r && !(r->lease && running_is_ours(r)))
+                r = r->outer;
+        if (!r)
+                return CACHED_NOT_FOUND;
+        if (fraction >= 1)
+                permille = 1000;
+        else if (fraction > 0)
+                permille = (uint32_t)(fraction * 1000);
+        return cached_lease_progress(r->lease, text, permille);
 }

@@ -12,9 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/messages.h"
 #include "client/options.h"
 #include "client/pack.h"
 #include "client/pool.h"
+
+/* More than any daemon takes: what it takes, it says itself. */
+#define TAGS_MAX 64
 
 cached_options *cached_options_new(void)
 {
@@ -35,6 +39,7 @@ void options_done(struct cached_options *o)
         free(o->socket);
         free(o->realm);
         free(o->client_name);
+        free(o->warm);
         *o = (struct cached_options){0};
 }
 
@@ -71,16 +76,22 @@ bool options_copy(const struct cached_options *o, struct cached_options *ret)
 
         if (o) {
                 copy = *o;
-                copy.socket = copy.realm = copy.client_name = NULL;
+                copy.socket = copy.realm = copy.client_name = copy.warm = NULL;
                 if (text_replace(&copy.socket, o->socket) != CACHED_OK ||
                     text_replace(&copy.realm, o->realm) != CACHED_OK ||
-                    text_replace(&copy.client_name, o->client_name) != CACHED_OK) {
+                    text_replace(&copy.client_name, o->client_name) != CACHED_OK ||
+                    text_replace(&copy.warm, o->warm) != CACHED_OK) {
                         options_done(&copy);
                         return false;
                 }
         }
         *ret = copy;
         return true;
+}
+
+bool options_read_environment(struct cached_options *o)
+{
+        return text_replace(&o->warm, secure_getenv("CACHED_WARM")) == CACHED_OK;
 }
 
 int cached_options_set_socket(cached_options *o, const char *path)
@@ -208,6 +219,38 @@ int cached_policy_set_max_bytes(cached_policy *p, uint64_t n)
         return CACHED_OK;
 }
 
+int cached_policy_set_stale_for_ms(cached_policy *p, uint64_t ms)
+{
+        if (!p)
+                return CACHED_ERR_USAGE;
+        p->stale_for_ms = ms;
+        return CACHED_OK;
+}
+
+int cached_policy_set_stale_if_error_ms(cached_policy *p, uint64_t ms)
+{
+        if (!p)
+                return CACHED_ERR_USAGE;
+        p->stale_if_error_ms = ms;
+        return CACHED_OK;
+}
+
+int cached_policy_set_refresh_ahead(cached_policy *p, uint32_t permille)
+{
+        if (!p)
+                return CACHED_ERR_USAGE;
+        p->refresh_ahead_permille = permille;
+        return CACHED_OK;
+}
+
+int cached_policy_set_expire_jitter(cached_policy *p, uint32_t permille)
+{
+        if (!p)
+                return CACHED_ERR_USAGE;
+        p->expire_jitter_permille = permille;
+        return CACHED_OK;
+}
+
 void policy_to_message(const struct cached_policy *p, Cached__V1__Policy *ret)
 {
         cached__v1__policy__init(ret);
@@ -225,6 +268,10 @@ void policy_to_message(const struct cached_policy *p, Cached__V1__Policy *ret)
                 ret->bytes_limit_case = CACHED__V1__POLICY__BYTES_LIMIT_MAX_BYTES;
                 ret->max_bytes = p->max_bytes;
         }
+        ret->stale_for_ms = p->stale_for_ms;
+        ret->stale_if_error_ms = p->stale_if_error_ms;
+        ret->refresh_ahead_permille = p->refresh_ahead_permille;
+        ret->expire_jitter_permille = p->expire_jitter_permille;
 }
 
 cached_set_options *cached_set_options_new(void)
@@ -234,6 +281,12 @@ cached_set_options *cached_set_options_new(void)
 
 void cached_set_options_free(cached_set_options *o)
 {
+        if (!o)
+                return;
+        for (size_t i = 0; i < o->n_tags; i++)
+                free(o->tags[i]);
+        free(o->tags);
+        free(o->messages);
         free(o);
 }
 
@@ -288,6 +341,46 @@ int cached_set_options_set_cost_us(cached_set_options *o, uint64_t us)
         return CACHED_OK;
 }
 
+int cached_set_options_add_tag(cached_set_options *o, const char *tag)
+{
+        char *copy, **tags;
+
+        if (!o || !tag || o->n_tags == TAGS_MAX)
+                return CACHED_ERR_USAGE;
+        copy = strdup(tag);
+        tags = copy ? realloc(o->tags, (o->n_tags + 1) * sizeof(*tags)) : NULL;
+        if (!tags) {
+                free(copy);
+                return CACHED_ERR_NOMEM;
+        }
+        o->tags = tags;
+        tags[o->n_tags++] = copy;
+        return CACHED_OK;
+}
+
+int cached_set_options_set_negative(cached_set_options *o, int on)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->is_negative = on != 0;
+        return CACHED_OK;
+}
+
+int cached_set_options_set_messages(cached_set_options *o, const cached_messages *m)
+{
+        uint8_t *bytes = NULL;
+        size_t n = 0;
+
+        if (!o)
+                return CACHED_ERR_USAGE;
+        if (m && !messages_encode(m, &bytes, &n))
+                return CACHED_ERR_NOMEM;
+        free(o->messages);
+        o->messages = bytes;
+        o->n_messages = n;
+        return CACHED_OK;
+}
+
 void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set *ret)
 {
         cached__v1__set__init(ret);
@@ -309,6 +402,26 @@ void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set 
         ret->raw_size = o->raw_size;
         ret->flags = o->flags;
         ret->cost_us = o->cost_us;
+        ret->negative = o->is_negative;
+        ret->lease_id = o->lease_id;
+        ret->share_only = o->share_only;
+        ret->n_tags = o->n_tags;
+        ret->tags = o->tags;
+        ret->messages_size = o->n_messages;
+        ret->negative = o->is_negative;
+        ret->vary = o->is_vary;
+        ret->variant_of =
+                (ProtobufCBinaryData){o->n_variant_of, (uint8_t *)(uintptr_t)o->variant_of};
+}
+
+bool set_options_are_plain(const struct cached_set_options *o)
+{
+        return !o || (!o->is_negative && !o->is_vary && o->encoding == CACHED_ENCODING_RAW);
+}
+
+struct iovec set_options_messages(const struct cached_set_options *o)
+{
+        return o ? (struct iovec){o->messages, o->n_messages} : (struct iovec){NULL, 0};
 }
 
 void touch_ttl_to_message(uint64_t ttl_ms, int keep_ttl, Cached__V1__Touch *ret)
@@ -328,8 +441,10 @@ cached_memo_options *cached_memo_options_new(void)
 {
         cached_memo_options *o = calloc(1, sizeof(*o));
 
-        if (o)
-                o->wait_ms = OPTIONS_DEFAULT_WAIT_MS;
+        if (!o)
+                return NULL;
+        o->wait_ms = OPTIONS_DEFAULT_WAIT_MS;
+        o->lease.wait_ms = CACHED_NEVER;
         return o;
 }
 
@@ -367,4 +482,26 @@ int cached_memo_options_set_wait_ms(cached_memo_options *o, uint32_t ms)
                 return CACHED_ERR_USAGE;
         o->wait_ms = ms;
         return CACHED_OK;
+}
+
+int cached_memo_options_set_lease_wait_ms(cached_memo_options *o, uint64_t ms)
+{
+        return o ? cached_lease_options_set_wait_ms(&o->lease, ms) : CACHED_ERR_USAGE;
+}
+
+int cached_memo_options_set_hold_ms(cached_memo_options *o, uint32_t ms)
+{
+        return o ? cached_lease_options_set_hold_ms(&o->lease, ms) : CACHED_ERR_USAGE;
+}
+
+int cached_memo_options_set_refresh(cached_memo_options *o, int on)
+{
+        return o ? cached_lease_options_set_refresh(&o->lease, on) : CACHED_ERR_USAGE;
+}
+
+int cached_memo_options_set_waiting(cached_memo_options *o, cached_waiting f, void *data,
+                                    uint32_t every_ms)
+{
+        return o ? cached_lease_options_set_waiting(&o->lease, f, data, every_ms)
+                 : CACHED_ERR_USAGE;
 }

@@ -4,7 +4,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
+#include "client/lease-options.h"
 #include "proto/cached.pb-c.h"
 
 #define OPTIONS_DEFAULT_TIMEOUT_MS      5000
@@ -27,11 +29,15 @@ struct cached_options {
         uint64_t prepared_bytes; /* in buffers that are ready, at most */
         bool no_spin;            /* replies are waited for asleep */
         bool spins;              /* a handle's: they are not, and there are processors for it */
+        char *warm;              /* a handle's: $CACHED_WARM; NULL: not set */
 };
 
 struct cached_policy {
         bool has_ttl, has_max_entries, has_max_bytes;
         uint64_t ttl_ms, max_entries, max_bytes;
+        /* 0: not set. */
+        uint64_t stale_for_ms, stale_if_error_ms;
+        uint32_t refresh_ahead_permille, expire_jitter_permille;
 };
 
 struct cached_set_options {
@@ -41,6 +47,18 @@ struct cached_set_options {
         uint64_t raw_size, cost_us;
         uint32_t flags;
         int mode, encoding;
+        bool is_negative;
+        char **tags; /* owned */
+        size_t n_tags;
+        uint8_t *messages; /* as they travel; owned */
+        size_t n_messages;
+        /* Set by the library alone. */
+        uint64_t lease_id; /* 0: none */
+        bool share_only;
+        /* Likewise; borrowed. */
+        bool is_vary;
+        const uint8_t *variant_of;
+        size_t n_variant_of;
 };
 
 struct cached_memo_options {
@@ -49,16 +67,26 @@ struct cached_memo_options {
         bool has_ttl;
         uint64_t ttl_ms;
         uint32_t wait_ms; /* 0: the handle's timeout */
+        struct cached_lease_options lease;
 };
 
 void options_done(struct cached_options *o);
 /* False: out of memory; *ret is then untouched. `o` may be NULL: the defaults. */
 bool options_copy(const struct cached_options *o, struct cached_options *ret);
 
+/* What a handle takes from its process's environment. False: out of memory. */
+bool options_read_environment(struct cached_options *o);
+
 /* NULL in, nothing set out. */
 void policy_to_message(const struct cached_policy *p, Cached__V1__Policy *ret);
-/* All fields but cache, cache_id and key. */
+/* All fields but cache, cache_id and key. Points at what `o` owns. */
 void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set *ret);
+/* Whether the library may pack the value: it is neither packed already nor to be read by the
+ * daemon.
+ */
+bool set_options_are_plain(const struct cached_set_options *o);
+/* What goes behind each value; 0 bytes: nothing. */
+struct iovec set_options_messages(const struct cached_set_options *o);
 /* The arguments of a touch. */
 void touch_ttl_to_message(uint64_t ttl_ms, int keep_ttl, Cached__V1__Touch *ret);
 

@@ -108,7 +108,7 @@ int cached_pipeline_set(cached_pipeline *p, const char *cache, const void *key, 
                         uint64_t tag)
 {
         struct call call = ask_init(CACHED__V1__REQUEST__OP_SET);
-        struct iovec body = {(void *)(uintptr_t)value, n_value};
+        struct iovec body[2] = {{(void *)(uintptr_t)value, n_value}, set_options_messages(o)};
         struct packed packed = {0};
         Cached__V1__Set m;
         int code;
@@ -116,20 +116,19 @@ int cached_pipeline_set(cached_pipeline *p, const char *cache, const void *key, 
         if (!is_usable(p, cache, key, n_key) || (!value && n_value > 0))
                 return CACHED_ERR_USAGE;
         set_options_to_message(o, &m);
-        if (m.encoding == CACHED__V1__ENCODING__ENCODING_RAW &&
-            packed_init(&packed, pipeline_packing(p), value, n_value)) {
+        if (set_options_are_plain(o) && packed_init(&packed, pipeline_packing(p), value, n_value)) {
                 m.encoding = CACHED__V1__ENCODING__ENCODING_LZ4;
                 m.raw_size = n_value;
-                body = (struct iovec){packed.bytes, packed.n};
+                body[0] = (struct iovec){packed.bytes, packed.n};
         }
         m.key = bytes_of(key, n_key);
         call.request.set = &m;
         call.cache = cache;
         call.cache_id = &m.cache_id;
         call.cache_name = &m.cache;
-        call.body = &body;
-        call.n_body_iov = n_value > 0 ? 1 : 0;
-        call.n_body = body.iov_len;
+        call.body = n_value > 0 ? body : body + 1;
+        call.n_body_iov = (n_value > 0) + (body[1].iov_len > 0);
+        call.n_body = body[0].iov_len + body[1].iov_len;
         code = pipeline_submit(p, &call, tag);
         packed_done(&packed);
         return code;

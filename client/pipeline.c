@@ -203,7 +203,7 @@ static int pipeline_accept(cached_pipeline *p, struct cached_reply *r, uint64_t 
                 return failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered request %" PRIu64 ", which is not open",
                                    id);
-        code = reply_check(r, (Cached__V1__Request__OpCase)s->op, n_body, f);
+        code = reply_check(r, (Cached__V1__Request__OpCase)s->op, false, n_body, f);
         if (code == CACHED_OK && r->code == CACHED_OK &&
             (n_body > 0 || s->op == CACHED__V1__REQUEST__OP_GET))
                 code = conn_body_begin(p->conn, r, n_body, f);

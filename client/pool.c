@@ -170,11 +170,13 @@ static void pool_free(struct pool *p)
         for (unsigned i = 0; i < p->n_slots; i++)
                 (void)conn_free(p->slots[i].conn);
         (void)conn_free(p->teller);
+        line_done(&p->line);
         view_cache_done(&p->views);
         release_done(&p->released);
         prepared_done(&p->prepared);
         names_done(&p->opened);
         map_done(&p->map);
+        free(p->warm);
         guard_self_done(&p->self);
         free(p);
 }
@@ -259,6 +261,7 @@ void pool_close(struct pool *p)
         if (n > 0 && pool_wants_teller(p))
                 p->teller = idle[--n];
         pool_unlock(p);
+        line_close(p);
         prepared_done(&prepared);
         while (n > 0)
                 (void)conn_free(idle[--n]);
@@ -524,7 +527,7 @@ void pool_give(struct pool *p, struct pool_user *u, struct pool_slot *s, uint64_
  * millisecond. */
 #define REST_EVERY_NS (UINT64_C(5) * 1000000000u)
 
-void pool_rest_uploads(struct pool *p, uint64_t now_ns)
+bool pool_rest_uploads(struct pool *p, uint64_t now_ns)
 {
         uint64_t seen = atomic_load_explicit(&p->rested_ns, memory_order_relaxed);
         struct pool_waiter *w = NULL;
@@ -532,7 +535,7 @@ void pool_rest_uploads(struct pool *p, uint64_t now_ns)
 
         if (now_ns < seen + REST_EVERY_NS ||
             !atomic_compare_exchange_strong(&p->rested_ns, &seen, now_ns))
-                return;
+                return false;
         pool_lock(p);
         for (unsigned i = 0; i < p->n_slots && !cold; i++) {
                 struct pool_slot *s = &p->slots[i];
@@ -544,13 +547,14 @@ void pool_rest_uploads(struct pool *p, uint64_t now_ns)
                 cold->state = POOL_BUSY;
         pool_unlock(p);
         if (!cold)
-                return;
+                return true;
         upload_rest(&cold->conn->upload);
         pool_lock(p);
         w = pool_pass_on(p, cold);
         if (w)
                 waiter_wake(w);
         pool_unlock(p);
+        return true;
 }
 
 /* ---------------------------------------------------------------------------------- connections */
@@ -648,6 +652,28 @@ void pool_attempted(struct pool *p, int code, const struct failure *f)
         else
                 backoff_failed(&p->backoff, deadline_now_ns(), f);
         pool_unlock(p);
+}
+
+void pool_answered(struct pool *p, uint64_t start_ns)
+{
+        pool_lock(p);
+        if (start_ns > p->answered_ns)
+                p->answered_ns = start_ns;
+        if (p->backoff.silent)
+                backoff_over(&p->backoff);
+        pool_unlock(p);
+}
+
+bool pool_wants_call(struct pool *p)
+{
+        bool wants;
+
+        if (pool_leases(p) == POOL_LEASES_UNKNOWN)
+                return true;
+        pool_lock(p);
+        wants = pool_lacks_mapping(p);
+        pool_unlock(p);
+        return wants;
 }
 
 void pool_timed_out(struct pool *p, uint64_t start_ns, const struct failure *f)

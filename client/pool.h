@@ -11,10 +11,12 @@
 #include "client/deadline.h"
 #include "client/failure.h"
 #include "client/guard.h"
+#include "client/line.h"
 #include "client/map.h"
 #include "client/prepared.h"
 #include "client/release.h"
 #include "client/view-cache.h"
+#include "client/warm.h"
 
 /* Connections of one handle, at most. */
 #define POOL_MAX 64
@@ -53,10 +55,14 @@ struct pool {
         _Atomic uint64_t max_lz4;
         /* An enum pool_files: whether the daemon takes memory files, likewise. */
         atomic_int files;
+        /* An enum pool_leases, likewise. */
+        atomic_int leases;
 
         _Atomic uint64_t rested_ns; /* when upload areas were looked at */
 
         struct map map;
+        struct warm *warm; /* never changed; NULL: no cache is to be warmed */
+        struct line line;  /* under a guard of its own */
 
         struct guard guard;
         struct guard_self self;
@@ -97,6 +103,19 @@ static inline enum pool_files pool_files(struct pool *p)
 {
         return (enum pool_files)atomic_load_explicit(&p->files, memory_order_relaxed);
 }
+
+enum pool_leases {
+        POOL_LEASES_UNKNOWN,
+        POOL_LEASES_YES,
+        POOL_LEASES_NO,
+};
+static inline enum pool_leases pool_leases(struct pool *p)
+{
+        return (enum pool_leases)atomic_load_explicit(&p->leases, memory_order_relaxed);
+}
+/* Whether the next call on a connection of a slot's should come first: it learns what the daemon
+ * does, or brings a mapping. */
+bool pool_wants_call(struct pool *p);
 
 struct pool_params {
         unsigned n_slots;
@@ -144,8 +163,8 @@ bool pool_exchange(struct pool *p, struct pool_user *u, struct deadline d, struc
 void pool_give(struct pool *p, struct pool_user *u, struct pool_slot *s, uint64_t answered_ns);
 
 /* Now and then: the upload areas of free slots that were not used for long give their memory back.
- * Only inside the pool. */
-void pool_rest_uploads(struct pool *p, uint64_t now_ns);
+ * Only inside the pool. False: not now. */
+bool pool_rest_uploads(struct pool *p, uint64_t now_ns);
 
 /* Where no slot has to be waited for. */
 enum pool_idle {
@@ -178,6 +197,8 @@ void pool_drop_stale(struct pool *p);
 int pool_may_connect(struct pool *p, uint64_t now_ns, struct failure *f, bool *ret_probe);
 /* What an attempt came to. `f` is read only if `code` is not CACHED_OK. */
 void pool_attempted(struct pool *p, int code, const struct failure *f);
+/* A request that began then was answered, on a connection that is no slot's. */
+void pool_answered(struct pool *p, uint64_t start_ns);
 /* A call that began then had no answer in time. */
 void pool_timed_out(struct pool *p, uint64_t start_ns, const struct failure *f);
 

@@ -88,5 +88,6 @@ void release_pack(struct release *r, struct conn *conn, struct buffer *out)
                 done += m.n_view_ids;
         }
         r->n -= done;
-        memmove(r->ids, r->ids + done, r->n * sizeof(*r->ids));
+        if (r->n > 0)
+                memmove(r->ids, r->ids + done, r->n * sizeof(*r->ids));
 }

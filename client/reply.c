@@ -22,6 +22,7 @@
 
 #include "client/codec.h"
 #include "proto/wire.h"
+#include "client/messages.h"
 
 struct reply_chunk {
         struct reply_chunk *next;
@@ -379,6 +380,21 @@ uint8_t *reply_body_space(struct cached_reply *r, size_t n_body)
         return space;
 }
 
+bool reply_take_messages(struct cached_reply *r, const uint8_t *bytes)
+{
+        uint64_t n = r->message->entry->messages_size;
+
+        if (n > 0)
+                r->messages_code = messages_decode(bytes, (size_t)n, &r->messages);
+        return r->messages_code != CACHED_ERR_NOMEM;
+}
+
+bool reply_split_messages(struct cached_reply *r)
+{
+        r->n_body -= (size_t)r->message->entry->messages_size;
+        return reply_take_messages(r, r->body + r->n_body);
+}
+
 /* What a plain hit does not have. */
 static __attribute__((noinline, cold)) void reply_free_heap(struct cached_reply *r)
 {
@@ -391,6 +407,7 @@ static __attribute__((noinline, cold)) void reply_free_heap(struct cached_reply 
         if (r->fd >= 0)
                 (void)close(r->fd);
         cached_view_release(r->view);
+        cached_messages_free(r->messages);
         free(r->body_heap);
 }
 
@@ -398,7 +415,7 @@ void cached_reply_free(cached_reply *r)
 {
         if (!r)
                 return;
-        if (r->chunks || r->body_heap || r->view || r->fd >= 0)
+        if (r->chunks || r->body_heap || r->view || r->messages || r->fd >= 0)
                 reply_free_heap(r);
         free(r);
 }
@@ -434,6 +451,8 @@ static Cached__V1__Reply__ResultCase result_of(Cached__V1__Request__OpCase op)
                 return CACHED__V1__REPLY__RESULT_EXPLAIN;
         case CACHED__V1__REQUEST__OP_STATS:
                 return CACHED__V1__REPLY__RESULT_STATS;
+        case CACHED__V1__REQUEST__OP_LIST_LEASES:
+                return CACHED__V1__REPLY__RESULT_LIST_LEASES;
         case CACHED__V1__REQUEST__OP_LIST_CLIENTS:
                 return CACHED__V1__REPLY__RESULT_LIST_CLIENTS;
         case CACHED__V1__REQUEST__OP_GET_CONFIG:
@@ -472,8 +491,8 @@ static int reply_lay_out_items(struct cached_reply *r, uint64_t n_body, struct f
         return CACHED_OK;
 }
 
-static int reply_check_body(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t n_body,
-                            struct failure *f)
+static int reply_check_body(struct cached_reply *r, Cached__V1__Request__OpCase op,
+                            bool with_messages, uint64_t n_body, struct failure *f)
 {
         uint64_t expected = 0;
 
@@ -481,6 +500,9 @@ static int reply_check_body(struct cached_reply *r, Cached__V1__Request__OpCase 
                 return reply_lay_out_items(r, n_body, f);
         if (r->code == CACHED_OK && op == CACHED__V1__REQUEST__OP_GET)
                 expected = r->message->entry->size;
+        if (with_messages && r->code == CACHED_OK && op == CACHED__V1__REQUEST__OP_GET &&
+            __builtin_add_overflow(expected, r->message->entry->messages_size, &expected))
+                expected = UINT64_MAX;
         if (n_body != expected)
                 return failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon's reply has a body of %" PRIu64
@@ -489,8 +511,8 @@ static int reply_check_body(struct cached_reply *r, Cached__V1__Request__OpCase 
         return CACHED_OK;
 }
 
-int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t n_body,
-                struct failure *f)
+int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, bool with_messages,
+                uint64_t n_body, struct failure *f)
 {
         Cached__V1__Reply__ResultCase expected = result_of(op), is = r->message->result_case;
 
@@ -502,7 +524,7 @@ int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t
                 return failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered request %d with result %d", (int)op,
                                    (int)is);
-        return reply_check_body(r, op, n_body, f);
+        return reply_check_body(r, op, with_messages, n_body, f);
 }
 
 bool reply_is_without_body(const struct cached_reply *r)
@@ -614,6 +636,26 @@ uint32_t cached_reply_uid(const cached_reply *r)
         const Cached__V1__EntryInfo *e = reply_entry(r);
 
         return e ? e->uid : UINT32_MAX;
+}
+
+uint64_t cached_reply_fresh_ms(const cached_reply *r)
+{
+        const Cached__V1__EntryInfo *e = reply_entry(r);
+
+        if (!e || e->stale)
+                return 0;
+        return e->fresh_case == CACHED__V1__ENTRY_INFO__FRESH_FRESH_MS ? e->fresh_ms
+                                                                       : cached_reply_ttl_ms(r);
+}
+
+int cached_reply_messages(const cached_reply *r, const cached_messages **ret)
+{
+        if (!r || !ret)
+                return CACHED_ERR_USAGE;
+        if (!r->messages)
+                return r->messages_code;
+        *ret = r->messages;
+        return CACHED_OK;
 }
 
 size_t cached_reply_n_items(const cached_reply *r)

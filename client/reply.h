@@ -51,7 +51,9 @@ struct cached_reply {
          * daemon it was that answered. */
         int fd;
         uint64_t instance;
-        struct cached_view *view; /* the body is its data; NULL */
+        struct cached_view *view;         /* the body is its data; NULL */
+        struct cached_messages *messages; /* that came with the value; NULL */
+        int messages_code;                /* why there are none */
 
         uint8_t *body_heap;
         size_t n_body_inline;
@@ -74,9 +76,10 @@ int reply_new_unpack(const uint8_t *message, size_t n_message, uint64_t n_body, 
  * reply_check() - is it a possible answer to `op`?
  *
  * To be called before memory for the body is taken, so that the sizes in the message bound it.
+ * @with_messages:  of a Get: the body ends with them
  */
-int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, uint64_t n_body,
-                struct failure *f);
+int reply_check(struct cached_reply *r, Cached__V1__Request__OpCase op, bool with_messages,
+                uint64_t n_body, struct failure *f);
 
 /* A Get's that may come without its value: does it? Then it is to be checked by this. */
 bool reply_is_without_body(const struct cached_reply *r);
@@ -86,6 +89,16 @@ int reply_check_file(struct cached_reply *r, uint64_t n_body, bool lost_fd, stru
 /* Where to put the body, also one of 0 bytes: from then on the reply has one. NULL: out of memory.
  */
 uint8_t *reply_body_space(struct cached_reply *r, size_t n_body);
+
+/*
+ * reply_take_messages() - reads the messages that lie behind the value
+ * @bytes:  as many as the entry says. What they are not is told later, to who asks for them
+ *
+ * Return: false: out of memory.
+ */
+bool reply_take_messages(struct cached_reply *r, const uint8_t *bytes);
+/* They are at the end of the body, which is whole: from now on it is the value alone. Likewise. */
+bool reply_split_messages(struct cached_reply *r);
 
 /*
  * reply_decode() - makes the values of a whole reply plain ones
@@ -123,6 +136,8 @@ static inline void reply_init(struct cached_reply *r, size_t n_space, size_t n_b
         r->fd = -1;
         r->instance = 0;
         r->view = NULL;
+        r->messages = NULL;
+        r->messages_code = 1; /* CACHED_NOT_FOUND */
         r->body_heap = NULL;
         r->n_body_inline = n_body_inline;
 }
@@ -197,6 +212,28 @@ void reply_set_item(struct cached_reply *r, size_t i, const struct arena_hit *hi
 
 /* The message; NULL: a failure of this side, or a miss. */
 const Cached__V1__Reply *reply_message(const struct cached_reply *r);
+
+/* Of a hit: whether its value is to be computed anew, as far as the reply tells. */
+static inline bool reply_is_due(const struct cached_reply *r)
+{
+        const Cached__V1__Reply *m = r->message;
+
+        return m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY && m->entry->stale;
+}
+
+/* Whether its time to live has passed. */
+static inline bool reply_is_stale(const struct cached_reply *r)
+{
+        const Cached__V1__Reply *m = r->message;
+
+        return m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY && m->entry->stale;
+}
+
+/* What a reply to a Get with `lease` says of it; NULL: nothing. */
+static inline Cached__V1__Lease *reply_lease(const struct cached_reply *r)
+{
+        return r && r->message ? r->message->lease : NULL;
+}
 
 /* The entry that a Get, Set or Touch returned, else NULL. */
 const Cached__V1__EntryInfo *reply_entry(const struct cached_reply *r);

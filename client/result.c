@@ -39,6 +39,14 @@ void result_fail(struct cached_result *r)
         r->has_value = r->is_hit = false;
 }
 
+void result_reset(struct cached_result *r)
+{
+        result_drop_value(r);
+        r->has_value = r->is_hit = r->is_stale = false;
+        r->is_declined = r->is_negative = r->has_reason = false;
+        r->why.text[0] = '\0';
+}
+
 void result_take_reply(struct cached_result *r, cached_reply *reply)
 {
         result_drop_value(r);
@@ -57,6 +65,7 @@ int cached_result_take(cached_result *out, void *value, size_t n)
         out->heap = value;
         out->n = n;
         out->has_value = true;
+        out->is_negative = false;
         return CACHED_OK;
 }
 
@@ -75,6 +84,34 @@ int cached_result_set(cached_result *out, const void *value, size_t n)
         return cached_result_take(out, copy, n);
 }
 
+int cached_result_decline(cached_result *out)
+{
+        if (!out)
+                return CACHED_ERR_USAGE;
+        out->is_declined = true;
+        return CACHED_OK;
+}
+
+int cached_result_set_negative(cached_result *out, const char *reason, uint64_t ttl_ms)
+{
+        if (!out || !reason)
+                return CACHED_ERR_USAGE;
+        result_drop_value(out);
+        out->is_negative = out->has_reason = true;
+        out->negative_ttl_ms = ttl_ms;
+        (void)failure_set(&out->why, CACHED_NEGATIVE, "%s", reason);
+        return CACHED_OK;
+}
+
+int cached_result_set_reason(cached_result *out, const char *reason)
+{
+        if (!out || !reason)
+                return CACHED_ERR_USAGE;
+        out->has_reason = true;
+        (void)failure_set(&out->why, CACHED_ERR_CALLER, "%s", reason);
+        return CACHED_OK;
+}
+
 void *cached_result_value(cached_result *r, size_t *ret_size)
 {
         if (!r || !r->has_value)
@@ -90,6 +127,21 @@ void *cached_result_value(cached_result *r, size_t *ret_size)
 int cached_result_is_hit(const cached_result *r)
 {
         return r && r->is_hit;
+}
+
+int cached_result_is_stale(const cached_result *r)
+{
+        return r && r->is_stale;
+}
+
+uint64_t cached_result_waited_ms(const cached_result *r)
+{
+        return r ? r->waited_ms : 0;
+}
+
+uint32_t cached_result_holder_pid(const cached_result *r)
+{
+        return r ? r->holder_pid : 0;
 }
 
 int cached_result_cache_code(const cached_result *r)

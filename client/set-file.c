@@ -35,39 +35,41 @@
 
 /* ---------------------------------------------------------------------------------- the request */
 
-/* What is to be stored. `data` is the same as what is in the file. */
+/* What is to be stored: a value and what is behind it. What `data` has is the same as what is in
+ * the file, one after the other. */
 struct whole {
         int fd;
-        const void *data;
-        uint64_t n;
+        struct iovec data[2];
+        size_t n_iov;
 };
 
 static int whole_send(cached *c, const char *cache, Cached__V1__Set *m, const struct whole *w,
                       uint32_t patience_ms, cached_reply **ret)
 {
         struct call call = call_init(CACHED__V1__REQUEST__OP_SET);
-        struct iovec body = {(void *)(uintptr_t)w->data, (size_t)w->n};
 
         call.request.set = m;
         call.cache = cache;
         call.cache_id = &m->cache_id;
         call.cache_name = &m->cache;
-        call.body = &body;
-        call.n_body_iov = 1;
-        call.n_body = w->n;
+        call.body = w->data;
+        call.n_body_iov = w->n_iov;
+        for (size_t i = 0; i < w->n_iov; i++)
+                call.n_body += w->data[i].iov_len;
         call.file = w->fd;
+        call.needs_leases = set_needs_leases(m);
         call.patience_ms = patience_ms;
         return call_run(c, &call, ret);
 }
 
 /* ------------------------------------------------------------------------------- plain memory */
 
-static int write_all(int fd, const uint8_t *from, size_t n, struct failure *f)
+static int write_all(int fd, uint64_t start, const uint8_t *from, size_t n, struct failure *f)
 {
         size_t at = 0;
 
         while (at < n) {
-                ssize_t put = pwrite(fd, from + at, n - at, (off_t)at);
+                ssize_t put = pwrite(fd, from + at, n - at, (off_t)(start + at));
 
                 if (put < 0 && errno == EINTR)
                         continue;
@@ -80,17 +82,20 @@ static int write_all(int fd, const uint8_t *from, size_t n, struct failure *f)
 }
 
 bool set_file_try(cached *c, const char *cache, Cached__V1__Set *m, const void *value, size_t n,
-                  uint32_t patience_ms, cached_reply **ret, int *ret_code)
+                  struct iovec behind, uint32_t patience_ms, cached_reply **ret, int *ret_code)
 {
-        struct whole w = {-1, value, n};
+        struct whole w = {-1, {{(void *)(uintptr_t)value, n}, behind}, behind.iov_len ? 2 : 1};
+        uint64_t n_all = (uint64_t)n + behind.iov_len;
         struct failure f;
         int code;
 
         if (n < SET_FILE_MIN || pool_files(c->pool) == POOL_FILES_NO ||
-            memfd_new(n, &f, &w.fd) != CACHED_OK)
+            memfd_new(n_all, &f, &w.fd) != CACHED_OK)
                 return false;
-        memfd_make_huge(w.fd, n, false);
-        code = write_all(w.fd, value, n, &f);
+        memfd_make_huge(w.fd, n_all, false);
+        code = write_all(w.fd, 0, value, n, &f);
+        if (code == CACHED_OK)
+                code = write_all(w.fd, n, behind.iov_base, behind.iov_len, &f);
         if (code == CACHED_OK)
                 code = memfd_seal(w.fd, &f);
         if (code == CACHED_OK)
@@ -111,6 +116,7 @@ int cached_set_buffer(cached *c, const char *cache, const void *key, size_t n_ke
                       cached_buffer *buffer, uint64_t n_value, const cached_set_options *o,
                       cached_reply **ret)
 {
+        struct iovec behind = set_options_messages(o);
         Cached__V1__Set m;
         struct whole w;
         struct failure f;
@@ -121,12 +127,16 @@ int cached_set_buffer(cached *c, const char *cache, const void *key, size_t n_ke
                         "cached_set_buffer() needs a handle, a cache, a key and a buffer", ret);
         if (n_value == 0)
                 return entries_set(c, cache, key, n_key, NULL, 0, o, 0, ret);
-        code = membuf_seal(buffer, n_value, &f);
+        code = membuf_put_behind(buffer, n_value, behind, &f);
+        if (code == CACHED_OK)
+                code = membuf_seal(buffer, n_value + behind.iov_len, &f);
         if (code != CACHED_OK)
                 return call_fail(code, &f, ret);
         set_options_to_message(o, &m);
         m.key = (ProtobufCBinaryData){n_key, (uint8_t *)(uintptr_t)key};
-        w = (struct whole){buffer->fd, buffer->data, n_value};
+        w = (struct whole){buffer->fd,
+                           {{buffer->data, (size_t)n_value + behind.iov_len}, {NULL, 0}},
+                           1};
         return whole_send(c, cache, &m, &w, 0, ret);
 }
 
@@ -228,15 +238,18 @@ static void source_send(struct source *s, int to, uint64_t n)
         }
 }
 
-/* A sealed memory file with the bytes of the source. */
-static int source_to_memfd(struct source *s, uint64_t n, struct failure *f, int *ret_fd)
+/* A sealed memory file with the bytes of the source, and more behind them. */
+static int source_to_memfd(struct source *s, uint64_t n, struct iovec behind, struct failure *f,
+                           int *ret_fd)
 {
-        int fd = -1, code = memfd_new(n, f, &fd);
+        int fd = -1, code = memfd_new(n + behind.iov_len, f, &fd);
 
         if (code != CACHED_OK)
                 return code;
         source_send(s, fd, n);
         code = source_copy_pieces(s, fd, n, f);
+        if (code == CACHED_OK)
+                code = write_all(fd, n, behind.iov_base, behind.iov_len, f);
         if (code == CACHED_OK)
                 code = memfd_seal(fd, f);
         if (code != CACHED_OK) {
@@ -251,7 +264,7 @@ static int source_to_memfd(struct source *s, uint64_t n, struct failure *f, int 
 static int set_sealed(cached *c, const char *cache, const void *key, size_t n_key, int fd,
                       uint64_t n, const cached_set_options *o, cached_reply **ret)
 {
-        struct whole w = {fd, NULL, n};
+        struct whole w = {fd, {{NULL, (size_t)n}, {NULL, 0}}, 1};
         Cached__V1__Set m;
         struct failure f;
         void *data = MAP_FAILED;
@@ -261,7 +274,7 @@ static int set_sealed(cached *c, const char *cache, const void *key, size_t n_ke
                 data = mmap(NULL, (size_t)n, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED)
                 return call_fail(memfd_failed(&f, "the value cannot be mapped", errno), &f, ret);
-        w.data = data;
+        w.data[0].iov_base = data;
         set_options_to_message(o, &m);
         m.key = (ProtobufCBinaryData){n_key, (uint8_t *)(uintptr_t)key};
         code = whole_send(c, cache, &m, &w, 0, ret);
@@ -287,25 +300,26 @@ int cached_set_fd(cached *c, const char *cache, const void *key, size_t n_key, i
                   uint64_t offset, uint64_t size, const cached_set_options *o, cached_reply **ret)
 {
         struct source s = {.fd = fd, .offset = offset};
+        struct iovec behind = set_options_messages(o);
         struct failure f;
         int copy = -1, code;
 
         if (!c || !cache || (!key && n_key > 0) || fd < 0)
                 return call_refuse(
                         "cached_set_fd() needs a handle, a cache, a key and a descriptor", ret);
-        if (offset > INT64_MAX || size > INT64_MAX - offset)
+        if (offset > INT64_MAX || size > INT64_MAX - offset || behind.iov_len > INT64_MAX - size)
                 return call_refuse("no file has so many bytes", ret);
-        if (offset == 0 && size >= SET_FD_MIN && memfd_is_sealed(fd, size))
+        if (offset == 0 && size >= SET_FD_MIN && behind.iov_len == 0 && memfd_is_sealed(fd, size))
                 return set_sealed(c, cache, key, n_key, fd, size, o, ret);
         s.has_offset = lseek(fd, 0, SEEK_CUR) >= 0;
         if (!s.has_offset && offset > 0)
                 return call_refuse("a pipe or a socket has no offset: it must be 0", ret);
         if (size < SET_FILE_MIN)
                 return set_short(c, cache, key, n_key, &s, (size_t)size, o, ret);
-        code = source_to_memfd(&s, size, &f, &copy);
+        code = source_to_memfd(&s, size, behind, &f, &copy);
         if (code != CACHED_OK)
                 return call_fail(code, &f, ret);
-        code = set_sealed(c, cache, key, n_key, copy, size, o, ret);
+        code = set_sealed(c, cache, key, n_key, copy, size + behind.iov_len, o, ret);
         (void)close(copy);
         return code;
 }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "proto/cached.pb-c.h"
 
@@ -20,11 +21,12 @@
 
 /*
  * set_file_try() - stores a long value as a memory file
+ * @behind:  what follows it there: messages
  *
  * Return: false: that is not for this one, or there was no memory for it; nothing was sent. Else
  * *ret_code and *ret are what cached_set() returns.
  */
 bool set_file_try(cached *c, const char *cache, Cached__V1__Set *m, const void *value, size_t n,
-                  uint32_t patience_ms, cached_reply **ret, int *ret_code);
+                  struct iovec behind, uint32_t patience_ms, cached_reply **ret, int *ret_code);
 
 #endif

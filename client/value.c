@@ -12,12 +12,17 @@
 
 #include "client/value.h"
 
+#include <string.h>
+
 #include "client/deadline.h"
 #include "client/upload.h"
 
-void set_value_init(struct set_value *v, struct packing which, const void *data, size_t n)
+void set_value_init(struct set_value *v, struct packing which, const void *data, size_t n,
+                    struct iovec behind)
 {
-        *v = (struct set_value){.plain = {(void *)(uintptr_t)data, n}, .which = which};
+        *v = (struct set_value){.plain = {(void *)(uintptr_t)data, n},
+                                .behind = behind,
+                                .which = which};
         if (n == 0)
                 v->which.min = 0;
 }
@@ -40,7 +45,12 @@ static void place_as_body(struct set_value *v)
             !packed_init(&v->packed, v->which, v->plain.iov_base, v->plain.iov_len))
                 v->which.min = 0;
         v->was_packed = v->packed.bytes != NULL;
-        v->body = v->was_packed ? (struct iovec){v->packed.bytes, v->packed.n} : v->plain;
+        v->n_body_iov = 0;
+        if (v->plain.iov_len > 0)
+                v->body[v->n_body_iov++] =
+                        v->was_packed ? (struct iovec){v->packed.bytes, v->packed.n} : v->plain;
+        if (v->behind.iov_len > 0)
+                v->body[v->n_body_iov++] = v->behind;
 }
 
 static size_t place_in_area(struct set_value *v, struct upload *u)
@@ -53,12 +63,16 @@ static size_t place_in_area(struct set_value *v, struct upload *u)
                 v->which.min = 0;
                 upload_copy(u, v->plain.iov_base, n);
         }
-        v->body = (struct iovec){0};
+        v->n_body_iov = 0;
         u->used_ns = deadline_now_ns();
+        packed = packed > 0 ? packed : n;
+        if (v->behind.iov_len > 0)
+                memcpy(u->map + packed, v->behind.iov_base, v->behind.iov_len);
+        n += v->behind.iov_len;
         /* LZ4 writes less than the plain value's size, if it gives up as well. */
         if (u->n_warm < n)
                 u->n_warm = n;
-        return packed > 0 ? packed : n;
+        return packed + v->behind.iov_len;
 }
 
 void set_value_place(struct set_value *v, struct upload *u, Cached__V1__Set *m,

@@ -45,27 +45,30 @@ static int file_map(struct view_file *v, struct failure *f)
         void *data;
 
         /* Also a value of no bytes is somewhere. */
-        if (v->n == 0) {
+        if (v->n_file == 0) {
                 v->data = (const uint8_t *)"";
                 return CACHED_OK;
         }
-        data = v->n > SIZE_MAX ? MAP_FAILED : memfd_map(v->fd, v->n, PROT_READ, MAP_PRIVATE);
+        data = v->n_file > SIZE_MAX ? MAP_FAILED
+                                    : memfd_map(v->fd, v->n_file, PROT_READ, MAP_PRIVATE);
         if (data == MAP_FAILED)
                 return failure_set(f, CACHED_ERR_NOMEM, "the value cannot be mapped: %s",
-                                   strerror(v->n > SIZE_MAX ? EOVERFLOW : errno));
+                                   strerror(v->n_file > SIZE_MAX ? EOVERFLOW : errno));
         v->data = data;
         return CACHED_OK;
 }
 
-int view_file_open(int fd, uint64_t n, struct failure *f, struct view_file **ret)
+int view_file_open(int fd, uint64_t n, uint64_t n_behind, struct failure *f, struct view_file **ret)
 {
         struct view_file *v = calloc(1, sizeof(*v));
+        uint64_t n_file = n + n_behind;
         struct stat st = {0};
-        int code = v ? file_check(fd, n, &st, f) : failure_nomem(f);
+        int code = v ? file_check(fd, n_file < n ? UINT64_MAX : n_file, &st, f) : failure_nomem(f);
 
         if (v && code == CACHED_OK) {
                 v->n_refs = 1;
                 v->n = n;
+                v->n_file = n_file;
                 v->fd = fd;
                 v->dev = st.st_dev;
                 v->ino = st.st_ino;
@@ -121,8 +124,8 @@ static void file_free(struct view_file *v)
         if (v->fd < 0) {
                 free((void *)(uintptr_t)v->data);
         } else {
-                if (v->n > 0)
-                        (void)munmap((void *)(uintptr_t)v->data, (size_t)v->n);
+                if (v->n_file > 0)
+                        (void)munmap((void *)(uintptr_t)v->data, (size_t)v->n_file);
                 file_close(v);
         }
         free(v);

@@ -19,8 +19,9 @@ struct pool;
 
 struct view_file {
         atomic_uint n_refs;
-        const uint8_t *data; /* never NULL */
-        uint64_t n;
+        const uint8_t *data;        /* never NULL */
+        uint64_t n;                 /* of the value */
+        uint64_t n_file;            /* of a memory file, with the messages behind the value */
         uint64_t instance, version; /* of the entry; the daemon's that told */
         /* As the entry says. */
         uint32_t flags, encoding, uid;
@@ -38,12 +39,13 @@ struct view_file {
 
 /*
  * view_file_open() - a memory file that the daemon sent
- * @fd:  consumed; must be sealed and have `n` bytes
+ * @fd:  consumed; must be sealed and have `n` bytes, and `n_behind` more
  *
  * Return: CACHED_OK; CACHED_ERR_BAD_REPLY: it is not what it should be; CACHED_ERR_NOMEM: it cannot
  * be mapped. Then *f is set.
  */
-int view_file_open(int fd, uint64_t n, struct failure *f, struct view_file **ret);
+int view_file_open(int fd, uint64_t n, uint64_t n_behind, struct failure *f,
+                   struct view_file **ret);
 /* A copy. @heap: malloc's, consumed in any case. NULL: out of memory. */
 struct view_file *view_file_copy(void *heap, uint64_t n);
 

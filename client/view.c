@@ -127,6 +127,7 @@ static int fetch_send(cached *c, struct fetch *x, bool takes_file)
 
         m.key = (ProtobufCBinaryData){x->want->n_key, (uint8_t *)(uintptr_t)x->want->key};
         m.no_touch = x->want->no_touch;
+        m.with_messages = x->want->with_messages;
         call.request.get = &m;
         call.cache = x->want->cache;
         call.cache_id = &m.cache_id;
@@ -146,7 +147,7 @@ static int fetch_file(struct fetch *x, struct failure *f, struct view_file **ret
 {
         const Cached__V1__EntryInfo *e = x->r->message->entry;
         struct view_file *v;
-        int code = view_file_open(x->r->fd, e->size, f, &v);
+        int code = view_file_open(x->r->fd, e->size, e->messages_size, f, &v);
 
         x->r->fd = -1;
         if (code != CACHED_OK) {
@@ -156,6 +157,11 @@ static int fetch_file(struct fetch *x, struct failure *f, struct view_file **ret
         v->instance = x->r->instance;
         v->version = e->version;
         v->view_id = e->view_id;
+        if (x->want->with_messages && !reply_take_messages(x->r, v->data + v->n)) {
+                pool_keep_view(x->p, v, NULL, NULL, 0);
+                view_file_unref(v);
+                return failure_nomem(f);
+        }
         if (x->is_plain && e->encoding == CACHED__V1__ENCODING__ENCODING_LZ4) {
                 struct cached_view *view = NULL;
 
@@ -224,7 +230,8 @@ static int fetch(cached *c, const struct view_want *w, struct view_found *ret,
         int code;
 
         pool_ref(x.p);
-        x.have = pool_find_view_of(x.p, w->cache, w->key, w->n_key);
+        if (!w->with_messages)
+                x.have = pool_find_view_of(x.p, w->cache, w->key, w->n_key);
         code = fetch_send(c, &x, true);
         if (code == CACHED_OK && x.r->fd < 0 && x.r->message->entry->view_id != 0) {
                 pool_lose_view(x.p, x.r->instance, x.r->message->entry->view_id);
@@ -255,7 +262,7 @@ static int find(cached *c, const struct view_want *w, struct view_found *ret,
 
         view_tend(c);
         pool_tell(c->pool);
-        if (view_look(c, w, ret, ret_reply, &code))
+        if (!w->with_messages && view_look(c, w, ret, ret_reply, &code))
                 return code;
         return fetch(c, w, ret, ret_reply);
 }

@@ -45,8 +45,9 @@ struct view_want {
         const void *key;
         size_t n_key;
         bool no_touch;
-        bool only_large; /* the arena was asked for what lies in itself */
-        bool keeps;      /* a copy is kept for the next look */
+        bool only_large;    /* the arena was asked for what lies in itself */
+        bool keeps;         /* a copy is kept for the next look */
+        bool with_messages; /* what is at hand does not have them: the daemon is asked */
         uint32_t patience_ms;
 };
 

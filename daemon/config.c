@@ -27,6 +27,7 @@
 
 #include "config-file.h"
 #include "config-row.h"
+#include "config-schedule.h"
 #include "config-value.h"
 #include "config-who.h"
 
@@ -51,19 +52,13 @@ enum realm_field {
 static const char *const realm_fields[N_REALM_FIELDS] = {"readers", "writers", "admins", "budget",
                                                          "mapped_reads"};
 
-/* Where a value was set: the file's position in the list plus one (0: default), and the line. */
-struct origin {
-        size_t file;
-        unsigned line;
-};
-
 struct realm_origin {
-        struct origin where[N_REALM_FIELDS];
+        struct config_origin where[N_REALM_FIELDS];
         char *text[N_REALM_FIELDS]; /* as it was written */
 };
 
 struct config_origins {
-        struct origin where[N_CONFIG_ROWS];
+        struct config_origin where[N_CONFIG_ROWS];
         struct realm_origin *realms; /* one per config->realms */
 };
 
@@ -75,7 +70,9 @@ struct loader {
         bool indented;     /* that line began with a blank */
         bool has_previous; /* the section has a setting that an indented line would go on with */
         struct config_realm *realm; /* of the current section, borrowed */
-        int error;                  /* the first one, or 0; err says it */
+        bool in_schedule;           /* the section is one, with this number: */
+        size_t schedule;
+        int error; /* the first one, or 0; err says it */
         char err[CONFIG_ERR_MAX];
 };
 
@@ -130,6 +127,8 @@ static int refuse_name(struct loader *l, const char *section, const char *name)
         }
         for (size_t i = 0; l->realm && i < N_REALM_FIELDS; i++)
                 keep_nearer(name, realm_fields[i], &best);
+        for (size_t i = 0; l->in_schedule && i < N_SCHEDULE_FIELDS; i++)
+                keep_nearer(name, schedule_fields[i], &best);
         if (best)
                 return refuse(l, "unknown setting '%.64s' in [%s]; did you mean '%s'?", name,
                               section, best);
@@ -137,6 +136,11 @@ static int refuse_name(struct loader *l, const char *section, const char *name)
                 return refuse(l,
                               "unknown setting '%.64s' in [%s]; a realm has readers, writers, "
                               "admins, budget and mapped_reads",
+                              name, section);
+        if (l->in_schedule)
+                return refuse(l,
+                              "unknown setting '%.64s' in [%s]; a schedule has cache, realm, every "
+                              "and at",
                               name, section);
         return refuse(l, "unknown setting '%.64s' in [%s]", name, section);
 }
@@ -199,16 +203,41 @@ static int enter_realm(struct loader *l, const char *name)
         return add_realm(l, name);
 }
 
+static int enter_schedule(struct loader *l, const char *name)
+{
+        const struct config_origin here = {.file = l->cfg->n_files, .line = l->line};
+        char why[CONFIG_ERR_MAX / 2];
+        int r = schedule_enter(l->cfg, name, &here, &l->schedule, why, sizeof(why));
+
+        l->in_schedule = r == 0;
+        if (r == -ENOMEM)
+                return no_memory(l);
+        return r < 0 ? refuse(l, "%s", why) : 0;
+}
+
+/* What follows the word @kind in the name of a section; NULL: it is of another kind. */
+static const char *section_of(const char *name, const char *kind)
+{
+        size_t n = strlen(kind);
+
+        if (strncmp(name, kind, n) != 0 || name[n] != ' ')
+                return NULL;
+        return name + n + strspn(name + n, " \t");
+}
+
 static int enter_section(struct loader *l, const char *name)
 {
         const char *best = NULL;
 
         l->realm = NULL;
+        l->in_schedule = false;
         l->has_previous = false;
-        if (strncmp(name, "realm ", 6) == 0)
-                return enter_realm(l, name + 6 + strspn(name + 6, " \t"));
-        if (strcmp(name, "realm") == 0)
-                return refuse(l, "[realm] needs a name: [realm NAME]");
+        if (section_of(name, "realm"))
+                return enter_realm(l, section_of(name, "realm"));
+        if (section_of(name, "schedule"))
+                return enter_schedule(l, section_of(name, "schedule"));
+        if (strcmp(name, "realm") == 0 || strcmp(name, "schedule") == 0)
+                return refuse(l, "[%s] needs a name: [%s NAME]", name, name);
         for (size_t i = 0; i < N_CONFIG_ROWS; i++) {
                 if (strcmp(config_rows[i].section, name) == 0)
                         return 0;
@@ -217,8 +246,8 @@ static int enter_section(struct loader *l, const char *name)
         if (best)
                 return refuse(l, "unknown section [%.64s]; did you mean [%s]?", name, best);
         return refuse(l,
-                      "unknown section [%.64s]; there are [daemon], [memory], [limits] and "
-                      "[realm NAME]",
+                      "unknown section [%.64s]; there are [daemon], [memory], [limits], "
+                      "[realm NAME] and [schedule NAME]",
                       name);
 }
 
@@ -227,11 +256,11 @@ static struct realm_origin *origin_of(const struct config *cfg, const struct con
         return &cfg->origins->realms[realm - cfg->realms];
 }
 
-static int mark(struct loader *l, struct origin *where, const char *name)
+static int mark(struct loader *l, struct config_origin *where, const char *name)
 {
         if (where->file == l->cfg->n_files)
                 return refuse(l, "'%s' was already set at line %u", name, where->line);
-        *where = (struct origin){.file = l->cfg->n_files, .line = l->line};
+        *where = (struct config_origin){.file = l->cfg->n_files, .line = l->line};
         return 0;
 }
 
@@ -309,6 +338,24 @@ static int set_realm(struct loader *l, const char *name, const char *text, bool 
         return r < 0 ? refuse(l, "%s", why) : keep_text(l, &origin->text[field], text);
 }
 
+static int set_schedule(struct loader *l, const char *name, const char *text)
+{
+        struct config *cfg = l->cfg;
+        enum schedule_field field = schedule_field_of(name);
+        char why[CONFIG_ERR_MAX / 2];
+        int r;
+
+        if (field == N_SCHEDULE_FIELDS)
+                return refuse_name(l, "schedule NAME", name);
+        r = mark(l, &cfg->schedule_origins[l->schedule].where[field], name);
+        if (r < 0)
+                return r;
+        r = schedule_set(&cfg->schedules[l->schedule], field, text, why, sizeof(why));
+        if (r == -ENOMEM)
+                return no_memory(l);
+        return r < 0 ? refuse(l, "%s", why) : 0;
+}
+
 static int set_setting(struct loader *l, const char *section, const char *name, const char *text)
 {
         char why[CONFIG_ERR_MAX / 2];
@@ -342,8 +389,9 @@ static int on_setting(void *ctx, const char *section, const char *name, const ch
                 return 0;
         if (!*section)
                 refuse(l,
-                       "'%.64s' stands before any section; begin with [daemon], [memory], [limits] "
-                       "or [realm NAME]",
+                       "'%.64s' stands before any section; begin with [daemon], [memory], "
+                       "[limits], "
+                       "[realm NAME] or [schedule NAME]",
                        name);
         else if (more && (!l->realm || strcmp(name, realm_fields[REALM_BUDGET]) == 0 ||
                           strcmp(name, realm_fields[REALM_MAPPED]) == 0))
@@ -351,6 +399,8 @@ static int on_setting(void *ctx, const char *section, const char *name, const ch
                        name);
         else if (l->realm)
                 set_realm(l, name, text, more);
+        else if (l->in_schedule)
+                set_schedule(l, name, text);
         else
                 set_setting(l, section, name, text);
         l->has_previous = true;
@@ -429,6 +479,7 @@ static int parse_text(struct loader *l, const char *data, size_t n)
 
         l->line = 0;
         l->realm = NULL;
+        l->in_schedule = false;
         l->has_previous = false;
         if (nul) {
                 for (const char *p = data; p < nul; p++)
@@ -555,6 +606,7 @@ struct config *config_free(struct config *cfg)
                 for (size_t j = 0; j < N_REALM_FIELDS; j++)
                         free(cfg->origins->realms[i].text[j]);
         }
+        schedules_free(cfg);
         free(cfg->realms);
         if (cfg->origins)
                 free(cfg->origins->realms);
@@ -586,7 +638,7 @@ static void resolve_share(struct config_share *share, uint64_t min_mib)
 static int finish(struct loader *l)
 {
         struct config *cfg = l->cfg;
-        const struct origin *group = &cfg->origins->where[ROW_socket_group];
+        const struct config_origin *group = &cfg->origins->where[ROW_socket_group];
         char why[CONFIG_ERR_MAX / 2];
         int r;
 
@@ -603,8 +655,9 @@ static int finish(struct loader *l)
                          cfg->files[0], cfg->n_realms, cfg->limits.realms);
                 return -EINVAL;
         }
-        if (!*cfg->socket_group)
-                return 0;
+        r = schedules_check(cfg, l->err, sizeof(l->err));
+        if (r < 0 || !*cfg->socket_group)
+                return r;
         r = who_find_group(cfg->socket_group, &cfg->socket_gid, why, sizeof(why));
         cfg->has_socket_gid = r == 0;
         if (r == -EINVAL)
@@ -671,7 +724,7 @@ struct shower {
 };
 
 static int show(const struct shower *s, const char *name, const char *value,
-                const struct origin *where)
+                const struct config_origin *where)
 {
         char source[PATH_MAX + 32] = "";
 
@@ -701,6 +754,21 @@ static int show_realm(const struct shower *s, const struct config_realm *realm)
         return r;
 }
 
+static int show_schedule(const struct shower *s, size_t i)
+{
+        const struct config_schedule *schedule = &s->cfg->schedules[i];
+        char name[128], value[SCHEDULE_TEXT_MAX];
+        int r = 0;
+
+        for (unsigned field = 0; field < N_SCHEDULE_FIELDS && r == 0; field++) {
+                snprintf(name, sizeof(name), "schedule.%s.%s", schedule->name,
+                         schedule_fields[field]);
+                schedule_format(schedule, (enum schedule_field)field, value);
+                r = show(s, name, value, &s->cfg->schedule_origins[i].where[field]);
+        }
+        return r;
+}
+
 int config_for_each_setting(const struct config *cfg, config_setting_cb cb, void *ctx)
 {
         const struct shower s = {.cfg = cfg, .cb = cb, .ctx = ctx};
@@ -714,5 +782,7 @@ int config_for_each_setting(const struct config *cfg, config_setting_cb cb, void
         }
         for (size_t i = 0; i < cfg->n_realms && r == 0; i++)
                 r = show_realm(&s, &cfg->realms[i]);
+        for (size_t i = 0; i < cfg->n_schedules && r == 0; i++)
+                r = show_schedule(&s, i);
         return r;
 }

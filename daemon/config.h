@@ -10,6 +10,7 @@
  * where its value was set.
  */
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,6 +37,16 @@ struct config_realm {
         bool mapped_reads; /* the section's own, else daemon.mapped_reads */
 };
 
+/* Subscribers are asked to compute the values of a cache anew: every so often, at a time of the
+ * day, or both. */
+struct config_schedule {
+        char *name, *cache;
+        char *realm;        /* NULL: the realm of the daemon's own uid */
+        uint64_t every_ms;  /* 0: not that */
+        unsigned at_minute; /* of the local day; CONFIG_AT_NEVER: not that */
+};
+#define CONFIG_AT_NEVER UINT_MAX
+
 /* A level is a priority of syslog.h: LOG_ERR, LOG_WARNING, LOG_INFO or LOG_DEBUG. */
 #define CONFIG_TYPE_string char *
 #define CONFIG_TYPE_bytes  uint64_t
@@ -51,6 +62,7 @@ struct config_limits {
 };
 
 struct config_origins;
+struct schedule_origin;
 
 struct config {
 #define SETTING(section, name, type, ...) CONFIG_TYPE_##type name;
@@ -61,6 +73,9 @@ struct config {
         gid_t socket_gid; /* of socket_group, looked up */
         struct config_realm *realms;
         size_t n_realms;
+        struct config_schedule *schedules;
+        struct schedule_origin *schedule_origins; /* one each */
+        size_t n_schedules;
         char **files; /* that were read, in order */
         size_t n_files;
         struct config_origins *origins; /* where each value was set */
@@ -90,7 +105,8 @@ int config_parse(const char *name, const char *data, size_t n, struct config **r
 int config_default_path(char *buf, size_t n_buf);
 const char *config_system_path(void); /* root's, whoever asks */
 
-/* Every setting in the order of the .def files, then those of the realms ("realm.NAME.readers").
+/* Every setting in the order of the .def files, then those of the realms ("realm.NAME.readers") and
+ * of the schedules ("schedule.NAME.cache").
  * @source is "FILE:LINE", empty for a default. Stops at and returns what is not 0. */
 typedef int (*config_setting_cb)(void *ctx, const char *name, const char *value, bool is_default,
                                  const char *source);

@@ -113,6 +113,11 @@ uint64_t server_now_ms(const struct server *s)
         return s->hub.now_ns / NSEC_PER_MSEC;
 }
 
+int64_t server_wall_ms(const struct server *s)
+{
+        return clock_wall_ms() + clock_offset_ms(s->clock);
+}
+
 uint64_t server_tick(struct server *s)
 {
         return hub_tick(&s->hub);

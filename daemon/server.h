@@ -55,6 +55,9 @@ uint64_t server_now_ns(const struct server *s);
 
 uint64_t server_now_ms(const struct server *s);
 
+/* What clocks on the wall say, in ms since 1970 (test clock included). It may be set. */
+int64_t server_wall_ms(const struct server *s);
+
 /* Another number after every start. */
 uint64_t server_instance(const struct server *s);
 

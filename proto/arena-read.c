@@ -309,12 +309,52 @@ static bool take_ext(const uint8_t *from, uint32_t n_max, struct ext_copy *ret)
         return true;
 }
 
+/* What was cleared by tag still stands in the index. */
+enum life {
+        LIFE_NONSENSE,
+        LIFE_DEAD,
+        LIFE_HERE,
+};
+
+/* The tags are the last field. Whether the bit is read before or after a tag was cleared: either
+ * counts, as long as the bucket's counter is the same afterwards, see ARENA.md, "Tags". */
+static enum life life_of(const struct arena_map *m, const struct ext_copy *ext)
+{
+        struct arena_ext x;
+        uint32_t n, at = sizeof(x);
+
+        memcpy(&x, ext->bytes, sizeof(x));
+        if (likely(!(x.fields & EXT_TAGS)))
+                return LIFE_HERE;
+        at += (x.fields & EXT_FLAGS ? 4u : 0u) + (x.fields & EXT_COST ? 8u : 0u) +
+              (x.fields & EXT_ENCODING ? 12u : 0u) +
+              (x.fields & EXT_FRESH ? (uint32_t)sizeof(struct arena_fresh) : 0u) +
+              (x.fields & EXT_MARKS ? 4u : 0u) + (x.fields & EXT_MESSAGES ? 8u : 0u);
+        if (at + sizeof(n) > ext->n)
+                return LIFE_NONSENSE;
+        memcpy(&n, ext->bytes + at, sizeof(n));
+        at += sizeof(n);
+        if (n > ARENA_ENTRY_TAGS || n * sizeof(struct arena_tag) > ext->n - at)
+                return LIFE_NONSENSE;
+        for (; n > 0; n--, at += sizeof(struct arena_tag)) {
+                uint32_t id;
+
+                memcpy(&id, ext->bytes + at, sizeof(id));
+                if (id >= ARENA_TAGS_MAX)
+                        return LIFE_NONSENSE;
+                if (atomic_load_explicit(&m->dead_tags[id / 32], memory_order_relaxed) >> id % 32 &
+                    1)
+                        return LIFE_DEAD;
+        }
+        return LIFE_HERE;
+}
+
 enum probe {
         PROBE_OTHER, /* not this key, or nonsense: the counter will tell whether that counts */
         PROBE_HIT,
         PROBE_TOO_LONG,
         PROBE_LARGE,
-        PROBE_EXPIRED,
+        PROBE_EXPIRED, /* or cleared by tag */
 };
 
 /* A header, of which each word is read once. */
@@ -437,6 +477,12 @@ static HOT enum probe probe_rest(const struct look *l, uint32_t handle, const st
                 return PROBE_OTHER;
         if (unlikely(deadline <= q->now_ms && deadline != ENTRY_40BIT_MAX))
                 return PROBE_EXPIRED;
+        if (ext) {
+                enum life life = life_of(l->m, ext);
+
+                if (life != LIFE_HERE)
+                        return life == LIFE_DEAD ? PROBE_EXPIRED : PROBE_OTHER;
+        }
         return take(l, handle, e, ext, key + q->n_key, n_stored);
 }
 

@@ -131,6 +131,23 @@ const char *wire_realm_name_fault(const char *name, size_t n)
         return NULL;
 }
 
+const char *wire_tag_fault(const char *tag, size_t n)
+{
+        if (n == 0)
+                return "a tag is empty: a tag is 1 to 128 bytes of UTF-8";
+        if (n > WIRE_TAG_MAX)
+                return "a tag is longer than 128 bytes: use a shorter one, such as a hash of it";
+        switch (text_check(tag, n)) {
+        case TEXT_NOT_UTF8:
+                return "a tag is not UTF-8: encode it as UTF-8";
+        case TEXT_CONTROL:
+                return "a tag contains a control character: use printable characters only";
+        case TEXT_OK:
+                break;
+        }
+        return NULL;
+}
+
 const char *wire_key_fault(size_t n)
 {
         if (n == 0)

@@ -17,12 +17,15 @@
 #define WIRE_REALM_MAX      128
 #define WIRE_NEGATIVE_MAX   1024
 #define WIRE_INPUT_NAME_MAX 128
+#define WIRE_TAG_MAX        128
+#define WIRE_TAGS_MAX       8                                       /* of an entry */
 #define WIRE_TTL_MS_MAX     (UINT64_C(10) * 365 * 24 * 3600 * 1000) /* 10 years of 365 days */
 
 /* @n: what the peer sent, also where it has zero bytes inside. */
 const char *wire_cache_name_fault(const char *name, size_t n);
 const char *wire_client_name_fault(const char *name, size_t n);
 const char *wire_realm_name_fault(const char *name, size_t n);
+const char *wire_tag_fault(const char *tag, size_t n);
 const char *wire_key_fault(size_t n);
 const char *wire_ttl_fault(uint64_t ttl_ms);
 /* Fields of a policy, where 0 is none. */

@@ -178,7 +178,8 @@ uint64_t cached_buffer_size(const cached_buffer *b);
  * From then on the value is fixed, also if the call fails later: the buffer's memory stays at its
  * place as the caller's private view, whose changes concern nobody; what lay behind @n_value is 0.
  * It may be stored again, under other keys, with the same @n_value: all of these share one memory.
- * A value of 0 bytes is stored as such, and the buffer stays as it is.
+ * A value of 0 bytes is stored as such, and the buffer stays as it is. Messages of @o are put
+ * behind the value, so that the buffer needs room for them.
  *
  * Return: as cached_set(); CACHED_ERR_USAGE also where something else can still write to the memory
  * (a mapping that a forked process was made to inherit, input on its way into it): then the buffer

@@ -29,24 +29,42 @@
  * apart: two functions of one object under one name share their values.
  *
  * The cache never breaks the program: whatever is wrong with it (no daemon, one that is slow,
- * stopped or full, no memory), the function runs and its value is what the caller gets. A look-up
- * and a store wait no longer than cached_memo_options_set_wait_ms() says, and once the daemon is
- * known to be away they wait for next to nothing (cached.h, "A daemon that is away").
+ * stopped or full, no memory), the function runs and its value is what the caller gets. The daemon
+ * is waited for no longer than cached_memo_options_set_wait_ms() says, and once it is known to be
+ * away for next to nothing (cached.h, "A daemon that is away").
+ *
+ * Once on the whole machine: callers that miss the same key at the same time, in any threads,
+ * processes and languages, wait while one of them runs the function, and get its value. When that
+ * one fails, or its process ends in whatever way, one of the others runs it. How long a caller
+ * waits for another one is up to it: cached_memo_options_set_lease_wait_ms(); then, and whenever
+ * the daemon cannot say who is to run it, the function runs here. So it does where waiting would
+ * never end: a function that needs a value whose function waits for this one. To see that, the
+ * daemon has to know what is part of what: nested calls of one thread, by one handle, are; what a
+ * function has other threads do is not, and needs a bound where it may come back.
+ *
+ * Values whose time is over may be served on while one caller computes them anew (the cache's
+ * policy says for how long): all others get the old value at once. If that fails, so does this one.
  *
  * Failures of the function are never stored. Its code reaches the caller as it is: use numbers
- * below 0, or CACHED_ERR_CALLER and above, which are no codes of the library or the daemon.
+ * below 0, or CACHED_ERR_CALLER and above, which are no codes of the library or the daemon. That
+ * there is no value can be stored by asking for it: cached_result_set_negative(). The function
+ * returns; it is not left by longjmp() or an exception.
  *
  * Values: what the caller gets is its own, aligned as malloc() does it, writable, and changing it
  * changes the entry for nobody, the first time as any other time. An empty value is a value.
  *
  * Threads: any number may call with one handle; options may be shared, as long as nobody changes
  * them. The function runs in the caller's thread, without locks held and without a connection
- * taken, so it may call cached_memoize() itself, also with the same handle. Threads that miss the
- * same key at the same time all compute.
+ * taken, so it may call cached_memoize() itself, also with the same handle.
  *
- * Fork: as for any call.
+ * Fork: as for any call. What a child computes of a run that began in its parent is not stored.
+ *
+ * Filling a cache again: where the environment has CACHED_WARM with names of caches, separated by
+ * colons, when the handle is made, their values are computed anew even if they are there, each
+ * once.
  */
 
+#include "cached-lease.h"
 #include "cached.h"
 
 #ifdef __cplusplus
@@ -126,6 +144,50 @@ int cached_memo_options_set_ttl_ms(cached_memo_options *o, uint64_t ms);
  */
 int cached_memo_options_set_wait_ms(cached_memo_options *o, uint32_t ms);
 
+/*
+ * cached_memo_options_set_lease_wait_ms() - how long to wait for another caller that runs the
+ * function
+ * @o:   by one thread at a time
+ * @ms:  0: not at all, it runs here; CACHED_NEVER (default): as long as that one is at it
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
+int cached_memo_options_set_lease_wait_ms(cached_memo_options *o, uint64_t ms);
+
+/*
+ * cached_memo_options_set_hold_ms() - after how long another caller may run the function as well
+ * @o:   by one thread at a time
+ * @ms:  0 (default): when this one has ended, in whatever way
+ *
+ * For functions that may get stuck. What they give later is stored all the same.
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
+int cached_memo_options_set_hold_ms(cached_memo_options *o, uint32_t ms);
+
+/*
+ * cached_memo_options_set_refresh() - whether values that are there are computed anew
+ * @o:   by one thread at a time
+ * @on:  0 (default): when they are due; else: with each call, unless another caller is at it, which
+ * then gets the value that is there
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
+int cached_memo_options_set_refresh(cached_memo_options *o, int on);
+
+/*
+ * cached_memo_options_set_waiting() - what to call while another caller runs the function
+ * @o:         by one thread at a time
+ * @f:         for example to show who computes, and for how long. NULL (default): nothing
+ * @data:      for @f
+ * @every_ms:  it is called when the wait begins, when the other one calls cached_progress(), and
+ * each time so much has passed; 0: not as time passes
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
+int cached_memo_options_set_waiting(cached_memo_options *o, cached_waiting f, void *data,
+                                    uint32_t every_ms);
+
 /* ---- the call */
 
 /*
@@ -145,12 +207,27 @@ int cached_memo_options_set_wait_ms(cached_memo_options *o, uint32_t ms);
  * The time that the function took is stored with the value, for the statistics of time saved.
  * Where the look-up failed, the value is stored only if computing it took a second or more.
  *
- * Return: CACHED_OK; what @compute returned, if that is another; CACHED_ERR_USAGE: an argument is
- * wrong or cannot be part of a key (cached_key_error()), CACHED_ERR_NOMEM: no memory for *ret: in
- * both cases nothing was computed. Never a failure of the cache: cached_result_cache_code().
+ * Return: CACHED_OK; CACHED_NEGATIVE: there is no value, and cached_result_error() has the reason
+ * that the function gave for it; what @compute returned, if that is another; CACHED_ERR_USAGE: an
+ * argument is wrong or cannot be part of a key (cached_key_error()), CACHED_ERR_NOMEM: no memory
+ * for *ret: in both cases nothing was computed. Never a failure of the cache:
+ * cached_result_cache_code().
  */
 int cached_memoize(cached *c, const char *name, cached_key *arguments, cached_compute compute,
                    void *data, const cached_memo_options *o, cached_result **ret);
+
+/*
+ * cached_progress() - tells those who wait for the function that runs how far it is
+ * @text:      UTF-8; what is too long (256 bytes) is cut. NULL: none
+ * @fraction:  0 to 1; 0: not known
+ *
+ * Called by a memoized function, in the thread that it was called in. It is about the innermost one
+ * that others may wait for.
+ *
+ * Return: CACHED_OK; CACHED_NOT_FOUND: there is none; CACHED_ERR_DISCONNECTED: nobody waits for it
+ * any more. None of it matters to the function.
+ */
+int cached_progress(const char *text, double fraction);
 
 /*
  * ---- results
@@ -185,6 +262,41 @@ int cached_result_set(cached_result *out, const void *value, size_t n);
 int cached_result_take(cached_result *out, void *value, size_t n);
 
 /*
+ * cached_result_decline() - this value is not to be stored
+ * @out:  what the function was given
+ *
+ * The caller gets it, and all who wait for it.
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @out is NULL.
+ */
+int cached_result_decline(cached_result *out);
+
+/*
+ * cached_result_set_negative() - there is no value, and that is what is to be stored
+ * @out:     what the function was given
+ * @reason:  UTF-8, up to 500 bytes, copied: what callers get as cached_result_error()
+ * @ttl_ms:  for how long; 0: for as long as a value
+ *
+ * The function returns CACHED_OK then. To be called instead of cached_result_set(); of both, the
+ * later one counts.
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: a pointer is NULL.
+ */
+int cached_result_set_negative(cached_result *out, const char *reason, uint64_t ttl_ms);
+
+/*
+ * cached_result_set_reason() - why the function fails
+ * @out:     what the function was given
+ * @reason:  UTF-8, up to 500 bytes, copied: what the caller gets as cached_result_error(), and what
+ *           those who wait are told that ask for it
+ *
+ * The function returns another code than CACHED_OK then.
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: a pointer is NULL.
+ */
+int cached_result_set_reason(cached_result *out, const char *reason);
+
+/*
  * cached_result_value() - the value
  * @r:         may be NULL
  * @ret_size:  bytes; untouched if there is no value; may be NULL
@@ -203,13 +315,39 @@ void *cached_result_value(cached_result *r, size_t *ret_size);
 int cached_result_is_hit(const cached_result *r);
 
 /*
+ * cached_result_is_stale() - whether the value's time to live has passed
+ * @r:  may be NULL
+ *
+ * Return: 1: it is served on, by the cache's policy; else 0.
+ */
+int cached_result_is_stale(const cached_result *r);
+
+/*
+ * cached_result_waited_ms() - for how long the call waited for another caller that ran the function
+ * @r:  may be NULL
+ *
+ * Return: milliseconds.
+ */
+uint64_t cached_result_waited_ms(const cached_result *r);
+
+/*
+ * cached_result_holder_pid() - the process that ran the function while this call waited
+ * @r:  may be NULL
+ *
+ * Return: its number in the daemon's namespace; 0: none is known.
+ */
+uint32_t cached_result_holder_pid(const cached_result *r);
+
+/*
  * cached_result_cache_code() - how the cache did
  * @r:  may be NULL
  *
  * Return: CACHED_OK: it was a hit, or the value is stored now; CACHED_NOT_FOUND: the function
- * failed, and so nothing was to be stored; else why the value is not: a status of the daemon or a
- * code of the library, as cached_get() and cached_set() give it; CACHED_ERR_USAGE: there is no
- * handle, or nothing identifies the function's code; CACHED_ERR_NOMEM if @r is NULL.
+ * failed (also if there was an old value to return, which is then a hit), or declined, and so
+ * nothing was to be stored; CACHED_SUPERSEDED: the entry was cleared while it ran; else why the
+ * value is not: a status of the daemon or a code of the library, as cached_get() and cached_set()
+ * give it; CACHED_ERR_USAGE: there is no handle, or nothing identifies the function's code;
+ * CACHED_ERR_NOMEM if @r is NULL.
  */
 int cached_result_cache_code(const cached_result *r);
 

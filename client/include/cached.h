@@ -89,6 +89,7 @@ typedef struct cached_reply cached_reply;             /* what came back from one
 typedef struct cached_pipeline cached_pipeline;       /* many requests in flight, one thread */
 typedef struct cached_view cached_view;               /* a value that is looked at in place */
 typedef struct cached_buffer cached_buffer;           /* memory that becomes a value */
+typedef struct cached_messages cached_messages;       /* what was recorded with a value */
 
 /* Codes. 0 to 63 are the daemon's statuses; 64 and more come from this library. */
 #define CACHED_OK               0
@@ -142,9 +143,13 @@ typedef struct cached_buffer cached_buffer;           /* memory that becomes a v
 #define CACHED_WANT_WRITE 2
 
 /* Fields of a policy, for cached_set_policy(): bits of reset_fields. */
-#define CACHED_POLICY_TTL         1u
-#define CACHED_POLICY_MAX_ENTRIES 2u
-#define CACHED_POLICY_MAX_BYTES   4u
+#define CACHED_POLICY_TTL            1u
+#define CACHED_POLICY_MAX_ENTRIES    2u
+#define CACHED_POLICY_MAX_BYTES      4u
+#define CACHED_POLICY_STALE_FOR      8u
+#define CACHED_POLICY_STALE_IF_ERROR 16u
+#define CACHED_POLICY_REFRESH_AHEAD  32u
+#define CACHED_POLICY_EXPIRE_JITTER  64u
 
 /* ---- handle */
 
@@ -419,13 +424,58 @@ int cached_policy_set_max_entries(cached_policy *p, uint64_t n);
 int cached_policy_set_max_bytes(cached_policy *p, uint64_t n);
 
 /*
+ * cached_policy_set_stale_for_ms() - how long an entry is served, as stale, after its ttl
+ * @p:   by one thread at a time
+ * @ms:  milliseconds after the ttl, for entries that are stored from then on; 0 (default): not
+ *
+ * All callers but one get the stale value, and that one is to compute it anew (cached_memoize()
+ * does all of this). cached_reply_is_stale() tells.
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @p is NULL. The range is checked by the daemon.
+ */
+int cached_policy_set_stale_for_ms(cached_policy *p, uint64_t ms);
+
+/*
+ * cached_policy_set_stale_if_error_ms() - how long after its ttl an entry is served where computing
+ * it anew failed
+ * @p:   by one thread at a time
+ * @ms:  milliseconds after the ttl, for entries that are stored from then on; 0 (default): not
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @p is NULL. The range is checked by the daemon.
+ */
+int cached_policy_set_stale_if_error_ms(cached_policy *p, uint64_t ms);
+
+/*
+ * cached_policy_set_refresh_ahead() - from when on one caller is to compute a value anew, though it
+ * is fresh
+ * @p:         by one thread at a time
+ * @permille:  of the ttl, 1 to 999, for entries that are stored from then on; 0 (default): not
+ * before its end
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @p is NULL. The range is checked by the daemon.
+ */
+int cached_policy_set_refresh_ahead(cached_policy *p, uint32_t permille);
+
+/*
+ * cached_policy_set_expire_jitter() - so that entries that are stored together do not all expire at
+ * once
+ * @p:         by one thread at a time
+ * @permille:  of the ttl, up to 1000: each entry's is shorter by up to so much, by chance; 0
+ *             (default): by nothing
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @p is NULL. The range is checked by the daemon.
+ */
+int cached_policy_set_expire_jitter(cached_policy *p, uint32_t permille);
+
+/*
  * cached_open_cache() - makes sure that a cache exists, and learns its id for shorter requests
  * @c:      any thread
  * @cache:  created if it is unknown
  * @p:      NULL: an existing policy stays. Else the cache's whole policy: what it does not set
  *          becomes unlimited. The newest open wins, unless the policy was pinned by
  *          cached_set_policy()
- * @ret:    fields of CacheInfo: "policy.ttl_ms", "pinned", "created" ... with the effective policy
+ * @ret:    fields of CacheInfo: "policy.ttl_ms", "policy.stale_for_ms", "pinned", "created" ...
+ *          with the effective policy
  *
  * Return: CACHED_OK or one of the common codes.
  */
@@ -522,6 +572,26 @@ int cached_set_options_set_encoding(cached_set_options *o, int encoding, uint64_
 int cached_set_options_set_cost_us(cached_set_options *o, uint64_t us);
 
 /*
+ * cached_set_options_add_tag() - a name by which the entry can be cleared: cached_clear_tag()
+ * @o:    by one thread at a time
+ * @tag:  copied; UTF-8 without control characters, 1 to 128 bytes. An entry has up to 8
+ *
+ * Return: CACHED_OK; CACHED_ERR_NOMEM; CACHED_ERR_USAGE: a pointer is NULL, or there are 64
+ * already. Then nothing changed. Tags and their number are checked by the daemon.
+ */
+int cached_set_options_add_tag(cached_set_options *o, const char *tag);
+
+/*
+ * cached_set_options_set_negative() - says that what is stored is that there is no value
+ * @o:   by one thread at a time
+ * @on:  not 0: what is stored as the value is the reason, up to 1024 bytes of UTF-8; see
+ *       cached_set_negative(). 0 (default): it is a value
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
+int cached_set_options_set_negative(cached_set_options *o, int on);
+
+/*
  * cached_get() - looks up one entry; counts as a use of it
  * @c:      any thread
  * @cache:  an unknown one is a miss
@@ -533,7 +603,8 @@ int cached_set_options_set_cost_us(cached_set_options *o, uint64_t us);
  * than 4 MiB that lies in a memory file is not copied: then the reply shows it in place, and it
  * cannot be written to (cached_get_view() gives one that can).
  *
- * Return: CACHED_OK: hit; CACHED_NOT_FOUND: miss; or one of the common codes.
+ * Return: CACHED_OK: hit; CACHED_NOT_FOUND: miss; CACHED_NEGATIVE: what is stored is that there is
+ * no value, and cached_reply_error() is the reason; or one of the common codes.
  */
 int cached_get(cached *c, const char *cache, const void *key, size_t n_key, cached_reply **ret);
 
@@ -580,6 +651,23 @@ int cached_get_many(cached *c, const char *cache, size_t n, const void *const *k
  */
 int cached_set(cached *c, const char *cache, const void *key, size_t n_key, const void *value,
                size_t n_value, const cached_set_options *o, cached_reply **ret);
+
+/*
+ * cached_set_negative() - stores that there is no value, and why
+ * @c:       any thread
+ * @cache:   created with an empty policy if it is unknown
+ * @key:     @n_key bytes
+ * @reason:  up to 1024 bytes of UTF-8: for whoever asks
+ * @o:       as of cached_set(); NULL: the defaults. A time to live of its own is mostly wanted:
+ *           cached_set_options_set_ttl_ms()
+ * @ret:     cached_reply_version() is the new entry's
+ *
+ * Whoever gets the key is answered with CACHED_NEGATIVE and the reason.
+ *
+ * Return: as cached_set().
+ */
+int cached_set_negative(cached *c, const char *cache, const void *key, size_t n_key,
+                        const char *reason, const cached_set_options *o, cached_reply **ret);
 
 /*
  * cached_set_many() - stores several entries of one cache in one request; not a transaction
@@ -635,6 +723,34 @@ int cached_delete(cached *c, const char *cache, const void *key, size_t n_key, c
 int cached_clear(cached *c, const char *cache, cached_reply **ret);
 
 /*
+ * cached_clear_tag() - removes those entries of a cache that have a tag
+ * @c:      any thread
+ * @cache:  its name
+ * @tag:    as of cached_set_options_add_tag(); one that no entry has is no failure
+ * @ret:    field of ClearResult: "entries", how many there were
+ *
+ * Takes the same time however many there are: once it has returned nobody gets one of them.
+ *
+ * Return: CACHED_OK; CACHED_NOT_FOUND: no such cache; or one of the common codes.
+ */
+int cached_clear_tag(cached *c, const char *cache, const char *tag, cached_reply **ret);
+
+/*
+ * cached_clear_prefix() - removes those entries of a cache whose key begins with these bytes
+ * @c:       any thread
+ * @cache:   its name
+ * @prefix:  @n_prefix bytes, at least 1
+ * @ret:     field of ClearResult: "entries", how many there were
+ *
+ * The daemon goes through the whole cache for it, and ends with what was there when it began. For
+ * caches whose keys are text; what is made by cached_key_finish() has no such beginning.
+ *
+ * Return: CACHED_OK; CACHED_NOT_FOUND: no such cache; or one of the common codes.
+ */
+int cached_clear_prefix(cached *c, const char *cache, const void *prefix, size_t n_prefix,
+                        cached_reply **ret);
+
+/*
  * cached_clear_all() - removes all entries of all caches of the realm; for its admins
  * @c:    any thread
  * @ret:  fields of ClearResult: "entries", "caches"
@@ -671,8 +787,9 @@ int cached_list_caches(cached *c, uint32_t page_size, uint64_t cursor, cached_re
  * @cache:      its name
  * @page_size:  entries; 0: as many as the daemon allows
  * @cursor:     0: from the start; else "next" of the page before, which is 0 on the last one
- * @ret:        fields of ListEntriesResult: "entries[0].key", "entries[0].entry.size" ... "next".
- *              A page may be short or empty though others follow
+ * @ret:        fields of ListEntriesResult: "entries[0].key", "entries[0].entry.size",
+ *              "entries[0].entry.tags[0]" ... "next". A page may be short or empty though others
+ * follow
  *
  * Return: CACHED_OK; CACHED_NOT_FOUND: no such cache; or one of the common codes.
  */
@@ -684,7 +801,9 @@ int cached_list_entries(cached *c, const char *cache, uint32_t page_size, uint64
  * @c:      any thread
  * @cache:  its name, also an unknown one
  * @key:    @n_key bytes
- * @ret:    fields of ExplainResult: "fate" (as text: FATE_EXPIRED ...), "age_ms", "text"
+ * @ret:    fields of ExplainResult: "fate" (as text: FATE_EXPIRED ...), "age_ms", "text";
+ *          "inputs[0].name", "inputs[0].variants" of a key with variants; "computing.pid",
+ *          "computing.age_ms", "computing.waiters" ... while somebody computes it
  *
  * Return: CACHED_OK or one of the common codes.
  */
@@ -709,6 +828,18 @@ int cached_stats(cached *c, const char *cache, cached_reply **ret);
  * Return: CACHED_OK or one of the common codes.
  */
 int cached_list_clients(cached *c, cached_reply **ret);
+
+/*
+ * cached_list_computations() - one page of what is being computed in the realm, under a lease
+ * @c:          any thread
+ * @page_size:  computations; 0: as many as the daemon allows
+ * @cursor:     0: from the start; else "next" of the page before, which is 0 on the last one
+ * @ret:        fields of ListLeasesResult: "computations[0].cache", "computations[0].pid",
+ *              "computations[0].age_ms", "computations[0].progress" ... "next"
+ *
+ * Return: CACHED_OK or one of the common codes.
+ */
+int cached_list_computations(cached *c, uint32_t page_size, uint64_t cursor, cached_reply **ret);
 
 /*
  * cached_get_config() - every setting of the daemon and where it comes from
@@ -755,7 +886,7 @@ int cached_reply_code(const cached_reply *r);
  * @r:  may be NULL
  *
  * Return: never NULL, valid until cached_reply_free(); "" after CACHED_OK, and mostly after
- * CACHED_NOT_FOUND.
+ * CACHED_NOT_FOUND. After CACHED_NEGATIVE the reason that the entry's writer gave.
  */
 const char *cached_reply_error(const cached_reply *r);
 
@@ -795,6 +926,15 @@ uint64_t cached_reply_ttl_ms(const cached_reply *r);
  * Return: 1: it has, and the value is served all the same; 0: it has not, or the reply has no entry.
  */
 int cached_reply_is_stale(const cached_reply *r);
+
+/*
+ * cached_reply_fresh_ms() - how long the entry is still fresh
+ * @r:  may be NULL
+ *
+ * Return: milliseconds from when the daemon answered; as cached_reply_ttl_ms() where the entry is
+ * never stale; 0: it is stale, or the reply has no entry.
+ */
+uint64_t cached_reply_fresh_ms(const cached_reply *r);
 
 /*
  * cached_reply_flags() - the flags that the entry was stored with
@@ -1169,7 +1309,10 @@ int cached_pipeline_dispatch(cached_pipeline *p);
 }
 #endif
 
-#include "cached-large.h"   /* values of megabytes and gigabytes, in place */
-#include "cached-memoize.h" /* memoizes functions */
+#include "cached-events.h"   /* what happens to entries, as it happens */
+#include "cached-large.h"    /* values of megabytes and gigabytes, in place */
+#include "cached-lease.h"    /* computed by one caller, for all */
+#include "cached-memoize.h"  /* memoizes functions */
+#include "cached-messages.h" /* what they said while they ran */
 
 #endif

@@ -90,8 +90,8 @@ static bool are_in_use_within(const struct arena_header *h, const struct table_h
 
         return t->span_high >= 1 && t->span_high <= h->n_spans && t->gen_high <= t->max_gens &&
                t->n_caches <= t->max_caches && t->n_owners <= ARENA_OWNERS_MAX &&
-               t->large_high <= t->max_large && t->page_high <= t->max_pages && n >= 1 &&
-               n <= max && t->index_bytes % PAGE == 0 &&
+               t->tag_high < ARENA_TAGS_MAX && t->large_high <= t->max_large &&
+               t->page_high <= t->max_pages && n >= 1 && n <= max && t->index_bytes % PAGE == 0 &&
                t->index_bytes <= max * sizeof(struct arena_bucket) &&
                t->index_bytes / sizeof(struct arena_bucket) >= n;
 }
@@ -184,6 +184,7 @@ static int commit(struct arena *a)
                 {t->spans_off, t->span_high * sizeof(struct table_span)},
                 {t->departed_off, N_DEPARTED * sizeof(struct table_departed)},
                 {t->large_off, t->large_high * sizeof(struct table_large)},
+                {t->tags_off, t->tag_high * sizeof(struct table_tag)},
                 {t->gen_heap_off, t->gen_high * sizeof(struct idheap_item)},
         };
         int r = commit_parts(&a->mem, mem, sizeof(mem) / sizeof(mem[0]));

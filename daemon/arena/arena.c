@@ -95,6 +95,7 @@ void arena_lay_table(struct table_header *t, uint32_t n_spans, uint32_t max_cach
         t->gen_heap_off = lay(&end, sizeof(struct idheap_item) * t->max_gens);
         t->pages_off = lay(&end, (uint64_t)PAGE * t->max_pages);
         t->page_table_off = lay(&end, sizeof(struct table_page) * t->max_pages);
+        t->tags_off = lay(&end, sizeof(struct table_tag) * (ARENA_TAGS_MAX - 1));
         t->recs_off = lay(&end, RECS_PER_SPAN_BYTES * n_spans);
         t->size = end;
 }
@@ -194,6 +195,7 @@ void arena_set_pointers(struct arena *a)
         a->gen_heap = (struct idheap_item *)(void *)(t + a->t->gen_heap_off);
         a->pages = t + a->t->pages_off;
         a->page_table = (struct table_page *)(void *)(t + a->t->page_table_off);
+        a->tags = (struct table_tag *)(void *)(t + a->t->tags_off);
         a->recs = t + a->t->recs_off;
 }
 

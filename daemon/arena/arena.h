@@ -41,6 +41,7 @@ struct arena {
         struct idheap_item *gen_heap;
         uint8_t *pages;
         struct table_page *page_table;
+        struct table_tag *tags; /* of id i: number i - 1 */
         uint8_t *recs;
         struct extents extents;
 };

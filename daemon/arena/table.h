@@ -60,6 +60,35 @@ struct table_list {
 
 enum gen_state { GEN_FREE = 0, GEN_LIVE, GEN_DYING };
 
+/* Of some entries: their number, charge, and size before encoding. */
+struct table_sums {
+        uint64_t n_entries, held, raw;
+};
+
+enum tag_state { TAG_FREE = 0, TAG_LIVE, TAG_DYING };
+enum tag_kind {
+        TAG_NAMED = 0, /* of its writers' choice */
+        TAG_NODE,      /* of the variants of an entry with `vary`; its name is that one's key */
+        N_TAG_KINDS,
+};
+#define TAG_NAME_MAX 128
+
+/* A tag that entries of one generation have: number i is of id i + 1. See tag.c. */
+struct table_tag {
+        uint32_t gen; /* id */
+        uint8_t state, kind, n_name;
+        uint8_t counted; /* of a dying one: all its entries count as gone, not only those without
+                            another tag */
+        uint8_t spare[3];
+        uint32_t head;               /* of its entries: handle */
+        uint32_t prev, next;         /* ids, among dying ones; `next` also among free ones */
+        uint32_t gen_prev, gen_next; /* ids, among dying ones of its generation */
+        uint64_t cleared_at;
+        struct table_sums all, shared; /* the latter: of entries with several tags */
+        struct idhash_slot slot;       /* by generation, kind and name; live ones */
+        char name[TAG_NAME_MAX];
+};
+
 /* What one cache holds between two clears. */
 struct table_gen {
         uint32_t id; /* as in entries: index | reuse count << 20 */
@@ -71,6 +100,12 @@ struct table_gen {
         uint32_t heap_pos; /* among the realm's generations by next deadline */
         uint32_t before;   /* id of the cache's generation before it, which may be gone; 0: none */
         uint64_t cleared_at;
+        /* tags, see tag.c */
+        struct table_sums dead;       /* of a live one: entries that were cleared by tag */
+        uint32_t n_tags[N_TAG_KINDS]; /* live ones */
+        uint32_t dying_tags;          /* id of the first, or 0 */
+        uint64_t n_shared_dying; /* entries with several tags in dying ones: once for each of those
+                                  */
         /* expiry heap, see expiry.c */
         uint32_t n_heap; /* entries in it */
         uint32_t heap;   /* chunk, page, or page of page numbers */
@@ -170,7 +205,7 @@ struct table_header {
         char label[TABLE_LABEL_SIZE];
         /* where things lie */
         uint64_t gens_off, caches_off, names_off, lists_off, owners_off, spans_off, departed_off,
-                large_off, gen_heap_off, pages_off, page_table_off, recs_off;
+                large_off, gen_heap_off, pages_off, page_table_off, tags_off, recs_off;
         uint32_t max_gens, max_caches, max_lists, n_names, max_pages, max_large;
 
         struct table_intent intent;
@@ -185,6 +220,12 @@ struct table_header {
         uint32_t gen_free, gen_high;
         uint32_t dying_head, dying_tail;
         uint32_t n_gen_heap;
+
+        /* tags: ids, 0 is none */
+        uint32_t tag_free, tag_high; /* the latter: records that were ever in use */
+        uint32_t n_tag_ids;          /* in use */
+        uint32_t n_tags;             /* live ones of live generations */
+        uint32_t dying_tag_head, dying_tag_tail;
 
         /* lists */
         uint32_t list_free, list_high;

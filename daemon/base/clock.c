@@ -31,6 +31,11 @@ uint64_t clock_boottime_ms(void)
         return read_clock(CLOCK_BOOTTIME) / NSEC_PER_MSEC;
 }
 
+int64_t clock_wall_ms(void)
+{
+        return (int64_t)(read_clock(CLOCK_REALTIME) / NSEC_PER_MSEC);
+}
+
 uint64_t clock_cpu_ns(void)
 {
         return read_clock(CLOCK_THREAD_CPUTIME_ID);

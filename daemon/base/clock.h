@@ -46,6 +46,9 @@ uint64_t clock_now_ns(struct clock *c);
 /* Without that: what other processes of the machine read. */
 uint64_t clock_boottime_ms(void);
 
+/* Milliseconds since 1970, of a clock that may be set. */
+int64_t clock_wall_ms(void);
+
 /* CPU time of the calling thread, and a plain monotonic reading, for measuring. */
 uint64_t clock_cpu_ns(void);
 uint64_t clock_monotonic_ns(void);

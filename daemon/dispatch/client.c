@@ -49,6 +49,9 @@ struct client *client_free(struct client *client, uint64_t now_ms)
                 client->next->prev = client->prev;
         unfinished_drop(client);
         upload_area_drop(client);
+        subscribe_end(client);
+        if (d->running == client)
+                d->running = NULL;
         repeat_leave(client, now_ms);
         views_leave(&d->views, client);
         leasing_leave(client, now_ms);

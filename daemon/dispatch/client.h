@@ -22,6 +22,7 @@ struct peer_watch;
 struct reader;
 struct realm;
 struct unfinished;
+struct subscription;
 struct viewer;
 
 /* Cache ids, one bit each. */
@@ -46,6 +47,7 @@ struct client {
         struct lease_party *party;     /* with its leases and what it waits for, or NULL */
         struct peer_watch *watch; /* of its process, with `party`; NULL: it cannot be watched */
         bool orphaned;            /* the process that it belongs to has ended */
+        struct subscription *subscription; /* or NULL */
         uint64_t features;
         char name[WIRE_CLIENT_MAX + 1];
         struct upload_area area;

@@ -11,6 +11,7 @@
 #include "dispatch/decode.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "config.h"
 #include "proto/wire.h"
@@ -156,6 +157,63 @@ enum status decode_marked(struct request *r, const struct store_put *put)
         return fault ? invalid(r, fault) : STATUS_OK;
 }
 
+static bool is_among(const struct store_text *tags, unsigned n, const struct store_text *tag)
+{
+        for (unsigned i = 0; i < n; i++)
+                if (tags[i].n == tag->n && memcmp(tags[i].text, tag->text, tag->n) == 0)
+                        return true;
+        return false;
+}
+
+enum status decode_tag(struct request *r, const char *tag, struct store_text *ret)
+{
+        size_t n = decode_length(tag);
+        const char *fault = wire_tag_fault(tag, n);
+        if (fault)
+                return invalid(r, fault);
+        *ret = (struct store_text){tag, n};
+        return STATUS_OK;
+}
+
+/* An entry has a tag or not: one that is named twice is one. */
+static enum status decode_tags(struct request *r, const Cached__V1__Set *set, struct store_put *ret)
+{
+        if (set->n_tags > WIRE_TAGS_MAX)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "the entry has %zu tags: an entry has up to %d; leave the "
+                                   "others out",
+                                   set->n_tags, WIRE_TAGS_MAX);
+        struct store_text *tags = bump_alloc_array(&r->d->bump, set->n_tags, sizeof(*tags));
+        if (!tags)
+                return verdict_set(&r->verdict, STATUS_NO_MEMORY,
+                                   "the daemon has no memory for the tags: nothing was changed; "
+                                   "try again later");
+        unsigned n = 0;
+        for (size_t i = 0; i < set->n_tags; i++) {
+                enum status status = decode_tag(r, set->tags[i], &tags[n]);
+                if (status != STATUS_OK)
+                        return status;
+                n += !is_among(tags, n, &tags[n]);
+        }
+        ret->tags = tags;
+        ret->n_tags = n;
+        return STATUS_OK;
+}
+
+static enum status decode_variant(struct request *r, const Cached__V1__Set *set,
+                                  struct store_put *ret)
+{
+        const ProtobufCBinaryData *of = &set->variant_of;
+        if (wire_key_fault(of->len))
+                return invalid(r, "variant_of is longer than 64 bytes: it is the key of the entry "
+                                  "with vary that led here");
+        if (of->len == ret->n_key && memcmp(of->data, ret->key, of->len) == 0)
+                return invalid(r, "variant_of is the key itself: it is the key of the entry with "
+                                  "vary that led here");
+        ret->variant_of = (struct store_text){(const char *)of->data, of->len};
+        return STATUS_OK;
+}
+
 enum status decode_set(struct request *r, const Cached__V1__Set *set, uint64_t n_value,
                        struct store_put *ret)
 {
@@ -201,7 +259,12 @@ enum status decode_set(struct request *r, const Cached__V1__Set *set, uint64_t n
         };
         if (ret->compare)
                 ret->expected_version = set->expected_version;
-        return STATUS_OK;
+        ret->vary = set->vary;
+        if (__builtin_expect(set->n_tags > 0, 0))
+                status = decode_tags(r, set, ret);
+        if (status == STATUS_OK && set->variant_of.len > 0)
+                status = decode_variant(r, set, ret);
+        return status;
 }
 
 /* Those fields of a policy that are off when they are 0. */

@@ -20,6 +20,7 @@ size_t decode_length(const char *text);
 enum status decode_cache(struct request *r, uint32_t id, const char *name, struct cache_ref *ret);
 /* A name, not an id: for requests that may create the cache. */
 enum status decode_cache_name(struct request *r, const char *name, struct cache_ref *ret);
+enum status decode_tag(struct request *r, const char *tag, struct store_text *ret);
 enum status decode_key(struct request *r, const ProtobufCBinaryData *key, struct key_ref *ret);
 
 /* What Set and Touch have in common; TTL_POLICY where the request has none. */

@@ -264,6 +264,7 @@ void request_init(struct request *r, struct client *client, uint64_t n_body)
         struct dispatcher *d = client->d;
         /* Field by field: clearing the verdict's text would cost more than the rest of admission.
          */
+        d->running = client;
         r->d = d;
         r->client = client;
         r->msg = NULL;
@@ -290,6 +291,7 @@ void request_init(struct request *r, struct client *client, uint64_t n_body)
         r->n_reply = 0;
         r->ran = false;
         r->state = NULL;
+        r->sweep = NULL;
         r->again = false;
         r->wait = false;
         r->answered = false;
@@ -398,6 +400,7 @@ static bool resume(struct client *client, const uint8_t *body, struct upload *up
         struct dispatcher *d = client->d;
         uint64_t start_ns = server_now_ns(d->server);
         struct request *r = unfinished_resume(client, body, upload);
+        d->running = client;
         r->who.cfg = d->cfg;
         r->who.now_ms = server_now_ms(d->server);
         enum status status = r->op->run(r);
@@ -611,8 +614,10 @@ static void drop_sink(struct conn *c, void *sink_ctx)
 static void on_drained(struct conn *c)
 {
         struct client *client = conn_user(c);
-        if (client)
-                leasing_drained(client);
+        if (!client)
+                return;
+        leasing_drained(client);
+        subscribe_drained(client);
 }
 
 static void on_violation(struct conn *c, const char *what)
@@ -663,6 +668,7 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         d->server = server;
         d->cfg = cfg;
         d->own_uid = geteuid();
+        subscribers_init(&d->subscribers);
         d->overflow_uid = access_overflow_uid();
         int r = bump_init(&d->bump, BUMP_FIRST, bump_limit(cfg));
         if (r < 0) {
@@ -746,7 +752,9 @@ struct dispatcher *dispatcher_free(struct dispatcher *d)
 
 void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
 {
+        schedules_run(d, server_now_ms(d->server));
         d->cfg = cfg;
+        schedules_changed(d);
         d->bump.limit = bump_limit(cfg);
         realms_reconfigure(&d->realms, cfg);
         limit_reaper(d);
@@ -782,11 +790,13 @@ void dispatcher_stay(struct dispatcher *d)
 bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
 {
         events_flush(d, now_ms);
+        schedules_maintain(d, now_ms);
         outcomes_expire(&d->outcomes, now_ms, d->cfg->limits.outcome_ms);
         bool more = leasing_maintain(d, now_ms, steps);
         more |= views_reap(&d->views, steps);
         more |= realms_drain(&d->realms, now_ms);
-        return realms_maintain(&d->realms, now_ms, steps) || more;
+        more |= realms_maintain(&d->realms, now_ms, steps);
+        return subscribe_flush(d, now_ms) || more;
 }
 
 uint64_t dispatcher_next_deadline(const struct dispatcher *d)
@@ -794,8 +804,10 @@ uint64_t dispatcher_next_deadline(const struct dispatcher *d)
         uint64_t next = realms_next_deadline(&d->realms);
         if (d->n_pending > 0 && d->events_due_ms < next)
                 next = d->events_due_ms;
-        if (leases_next_due(&d->leases) < next)
-                next = leases_next_due(&d->leases);
+        uint64_t others[] = {leases_next_due(&d->leases), subscribe_next_deadline(d),
+                             schedules_next_deadline(d)};
+        for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+                next = others[i] < next ? others[i] : next;
         uint64_t forget = outcomes_next_deadline(&d->outcomes, d->cfg->limits.outcome_ms);
         return forget < next ? forget : next;
 }

@@ -15,6 +15,8 @@
 #include "dispatch/dispatch.h"
 #include "dispatch/outcomes.h"
 #include "dispatch/quota.h"
+#include "dispatch/schedule.h"
+#include "dispatch/subscribe.h"
 #include "dispatch/upload.h"
 #include "dispatch/views.h"
 #include "proto/cached.pb-c.h"
@@ -44,6 +46,11 @@ struct dispatcher {
         struct outcomes outcomes;
         struct views views;
         struct reaper *reaper;
+        struct quota subscriptions; /* their number */
+        struct subscribers subscribers;
+        struct schedules schedules;
+        const struct client *running; /* whose request is being carried out, or was last in this
+                                         turn; NULL: none */
         unsigned n_unfinished;
         size_t n_pending;       /* clients that have not been told of a change yet */
         uint64_t events_due_ms; /* when to try again to tell them */
@@ -63,6 +70,7 @@ struct request {
         const uint8_t *body;
         uint64_t n_body;
         int fd; /* the descriptor that the message names, owned; negative: see descriptor.h */
+        struct store_sweep *sweep; /* that is under way, in d->bump; NULL: none */
         struct upload *filling;   /* a part of the body, being copied to where it stays; owned */
         struct upload *upload;    /* of a long body, else NULL; owned by who runs the request */
         struct share *share;      /* borrowed: where the value that is answered lies; or NULL */

@@ -22,6 +22,8 @@ void events_policy_changed(struct dispatcher *d, const struct client *by, uint32
         for (struct client *c = d->clients; c; c = c->next) {
                 if (c == by || c->realm != by->realm || !client_has_opened(c, cache))
                         continue;
+                if (subscribe_has_policy(c, cache))
+                        continue; /* it is told in the order of its events */
                 c->pending.words[cache / 64] |= UINT64_C(1) << (cache % 64);
                 if (!c->has_pending) {
                         c->has_pending = true;

@@ -234,6 +234,13 @@ static void count(void *ctx, void *space, uint32_t cache, enum lease_count what)
         c->lease_failures += what == LEASE_COUNT_FAILED;
 }
 
+/* Whatever ended it but a new value: the next one may try. */
+static void over(void *ctx, const struct lease *l)
+{
+        (void)ctx;
+        (void)l;
+}
+
 static void set_bounds(struct dispatcher *d)
 {
         leases_set_bounds(&d->leases, d->cfg->limits.leases_per_uid,
@@ -246,7 +253,8 @@ int leasing_init(struct dispatcher *d)
         if (getrandom(random, sizeof(random), 0) != sizeof(random))
                 return -EIO;
         /* Numbers begin at random: another daemon's are not taken for ours. */
-        leases_init(&d->leases, random[0], random[1] >> 1, count, NULL);
+        const struct lease_hooks hooks = {.count = count, .over = over, .ctx = d};
+        leases_init(&d->leases, random[0], random[1] >> 1, &hooks);
         set_bounds(d);
         return 0;
 }

@@ -45,8 +45,10 @@ static void answer(struct request *r, const struct policy_result *result)
         reply.result_case = CACHED__V1__REPLY__RESULT_CACHE;
         reply.cache = &message.info;
         reply_queue(r, &reply, NULL, 0, 0);
-        if (result->changed)
-                events_policy_changed(r->d, r->client, result->cache);
+        if (!result->changed)
+                return;
+        events_policy_changed(r->d, r->client, result->cache);
+        subscribe_policy_changed(r, result);
 }
 
 enum status op_open_cache(struct request *r)

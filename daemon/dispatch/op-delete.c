@@ -5,6 +5,7 @@
 #include "dispatch/decode.h"
 #include "dispatch/leasing.h"
 #include "dispatch/reply.h"
+#include "dispatch/subscribe.h"
 
 enum status op_delete(struct request *r)
 {
@@ -22,6 +23,7 @@ enum status op_delete(struct request *r)
                 leasing_deleted(r, &ref, key);
         if (status != STATUS_OK)
                 return status;
+        subscribe_deleted(r, &ref, key);
         Cached__V1__Reply reply = reply_to(r, STATUS_OK);
         reply_queue(r, &reply, NULL, 0, 0);
         return STATUS_OK;

@@ -2,9 +2,12 @@
 /*
  * Explain: why a key is a hit or a miss. Counts as nothing.
  */
+#include <string.h>
+
 #include "dispatch/decode.h"
 #include "dispatch/leasing.h"
 #include "dispatch/reply.h"
+#include "proto/wire.h"
 #include "services/admin.h"
 
 /* Fate is the store's cause, two further on. */
@@ -25,6 +28,37 @@ static Cached__V1__Fate fate_of(const struct explanation *e)
         if (!e->fate.known || e->fate.cause == CAUSE_REPLACED || e->fate.cause >= N_CAUSES)
                 return CACHED__V1__FATE__FATE_NEVER_STORED;
         return (Cached__V1__Fate)(e->fate.cause + 2);
+}
+
+static enum status no_memory(struct request *r)
+{
+        return verdict_set(&r->verdict, STATUS_NO_MEMORY,
+                           "the daemon has no memory for the explanation: try again later");
+}
+
+/* What an entry with `vary` depends on. */
+static enum status add_inputs(struct request *r, const struct explanation *e,
+                              Cached__V1__ExplainResult *result)
+{
+        struct bump *b = &r->d->bump;
+        Cached__V1__VaryingInput *inputs = bump_alloc_array(b, e->n_inputs, sizeof(*inputs));
+        result->inputs = bump_alloc_array(b, e->n_inputs, sizeof(*result->inputs));
+        if (!inputs || !result->inputs)
+                return no_memory(r);
+        for (unsigned i = 0; i < e->n_inputs; i++) {
+                const struct store_input *from = &e->inputs[i];
+                size_t n = wire_utf8_prefix((const char *)from->name, from->n_name);
+                cached__v1__varying_input__init(&inputs[i]);
+                inputs[i].variants = from->variants;
+                inputs[i].name = bump_alloc(b, n + 1);
+                if (!inputs[i].name)
+                        return no_memory(r);
+                memcpy(inputs[i].name, from->name, n);
+                inputs[i].name[n] = '\0';
+                result->inputs[i] = &inputs[i];
+        }
+        result->n_inputs = e->n_inputs;
+        return STATUS_OK;
 }
 
 enum status op_explain(struct request *r)
@@ -49,6 +83,11 @@ enum status op_explain(struct request *r)
                 reply_entry(&info, &e.fate.entry, r->who.now_ms);
                 result.entry = &info;
                 result.charge = e.fate.entry.charge;
+                if (!reply_tags(r, &info, &e.fate.entry))
+                        return no_memory(r);
+                status = add_inputs(r, &e, &result);
+                if (status != STATUS_OK)
+                        return status;
         } else if (result.fate != CACHED__V1__FATE__FATE_NEVER_STORED) {
                 result.age_ms = e.fate.age_ms;
         }

@@ -114,6 +114,10 @@ static bool visit_entry(void *ctx, const struct store_entry *e)
         }
         cached__v1__listed_entry__init(&m->entry);
         cached__v1__entry_info__init(&m->info);
+        if (!reply_tags(p->r, &m->info, e)) {
+                p->out_of_memory = true;
+                return false;
+        }
         memcpy(m->key, e->key, e->n_key);
         reply_entry(&m->info, e, p->r->who.now_ms);
         m->entry.key = (ProtobufCBinaryData){.len = e->n_key, .data = m->key};

@@ -21,6 +21,7 @@
 #include "dispatch/leasing.h"
 #include "dispatch/repeat.h"
 #include "dispatch/reply.h"
+#include "dispatch/subscribe.h"
 #include "dispatch/unfinished.h"
 #include "server.h"
 #include "services/limits.h"
@@ -249,8 +250,10 @@ static void store_item(struct request *r, struct many *m)
         }
         if (status == STATUS_OK)
                 status = data_set(&r->who, &m->ref, &put, &entry, &r->verdict);
-        if (status == STATUS_OK)
+        if (status == STATUS_OK) {
                 leasing_stored(r, &put);
+                subscribe_stored(r, &put, &entry);
+        }
         r->filling = upload_free(r->filling);
         m->next++;
         m->at += msg->sizes[i];
@@ -271,6 +274,9 @@ static bool is_due(struct request *r, struct many *m, uint64_t start_ns)
         if (m->next % LOOK_ITEMS != 0 && done - m->noticed < LOOK_BYTES)
                 return false;
         m->noticed = done;
+        /* Its own events go out at the end of the turn. */
+        if (__builtin_expect(subscribe_is_crowded(r->client), 0))
+                return true;
         return server_tick(r->d->server) - start_ns >= UNFINISHED_PORTION_NS;
 }
 

@@ -193,6 +193,7 @@ static enum status store(struct request *r, const struct cache_ref *ref, struct 
         enum status status = data_set(&r->who, ref, put, &entry, &r->verdict);
         if (status != STATUS_OK)
                 return status;
+        subscribe_stored(r, put, &entry);
         Cached__V1__EntryInfo info = CACHED__V1__ENTRY_INFO__INIT;
         reply_entry(&info, &entry, r->who.now_ms);
         Cached__V1__Reply reply = reply_to(r, STATUS_OK);

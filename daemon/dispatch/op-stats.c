@@ -57,6 +57,7 @@ void cache_stats_message_init(struct cache_stats_message *m, const struct store_
         to->leases_lost = c->leases_lost;
         to->lease_failures = c->lease_failures;
         to->superseded = c->superseded;
+        to->tags = info->tags;
 }
 
 void cache_stats_message_gauge(struct cache_stats_message *m, const struct request *r,

@@ -192,6 +192,27 @@ void reply_entry(Cached__V1__EntryInfo *info, const struct store_entry *e, uint6
         }
 }
 
+bool reply_tags(struct request *r, Cached__V1__EntryInfo *info, const struct store_entry *e)
+{
+        struct bump *b = &r->d->bump;
+        if (e->n_tags == 0)
+                return true;
+        info->tags = bump_alloc_array(b, e->n_tags, sizeof(*info->tags));
+        if (!info->tags)
+                return false;
+        for (unsigned i = 0; i < e->n_tags; i++) {
+                size_t n;
+                const char *name = store_tag_name(r->who.realm->store, e->tags[i].id, &n);
+                info->tags[i] = bump_alloc(b, n + 1);
+                if (!info->tags[i])
+                        return false;
+                memcpy(info->tags[i], name, n);
+                info->tags[i][n] = '\0';
+        }
+        info->n_tags = e->n_tags;
+        return true;
+}
+
 void reply_policy(Cached__V1__Policy *to, const struct store_policy *from)
 {
         if (from->ttl_ms != STORE_NEVER) {

@@ -44,6 +44,9 @@ bool reply_is_attached(const struct request *r, const struct store_entry *e, uin
  * whatever becomes of the entry. False: no memory. */
 bool reply_attach(struct request *r, const struct store_entry *e, uint64_t at, uint64_t n);
 
+/* Adds the tags of the entry, in memory of @r. False: there is none. */
+bool reply_tags(struct request *r, Cached__V1__EntryInfo *info, const struct store_entry *e);
+
 /* Fills @info, which the caller initialised. */
 void reply_entry(Cached__V1__EntryInfo *info, const struct store_entry *e, uint64_t now_ms);
 void reply_policy(Cached__V1__Policy *to, const struct store_policy *from);

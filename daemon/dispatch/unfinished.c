@@ -92,6 +92,8 @@ void unfinished_drop(struct client *client)
         if (!client->unfinished)
                 return;
         repeat_forget(client, client->unfinished->request.id);
+        if (client->unfinished->request.sweep)
+                store_sweep_end(client->unfinished->request.sweep);
         client->unfinished->request.filling = upload_free(client->unfinished->request.filling);
         unfinished_finish(client);
 }

@@ -113,7 +113,8 @@ void realms_reconfigure(struct realms *rs, const struct config *cfg)
                 uint64_t budget = realm_budget(cfg, r->name);
                 store_set_budget(r->store, budget, config_share_of(&cfg->uid_share, budget));
                 store_set_limits(r->store, (uint32_t)cfg->limits.caches_per_realm,
-                                 cfg->limits.entries_per_realm, cfg->large_threshold);
+                                 cfg->limits.entries_per_realm, cfg->large_threshold,
+                                 (uint32_t)cfg->limits.tags_per_realm);
                 realm_settle(r);
         }
 }
@@ -143,6 +144,7 @@ static struct store_params params_of(struct realm *r)
                 .large_threshold = cfg->large_threshold,
                 .max_caches = (uint32_t)cfg->limits.caches_per_realm,
                 .max_entries = cfg->limits.entries_per_realm,
+                .max_tags = (uint32_t)cfg->limits.tags_per_realm,
                 .instance = r->realms->instance,
                 .boot = {r->realms->boot[0], r->realms->boot[1]},
                 .label = r->name,

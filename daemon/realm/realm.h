@@ -20,6 +20,7 @@ struct realms;
 struct store;
 struct store_adopted;
 struct store_files;
+struct subscription;
 
 /* A realm without clients, entries and pinned policies is freed after this time. */
 #define REALM_IDLE_MS (UINT64_C(10) * 60 * 1000)
@@ -32,7 +33,10 @@ struct realm {
         struct readers *readers; /* NULL: nobody has ever looked into the arena */
         size_t n_clients;
         uint64_t idle_since_ms; /* when the last client left */
-        bool keeps_policy;      /* has pinned policies; valid without clients */
+        /* Who wants to know what happens, and of what: subscribe.c's. */
+        struct subscription *subscribers;
+        uint32_t subscribed;
+        bool keeps_policy; /* has pinned policies; valid without clients */
         struct realm *next;
         char name[];
 };

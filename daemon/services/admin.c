@@ -10,11 +10,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "proto/wire.h"
 #include "realm/realm.h"
 
-#define TIME_TEXT_MAX 48
+#define TIME_TEXT_MAX  48
+#define INPUT_TEXT_MAX 80u
 
 void admin_list_caches(const struct caller *who, uint32_t max, uint64_t *cursor,
                        bool (*visit)(void *ctx, const struct store_cache_info *info), void *ctx)
@@ -92,6 +95,7 @@ void admin_total(const struct caller *who, struct store_cache_info *ret)
                 ret->entries += info.entries;
                 ret->bytes_raw += info.bytes_raw;
                 ret->bytes_held += info.bytes_held;
+                ret->tags += info.tags;
                 add_counters(&ret->counters, &info.counters);
         }
 }
@@ -125,7 +129,8 @@ static const char *cause_text(enum store_cause cause)
                 return "it was the large value used least recently when descriptors for large "
                        "values ran out (limits.large_values, RLIMIT_NOFILE)";
         case CAUSE_CLEARED:
-                return "the cache was cleared";
+                return "it was cleared: its cache, a tag or prefix of it, or what it is a variant "
+                       "of";
         case CAUSE_DELETED:
                 return "it was deleted";
         case CAUSE_REPLACED:
@@ -173,6 +178,23 @@ static void explain_text(const struct store_fate *fate, uint64_t now_ms, char *t
         }
 }
 
+/* Which input has most values. */
+static void explain_inputs(struct explanation *e)
+{
+        const struct store_input *most = &e->inputs[0];
+        size_t at = strlen(e->text);
+        int n;
+
+        if (e->n_inputs == 0)
+                return;
+        n = (int)wire_utf8_prefix((const char *)most->name,
+                                  most->n_name < INPUT_TEXT_MAX ? most->n_name : INPUT_TEXT_MAX);
+        snprintf(e->text + at, sizeof(e->text) - at,
+                 "; it depends on %u input%s, most on %.*s, of which %" PRIu64 " value%s stored",
+                 e->n_inputs, e->n_inputs == 1 ? "" : "s", n, (const char *)most->name,
+                 most->variants, most->variants == 1 ? " is" : "s are");
+}
+
 enum status admin_explain(const struct caller *who, const struct cache_ref *ref, struct key_ref key,
                           struct explanation *ret, struct verdict *v)
 {
@@ -194,6 +216,11 @@ enum status admin_explain(const struct caller *who, const struct cache_ref *ref,
                 return STATUS_OK;
         }
         explain_text(&ret->fate, who->now_ms, ret->text, sizeof(ret->text));
+        if (ret->fate.live && ret->fate.entry.vary) {
+                ret->n_inputs = store_inputs(who->realm->store, cache, key.data, key.n, who->now_ms,
+                                             ret->inputs);
+                explain_inputs(ret);
+        }
         return STATUS_OK;
 }
 

@@ -33,6 +33,8 @@ void admin_total(const struct caller *who, struct store_cache_info *ret);
 struct explanation {
         bool no_cache;
         struct store_fate fate;
+        struct store_input inputs[STORE_INPUTS_MAX]; /* of a live entry with `vary` */
+        unsigned n_inputs;
         char text[EXPLAIN_TEXT_MAX];
 };
 enum status admin_explain(const struct caller *who, const struct cache_ref *ref, struct key_ref key,

@@ -165,6 +165,15 @@ static enum status put_verdict(const struct caller *who, const struct store_put 
                 return refused(refusal, true, v);
         case STORE_E_NO_SPACE:
                 return refused(refusal, false, v);
+        case STORE_E_TAGS:
+                return verdict_set(v, STATUS_LIMIT,
+                                   "the entries of the realm have as many different tags as they "
+                                   "may, %" PRIu64 " (limits.tags_per_realm): %s",
+                                   who->cfg->limits.tags_per_realm, limit_advice.tags_per_realm);
+        case STORE_E_NO_NODE:
+                return verdict_set(v, STATUS_NOT_FOUND,
+                                   "variant_of is not the key of an entry with vary: store that "
+                                   "one first");
         case STORE_E_LIMIT:
                 return verdict_set(v, STATUS_LIMIT,
                                    "the realm has its most writing uids or large values already: "
@@ -375,20 +384,43 @@ enum status data_clear(const struct caller *who, const struct cache_ref *ref, ui
         return clear_verdict(store_clear(who->realm->store, cache, who->now_ms, ret_entries), v);
 }
 
+enum status data_clear_tag(const struct caller *who, const struct cache_ref *ref,
+                           const struct store_text *tag, uint64_t *ret_entries, struct verdict *v)
+{
+        uint32_t cache;
+        enum status status = data_find_cache(who, ref, &cache, v);
+        if (status != STATUS_OK)
+                return status;
+        return clear_verdict(store_clear_tag(who->realm->store, cache, tag->text, tag->n,
+                                             who->now_ms, ret_entries),
+                             v);
+}
+
+enum status data_sweep(const struct caller *who, const struct cache_ref *ref,
+                       const struct key_ref *prefix, struct store_sweep *ret, struct verdict *v)
+{
+        uint32_t cache;
+        enum status status = data_find_cache(who, ref, &cache, v);
+        if (status != STATUS_OK)
+                return status;
+        return clear_verdict(store_sweep_begin(who->realm->store, cache, prefix->data, prefix->n,
+                                               ret),
+                             v);
+}
+
 enum status data_clear_all(const struct caller *who, uint64_t *ret_entries, uint64_t *ret_caches,
                            struct verdict *v)
 {
         struct store *s = who->realm->store;
         uint32_t n = store_n_caches(s);
-        uint64_t entries = 0;
+        *ret_entries = *ret_caches = 0;
         for (uint32_t cache = 1; cache <= n; cache++) {
                 uint64_t had = 0;
                 enum status status = clear_verdict(store_clear(s, cache, who->now_ms, &had), v);
                 if (status != STATUS_OK)
                         return status; /* those before it are cleared: asking again goes on */
-                entries += had;
+                *ret_entries += had;
+                ++*ret_caches;
         }
-        *ret_entries = entries;
-        *ret_caches = n;
         return STATUS_OK;
 }

@@ -78,7 +78,12 @@ enum status data_delete(const struct caller *who, const struct cache_ref *ref, s
                         struct verdict *v);
 enum status data_clear(const struct caller *who, const struct cache_ref *ref, uint64_t *ret_entries,
                        struct verdict *v);
-/* Stops at the first cache that cannot be cleared. */
+enum status data_clear_tag(const struct caller *who, const struct cache_ref *ref,
+                           const struct store_text *tag, uint64_t *ret_entries, struct verdict *v);
+/* Begins to clear what has a prefix: see store_sweep_begin(). */
+enum status data_sweep(const struct caller *who, const struct cache_ref *ref,
+                       const struct key_ref *prefix, struct store_sweep *ret, struct verdict *v);
+/* Stops at the first cache that cannot be cleared; the results say how far it came. */
 enum status data_clear_all(const struct caller *who, uint64_t *ret_entries, uint64_t *ret_caches,
                            struct verdict *v);
 

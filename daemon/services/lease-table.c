@@ -300,11 +300,9 @@ void lease_slot_settle(struct leases *t, struct lease_slot *s)
 
 /* ---- life */
 
-void leases_init(struct leases *t, uint64_t seed, uint64_t last_id,
-                 void (*count)(void *ctx, void *space, uint32_t cache, enum lease_count what),
-                 void *ctx)
+void leases_init(struct leases *t, uint64_t seed, uint64_t last_id, const struct lease_hooks *hooks)
 {
-        *t = (struct leases){.seed = seed, .last_id = last_id, .count = count, .ctx = ctx};
+        *t = (struct leases){.seed = seed, .last_id = last_id, .hooks = *hooks};
         list_init(&t->all);
         list_init(&t->decided);
         list_init(&t->news);

@@ -37,6 +37,11 @@
 
 /* ---- leases */
 
+static void count(const struct leases *t, const struct lease_slot *s, enum lease_count what)
+{
+        t->hooks.count(t->hooks.ctx, s->group->space, s->group->cache, what);
+}
+
 static bool is_held(const struct lease *l)
 {
         return l->slot->holder == l;
@@ -52,6 +57,8 @@ static void unhold(struct leases *t, struct lease *l)
                 a->n_leases--;
                 l->slot->holder = NULL;
                 l->slot->group->computing--;
+                if (l->refresh)
+                        t->hooks.over(t->hooks.ctx, l);
         }
         list_unlink(&l->of_slot);
         list_unlink(&l->of_late);
@@ -103,7 +110,7 @@ static int grant(struct leases *t, struct lease_slot *s, struct lease_party *p, 
         s->holder = l;
         s->group->computing++;
         p->account->n_leases++;
-        t->count(t->ctx, s->group->space, s->group->cache, LEASE_COUNT_GRANTED);
+        count(t, s, LEASE_COUNT_GRANTED);
         return 0;
 }
 
@@ -224,7 +231,7 @@ static void lose_leases(struct leases *t, struct lease_party *p, uint64_t now)
                 struct lease *l = LIST_ENTRY(p->leases.next, struct lease, of_party);
                 struct lease_slot *s = l->slot;
                 if (is_held(l))
-                        t->count(t->ctx, s->group->space, s->group->cache, LEASE_COUNT_LOST);
+                        count(t, s, LEASE_COUNT_LOST);
                 forget(t, l);
                 pass_on(t, s, now);
         }
@@ -273,27 +280,46 @@ uid_t lease_party_uid(const struct lease_party *p)
 
 /* ---- asking */
 
-/* Does whoever @from is wait for @to, directly or not? */
-static bool waits_for(const struct leases *t, const struct lease *from, const struct lease_ask *to)
-{
+/* Owners that were found on the way. */
+struct trail {
+        unsigned n;
         struct {
                 const struct lease_party *party;
                 uint64_t number;
-        } owners[CYCLE_STEPS] = {{from->party, from->number}};
-        unsigned n = 1;
-        for (unsigned i = 0; i < n; i++) {
-                uint64_t hash = lease_owner_hash(t, owners[i].party, owners[i].number);
+        } owners[CYCLE_STEPS];
+};
+
+/* False: it is full. */
+static bool trail_add(struct trail *trail, const struct lease *h)
+{
+        for (unsigned i = 0; i < trail->n; i++)
+                if (trail->owners[i].party == h->party && trail->owners[i].number == h->number)
+                        return true;
+        if (trail->n == CYCLE_STEPS)
+                return false;
+        trail->owners[trail->n].party = h->party;
+        trail->owners[trail->n++].number = h->number;
+        return true;
+}
+
+/* Does whoever @from is wait for @to, directly or not? */
+static bool waits_for(const struct leases *t, const struct lease *from, const struct lease_ask *to)
+{
+        struct trail trail;
+        trail.n = 0;
+        (void)trail_add(&trail, from);
+        for (unsigned i = 0; i < trail.n; i++) {
+                const struct lease_party *party = trail.owners[i].party;
+                uint64_t number = trail.owners[i].number, hash = lease_owner_hash(t, party, number);
                 struct lease_link *l = lease_map_first(&t->owners, hash);
                 for (; l; l = l->next) {
                         const struct lease_waiter *w = (struct lease_waiter *)l;
-                        if (l->hash != hash || w->party != owners[i].party ||
-                            w->number != owners[i].number)
+                        if (l->hash != hash || w->party != party || w->number != number)
                                 continue;
                         const struct lease *h = w->slot->holder;
-                        if ((h->party == to->party && h->number == to->number) || n == CYCLE_STEPS)
+                        if ((h->party == to->party && h->number == to->number) ||
+                            !trail_add(&trail, h))
                                 return true;
-                        owners[n].party = h->party;
-                        owners[n++].number = h->number;
                 }
         }
         return false;
@@ -337,7 +363,7 @@ static int park(struct leases *t, struct lease_slot *s, const struct lease_ask *
         s->n_waiters++;
         s->n_waiting++;
         s->group->waiting++;
-        t->count(t->ctx, s->group->space, s->group->cache, LEASE_COUNT_WAIT);
+        count(t, s, LEASE_COUNT_WAIT);
         return LEASE_PARKED;
 }
 
@@ -392,7 +418,7 @@ int leases_ask_refresh(struct leases *t, const struct lease_where *where,
         if (r != LEASE_GRANTED)
                 return r;
         (*ret)->refresh = true;
-        t->count(t->ctx, where->space, where->cache, LEASE_COUNT_REFRESH);
+        count(t, (*ret)->slot, LEASE_COUNT_REFRESH);
         return r;
 }
 
@@ -552,7 +578,7 @@ size_t lease_give_up(struct leases *t, struct lease *l, void *payload, uint64_t 
         forget(t, l);
         if (held && payload) {
                 struct list *next;
-                t->count(t->ctx, s->group->space, s->group->cache, LEASE_COUNT_FAILED);
+                count(t, s, LEASE_COUNT_FAILED);
                 for (struct list *m = s->waiting.next; m != &s->waiting; m = next) {
                         struct lease_waiter *w = LIST_ENTRY(m, struct lease_waiter, of_slot);
                         next = m->next;
@@ -661,7 +687,7 @@ static void hold_ends(struct leases *t, struct lease *l, uint64_t now)
         a->n_lates++;
         list_append(&s->lates, &l->of_slot);
         list_append(&a->lates, &l->of_late);
-        t->count(t->ctx, s->group->space, s->group->cache, LEASE_COUNT_LOST);
+        count(t, s, LEASE_COUNT_LOST);
         pass_on(t, s, now);
 }
 

@@ -158,6 +158,14 @@ enum lease_count {
         LEASE_COUNT_FAILED,
 };
 
+/* What the caller is told, with `ctx`. */
+struct lease_hooks {
+        void (*count)(void *ctx, void *space, uint32_t cache, enum lease_count what);
+        /* A lease for a value that is there is held no more, for whatever reason. */
+        void (*over)(void *ctx, const struct lease *l);
+        void *ctx;
+};
+
 struct lease_map {
         struct lease_link **buckets;
         size_t n_buckets, n;
@@ -174,15 +182,12 @@ struct leases {
         uint64_t seed, last_id;
         uint64_t max_leases, max_waiters; /* of a uid */
         bool closed;                      /* nobody waits any more */
-        void (*count)(void *ctx, void *space, uint32_t cache, enum lease_count what);
-        void *ctx;
+        struct lease_hooks hooks;
 };
 
-/* @count is told what happened, with @ctx; @seed is for the hashes; ids begin behind @last_id.
- * Without bounds nobody gets a lease. */
+/* @seed is for the hashes; ids begin behind @last_id. Without bounds nobody gets a lease. */
 void leases_init(struct leases *t, uint64_t seed, uint64_t last_id,
-                 void (*count)(void *ctx, void *space, uint32_t cache, enum lease_count what),
-                 void *ctx);
+                 const struct lease_hooks *hooks);
 /* No party is left. */
 void leases_done(struct leases *t);
 

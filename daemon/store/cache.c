@@ -218,9 +218,10 @@ int store_cache_info(struct store *s, uint32_t cache, struct store_cache_info *r
                 .policy = policy_out(&c->policy),
                 .opened = policy_out(&c->opened),
                 .pinned = c->pinned,
-                .entries = g->n_entries,
-                .bytes_raw = g->bytes_raw,
-                .bytes_held = g->bytes_held,
+                .entries = g->n_entries - g->dead.n_entries,
+                .bytes_raw = g->bytes_raw - g->dead.raw,
+                .bytes_held = g->bytes_held - g->dead.held,
+                .tags = g->n_tags[TAG_NAMED],
                 .counters = *cache_counters(c),
         };
         return 0;
@@ -298,6 +299,7 @@ static void begin_dying(struct store *s, struct table_cache *c, uint32_t gen, ui
 
         old->state = GEN_DYING;
         old->cleared_at = now;
+        t->n_tags -= old->n_tags[TAG_NAMED] + old->n_tags[TAG_NODE];
         s->a.gens[gen].before = old->id;
         expiry_forget_gen(s, c->gen);
         if (t->dying_tail == TABLE_NONE)
@@ -305,8 +307,9 @@ static void begin_dying(struct store *s, struct table_cache *c, uint32_t gen, ui
         else
                 s->a.gens[t->dying_tail].next = c->gen;
         t->dying_tail = c->gen;
-        t->reclaiming += old->bytes_held;
-        t->n_reclaiming += old->n_entries;
+        /* What was cleared by tag is in it already. */
+        t->reclaiming += old->bytes_held - old->dead.held;
+        t->n_reclaiming += old->n_entries - old->dead.n_entries;
         atomic_signal_fence(memory_order_release); /* it is cleared from here on */
         c->gen = gen;
         atomic_signal_fence(memory_order_release);
@@ -324,7 +327,7 @@ int store_clear(struct store *s, uint32_t cache, uint64_t now, uint64_t *ret_ent
 
         if (!c)
                 return STORE_E_NO_CACHE;
-        n = cache_gen(s, c)->n_entries;
+        n = cache_gen(s, c)->n_entries - cache_gen(s, c)->dead.n_entries;
         if (!drop_at_once(s, c->gen, now)) {
                 r = gen_get(s, cache, &gen);
                 if (r != 0)

@@ -35,6 +35,8 @@ static void uncount(struct store *s, const struct entry *e, uint32_t handle, uin
         struct table_gen *g = &s->a.gens[gen_index(e->gen)];
         /* The memory of a value that lies apart is uncharged when nobody has it any more. */
         uint64_t frees = charge - large_charge(entry_apart(e));
+        const struct table_sums one = {1, charge, e->n_key + e->x.raw_size};
+        bool is_dead = e->x.n_tags > 0 && tags_unlink(s, handle, &one);
 
         lru_remove(s, lru_list_find(s, gen_index(e->gen), e->owner), handle);
         if (g->state == GEN_LIVE)
@@ -46,6 +48,12 @@ static void uncount(struct store *s, const struct entry *e, uint32_t handle, uin
         t->charged -= frees;
         t->n_entries--;
         if (g->state == GEN_DYING) {
+                t->reclaiming -= charge;
+                t->n_reclaiming--;
+        } else if (is_dead) {
+                g->dead.n_entries--;
+                g->dead.held -= charge;
+                g->dead.raw -= one.raw;
                 t->reclaiming -= charge;
                 t->n_reclaiming--;
         }
@@ -66,6 +74,31 @@ void entry_release(struct store *s, uint32_t handle)
         s->settled = false;
 }
 
+/* Did it leave by itself? */
+static bool is_own_departure(enum store_cause cause)
+{
+        return cause != CAUSE_CLEARED && cause != CAUSE_DELETED && cause != CAUSE_REPLACED;
+}
+
+static void tell_departed(const struct store *s, uint32_t cache, const struct index_key *k,
+                          enum store_cause cause, uint64_t now)
+{
+        const struct store_departure gone = {
+                .cache = cache,
+                .key = k->key,
+                .n_key = k->n_key,
+                .cause = cause,
+        };
+
+        s->departed(s->departed_ctx, &gone, now);
+}
+
+void store_watch(struct store *s, store_departed departed, void *ctx)
+{
+        s->departed = departed;
+        s->departed_ctx = ctx;
+}
+
 void entry_drop(struct store *s, uint32_t handle, enum store_cause cause, uint64_t now)
 {
         const struct table_gen *g = &s->a.gens[gen_index(arena_block(&s->a, handle)->gen)];
@@ -75,10 +108,18 @@ void entry_drop(struct store *s, uint32_t handle, enum store_cause cause, uint64
         if (g->state == GEN_DYING) { /* whoever finds it: it left when its cache was cleared */
                 cause = CAUSE_CLEARED;
                 now = g->cleared_at;
+        } else if (arena_block(&s->a, handle)->sizes & ENTRY_EXT) {
+                if (tags_are_dead(s, handle)) { /* likewise */
+                        cause = CAUSE_CLEARED;
+                        now = tags_cleared_at(s, handle);
+                }
+                node_leaves(s, handle, now);
         }
         index_key_of(s, &k, handle);
         index_remove(s, index_locate(s, &k, handle));
         departed_add(s, cache, k.key, k.n_key, cause, now);
+        if (__builtin_expect(s->departed != NULL, 0) && is_own_departure(cause))
+                tell_departed(s, cache, &k, cause, now);
         cache_counters(&s->a.caches[cache])->departed[cause]++;
         s->drops++;
         entry_release(s, handle);
@@ -93,8 +134,13 @@ bool evict_reclaim_one(struct store *s)
         struct table_gen *g;
         uint32_t handle;
 
-        if (gen == TABLE_NONE)
-                return false;
+        if (gen == TABLE_NONE) {
+                handle = tags_first_dead(s);
+                if (handle == ARENA_NONE)
+                        return false;
+                entry_drop(s, handle, CAUSE_CLEARED, tags_cleared_at(s, handle));
+                return true;
+        }
         g = &s->a.gens[gen];
         handle = lru_oldest_of_gen(s, gen);
         if (handle != ARENA_NONE) {
@@ -108,6 +154,25 @@ bool evict_reclaim_one(struct store *s)
         if (t->dying_head == TABLE_NONE)
                 t->dying_tail = TABLE_NONE;
         gen_free(s, gen);
+        return true;
+}
+
+/* Would evict_reclaim_one() find something? */
+static bool is_reclaiming(const struct store *s)
+{
+        return s->a.t->dying_head != TABLE_NONE || tags_first_dead(s) != ARENA_NONE;
+}
+
+bool evict_leftover_one(struct store *s, uint64_t now)
+{
+        uint32_t handle;
+
+        if (evict_reclaim_one(s))
+                return true;
+        handle = expiry_due_any(s, now);
+        if (handle == ARENA_NONE || handle == s->keep)
+                return false;
+        entry_drop(s, handle, CAUSE_EXPIRED, now);
         return true;
 }
 
@@ -153,12 +218,15 @@ bool store_evict_large(struct store *s, uint64_t now)
 
 bool evict_of_cache(struct store *s, uint32_t gen, enum store_cause cause, uint64_t now)
 {
-        uint32_t handle = expiry_due(s, gen, now);
+        uint32_t handle = tags_first_dead_of_gen(s, gen);
 
-        if (handle != ARENA_NONE)
-                cause = CAUSE_EXPIRED;
-        else
-                handle = lru_oldest_of_gen(s, gen);
+        if (handle == ARENA_NONE) {
+                handle = expiry_due(s, gen, now);
+                if (handle != ARENA_NONE)
+                        cause = CAUSE_EXPIRED;
+                else
+                        handle = lru_oldest_of_gen(s, gen);
+        }
         if (handle == ARENA_NONE || handle == s->keep)
                 return false;
         entry_drop(s, handle, cause, now);
@@ -172,7 +240,7 @@ bool evict_of_owner(struct store *s, uint32_t owner, uint64_t now)
         enum store_cause cause = CAUSE_UID_SHARE;
         uint32_t handle;
 
-        if (s->a.t->dying_head != TABLE_NONE && evict_take_extra(s))
+        if (is_reclaiming(s) && evict_take_extra(s))
                 return evict_reclaim_one(s);
         handle = expiry_due_any(s, now);
         if (handle != ARENA_NONE && handle != s->keep &&

@@ -15,7 +15,9 @@
  *   large-hold.c  who holds them
  *   extent.c  values in extents of the arena, and who holds them
  *   fresh.c   how long an entry is as good as new, and what comes then
- *   recover.c taking over from another process, recover-entries.c  its entries
+ *   tag.c     entries by tag             variant.c  entries that lead to others
+ *   sweep.c   clear by prefix
+ *   recover.c taking over from another process, recover-entries.c  its entries, recover-tags.c
  */
 
 #include "arena/alloc.h"
@@ -41,12 +43,15 @@ struct store {
         /* What readers have: views, the bytes of the values that they are of, and of those the
          * bytes of values that have left. */
         uint64_t n_views, view_bytes, view_departed_bytes;
-        unsigned drops;         /* entries that left since store_maintain() */
-        unsigned extra;         /* steps that requests may still do beyond what each has to, until
-                                   store_maintain() */
-        int upkeep_paid;        /* steps of upkeep that stores have paid for; negative: owed */
-        uint64_t listing_until; /* a listing is under way: nothing moves; 0: none */
-        uint32_t keep;          /* handle that must not be evicted now: it is being replaced */
+        unsigned drops;          /* entries that left since store_maintain() */
+        unsigned extra;          /* steps that requests may still do beyond what each has to, until
+                                    store_maintain() */
+        int upkeep_paid;         /* steps of upkeep that stores have paid for; negative: owed */
+        uint64_t listing_until;  /* a listing is under way: nothing moves; 0: none */
+        store_departed departed; /* NULL: nobody wants to know; see store_watch() */
+        void *departed_ctx;
+        uint32_t keep; /* handle that must not be evicted now: it is being replaced */
+        struct store_sweep *sweeps; /* that are under way */
 };
 
 #define LISTING_MS 1000u /* the next page of a listing is expected within this time */
@@ -130,6 +135,62 @@ void expiry_forget(struct store *s); /* all heaps */
 int owner_get(struct store *s, uint32_t uid, uint32_t *ret_owner); /* 0, STORE_E_LIMIT, -ENOMEM */
 void owner_rehash(struct store *s); /* their number and uids are known, nothing else is */
 
+/* ---- tag.c */
+static inline struct table_tag *tag_at(const struct store *s, uint32_t id)
+{
+        return &s->a.tags[id - 1];
+}
+static inline struct idhash tags_hash(const struct store *s, uint32_t *n)
+{
+        return (struct idhash){(uint8_t *)s->a.tags + offsetof(struct table_tag, slot),
+                               sizeof(struct table_tag), n};
+}
+uint32_t tag_hash_of(const struct store *s, uint32_t gen, unsigned kind, const void *name,
+                     size_t n);
+/* The live tag of this name, of entries of the generation with id @gen; 0: none. */
+uint32_t tag_find_in(const struct store *s, const struct idhash *h, uint32_t gen, unsigned kind,
+                     const void *name, size_t n);
+uint32_t tag_find(const struct store *s, uint32_t gen, unsigned kind, const void *name, size_t n);
+/* Those of a block; *ret_n 0: it has none. */
+struct arena_tag *tags_of(const struct store *s, uint32_t handle, unsigned *ret_n);
+/* Was the entry cleared by one of its tags? */
+bool tags_are_dead(const struct store *s, uint32_t handle);
+static inline bool entry_is_dead(const struct store *s, uint32_t handle)
+{
+        return arena_block(&s->a, handle)->sizes & ENTRY_EXT && tags_are_dead(s, handle);
+}
+uint64_t tags_cleared_at(const struct store *s, uint32_t handle); /* of a dead entry: when */
+/* The ids of what an entry is to have; then it is linked, or they are put back. Until then nothing
+ * else is stored. 0, STORE_E_TAGS, STORE_E_NO_NODE, -ENOMEM. */
+int tags_take(struct store *s, const struct store_put *p, uint32_t gen, uint64_t now,
+              struct arena_tag *ret);
+void tags_put_back(struct store *s, const struct arena_tag *tags, unsigned n);
+/* The block of a new entry is filled, and is counted in the sums of its tags. */
+void tags_link(struct store *s, uint32_t handle, const struct table_sums *one);
+/* An entry leaves. True: it was counted among the dead of its generation. */
+bool tags_unlink(struct store *s, uint32_t handle, const struct table_sums *one);
+void tags_moved(struct store *s, uint32_t to); /* the block was copied there */
+/* Clears a live tag. Constant time. */
+void tag_die(struct store *s, uint32_t id, uint64_t now);
+/* The next entry to be reclaimed of a dying tag (of this generation), but not s->keep; or
+ * ARENA_NONE. */
+uint32_t tags_first_dead(const struct store *s);
+uint32_t tags_first_dead_of_gen(const struct store *s, uint32_t gen);
+void tag_show(struct store *s, uint32_t id, bool dead); /* to mapped readers */
+
+/* ---- variant.c */
+/* The live entry with `vary` under this key, or ARENA_NONE. */
+uint32_t node_find(const struct store *s, uint32_t gen, const void *key, size_t n_key,
+                   uint64_t now);
+/* The entry leaves, or another one comes in its place: its variants are cleared, if it has some. */
+void node_leaves(struct store *s, uint32_t handle, uint64_t now);
+void node_replaced(struct store *s, uint32_t old, uint32_t handle, uint64_t now);
+
+/* ---- sweep.c */
+/* Drops an entry that would move, if a sweep is to drop it anyway. */
+bool sweep_takes(struct store *s, uint32_t handle, uint64_t now);
+void sweeps_end(struct store *s); /* all of them */
+
 /* ---- departed.c */
 void departed_add(struct store *s, uint32_t cache, const void *key, uint32_t n_key,
                   enum store_cause cause, uint64_t now);
@@ -173,6 +234,8 @@ void entry_release(struct store *s, uint32_t handle);
 /* One entry of the oldest dying generation, or a piece of its bookkeeping; false: nothing is dying.
  */
 bool evict_reclaim_one(struct store *s);
+/* One entry that was cleared, or has expired; false: there is none. */
+bool evict_leftover_one(struct store *s, uint64_t now);
 /* One entry of the scope, the first that is to leave. Of a realm: the charge that was freed, 0:
  * nothing may leave; of the others: false. */
 uint64_t evict_of_realm(struct store *s, enum store_cause cause, uint64_t now);

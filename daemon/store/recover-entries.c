@@ -105,9 +105,11 @@ static bool entry_is_sound(const struct recovery *r, uint32_t handle, enum store
         return entry_owner(b) < s->a.t->n_owners && !r->bad_owner[entry_owner(b)];
 }
 
+/* @why N_DROPPED: it is no loss. */
 static void drop(struct recovery *r, enum store_dropped why)
 {
-        r->report->dropped[why]++;
+        if (why < N_DROPPED)
+                r->report->dropped[why]++;
 }
 
 /* ---- the index confirms blocks */
@@ -241,6 +243,8 @@ static int keep(struct recovery *r, uint32_t handle, enum store_dropped *ret_why
         entry_resolve(s, &e);
         gen = gen_index(e.gen);
         arena_rec(&s->a, handle)->heap_pos = TABLE_NONE;
+        if (e.x.n_tags > 0 && !recover_tags_of(r, &e, ret_why))
+                return KEEP_NOT;
         n = keep_list(r, gen, e.owner, &list);
         if (n != 0) {
                 *ret_why = DROPPED_LIMIT;
@@ -269,6 +273,10 @@ static int keep(struct recovery *r, uint32_t handle, enum store_dropped *ret_why
                         return n;
                 expiry_set(s, gen, handle, e.deadline);
         }
+        if (e.x.n_tags > 0)
+                tags_link(s, handle,
+                          &(struct table_sums){1, store_block_charge(s, handle),
+                                               e.n_key + e.x.raw_size});
         store_count(s, &e, store_block_charge(s, handle));
         if (s->a.gens[gen].state == GEN_DYING) {
                 s->a.t->n_reclaiming++;
@@ -550,6 +558,7 @@ int recover_entries(struct recovery *r)
                 return n;
         put_in_order(r);
         large_table_adopt_end(s);
+        recover_tags_end(r);
         r->report->kept = r->n_kept;
         return 0;
 }

@@ -42,6 +42,7 @@ const char *store_dropped_text(enum store_dropped why)
                 [DROPPED_OWNER] = "its writer is not known",
                 [DROPPED_LARGE] = "its large value was not given back",
                 [DROPPED_EXTENT] = "its value lies nowhere or where another one does",
+                [DROPPED_TAG] = "its tags are not known",
                 [DROPPED_LIMIT] = "too many combinations of cache and writer",
         };
 
@@ -299,8 +300,10 @@ static int recover(struct recovery *r)
         recover_owners(r);
         recover_departed(r);
         n = recover_caches(r);
-        if (n == 0)
+        if (n == 0) {
+                recover_tags(r);
                 n = recover_entries(r);
+        }
         if (n != 0)
                 return n;
         if (t->version < r->version || t->version > (UINT64_C(1) << 44) - 1)

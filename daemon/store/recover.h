@@ -46,6 +46,7 @@ enum store_dropped {
         DROPPED_OWNER,      /* its writer is not known */
         DROPPED_LARGE,      /* its large value was not given back */
         DROPPED_EXTENT,     /* its value lies nowhere, or where another one does */
+        DROPPED_TAG,        /* one of its tags means nothing */
         DROPPED_LIMIT,      /* more combinations of cache and writer than there are lists */
         N_DROPPED,
 };

@@ -44,4 +44,10 @@ struct recovery {
  * 0, -ENOMEM. */
 int recover_entries(struct recovery *r);
 
+/* Tags: before the entries, of an entry, behind them. Of an entry with tags: false, if it is not
+ * kept; N_DROPPED: since it was cleared. */
+void recover_tags(struct recovery *r);
+bool recover_tags_of(struct recovery *r, const struct entry *e, enum store_dropped *ret_why);
+void recover_tags_end(struct recovery *r);
+
 #endif

@@ -66,6 +66,7 @@ struct store *store_leave(struct store *s)
 {
         if (!s)
                 return NULL;
+        sweeps_end(s);
         large_table_done(s);
         extent_holds_done(s);
         arena_leave(&s->a);
@@ -88,10 +89,11 @@ void store_set_budget(struct store *s, uint64_t budget, uint64_t uid_share)
 }
 
 void store_set_limits(struct store *s, uint32_t max_caches, uint64_t max_entries,
-                      uint64_t large_threshold)
+                      uint64_t large_threshold, uint32_t max_tags)
 {
         s->p.max_caches = max_caches < s->a.t->max_caches ? max_caches : s->a.t->max_caches;
         s->p.max_entries = max_entries;
+        s->p.max_tags = max_tags;
         s->p.large_threshold = large_threshold;
         store_bound_sizes(s);
         s->settled = false;
@@ -186,12 +188,14 @@ void store_entry_fill(const struct store *s, uint32_t handle, uint64_t now, stru
                 .stale = e.x.fresh.fresh != 0 && e.x.fresh.fresh <= now,
                 .due = e.x.fresh.fresh != 0 && e.x.fresh.refresh <= now,
                 .n_tags = e.x.n_tags,
-                .tags = e.x.tags,
+                .tags = e.x.tags, /* the one of a variant is the last */
                 .uid = s->a.owner_uids[e.owner],
                 .owner = e.owner,
                 .extent = e.extent,
                 .charge = store_block_charge(s, handle),
         };
+        if (e.x.n_tags > 0 && tag_at(s, e.x.tags[e.x.n_tags - 1].id)->kind == TAG_NODE)
+                ret->n_tags--;
         if (e.large) {
                 struct arena_large l = entry_large(&e);
 
@@ -220,7 +224,7 @@ struct found store_find_live(struct store *s, const struct table_cache *c, const
         if (f.handle == ARENA_NONE)
                 return f;
         b = arena_block(&s->a, f.handle);
-        if (entry_deadline(b) <= now) {
+        if (entry_deadline(b) <= now || entry_is_dead(s, f.handle)) {
                 entry_drop(s, f.handle, CAUSE_EXPIRED, now);
                 f.handle = ARENA_NONE;
         } else if (b->sizes & ENTRY_EXT) {
@@ -423,11 +427,14 @@ static void publish(struct store *s, const struct found *f, const struct entry *
         entry_write(arena_block(&s->a, handle), e);
         lru_push(s, list, handle);
         store_count(s, e, charge);
+        if (e->x.n_tags > 0)
+                tags_link(s, handle, &(struct table_sums){1, charge, e->n_key + e->x.raw_size});
         if (e->deadline != ENTRY_NEVER)
                 expiry_set(s, gen_index(e->gen), handle, e->deadline);
         if (f->handle == ARENA_NONE) {
                 index_add(s, &f->key, handle, now);
         } else {
+                node_replaced(s, f->handle, handle, now);
                 index_replace(s, f->slot, handle, INTENT_REPLACE);
                 entry_release(s, f->handle);
         }
@@ -448,8 +455,21 @@ static void room_credit(struct store *s, struct room *room, uint32_t old)
                 room->files = 0;
 }
 
-static int put_found(struct store *s, const struct store_put *p, const struct found *f,
-                     struct entry *e, uint64_t charge, uint64_t now, uint32_t *ret_handle,
+/* Ids for the tags. An old entry that died while room was made leaves. */
+static int take_tags(struct store *s, const struct store_put *p, struct found *f, struct entry *e,
+                     uint64_t now, struct arena_tag *tags)
+{
+        if (f->handle != ARENA_NONE && entry_is_dead(s, f->handle)) {
+                s->keep = ARENA_NONE;
+                entry_drop(s, f->handle, CAUSE_CLEARED, now);
+                f->handle = ARENA_NONE;
+        }
+        e->x.tags = tags;
+        return e->x.n_tags > 0 ? tags_take(s, p, e->gen, now, tags) : 0;
+}
+
+static int put_found(struct store *s, const struct store_put *p, struct found *f, struct entry *e,
+                     uint64_t charge, uint64_t now, uint32_t *ret_handle,
                      struct store_refusal *refusal)
 {
         union apart apart = {0};
@@ -460,18 +480,25 @@ static int put_found(struct store *s, const struct store_put *p, const struct fo
                 .charge = charge,
                 .files = p->large != NULL,
         };
+        struct arena_tag tags[ARENA_ENTRY_TAGS];
         uint32_t list;
         int r;
 
         room_credit(s, &room, f->handle);
         r = room_make(s, &room, now, refusal);
-        s->keep = ARENA_NONE;
         if (r == 0)
-                r = prepare(s, p, e, &list, ret_handle, &apart);
+                r = take_tags(s, p, f, e, now, tags);
+        s->keep = ARENA_NONE;
         if (r != 0)
                 return r;
+        r = prepare(s, p, e, &list, ret_handle, &apart);
+        if (r != 0) {
+                tags_put_back(s, tags, e->x.n_tags);
+                return r;
+        }
         publish(s, f, e, list, *ret_handle, charge, now);
         e->stored = NULL; /* it was `apart`, here */
+        e->x.tags = NULL;
         return 0;
 }
 
@@ -504,10 +531,23 @@ static struct entry entry_of(const struct store *s, const struct table_cache *c,
                                 .cost_us = p->cost_us,
                                 .n_messages = p->n_messages,
                                 .fresh = m.fresh,
+                                .n_tags = (uint8_t)(p->n_tags + (p->variant_of.n > 0)),
                         },
                 .key = p->key,
                 .stored = p->value,
         };
+}
+
+/* The store of a variant is a use of what leads to it, which has to be there. */
+static bool use_node(struct store *s, const struct table_cache *c, const struct store_put *p,
+                     uint64_t now)
+{
+        uint32_t handle =
+                node_find(s, cache_gen(s, c)->id, p->variant_of.text, p->variant_of.n, now);
+
+        if (handle != ARENA_NONE)
+                store_touch_lru(s, handle);
+        return handle != ARENA_NONE;
 }
 
 int store_put(struct store *s, const struct store_put *p, uint64_t now, struct store_entry *ret,
@@ -533,6 +573,8 @@ int store_put(struct store *s, const struct store_put *p, uint64_t now, struct s
         if (e.extent && !extent_has_arrived(p) && !extents_has_room(&s->a, p->n_value))
                 return STORE_E_NO_PLACE;
         upkeep_pay(s, e.extent ? p->n_value : e.n_stored, now);
+        if (p->variant_of.n > 0 && !use_node(s, c, p, now))
+                return STORE_E_NO_NODE;
         f = store_find_live(s, c, p->key, p->n_key, now);
         r = store_check_mode(s, p, found_served(&f));
         if (r == 0)
@@ -606,7 +648,7 @@ int store_list(struct store *s, uint32_t cache, uint64_t now, uint32_t max, uint
                         if (steps++ == LIST_STEPS_MAX || n == max)
                                 return 0;
                         if (!alloc_is_live(&s->a, handle) || b->gen != gen ||
-                            entry_deadline(b) <= now)
+                            entry_deadline(b) <= now || entry_is_dead(s, handle))
                                 continue;
                         store_entry_fill(s, handle, now, &e);
                         if (!visit(ctx, &e))

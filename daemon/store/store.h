@@ -39,6 +39,8 @@ enum {
         STORE_E_TOO_LARGE, /* can never fit; struct store_refusal says why */
         STORE_E_NO_SPACE,  /* does not fit now */
         STORE_E_LIMIT,     /* too many caches, writers or entries */
+        STORE_E_TAGS,      /* more different tags than the realm may have */
+        STORE_E_NO_NODE,   /* variant_of is no key of a live entry with `vary` */
         STORE_E_NO_PLACE, /* no extent is free: store it as a large value, which is charged the same
                            */
 };
@@ -87,6 +89,7 @@ struct store_params {
                                      more: STORE_EXTENT_MIN */
         uint32_t max_caches;      /* room is laid out for so many, for good */
         uint64_t max_entries;     /* in the whole realm */
+        uint32_t max_tags;        /* different ones, likewise; 0: as many as there are ids */
         uint64_t seed[2];         /* of the key hash, random */
         uint64_t instance;
         uint64_t boot[2];  /* id of the machine's run: deadlines mean nothing in another one */
@@ -101,6 +104,16 @@ struct store_params {
         struct reaper *reaper; /* borrowed; frees large values. NULL: that is done at once */
 };
 
+/* An entry that left by itself: it expired, or was evicted for this cause. */
+struct store_departure {
+        uint32_t cache;
+        const void *key; /* borrowed for the call */
+        size_t n_key;
+        enum store_cause cause;
+};
+/* Called in the middle of a change: it must not change the store. */
+typedef void (*store_departed)(void *ctx, const struct store_departure *gone, uint64_t now);
+
 int store_new(const struct store_params *p, struct store **ret);
 struct store *store_free(struct store *s); /* NULL is fine; returns NULL */
 
@@ -109,8 +122,12 @@ void store_set_budget(struct store *s, uint64_t budget, uint64_t uid_share);
 /* Hold at once, too: what is over a lowered max_entries leaves like what is over a budget. Not more
  * caches than the store was made for, and those that exist stay. */
 void store_set_limits(struct store *s, uint32_t max_caches, uint64_t max_entries,
-                      uint64_t large_threshold);
+                      uint64_t large_threshold, uint32_t max_tags);
 uint32_t store_max_caches(const struct store *s); /* in force */
+
+/* From now on @departed(@ctx) hears of every entry that leaves by itself; NULL: nobody does. Not of
+ * those that were deleted, replaced or cleared. */
+void store_watch(struct store *s, store_departed departed, void *ctx);
 
 /* The pure charge function of PROTOCOL.md. @n_stored: as stored. @apart: in an extent, or in a file
  * of its own. */
@@ -157,6 +174,7 @@ struct store_cache_info {
         struct store_policy opened; /* what clients last opened it with */
         bool pinned;                /* `policy` was set by an admin and stays */
         uint64_t entries, bytes_raw, bytes_held;
+        uint32_t tags; /* different ones, of writers' choice */
         struct store_counters counters;
 };
 
@@ -276,7 +294,7 @@ struct store_put {
         uint64_t cost_us;
         uint64_t n_messages;
         bool negative, vary;
-        const struct store_text *tags; /* checked: see PROTOCOL.md */
+        const struct store_text *tags; /* checked: see PROTOCOL.md; no two are the same */
         unsigned n_tags;
         struct store_text variant_of; /* a key; .n 0: none */
         uint32_t uid;
@@ -293,9 +311,9 @@ struct store_refusal {
 };
 
 /* Returns 0, STORE_E_MISS (replace-only or compare and nothing there), _EXISTS, _VERSION,
- * _TOO_LARGE, _NO_SPACE, _LIMIT, _NO_CACHE, _NO_PLACE, or -ENOMEM. Unless 0, nothing changed but
- * that others may have been evicted. @ret fills version, deadline, charge and the sizes (not
- * value). */
+ * _TOO_LARGE, _NO_SPACE, _LIMIT, _TAGS, _NO_NODE, _NO_CACHE, _NO_PLACE, or -ENOMEM. Unless 0,
+ * nothing changed but that others may have been evicted. @ret fills version, deadline, charge and
+ * the sizes (not value). */
 int store_put(struct store *s, const struct store_put *p, uint64_t now, struct store_entry *ret,
               struct store_refusal *ret_refusal);
 
@@ -348,6 +366,35 @@ int store_delete(struct store *s, uint32_t cache, const void *key, size_t n_key,
  * store_maintain(). STORE_E_LIMIT: too many cleared generations wait to be reclaimed, try later. */
 int store_clear(struct store *s, uint32_t cache, uint64_t now, uint64_t *ret_entries);
 
+/* Clears the entries with this tag, as store_clear() those of a cache: in constant time but for a
+ * few dozen. *ret_entries: that had it. An entry with two tags that are both cleared before
+ * store_maintain() came to it is counted by both. */
+int store_clear_tag(struct store *s, uint32_t cache, const char *tag, size_t n_tag, uint64_t now,
+                    uint64_t *ret_entries);
+
+/* The name of a tag of an entry (store_entry.tags). Borrowed until the store changes. */
+const char *store_tag_name(const struct store *s, uint32_t id, size_t *ret_n);
+
+/*
+ * Clears the entries of a cache that are there at the beginning and whose key begins with some
+ * bytes. Step looks at about @steps entries, drops those, and returns false when all are gone; End
+ * always comes (not begun: fine), and at any time. In between anything may happen to the store.
+ */
+struct store_sweep {
+        struct store *store; /* NULL: not begun, or ended */
+        struct store_sweep *next;
+        uint32_t gen;
+        uint32_t n_prefix;
+        uint64_t version; /* the latest that is cleared */
+        uint64_t cursor;
+        uint64_t entries; /* that were cleared so far */
+        uint8_t prefix[STORE_KEY_MAX];
+};
+int store_sweep_begin(struct store *s, uint32_t cache, const void *prefix, size_t n_prefix,
+                      struct store_sweep *ret);
+bool store_sweep_step(struct store_sweep *sw, uint64_t now, unsigned steps);
+void store_sweep_end(struct store_sweep *sw);
+
 /* Drops one entry: something cleared, else something expired, else the least recently used of the
  * realm. Returns the charge that was freed; 0: the store is empty. */
 uint64_t store_evict_one(struct store *s, enum store_cause cause, uint64_t now);
@@ -371,6 +418,18 @@ struct store_fate {
 };
 int store_explain(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
                   struct store_fate *ret);
+
+/* What the variants of an entry with `vary` depend on. */
+struct store_input {
+        const uint8_t *name; /* borrowed until the store changes */
+        size_t n_name;
+        uint64_t variants; /* values of it that are stored, where there are most */
+};
+#define STORE_INPUTS_MAX 16u
+/* Those with most variants first. A bounded number of entries is looked at. Returns how many inputs
+ * were met, at most STORE_INPUTS_MAX. */
+unsigned store_inputs(struct store *s, uint32_t cache, const void *key, size_t n_key, uint64_t now,
+                      struct store_input *ret);
 
 /* ---- readers of the arena */
 

@@ -80,7 +80,7 @@ static bool is_very_wasteful(const struct store *s)
 
 /* Moves one block of the span that is being emptied; returns its cost in steps, 0: nothing to do.
  */
-static unsigned compact_one(struct store *s)
+static unsigned compact_one(struct store *s, uint64_t now)
 {
         uint32_t from = alloc_drain_next(&s->a, is_very_wasteful(s)), to, gen;
         uint64_t committed = s->a.t->committed_bytes;
@@ -91,6 +91,8 @@ static unsigned compact_one(struct store *s)
 
         if (from == ARENA_NONE)
                 return 0;
+        if (sweep_takes(s, from, now))
+                return 1;
         b = arena_block(&s->a, from);
         n = entry_total(b);
         if (alloc_block(&s->a, n, &to) < 0)
@@ -100,6 +102,8 @@ static unsigned compact_one(struct store *s)
         slot = index_locate(s, &k, from);
         memcpy(arena_block(&s->a, to), b, n);
         *arena_rec(&s->a, to) = *arena_rec(&s->a, from);
+        if (b->sizes & ENTRY_EXT)
+                tags_moved(s, to);
         index_replace(s, slot, to, INTENT_MOVE);
         lru_moved(s, lru_list_find(s, gen, entry_owner(b)), from, to);
         if (s->a.gens[gen].state == GEN_LIVE)
@@ -170,7 +174,7 @@ static unsigned give_back(struct store *s, uint64_t now)
                         return 1 + (unsigned)(extents_give_back(&s->a) / RELEASE_BYTES_PER_STEP);
                 if (alloc_release_unused(&s->a))
                         return RELEASE_STEPS;
-                cost = listing(s, now) ? 0 : compact_one(s);
+                cost = listing(s, now) ? 0 : compact_one(s, now);
                 if (cost > 0)
                         return cost;
         }

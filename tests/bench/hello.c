@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hello and OpenCache, packed with protobuf-c
+ * Hello, OpenCache and Subscribe, packed with protobuf-c
  *
  * Each request waits for its reply. Of the descriptors that come with a mapped Hello the arena is
  * kept, all others are closed: nobody here tells the daemon what was read.
@@ -118,7 +118,7 @@ static int keep_arena(const Cached__V1__Reply *r, struct answer *a, struct hello
         return -EPROTO;
 }
 
-static int say_hello(struct hello *h, bool mapped)
+static int say_hello(struct hello *h, uint64_t features)
 {
         Cached__V1__Request q = CACHED__V1__REQUEST__INIT;
         Cached__V1__Hello hello = CACHED__V1__HELLO__INIT;
@@ -126,14 +126,14 @@ static int say_hello(struct hello *h, bool mapped)
         struct answer a;
         hello.protocol_min = hello.protocol_max = 1;
         hello.client = (char *)(uintptr_t) "bench";
-        hello.features = mapped ? CACHED__V1__FEATURE__FEATURE_MAPPED : 0;
+        hello.features = features;
         q.id = 1;
         q.op_case = CACHED__V1__REQUEST__OP_HELLO;
         q.hello = &hello;
         int e = ask(h->fd, &q, &a, &r);
         if (e < 0)
                 return e;
-        if (mapped)
+        if (features & CACHED__V1__FEATURE__FEATURE_MAPPED)
                 e = keep_arena(r, &a, h);
         close_fds(&a);
         cached__v1__reply__free_unpacked(r, NULL);
@@ -180,9 +180,45 @@ int hello_open(const char *socket_path, const char *cache, bool mapped, struct h
         struct hello h = {.fd = -1, .arena_fd = -1};
         int e = make_connection(&h, socket_path);
         if (e == 0)
-                e = say_hello(&h, mapped);
+                e = say_hello(&h, mapped ? CACHED__V1__FEATURE__FEATURE_MAPPED : 0);
         if (e == 0)
                 e = open_cache(&h, cache);
+        if (e < 0) {
+                hello_done(&h);
+                return e;
+        }
+        *ret = h;
+        return 0;
+}
+
+static int subscribe(const struct hello *h)
+{
+        Cached__V1__Request q = CACHED__V1__REQUEST__INIT;
+        Cached__V1__Subscribe subscribe = CACHED__V1__SUBSCRIBE__INIT;
+        Cached__V1__EventKind kinds[] = {CACHED__V1__EVENT_KIND__EVENT_STORED};
+        Cached__V1__Reply *r = NULL;
+        struct answer a;
+        subscribe.kinds = kinds;
+        subscribe.n_kinds = 1;
+        q.id = 2;
+        q.op_case = CACHED__V1__REQUEST__OP_SUBSCRIBE;
+        q.subscribe = &subscribe;
+        int e = ask(h->fd, &q, &a, &r);
+        if (e < 0)
+                return e;
+        close_fds(&a);
+        cached__v1__reply__free_unpacked(r, NULL);
+        return 0;
+}
+
+int hello_open_events(const char *socket_path, struct hello *ret)
+{
+        struct hello h = {.fd = -1, .arena_fd = -1};
+        int e = make_connection(&h, socket_path);
+        if (e == 0)
+                e = say_hello(&h, CACHED__V1__FEATURE__FEATURE_EVENTS);
+        if (e == 0)
+                e = subscribe(&h);
         if (e < 0) {
                 hello_done(&h);
                 return e;

@@ -48,7 +48,7 @@ static void decode(struct cached_reply *r, Cached__V1__Request__OpCase op, const
         struct failure f;
         uint8_t *to;
 
-        if (reply_check(r, op, n_body, &f) != CACHED_OK || r->code != CACHED_OK)
+        if (reply_check(r, op, false, n_body, &f) != CACHED_OK || r->code != CACHED_OK)
                 return;
         if (n_body > 0 || op == CACHED__V1__REQUEST__OP_GET) {
                 to = reply_body_space(r, n_body);

@@ -19,8 +19,8 @@
 #include "store/recover.h"
 
 #define NOW       UINT64_C(1000000)
-#define N_BASES   3u
-#define N_REGIONS 15u
+#define N_BASES   4u
+#define N_REGIONS 18u
 
 /* The same few stores for all inputs. */
 static struct store *bases[N_BASES];
@@ -61,6 +61,29 @@ static void put(struct store *s, uint32_t cache, unsigned n, uint64_t now)
         large_unref(p.large);
 }
 
+/* Tags, some of them dying, and variants. */
+static void put_related(struct store *s, unsigned n)
+{
+        static const struct store_text tags[] = {{"red", 3}, {"green", 5}, {"blue", 4}};
+        uint8_t key[16];
+        struct store_put p = {.cache = 1,
+                              .key = key,
+                              .n_key = (size_t)snprintf((char *)key, sizeof(key), "t%u", n),
+                              .value = "input",
+                              .n_value = 5,
+                              .ttl_ms = STORE_NEVER,
+                              .vary = n % 9 == 0,
+                              .tags = &tags[n % 2],
+                              .n_tags = n % 3,
+                              .uid = 1};
+        struct store_refusal why;
+        struct store_entry e;
+
+        if (n % 4 == 3)
+                p.variant_of = (struct store_text){"t0", 2};
+        (void)store_put(s, &p, NOW, &e, &why);
+}
+
 static struct store *make(unsigned variant)
 {
         static const char *const names[] = {"one", "two", "three"};
@@ -88,6 +111,11 @@ static struct store *make(unsigned variant)
                                 (void)store_clear(s, 2, NOW, &n);
                         put(s, 2, 1000 + i, NOW);
                 }
+        for (unsigned i = 0; variant == 3 && i < 300; i++) {
+                put_related(s, i);
+                if (i == 200)
+                        (void)store_clear_tag(s, 1, "green", 5, NOW, &n);
+        }
         for (unsigned i = 0; i < 40; i++) {
                 char key[16];
 
@@ -107,6 +135,11 @@ static uint64_t extent_span(const struct store *s)
                             arena_block(&s->a, handle_make(i, c))->sizes & ENTRY_EXTENT)
                                 return i;
         return 1;
+}
+
+static uint64_t tagged_span(const struct store *s)
+{
+        return s->a.t->tag_high > 0 && tag_at(s, 1)->head ? handle_span(tag_at(s, 1)->head) : 1;
 }
 
 struct region {
@@ -137,6 +170,9 @@ static struct region region_of(const struct store *s, const struct store_copies 
                 {c->arena, h->spans_off + extent_span(s) * ARENA_SPAN_SIZE, 4096},
                 {c->table, t->large_off,
                  ((uint64_t)t->large_high + 1) * sizeof(struct table_large)},
+                {c->table, t->tags_off, ((uint64_t)t->tag_high + 1) * sizeof(struct table_tag)},
+                {c->arena, h->dead_tags_off, 8},
+                {c->arena, h->spans_off + tagged_span(s) * ARENA_SPAN_SIZE, 8192},
         };
 
         return regions[i % N_REGIONS];
@@ -176,6 +212,11 @@ static void go_on(struct store *s)
                 (void)store_cache_info(s, c, &info);
                 (void)store_explain(s, c, "k3", 2, NOW, &fate);
         }
+        for (unsigned i = 0; i < 40; i++)
+                put_related(s, i);
+        (void)store_clear_tag(s, 1, "red", 3, NOW, &n);
+        (void)store_delete(s, 1, "t0", 2, NOW);
+        store_check(s);
         (void)store_clear(s, 1, NOW, &n);
         while (store_maintain(s, NOW + 1100, 100))
                 ;

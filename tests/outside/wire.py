@@ -109,11 +109,12 @@ def policy_tuple(p):
             p.max_bytes if p.WhichOneof("bytes_limit") else None)
 
 
-def charge(n_key, n_stored, flags=0, cost_us=0, encoded=False, large=False):
+def charge(n_key, n_stored, flags=0, cost_us=0, encoded=False, large=False, vary=False, tags=0):
     """What an entry is charged: PROTOCOL.md, word for word. `large`: the value lies apart."""
     extension = 0
-    if flags or cost_us or encoded:
+    if flags or cost_us or encoded or vary or tags:
         extension = 4 + (4 if flags else 0) + (8 if cost_us else 0) + (12 if encoded else 0)
+        extension += (4 if vary else 0) + (4 + 12 * tags if tags else 0)
     n = max(20 + n_key + (16 if large else n_stored) + extension, 64)
     total = n + n // 8 + 56
     if large:

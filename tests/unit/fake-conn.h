@@ -59,6 +59,7 @@ struct server {
         struct config *cfg;
         struct log *log;
         uint64_t now_ns;
+        int64_t wall_ms;
         uint64_t tick_ns; /* that each look at the clock takes, beyond 100 */
         bool is_full;     /* there is no room for bodies */
         bool stopping;
@@ -92,6 +93,11 @@ uint64_t server_now_ns(const struct server *s)
 uint64_t server_now_ms(const struct server *s)
 {
         return s->now_ns / 1000000;
+}
+
+int64_t server_wall_ms(const struct server *s)
+{
+        return s->wall_ms;
 }
 
 uint64_t server_instance(const struct server *s)

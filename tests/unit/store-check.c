@@ -4,14 +4,16 @@
  *
  * Every live chunk is in exactly one recency list and exactly once in the index, in one of its two
  * buckets; lists are ordered by stamp; heaps are heaps and records know their place in them; counts
- * and sums in headers are what a walk finds. Each value in an extent has a place of its own, and
- * each place that is in use has an entry, a holder, or a value that is arriving.
+ * and sums in headers are what a walk finds. Each tag of an entry has it in its list, once. Each
+ * value in an extent has a place of its own, and each place that is in use has an entry, a holder,
+ * or a value that is arriving.
  */
 
 #include "store-check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "store/internal.h"
 
@@ -285,15 +287,151 @@ static void check_gens(struct store *s, uint64_t *ret_heap)
                 CHECK(n == g->n_entries);
                 entries += n;
                 charged += g->bytes_held;
-                if (g->state == GEN_DYING)
+                if (g->state == GEN_DYING) {
                         reclaiming += g->bytes_held;
-                else
+                } else {
+                        reclaiming += g->dead.held;
                         *ret_heap += g->n_heap;
+                }
                 CHECK(g->state != GEN_LIVE || (g->n_heap > 0) == (g->heap_pos != IDHEAP_NONE));
         }
         CHECK(entries == s->a.t->n_entries);
         CHECK(charged + check_large(s) == s->a.t->charged);
         CHECK(reclaiming == s->a.t->reclaiming);
+}
+
+/* The list of a tag, and that all of it are entries of its generation that have the tag. */
+static void check_tag_list(struct store *s, uint32_t id)
+{
+        const struct table_tag *tag = tag_at(s, id);
+        struct table_sums all = {0}, shared = {0};
+        uint32_t prev = ARENA_NONE;
+
+        for (uint32_t h = tag->head; h != ARENA_NONE;) {
+                unsigned n;
+                const struct arena_tag *tags = tags_of(s, h, &n), *at = NULL;
+                struct entry e;
+
+                for (unsigned i = 0; i < n; i++) {
+                        CHECK(tag_at(s, tags[i].id)->kind == TAG_NAMED || i + 1 == n);
+                        if (tags[i].id == id) {
+                                CHECK(!at);
+                                at = &tags[i];
+                        }
+                }
+                CHECK(at && at->prev == prev);
+                CHECK(alloc_is_live(&s->a, h) && arena_block(&s->a, h)->gen == tag->gen);
+                entry_read(arena_block(&s->a, h), &e);
+                entry_resolve(s, &e);
+                all.n_entries++;
+                all.held += store_block_charge(s, h);
+                all.raw += e.n_key + e.x.raw_size;
+                if (n > 1) {
+                        shared.n_entries++;
+                        shared.held += store_block_charge(s, h);
+                        shared.raw += e.n_key + e.x.raw_size;
+                }
+                prev = h;
+                h = at->next;
+        }
+        CHECK(all.n_entries > 0);
+        CHECK(memcmp(&all, &tag->all, sizeof(all)) == 0);
+        CHECK(memcmp(&shared, &tag->shared, sizeof(shared)) == 0);
+}
+
+/* Records, what readers see, and queues. Returns how many entries' tags are in lists. */
+static uint64_t check_tags(struct store *s)
+{
+        const struct table_header *t = s->a.t;
+        uint32_t n_ids = 0, n_live = 0, n_dying = 0, n_free = 0, prev = 0;
+        uint64_t n_listed = 0;
+
+        for (uint32_t id = 1; id <= t->tag_high; id++) {
+                const struct table_tag *tag = tag_at(s, id);
+                const struct table_gen *g = &s->a.gens[gen_index(tag->gen)];
+                bool bit = atomic_load(&s->a.dead_tags[id / 32]) >> id % 32 & 1;
+
+                CHECK(bit == (tag->state == TAG_DYING));
+                if (tag->state == TAG_FREE)
+                        continue;
+                CHECK(g->id == tag->gen && g->state != GEN_FREE);
+                check_tag_list(s, id);
+                n_listed += tag->all.n_entries;
+                n_ids++;
+                n_dying += tag->state == TAG_DYING;
+                n_live += tag->state == TAG_LIVE && g->state == GEN_LIVE;
+                CHECK((tag_find(s, tag->gen, tag->kind, tag->name, tag->n_name) == id) ==
+                      (tag->state == TAG_LIVE));
+                CHECK(tag->kind == TAG_NAMED || tag->state == TAG_DYING || g->state == GEN_DYING ||
+                      node_find(s, tag->gen, tag->name, tag->n_name, 0) != ARENA_NONE);
+        }
+        for (uint32_t id = t->tag_free; id != 0; id = tag_at(s, id)->next, n_free++)
+                CHECK(tag_at(s, id)->state == TAG_FREE);
+        for (uint32_t id = t->dying_tag_head; id != 0; id = tag_at(s, id)->next, n_dying--) {
+                CHECK(tag_at(s, id)->state == TAG_DYING && tag_at(s, id)->prev == prev);
+                prev = id;
+        }
+        CHECK(n_dying == 0 && t->dying_tag_tail == prev);
+        CHECK(n_ids == t->n_tag_ids && n_live == t->n_tags && n_ids + n_free == t->tag_high);
+        return n_listed;
+}
+
+/* What counts as cleared by tag in a generation, by its entries one by one. */
+static void check_dead(struct store *s, uint32_t gen, const struct table_sums *dead)
+{
+        const struct table_gen *g = &s->a.gens[gen];
+        uint32_t n_dying = 0, prev = 0;
+
+        for (uint32_t id = g->dying_tags; id != 0; id = tag_at(s, id)->gen_next, n_dying++) {
+                CHECK(tag_at(s, id)->state == TAG_DYING && tag_at(s, id)->gen_prev == prev);
+                CHECK(gen_index(tag_at(s, id)->gen) == gen);
+                prev = id;
+        }
+        CHECK(g->state == GEN_DYING || memcmp(dead, &g->dead, sizeof(*dead)) == 0);
+}
+
+static void add_dead(struct store *s, uint32_t handle, struct table_sums *dead, uint64_t *n_tags)
+{
+        unsigned n;
+        const struct arena_tag *tags = tags_of(s, handle, &n);
+        bool is_counted = false;
+        struct entry e;
+
+        *n_tags += n;
+        for (unsigned i = 0; i < n; i++) {
+                const struct table_tag *tag = tag_at(s, tags[i].id);
+
+                is_counted |= tag->state == TAG_DYING && (n == 1 || tag->counted);
+        }
+        if (!is_counted)
+                return;
+        entry_read(arena_block(&s->a, handle), &e);
+        entry_resolve(s, &e);
+        dead->n_entries++;
+        dead->held += store_block_charge(s, handle);
+        dead->raw += e.n_key + e.x.raw_size;
+}
+
+static void check_all_tags(struct store *s)
+{
+        struct table_sums *dead = calloc(s->a.t->gen_high + 1, sizeof(*dead));
+        uint64_t n_tags = 0;
+
+        CHECK(dead);
+        for (uint32_t i = 1; i < s->a.t->span_high; i++)
+                for (uint32_t c = 0; s->a.spans[i].state != SPAN_UNUSED && c < s->a.spans[i].high;
+                     c++) {
+                        uint32_t h = handle_make(i, c);
+
+                        if (alloc_is_live(&s->a, h))
+                                add_dead(s, h, &dead[gen_index(arena_block(&s->a, h)->gen)],
+                                         &n_tags);
+                }
+        for (uint32_t i = 0; i < s->a.t->gen_high; i++)
+                if (s->a.gens[i].state != GEN_FREE)
+                        check_dead(s, i, &dead[i]);
+        CHECK(check_tags(s) == n_tags);
+        free(dead);
 }
 
 static void check_index(struct store *s)
@@ -317,6 +455,7 @@ void store_check(struct store *s)
         check_list_heaps(s);
         check_owners(s);
         check_index(s);
+        check_all_tags(s);
         for (uint32_t i = 1; i < s->a.t->span_high; i++) {
                 const struct table_span *sp = &s->a.spans[i];
                 uint32_t n = 0;

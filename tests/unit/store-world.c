@@ -52,13 +52,56 @@ static int global_room(void *ctx, struct store *s, const struct store_want *want
         return 0;
 }
 
-static void make_key(struct world *w, uint8_t *key, size_t *ret_n)
+static void key_of(uint64_t k, uint8_t *key, size_t *ret_n)
 {
-        uint64_t k = world_random(w, w->n_keys);
-
         *ret_n = 1 + k % STORE_KEY_MAX;
         memset(key, (int)(k % 251), *ret_n);
         memcpy(key, &k, *ret_n < 2 ? 1 : 2);
+}
+
+static uint64_t make_key(struct world *w, uint8_t *key, size_t *ret_n)
+{
+        uint64_t k = world_random(w, w->n_keys);
+
+        key_of(k, key, ret_n);
+        return k;
+}
+
+/* Which of the model's tags. */
+static uint32_t tags_of_entry(const struct world *w, const struct store_entry *e)
+{
+        uint32_t mask = 0;
+
+        for (unsigned j = 0; j < e->n_tags; j++) {
+                size_t n;
+                const char *name = store_tag_name(w->s, e->tags[j].id, &n);
+
+                for (unsigned i = 0; i < MODEL_TAGS; i++)
+                        if (n == model_tag(i).n && memcmp(name, model_tag(i).text, n) == 0)
+                                mask |= 1u << i;
+        }
+        return mask;
+}
+
+#define NODE_EACH 8u /* every eighth key may lead to others, and is no variant itself */
+
+/* A node, or a variant: neither expires. Cleared by tag are others than nodes: what those led to
+ * goes a moment later, which the model does not know. */
+static void make_related(struct world *w, uint64_t k, struct store_put *p, struct store_text *tags,
+                         uint8_t *parent)
+{
+        if (k % NODE_EACH == 0) {
+                p->vary = world_random(w, 2) != 0;
+        } else if (world_random(w, 4) == 0) {
+                key_of(world_random(w, (w->n_keys + NODE_EACH - 1) / NODE_EACH) * NODE_EACH, parent,
+                       &p->variant_of.n);
+                p->variant_of.text = (const char *)parent;
+        }
+        if (p->vary || p->variant_of.n > 0)
+                p->ttl_ms = STORE_NEVER;
+        for (unsigned i = 0; !p->vary && i + 1 < ARENA_ENTRY_TAGS && world_random(w, 3) == 0; i++)
+                tags[p->n_tags++] = model_tag((unsigned)(k + i * 5) % MODEL_TAGS);
+        p->tags = tags;
 }
 
 static void compare(struct world *w, const struct store_entry *got, const struct model_entry *want)
@@ -77,6 +120,7 @@ static void compare(struct world *w, const struct store_entry *got, const struct
         assert_memory_equal(&got->fresh, &want->fresh, sizeof(got->fresh));
         assert_true(got->stale == (want->fresh.fresh && want->fresh.fresh <= w->now));
         assert_true(got->due == (want->fresh.fresh && want->fresh.refresh <= w->now));
+        assert_int_equal(tags_of_entry(w, got), want->tags);
         assert_int_equal(got->n_key, want->n_key);
         assert_memory_equal(got->key, want->key, want->n_key);
         world_fill(w->buf, want->n_value, want->fill);
@@ -115,7 +159,8 @@ static uint64_t drawn(const struct store_entry *e)
 
 static void do_put(struct world *w)
 {
-        uint8_t key[STORE_KEY_MAX];
+        uint8_t key[STORE_KEY_MAX], parent[STORE_KEY_MAX];
+        struct store_text tags[MODEL_TAGS];
         uint32_t fill = (uint32_t)rnd(w);
         struct store_put p = {
                 .cache = 1 + (uint32_t)world_random(w, MODEL_CACHES),
@@ -131,18 +176,19 @@ static void do_put(struct world *w)
         struct store_entry got;
         int r;
 
-        make_key(w, key, &p.n_key);
+        make_related(w, make_key(w, key, &p.n_key), &p, tags, parent);
         p.n_value = world_random(w, 4) ? world_random(w, 200) : world_random(w, w->value_max);
-        if (world_random(w, 8) == 0) {
+        if (p.vary) {
+                p.n_value = 4;
+                fill &= 1;
+        } else if (world_random(w, 8) == 0) {
                 p.encoding = 1;
                 p.raw_size = p.n_value * 3;
         }
-        if (world_random(w, 6) == 0)
+        if (!p.vary && world_random(w, 6) == 0)
                 p.n_messages = world_random(w, p.n_value + 1);
-        else if (world_random(w, 16) == 0 && p.n_value <= 1024)
+        else if (!p.vary && world_random(w, 16) == 0 && p.n_value <= 1024)
                 p.negative = true;
-        else if (world_random(w, 16) == 0 && p.n_value <= 128)
-                p.vary = true;
         if (world_random(w, 10) == 0) {
                 struct model_entry old;
 
@@ -166,6 +212,9 @@ static void do_put(struct world *w)
         assert_int_equal(r, model_put(w->m, &p, fill, w->now, &want, &why));
         if (r == 0)
                 compare(w, &got, &want);
+        w->n_variants += r == 0 && p.variant_of.n > 0;
+        w->n_no_node += r == STORE_E_NO_NODE;
+        w->n_tags_short += r == STORE_E_TAGS;
         large_unref(p.large);
 }
 
@@ -182,6 +231,9 @@ static void do_lookup(struct world *w)
         if (world_random(w, 8) == 0) {
                 uint64_t ttl = random_ttl(w);
 
+                if (model_get(w->m, cache, key, n, w->now, false, &want) == 0 &&
+                    (want.vary || want.n_parent > 0))
+                        ttl = STORE_TTL_POLICY;
                 r = store_touch(w->s, cache, key, n, ttl, w->now, &got);
                 w->m->drawn = r == 0 ? drawn(&got) : 0;
                 assert_int_equal(r, model_touch(w->m, cache, key, n, ttl, w->now, &want));
@@ -273,6 +325,49 @@ static void do_clear(struct world *w)
         assert_int_equal(n, model_clear(w->m, cache, w->now));
 }
 
+/* Sometimes two that have entries in common, and nothing of the first is reclaimed before. */
+static void do_clear_tag(struct world *w)
+{
+        uint32_t cache = 1 + (uint32_t)world_random(w, MODEL_CACHES);
+        unsigned n_tags = 1 + (unsigned)world_random(w, 3);
+
+        while (store_maintain(w->s, w->now, 100)) /* so that the counts agree */
+                ;
+        for (unsigned i = 0; i < n_tags; i++) {
+                unsigned tag = (unsigned)world_random(w, MODEL_TAGS);
+                uint64_t n, had;
+
+                assert_int_equal(store_clear_tag(w->s, cache, model_tag(tag).text, model_tag(tag).n,
+                                                 w->now, &n),
+                                 0);
+                had = model_clear_tag(w->m, cache, tag, w->now);
+                if (i == 0) {
+                        struct store_cache_info info;
+
+                        assert_int_equal(n, had);
+                        assert_int_equal(store_cache_info(w->s, cache, &info), 0);
+                        assert_int_equal(info.entries, model_count(w->m, cache));
+                }
+                assert_true(n >= had);
+        }
+}
+
+static void do_clear_prefix(struct world *w)
+{
+        uint32_t cache = 1 + (uint32_t)world_random(w, MODEL_CACHES);
+        uint8_t first = (uint8_t)world_random(w, w->n_keys);
+        struct store_sweep sweep;
+        uint64_t had;
+
+        assert_int_equal(store_sweep_begin(w->s, cache, &first, 1, &sweep), 0);
+        while (store_sweep_step(&sweep, w->now, 1 + (unsigned)world_random(w, 200)))
+                store_maintain(w->s, w->now, (unsigned)world_random(w, 20));
+        store_sweep_end(&sweep);
+        if (model_clear_prefix(w->m, cache, first, w->now, &had))
+                assert_int_equal(sweep.entries, had);
+        assert_true(sweep.entries <= had);
+}
+
 static void do_budget(struct world *w)
 {
         uint64_t budget = 60000 + world_random(w, w->budget_more);
@@ -314,6 +409,10 @@ void world_step(struct world *w)
                 do_delete(w);
         else if (dice < 980)
                 w->now += world_random(w, 3) ? world_random(w, 20) : world_random(w, 500);
+        else if (dice < 984)
+                do_clear_tag(w);
+        else if (dice < 986)
+                do_clear_prefix(w);
         else if (dice < 995)
                 store_maintain(w->s, w->now, (unsigned)world_random(w, 20));
         else if (dice < 997)
@@ -336,6 +435,7 @@ struct store_params world_store_params(struct world *w)
                 .extent_min = WORLD_EXTENT_MIN,
                 .max_caches = 16,
                 .max_entries = 1 << 20,
+                .max_tags = WORLD_TAGS,
                 .seed = {w->rng, 2},
                 .make_room = global_room,
                 .ctx = w,
@@ -359,6 +459,7 @@ void world_init(struct world *w, const struct world_params *p)
                 .buf = malloc(WORLD_VALUE_MAX),
         };
         model_init(w->m, p->budget, p->uid_share, p->global, WORLD_EXTENT_MIN);
+        w->m->max_tags = WORLD_TAGS;
         sp = world_store_params(w);
         assert_int_equal(store_new(&sp, &w->s), 0);
         for (uint32_t i = 1; i <= MODEL_CACHES; i++) {
@@ -396,13 +497,26 @@ static int by_stamp(const void *a, const void *b)
         return x->stamp < y->stamp ? -1 : x->stamp > y->stamp;
 }
 
+/* The key of what the entry is a variant of. */
+static uint32_t parent_of(const struct store *s, uint32_t handle, uint8_t *parent)
+{
+        unsigned n;
+        const struct arena_tag *tags = tags_of(s, handle, &n);
+        const struct table_tag *tag = n > 0 ? tag_at(s, tags[n - 1].id) : NULL;
+
+        if (!tag || tag->kind != TAG_NODE)
+                return 0;
+        memcpy(parent, tag->name, tag->n_name);
+        return tag->n_name;
+}
+
 static void see(struct seen *v, struct store *s, uint32_t handle)
 {
         const struct table_gen *g = &s->a.gens[gen_index(arena_block(&s->a, handle)->gen)];
         struct seen_entry *to = &v->e[v->n];
         struct store_entry e;
 
-        if (g->state != GEN_LIVE)
+        if (g->state != GEN_LIVE || entry_is_dead(s, handle))
                 return;
         store_entry_fill(s, handle, 0, &e);
         memset(to, 0, sizeof(*to));
@@ -423,6 +537,9 @@ static void see(struct seen *v, struct store *s, uint32_t handle)
         to->charge = e.charge;
         to->sum = sum_of(e.value, e.n_value);
         to->stamp = rec_stamp(arena_rec(&s->a, handle));
+        to->vary = e.vary;
+        to->tags = tags_of_entry(&(struct world){.s = s}, &e);
+        to->n_parent = parent_of(s, handle, to->parent);
         memcpy(to->key, e.key, e.n_key);
         v->n++;
 }
@@ -475,10 +592,13 @@ void world_model_of(struct world *w)
                         .encoding = now.encoding,
                         .n_messages = e->n_messages,
                         .negative = now.negative,
-                        .vary = now.vary,
                         .fresh = now.fresh,
                         .fill = e->n_value ? now.value[0] : 0,
+                        .tags = e->tags,
+                        .vary = e->vary,
+                        .n_parent = e->n_parent,
                 };
+                memcpy(to->parent, e->parent, e->n_parent);
                 memcpy(to->key, e->key, e->n_key);
                 m->n++;
         }

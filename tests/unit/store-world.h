@@ -14,6 +14,7 @@
 #define WORLD_EXTENT_MIN      6000u
 #define WORLD_LARGE_THRESHOLD 20000u
 #define WORLD_VALUE_MAX       60000u
+#define WORLD_TAGS            40u /* different ones, at most */
 
 struct world {
         struct store *s;
@@ -21,6 +22,7 @@ struct world {
         uint64_t rng, now, op, global, arena_size;
         uint64_t budget_more;    /* than the least: what the budget is changed to */
         uint64_t n_places_short; /* puts that found no extent */
+        uint64_t n_variants, n_no_node, n_tags_short; /* likewise */
         unsigned n_keys, value_max;
         uint8_t *buf;
 };
@@ -42,10 +44,11 @@ void world_model_of(struct world *w);
 struct seen_entry {
         uint32_t cache, uid, flags;
         uint32_t marks; /* no holes: they are compared as bytes */
+        uint32_t tags, vary, n_parent, spare;
         struct arena_fresh fresh;
         uint64_t n_key, n_value, version, deadline, raw_size, cost_us, n_messages, charge, sum,
                 stamp;
-        uint8_t key[STORE_KEY_MAX];
+        uint8_t key[STORE_KEY_MAX], parent[STORE_KEY_MAX];
 };
 struct seen {
         struct seen_entry *e;

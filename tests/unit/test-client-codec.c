@@ -57,6 +57,31 @@ static void random_address(uint32_t *id, char **cache, ProtobufCBinaryData *k)
                 key[i] = (uint8_t)random_u64();
 }
 
+static char tag_text[9][130];
+static char *tags[9];
+
+/* What few stores have. */
+static void random_extras(Cached__V1__Set *m)
+{
+        m->lease_id = random_number();
+        m->share_only = (int)(random_u64() % 2);
+        m->n_tags = random_u64() % 10;
+        m->tags = tags;
+        for (size_t i = 0; i < m->n_tags; i++) {
+                size_t n = random_u64() % 8 ? random_u64() % 10 : random_u64() % 129;
+
+                for (size_t k = 0; k < n; k++)
+                        tag_text[i][k] = (char)(1 + random_u64() % 255);
+                tag_text[i][n] = '\0';
+                tags[i] = tag_text[i];
+        }
+        m->messages_size = random_number();
+        m->negative = (int)(random_u64() % 2);
+        m->vary = (int)(random_u64() % 2);
+        m->variant_of.data = key;
+        m->variant_of.len = random_u64() % 2 ? 0 : random_u64() % 110;
+}
+
 static void random_set(Cached__V1__Set *m)
 {
         random_address(&m->cache_id, &m->cache, &m->key);
@@ -81,6 +106,22 @@ static void random_set(Cached__V1__Set *m)
         m->encoding = (Cached__V1__Encoding)(random_u64() % 2);
         m->raw_size = random_number();
         m->cost_us = random_number();
+        if (random_u64() % 2 == 0)
+                random_extras(m);
+}
+
+static void random_lease(Cached__V1__LeaseAsk *m)
+{
+        cached__v1__lease_ask__init(m);
+        m->owner = random_number();
+        if (random_u64() % 2) {
+                m->patience_case = CACHED__V1__LEASE_ASK__PATIENCE_WAIT_MS;
+                m->wait_ms = (uint32_t)random_number();
+        }
+        m->hold_ms = (uint32_t)random_number();
+        m->refresh = (int)(random_u64() % 2);
+        m->want_progress = (int)(random_u64() % 2);
+        m->want_failure = (int)(random_u64() % 2);
 }
 
 static void test_pack(void **state)
@@ -92,7 +133,8 @@ static void test_pack(void **state)
                 Cached__V1__Get get = CACHED__V1__GET__INIT;
                 Cached__V1__Set set = CACHED__V1__SET__INIT;
                 Cached__V1__Delete delete = CACHED__V1__DELETE__INIT;
-                uint8_t ours[CODEC_PACK_MAX], theirs[2048];
+                Cached__V1__LeaseAsk lease;
+                uint8_t ours[CODEC_PACK_MAX], theirs[4096];
                 size_t n;
 
                 r.id = random_number();
@@ -102,6 +144,10 @@ static void test_pack(void **state)
                 case 0:
                         random_address(&get.cache_id, &get.cache, &get.key);
                         get.no_touch = (int)(random_u64() % 2);
+                        get.with_messages = (int)(random_u64() % 2);
+                        random_lease(&lease);
+                        if (random_u64() % 2)
+                                get.lease = &lease;
                         r.op_case = CACHED__V1__REQUEST__OP_GET;
                         r.get = &get;
                         break;
@@ -153,6 +199,14 @@ static size_t random_reply(uint8_t *out)
                 e.raw_size = random_number();
                 e.cost_us = random_number();
                 e.uid = (uint32_t)random_number();
+                e.stale = (int)(random_u64() % 2);
+                e.messages_size = random_number();
+                e.negative = random_u64() % 4 == 0;
+                e.vary = random_u64() % 8 == 0;
+                if (random_u64() % 2) {
+                        e.fresh_case = CACHED__V1__ENTRY_INFO__FRESH_FRESH_MS;
+                        e.fresh_ms = random_number();
+                }
                 if (random_u64() % 2) {
                         e.ttl_case = CACHED__V1__ENTRY_INFO__TTL_TTL_MS;
                         e.ttl_ms = random_number();

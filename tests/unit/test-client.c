@@ -165,7 +165,7 @@ static void test_b_usage(void **state)
         assert_int_equal(cached_get(NULL, "x", "k", 1, NULL), CACHED_ERR_USAGE);
         assert_int_equal(cached_get(c, "x", NULL, 1, NULL), CACHED_ERR_USAGE);
         assert_int_equal(cached_set(c, "x", "k", 1, NULL, 1, NULL, NULL), CACHED_ERR_USAGE);
-        assert_int_equal(cached_set_policy(c, "x", NULL, 8, 0, NULL), CACHED_ERR_USAGE);
+        assert_int_equal(cached_set_policy(c, "x", NULL, 128, 0, NULL), CACHED_ERR_USAGE);
         assert_int_equal(cached_new(NULL, NULL), CACHED_ERR_USAGE);
         cached_free(c);
 }

@@ -342,6 +342,43 @@ static void test_b03_realms(void **state)
         config_free(cfg);
 }
 
+static void test_b05_schedules(void **state)
+{
+        struct config *cfg = accept_text("[schedule night.1]\n"
+                                         "cache = my cache\n"
+                                         "realm = team\n"
+                                         "at = 04:05\n"
+                                         "[schedule often]\n"
+                                         "every = 90s\n"
+                                         "cache=x\n"
+                                         "[realm team]\n"
+                                         "[schedule night.1]\n"
+                                         "every = 1d\n");
+        const struct config_schedule *s = cfg->schedules;
+
+        assert_int_equal(cfg->n_schedules, 2);
+        assert_string_equal(s[0].name, "night.1");
+        assert_string_equal(s[0].cache, "my cache");
+        assert_string_equal(s[0].realm, "team");
+        assert_int_equal(s[0].at_minute, 4 * 60 + 5);
+        assert_int_equal(s[0].every_ms, 24 * 3600 * 1000);
+        assert_string_equal(s[1].name, "often");
+        assert_null(s[1].realm);
+        assert_int_equal(s[1].every_ms, 90 * 1000);
+        assert_int_equal(s[1].at_minute, CONFIG_AT_NEVER);
+        check_setting(cfg, "schedule.night.1.at", "04:05", "f.conf:4");
+        check_setting(cfg, "schedule.night.1.every", "1d", "f.conf:10");
+        check_setting(cfg, "schedule.often.cache", "x", "f.conf:7");
+        check_setting(cfg, "schedule.often.realm", "", "");
+        check_setting(cfg, "schedule.often.at", "", "");
+        config_free(cfg);
+        cfg = accept_text("[schedule a]\ncache = c\nevery = 366d\nrealm = uid:4294967294\n"
+                          "at = 23:59\n[schedule b]\ncache = c\nat = 00:00\n");
+        assert_int_equal(cfg->schedules[0].at_minute, 24 * 60 - 1);
+        assert_int_equal(cfg->schedules[1].at_minute, 0);
+        config_free(cfg);
+}
+
 static void test_b04_share_of(void **state)
 {
         struct config_share all = {.percent = 100}, third = {.percent = 33}, bytes = {.bytes = 10};
@@ -366,11 +403,11 @@ static void test_c01_unknown_names(void **state)
                     "f.conf:1: unknown section [limit]; did you mean [limits]?");
         refuse_text("[foobar]\n",
                     "f.conf:1: unknown section [foobar]; there are [daemon], [memory], "
-                    "[limits] and [realm NAME]");
+                    "[limits], [realm NAME] and [schedule NAME]");
         refuse_text(
                 "connections = 5\n",
                 "f.conf:1: 'connections' stands before any section; begin with [daemon], [memory], "
-                "[limits] or [realm NAME]");
+                "[limits], [realm NAME] or [schedule NAME]");
         refuse_text("[realm a]\nreader = 5\n",
                     "f.conf:2: unknown setting 'reader' in [realm NAME]; did you mean 'readers'?");
 }
@@ -429,6 +466,68 @@ static void test_c03_realms(void **state)
         refuse_text("[realm a]\nbudget = 1\n", "f.conf:2: budget = 1 is out of range: 64K to 16T");
         refuse_text("[limits]\nrealms = 1\n[realm a]\n[realm b]\n",
                     "f.conf: 2 realms, but limits.realms is 1");
+}
+
+static void test_c05_schedules(void **state)
+{
+        static const char *const no_times[] = {"4:05",  "04:5",   "24:00", "04:60", "0405",
+                                               "04.05", "04:05:", "+4:05", "04:-5", " "};
+        char text[512], reason[512];
+
+        refuse_text("[schedule]\n", "f.conf:1: [schedule] needs a name: [schedule NAME]");
+        refuse_text("[schedule a b]\n", "f.conf:1: 'a b' is no schedule name: use 1 to 40 letters, "
+                                        "digits, '.', '_', '-'");
+        refuse_text("[shedule]\n", "f.conf:1: unknown section [shedule]; there are [daemon], "
+                                   "[memory], [limits], [realm NAME] and [schedule NAME]");
+        refuse_text("\n[schedule a]\nevery = 1h\n", "f.conf:2: [schedule a] names no cache: add a "
+                                                    "line `cache = NAME`");
+        refuse_text("[schedule a]\ncache = c\n",
+                    "f.conf:1: [schedule a] does not say when: add a line `every = 1h`, "
+                    "`at = 04:00`, or both");
+        refuse_text("[schedule a]\ncache = c\nevery = 999ms\n",
+                    "f.conf:3: every = 999ms is out of range: 1s to 366d");
+        refuse_text("[schedule a]\nevery = 367d\n",
+                    "f.conf:2: every = 367d is out of range: 1s to 366d");
+        refuse_text("[schedule a]\nevery = often\n",
+                    "f.conf:2: 'often' is not a duration: use a number with ms, s, m, h or d");
+        for (size_t i = 0; i < sizeof(no_times) / sizeof(no_times[0]); i++) {
+                const char *shown = *no_times[i] == ' ' ? "" : no_times[i];
+
+                snprintf(text, sizeof(text), "[schedule a]\nat = %s\n", no_times[i]);
+                snprintf(reason, sizeof(reason),
+                         "f.conf:2: '%s' is not a time of the day: use HH:MM, 00:00 to 23:59",
+                         shown);
+                refuse_text(text, reason);
+        }
+        refuse_text("[schedule a]\ncache =\n", "f.conf:2: cache has 0 bytes: a cache's name has 1 "
+                                               "to 128");
+        snprintf(text, sizeof(text), "[schedule a]\ncache = %0129d\n", 0);
+        refuse_text(text, "f.conf:2: cache has 129 bytes: a cache's name has 1 to 128");
+        refuse_text("[schedule a]\ncache = a\tb\n",
+                    "f.conf:2: there is a tab in the name of the cache");
+        refuse_text("[schedule a]\ncache = c\nat = 00:00\nrealm = nowhere\n",
+                    "f.conf:4: there is no realm 'nowhere': name one that has a section [realm "
+                    "NAME], or a user's, uid:N");
+        refuse_text("[schedule a]\nrealm =\n", "f.conf:2: realm is empty: name a realm of the "
+                                               "configuration, or uid:N, or leave it out for the "
+                                               "daemon's own");
+        for (const char *uid = "uid:\0uid:x\0uid:4294967295\0uid:-1\0uid:01\0uid:1x\0"; *uid;
+             uid += strlen(uid) + 1) {
+                snprintf(text, sizeof(text), "[schedule a]\nrealm = %s\n", uid);
+                snprintf(reason, sizeof(reason),
+                         "f.conf:2: '%s' is no user's realm: use uid: and a number", uid);
+                refuse_text(text, reason);
+        }
+        refuse_text("[schedule a]\nevry = 1h\n", "f.conf:2: unknown setting 'evry' in [schedule "
+                                                 "NAME]; did you mean 'every'?");
+        refuse_text("[schedule a]\nreaders = 1\n",
+                    "f.conf:2: unknown setting 'readers' in [schedule NAME]; a schedule has cache, "
+                    "realm, every and at");
+        refuse_text("[schedule a]\nat = 01:00\nat = 02:00\n",
+                    "f.conf:3: 'at' was already set at line 2");
+        refuse_text("[schedule a]\ncache = c\n  d = 2\n",
+                    "f.conf:3: the line is indented: it would go on with 'cache', which is no "
+                    "list");
 }
 
 static void test_c04_lines(void **state)
@@ -636,7 +735,8 @@ static void test_e01_each_allocation_may_fail(void **state)
         int r;
 
         write_file("c.conf", "[daemon]\nsocket_group = root\n[realm a]\nreaders = root, 5\n"
-                             "budget = 1G\n[realm b]\nadmins = @root\n");
+                             "budget = 1G\n[realm b]\nadmins = @root\n[schedule s]\ncache = c\n"
+                             "realm = a\nat = 04:00\n[schedule t]\ncache = d\nevery = 1h\n");
         assert_int_equal(mkdir("c.conf.d", 0700), 0);
         write_file("c.conf.d/1.conf", "[realm a]\nreaders = 6\n");
         do {
@@ -667,9 +767,11 @@ int main(void)
                 cmocka_unit_test(test_b02_values_and_where_they_come_from),
                 cmocka_unit_test(test_b03_realms),
                 cmocka_unit_test(test_b04_share_of),
+                cmocka_unit_test(test_b05_schedules),
                 cmocka_unit_test(test_c01_unknown_names),
                 cmocka_unit_test(test_c02_values),
                 cmocka_unit_test(test_c03_realms),
+                cmocka_unit_test(test_c05_schedules),
                 cmocka_unit_test(test_c04_lines),
                 IN_FOLDER(test_d01_drop_ins_override_in_the_order_of_names),
                 IN_FOLDER(test_d02_files_that_cannot_be_read),

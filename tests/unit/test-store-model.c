@@ -3,9 +3,9 @@
  * The store against the reference model: random operations, every reply compared
  *
  * Exercises put in all modes, TTLs, large values, values in extents and more than there are places,
- * several writers, get, peek, touch, delete, clear, policy and budget changes, the passing of time
- * and upkeep in random portions. Every few thousand operations both settle: then counts and
- * counters must agree, and the store's own invariants hold.
+ * several writers, tags and variants, get, peek, touch, delete, clear (all, by tag, by prefix),
+ * policy and budget changes, the passing of time and upkeep in random portions. Every few thousand
+ * operations both settle: then counts and counters must agree, and the store's own invariants hold.
  *
  * CACHED_LONG=1: 1,000,000 operations of each of several mixes; else a tenth. CACHED_SEED=n repeats
  * a run.
@@ -49,6 +49,8 @@ static void run(unsigned n_keys, unsigned value_max, uint64_t budget, uint64_t u
                         world_settle(&w);
         }
         assert_true((w.n_places_short > 0) == (arena_size == LEAST));
+        assert_true(w.n_variants > 100 && w.n_no_node > 100);
+        assert_true(w.n_tags_short > 0 || budget == 400000); /* where there are many entries */
         world_done(&w);
 }
 

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLIENT_LINE_CONN_H
+#define CLIENT_LINE_CONN_H
+
+/* What is between the two files of the line: see line-conn.c. All of it under the line's guard. */
+
+#include "client/handle.h"
+#include "client/line.h"
+
+/* A request that somebody waits for, on his stack. */
+struct line_ask {
+        struct line_ask *next;
+        uint64_t id; /* 0: not sent yet */
+        Cached__V1__Request__OpCase op;
+        bool is_done;
+        int code;                   /* then: CACHED_OK with a reply, or why there is none */
+        struct failure why;         /* unless CACHED_OK */
+        struct cached_reply *reply; /* owned */
+        struct cached_reply *event; /* the newest that was not looked at; owned */
+        uint64_t since_ns;          /* when it was sent */
+        _Atomic uint32_t woken;     /* futex */
+};
+
+/* The guard; in a child the first to lock finds an empty line. */
+void line_lock(struct pool *p);
+void line_unlock(struct pool *p);
+
+void line_wake(struct line_ask *a);
+
+/*
+ * line_open() - a connection that has said Hello, if there is none
+ *
+ * Gives the guard up meanwhile. Return: CACHED_OK; CONN_AGAIN: somebody else is at it; or *f is
+ * set.
+ */
+int line_open(cached *c, struct deadline d, struct failure *f);
+
+/* The connection is of no use any more. */
+void line_break(struct pool *p, int code, const char *text);
+
+/*
+ * line_send() - a request, to be packed: behind what has not left yet
+ *
+ * Gives the guard up while there is no room. Return: CACHED_OK, or *f is set; then, unless it is
+ * CACHED_TOO_LARGE or CACHED_ERR_NOMEM, the connection is gone.
+ */
+int line_send(struct pool *p, Cached__V1__Request *request, struct deadline d, struct failure *f);
+
+/* Reads until something came or the deadline passed, or what is there if it is DEADLINE_NOW. The
+ * guard is given up; nobody else reads. */
+void line_read(struct pool *p, struct deadline until);
+
+#endif
