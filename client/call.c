@@ -351,6 +351,8 @@ static int call_place(struct call *call, struct conn *conn, struct deadline d, s
                         u = &conn->upload;
         }
         set_value_place(v, u, call->request.set, &call->slice);
+        if (u)
+                spin_expect_copy(&conn->spin, call->slice.size);
         call->body = v->body;
         call->n_body_iov = v->n_body_iov;
         call->n_body = 0;

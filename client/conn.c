@@ -338,6 +338,7 @@ static ssize_t recv_fds(struct conn *c, uint8_t *to, size_t n, int flags)
 static ssize_t recv_waiting(struct conn *c, uint8_t *to, size_t n)
 {
         uint64_t start = c->spin.is_on ? deadline_now_ns() : 0;
+        uint64_t most = spin_ns(&c->spin);
         ssize_t got;
 
         if (!c->spin.is_on || !spin_begin(&c->spin, start))
@@ -345,7 +346,7 @@ static ssize_t recv_waiting(struct conn *c, uint8_t *to, size_t n)
         do {
                 (void)sched_yield();
                 got = recv(c->fd, to, n, MSG_DONTWAIT);
-        } while (got < 0 && errno == EAGAIN && deadline_now_ns() - start < SPIN_NS);
+        } while (got < 0 && errno == EAGAIN && deadline_now_ns() - start < most);
         spin_end(&c->spin, got >= 0);
         return got < 0 && errno == EAGAIN ? recv(c->fd, to, n, 0) : got;
 }

@@ -52,9 +52,6 @@ int entries_get_sent(cached *c, const char *cache, const void *key, size_t n_key
 int entries_get(cached *c, const char *cache, const void *key, size_t n_key, struct get_how how,
                 cached_reply **ret)
 {
-        /* The arena's reader leaves messages where they are. */
-        if (how.with_messages)
-                return entries_get_sent(c, cache, key, n_key, how, ret);
         return map_get(c, cache, key, n_key, how, ret);
 }
 

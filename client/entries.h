@@ -12,8 +12,8 @@
 /* Small enough for a register. */
 struct get_how {
         bool no_touch;
-        bool is_own;          /* the value may be written to */
-        bool with_messages;   /* which the daemon has to be asked for */
+        bool is_own; /* the value may be written to */
+        bool with_messages;
         bool only_mapped;     /* the daemon is not asked: CACHED_ERR_AGAIN, without a reply */
         uint32_t patience_ms; /* as in struct call; 0: the handle's timeout */
 };

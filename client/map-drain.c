@@ -99,10 +99,9 @@ static void note_elsewhere(const struct map_visit *v, uint64_t instance, const s
                 (void)map_touch(v, use->handle, use->version, use->now_ms);
 }
 
-/* Until the use was noted, or it is not worth waiting. @mp, of which nothing is left but its
- * address, was of an arena of @instance. */
-static void await_room(cached *c, const struct mapping *mp, uint64_t instance,
-                       const struct map_use *use)
+/* Until the use was noted, or it is not worth waiting. The mapping @serial, which may be gone, was
+ * of an arena of @instance. */
+static void await_room(cached *c, uint64_t serial, uint64_t instance, const struct map_use *use)
 {
         uint64_t start = deadline_now_ns(), end = start + ROOM_WAIT_NS;
         struct map *m = &c->pool->map;
@@ -115,7 +114,7 @@ static void await_room(cached *c, const struct mapping *mp, uint64_t instance,
 
                 if (!map_enter(m, &v))
                         return;
-                if (v.mp != mp) {
+                if (v.mp->serial != serial) {
                         note_elsewhere(&v, instance, use);
                         map_leave(m, &v);
                         return;
@@ -140,8 +139,7 @@ static void await_room(cached *c, const struct mapping *mp, uint64_t instance,
 
 void map_drain(cached *c, const struct map_visit *v, enum map_touched t, const struct map_use *use)
 {
-        const struct mapping *mp = v->mp;
-        uint64_t instance = mp->arena.instance;
+        uint64_t instance = v->mp->arena.instance, serial = v->mp->serial;
         bool is_inside;
 
         if (t == MAP_TOUCH_LOST) {
@@ -158,6 +156,6 @@ void map_drain(cached *c, const struct map_visit *v, enum map_touched t, const s
                 ask(c);
         view_tend(c);
         if (t == MAP_TOUCH_FULL || t == MAP_TOUCH_FULL_ASK)
-                await_room(c, mp, instance, use);
+                await_room(c, serial, instance, use);
         pool_unstay(c->pool, &c->user);
 }

@@ -102,22 +102,26 @@ static COLD int get_negative(struct cached_reply *r, cached_reply **ret)
         return r->code;
 }
 
+static COLD int get_nomem(cached_reply **ret)
+{
+        struct failure f;
+
+        return call_fail(failure_nomem(&f), &f, ret);
+}
+
 /* A hit that is not a plain one. */
 static COLD int get_special(struct get *g, cached_reply **ret)
 {
+        if (g->how.with_messages && !reply_hit_split_messages(g->r)) {
+                cached_reply_free(g->r);
+                return get_nomem(ret);
+        }
         if (g->hit->marks & ARENA_HIT_NEGATIVE)
                 return get_negative(g->r, ret);
         if (!g->keep_encoded && reply_hit_is_encoded(g->r))
                 return get_plain(g->r, ret);
         *ret = g->r;
         return CACHED_OK;
-}
-
-static COLD int get_nomem(cached_reply **ret)
-{
-        struct failure f;
-
-        return call_fail(failure_nomem(&f), &f, ret);
 }
 
 /* Leaves a visit whose touch wants more than a store. */
@@ -198,6 +202,7 @@ static inline enum seen get_look(struct get *g)
 static inline void get_aim(struct get *g, const void *key, size_t n_key)
 {
         look_query(&g->look, key, n_key, &g->q);
+        g->q.want_messages = g->how.with_messages;
         arena_aim(&g->look.v.mp->arena, &g->q);
         look_at_clock(&g->look);
         g->q.now_ms = g->look.now_ms;

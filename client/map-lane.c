@@ -190,6 +190,8 @@ void map_publish(struct map *m, struct mapping *mp)
                 m->retired = m->live;
         }
         m->live = mp;
+        if (mp)
+                mp->serial = ++m->n_published;
         if (!m->w)
                 return;
         if (mp && !m->is_registered) {

@@ -36,7 +36,8 @@ struct many {
         size_t n_body, n_room;
         uint32_t *left; /* keys for the socket */
         size_t n_left;
-        bool is_inside; /* the visit goes on */
+        bool is_inside;  /* the visit goes on */
+        uint64_t serial; /* of the mapping in which everything was looked up so far */
 };
 
 /* ------------------------------------------------------------------------------------------ memory
@@ -90,13 +91,14 @@ static void item_negative(struct many *g, size_t i, const struct arena_hit *hit)
         g->r->message->get_many->items[i]->status = CACHED__V1__STATUS__NEGATIVE;
 }
 
-/* Back inside after a wait for the daemon. False: in another mapping, or none. */
+/* Back inside after a wait for the daemon, which takes time. False: in another mapping, or none. */
 static bool visit_again(struct many *g)
 {
-        const struct mapping *mp = g->look.v.mp;
-
         g->is_inside = map_enter(g->look.m, &g->look.v);
-        return g->is_inside && g->look.v.mp == mp;
+        if (!g->is_inside || g->look.v.mp->serial != g->serial)
+                return false;
+        look_at_clock(&g->look);
+        return true;
 }
 
 /* A use. False: the mapping is another one now. */
@@ -170,14 +172,14 @@ static bool many_look(struct many *g)
 
                 if (n > g->m->n_keys - i)
                         n = (unsigned)(g->m->n_keys - i);
-                for (unsigned k = 0; k < n; k++) {
-                        look_query(&g->look, g->m->keys[i + k].data, g->m->keys[i + k].len, &q[k]);
-                        q[k].now_ms = g->look.now_ms;
-                }
-                arena_ahead(&g->look.v.mp->arena, q, n);
                 for (unsigned k = 0; k < n; k++)
+                        look_query(&g->look, g->m->keys[i + k].data, g->m->keys[i + k].len, &q[k]);
+                arena_ahead(&g->look.v.mp->arena, q, n);
+                for (unsigned k = 0; k < n; k++) {
+                        q[k].now_ms = g->look.now_ms;
                         if (!item_get(g, i + k, &q[k]))
                                 return false;
+                }
         }
         return true;
 }
@@ -285,6 +287,7 @@ bool map_get_many(cached *c, const char *cache, const Cached__V1__GetMany *m, ca
         if (!ret || !map_enter(g.look.m, &g.look.v))
                 return false;
         g.is_inside = true;
+        g.serial = g.look.v.mp->serial;
         if (keys_are_valid(m, g.look.v.mp->max_keys) && many_begin(&g) &&
             look_cache(&g.look, cache)) {
                 look_at_clock(&g.look);

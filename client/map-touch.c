@@ -134,6 +134,17 @@ enum map_touched map_touch_locked(struct mapping *mp, unsigned ring, uint32_t ha
         return t;
 }
 
+/* Nothing is written but what is there: other threads may note something meanwhile. */
+void map_touch_ahead(const struct map_visit *v)
+{
+        uint64_t head =
+                atomic_load_explicit(&v->mp->page->ring[v->ring].head, memory_order_relaxed);
+        struct page_touch *t = &v->mp->page->touches[v->ring][page_ring_slot(head)];
+
+        (void)atomic_fetch_or_explicit(&t->handle, 0, memory_order_relaxed);
+        (void)atomic_fetch_or_explicit(v->mp->dirty_word, 0, memory_order_relaxed);
+}
+
 void map_touch_give_up(const struct map_visit *v)
 {
         struct page_ring *ring = &v->mp->page->ring[v->ring];

@@ -31,6 +31,9 @@ enum map_touched map_touch_locked(struct mapping *mp, unsigned ring, uint32_t ha
 /* It was waited for room in vain: until the daemon drains the ring, touches are lost. */
 void map_touch_give_up(const struct map_visit *v);
 
+/* The memory for the next touch is there from then on: for who waits anyway. */
+void map_touch_ahead(const struct map_visit *v);
+
 /* What this process has noted is known to the daemon when it carries out what is sent next. */
 void map_before_request(struct map *m);
 

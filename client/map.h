@@ -102,6 +102,7 @@ struct mapping {
         struct map_name names[MAP_NAMES];
         struct map_memo memos[MAP_LANES][MAP_MEMOS]; /* each the lane's own */
 
+        uint64_t serial;      /* which one it is of its map's: addresses come back */
         struct mapping *next; /* of the retired ones */
         void *part[MAP_PARTS];
         uint64_t size[MAP_PARTS];
@@ -161,6 +162,7 @@ struct map {
         /* The rest under the pool's guard. */
         const struct conn *conn; /* the one that asked for a mapping */
         struct mapping *live, *retired;
+        uint64_t n_published;
 };
 
 /* A thread's stay. */

@@ -37,6 +37,8 @@
 
 #define HUGE UINT64_C(0x200000)
 #define PAGE UINT64_C(4096)
+/* What is left over of a file is worth a huge page of which the rest is given back. */
+#define PART_MIN (HUGE / 4)
 /* What one takes in small pages, and how many times that it may take on the whole. */
 #define SMALL_NS      UINT64_C(1400000)
 #define TIMES         1u
@@ -129,6 +131,28 @@ void memfd_make_huge(int fd, uint64_t n, bool is_patient)
         (void)munmap(map, (size_t)n);
 }
 
+int memfd_make_ready(int fd, uint64_t n, struct failure *f)
+{
+        uint64_t part = n & (HUGE - 1);
+        struct stat st;
+        int code;
+
+        if (part < PART_MIN || n > INT64_MAX - HUGE ||
+            ftruncate(fd, (off_t)(n - part + HUGE)) < 0) {
+                memfd_make_huge(fd, n, true);
+                return CACHED_OK;
+        }
+        memfd_make_huge(fd, n - part + HUGE, true);
+        code = memfd_cut(fd, n, f);
+        /* Where the last page could not be cut it is all there, and more than anybody counts. */
+        if (code == CACHED_OK && fstat(fd, &st) == 0 && (uint64_t)st.st_blocks * 512 > n + PAGE) {
+                code = memfd_cut(fd, n - part, f);
+                if (code == CACHED_OK)
+                        code = memfd_cut(fd, n, f);
+        }
+        return code;
+}
+
 /* CACHED_OK also where all seals are there already. */
 static int seal_with(int fd, int seals, struct failure *f)
 {
@@ -162,8 +186,7 @@ int memfd_seal_write(int fd, struct failure *f)
 int memfd_cut(int fd, uint64_t n, struct failure *f)
 {
         if (ftruncate(fd, (off_t)n) < 0)
-                return memfd_failed(f, "the memory cannot be cut to the length of its value",
-                                    errno);
+                return memfd_failed(f, "the memory cannot be cut to its length", errno);
         return CACHED_OK;
 }
 

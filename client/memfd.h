@@ -47,4 +47,15 @@ void *memfd_map(int fd, uint64_t n, int prot, int flags);
  */
 void memfd_make_huge(int fd, uint64_t n, bool is_patient);
 
+/*
+ * memfd_make_ready() - the same for a file of which nothing is there yet, with patience
+ *
+ * What does not fill a huge page gets a part of one, which the kernel (from Linux 6.15 on) leaves
+ * in one piece: 1 MiB of it is mapped, sealed and freed like one page. Elsewhere that falls apart
+ * into small pages. What was not made into huge pages is not there yet.
+ *
+ * Return: CACHED_OK; CACHED_ERR_NOMEM with *f set.
+ */
+int memfd_make_ready(int fd, uint64_t n, struct failure *f);
+
 #endif

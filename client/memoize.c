@@ -20,6 +20,7 @@
  */
 
 #include <cached.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/code-id.h"
@@ -27,6 +28,7 @@
 #include "client/entries.h"
 #include "client/key.h"
 #include "client/lease.h"
+#include "client/memo.h"
 #include "client/options.h"
 #include "client/reply.h"
 #include "client/result.h"
@@ -35,18 +37,6 @@
 
 /* A computation that is worth an attempt to store although the look-up failed. */
 #define WORTH_ANYWAY_US 1000000u
-
-/* One call of cached_memoize(). */
-struct memo {
-        cached *c; /* NULL: there is no cache */
-        const char *name, *cache;
-        cached_key *arguments;
-        const struct cached_memo_options *o;
-        uint8_t key[CACHED_KEY_SIZE];
-        struct cached_result *r;
-        cached_lease *lease; /* what the look-up came to, if there is something to compute; owned */
-        cached_reply *old;   /* a value that is computed anew; owned */
-};
 
 static const struct cached_memo_options defaults = {.wait_ms = OPTIONS_DEFAULT_WAIT_MS,
                                                     .lease = {.wait_ms = CACHED_NEVER}};
@@ -141,12 +131,27 @@ static void memo_note_wait(struct memo *m, const cached_reply *reply)
         m->r->holder_pid = l->holder_pid;
 }
 
+/* What was said when the value was computed is said again. */
+static void memo_replay(struct memo *m, const cached_reply *reply)
+{
+        const cached_messages *list = NULL;
+        int code = cached_reply_messages(reply, &list);
+
+        if (code == CACHED_OK)
+                record_replay(&m->record, list);
+        else if (code != CACHED_NOT_FOUND)
+                m->r->cache_code = failure_set(&m->r->why, code,
+                                               "the messages that are stored with the value are "
+                                               "damaged: none of them is replayed");
+}
+
 static void memo_take_hit(struct memo *m, cached_reply *reply)
 {
         bool is_stale = reply_is_stale(reply);
 
         result_take_reply(m->r, reply);
         m->r->is_stale = is_stale;
+        memo_replay(m, reply);
 }
 
 /* That the values of this cache are to be computed anew. */
@@ -158,11 +163,7 @@ static bool memo_is_to_warm(const struct memo *m)
                warm_first(w, m->cache, m->key, sizeof(m->key));
 }
 
-/*
- * CACHED_OK: a hit, also if it is to be computed anew; CACHED_NOT_FOUND: a miss; CACHED_NEGATIVE:
- * there is no value; else the cache cannot be asked.
- */
-static int memo_look_up(struct memo *m)
+int memo_look_up(struct memo *m)
 {
         struct cached_lease_options how = m->o->lease;
         struct lease_want w = {.cache = m->cache,
@@ -170,13 +171,15 @@ static int memo_look_up(struct memo *m)
                                .n_key = sizeof(m->key),
                                .o = &how,
                                .patience_ms = m->o->wait_ms,
-                               .is_own = true};
+                               .is_own = true,
+                               .with_messages = record_is_heard(&m->record)};
         cached_reply *reply;
         int code;
 
         if (memo_is_to_warm(m))
                 how.refresh = true;
-        code = memo_judge(lease_get(m->c, &w, &reply, &m->lease), reply);
+        code = lease_get(m->c, &w, &reply, &m->lease);
+        code = memo_judge(code, reply);
         if (code == CACHED_NEGATIVE && cached_lease_state(m->lease) == CACHED_LEASE_GRANTED)
                 code = CACHED_NOT_FOUND;
         memo_note_wait(m, reply);
@@ -202,7 +205,7 @@ static int memo_ask(struct memo *m, cached_compute compute, const uint8_t *argum
         if (!m->c)
                 r->cache_code = failure_set(&r->why, CACHED_ERR_USAGE, "there is no handle");
         else if (arguments && memo_make_key(m, compute, arguments))
-                return memo_look_up(m);
+                return m->record.vary ? memo_look_up_vary(m) : memo_look_up(m);
         else if (arguments)
                 r->cache_code = failure_set(&r->why, CACHED_ERR_USAGE,
                                             "nothing identifies the code of %s: link its object "
@@ -220,6 +223,33 @@ static void memo_say(struct memo *m, const char *text)
         if (!m->r->is_negative)
                 (void)failure_set(&m->r->why, CACHED_NOT_FOUND, "%s %s", m->name, text);
         m->r->cache_code = CACHED_NOT_FOUND;
+}
+
+/* It is not stored without what was said, and without what it depends on. */
+static int memo_add_messages(struct memo *m, struct cached_set_options *o)
+{
+        const struct vary *v = m->record.vary;
+        int code = m->record.code;
+
+        if (code != CACHED_OK)
+                (void)failure_set(
+                        &m->r->why, code,
+                        "what %s said cannot be recorded, and so its value is not stored: "
+                        "%s",
+                        m->name,
+                        code == CACHED_ERR_NOMEM ? "there is no memory for it" : "it is too much");
+        else if (v && v->is_too_long)
+                code = failure_set(&m->r->why, CACHED_LIMIT,
+                                   "%s read more than %d inputs: nothing is stored", m->name,
+                                   VARY_MAX);
+        else if (!o->is_negative &&
+                 !messages_encode(&m->record.messages, &o->messages, &o->n_messages))
+                code = failure_nomem(&m->r->why);
+        if (code != CACHED_OK) {
+                m->r->cache_code = code;
+                (void)cached_lease_end(m->lease, m->r->why.text);
+        }
+        return code;
 }
 
 /* What the function gave, to the cache. @found: what the look-up came to */
@@ -245,11 +275,17 @@ static int memo_store(struct memo *m, int found, uint64_t cost_us)
         if (!m->lease && found != CACHED_NOT_FOUND && found != CACHED_LIMIT &&
             cost_us < WORTH_ANYWAY_US)
                 return r->cache_code;
-        if (m->lease)
+        code = memo_add_messages(m, &o);
+        if (code != CACHED_OK)
+                return code;
+        if (m->record.vary)
+                code = memo_store_vary(m, value, n, &o, &reply);
+        else if (m->lease)
                 code = lease_set(m->lease, value, n, &o, r->is_declined, m->o->wait_ms, &reply);
         else
                 code = entries_set(m->c, m->cache, m->key, sizeof(m->key), value, n, &o,
                                    m->o->wait_ms, &reply);
+        free(o.messages);
         (void)memo_note(m, code, reply);
         if (r->is_negative)
                 r->why = reason;
@@ -283,19 +319,22 @@ static void memo_keep(struct memo *m, int found, uint64_t cost_us)
  */
 static bool memo_fail(struct memo *m)
 {
-        struct get_how how = {.is_own = true, .no_touch = true, .patience_ms = m->o->wait_ms};
+        struct get_how how = {.is_own = true,
+                              .no_touch = true,
+                              .with_messages = record_is_heard(&m->record),
+                              .patience_ms = m->o->wait_ms};
         struct failure why = m->r->why;
         bool is_held = m->lease && m->lease->is_held;
         cached_reply *reply = m->old;
+        int code;
 
         m->old = NULL;
         if (reply) {
                 (void)cached_lease_end(m->lease, why.text);
         } else if (is_held) {
                 lease_end_now(m->lease, why.text, m->o->wait_ms);
-                if (memo_judge(entries_get(m->c, m->cache, m->key, sizeof(m->key), how, &reply),
-                               reply) != CACHED_OK ||
-                    !reply_is_stale(reply)) {
+                code = entries_get(m->c, m->cache, m->key, sizeof(m->key), how, &reply);
+                if (memo_judge(code, reply) != CACHED_OK || !reply_is_stale(reply)) {
                         cached_reply_free(reply);
                         reply = NULL;
                 }
@@ -316,6 +355,7 @@ static int memo_call(struct memo *m, cached_compute compute, void *data)
                                .key = m->key,
                                .n_key = sizeof(m->key),
                                .pool = m->c ? m->c->pool : NULL,
+                               .record = &m->record,
                                .lease = m->lease && m->lease->is_held ? m->lease : NULL};
         int code;
 
@@ -329,6 +369,19 @@ static int memo_call(struct memo *m, cached_compute compute, void *data)
         return code;
 }
 
+/* Without its inputs it cannot be told what its value is. */
+static int memo_fail_of_input(struct memo *m)
+{
+        const struct vary *v = m->record.vary;
+
+        (void)cached_lease_end(m->lease, v->why.text);
+        result_reset(m->r);
+        result_fail(m->r);
+        m->r->why = v->why;
+        m->r->cache_code = CACHED_NOT_FOUND;
+        return v->code;
+}
+
 static int memo_compute(struct memo *m, cached_compute compute, void *data, int found)
 {
         struct cached_result *r = m->r;
@@ -338,6 +391,8 @@ static int memo_compute(struct memo *m, cached_compute compute, void *data, int 
 
         r->why.text[0] = '\0';
         code = memo_call(m, compute, data);
+        if (m->record.vary && m->record.vary->code != CACHED_OK)
+                return memo_fail_of_input(m);
         cost_us = (deadline_now_ns() - start_ns) / 1000u;
         if (code != CACHED_OK) {
                 if (!r->has_reason || r->is_negative)
@@ -359,9 +414,12 @@ static int memo_compute(struct memo *m, cached_compute compute, void *data, int 
 /* @arguments: NULL: there was no memory for their digest. */
 static int memo_run(struct memo *m, cached_compute compute, void *data, const uint8_t *arguments)
 {
+        const struct vary *v = m->record.vary;
         int code = memo_ask(m, compute, arguments);
 
-        if (code == CACHED_NEGATIVE)
+        if (v && v->code != CACHED_OK)
+                code = memo_fail_of_input(m);
+        else if (code == CACHED_NEGATIVE)
                 m->r->is_hit = true;
         else if (code != CACHED_OK || m->old)
                 code = memo_compute(m, compute, data, code);
@@ -392,23 +450,48 @@ static int memo_prepare_and_run(struct memo *m, cached_compute compute, void *da
         return memo_run(m, compute, data, code == CACHED_OK ? arguments : NULL);
 }
 
+/* @m: all that is in the caller's arguments; *ret: as the public calls have it */
+static int memoize(struct memo *m, cached_compute compute, void *data, cached_result **ret)
+{
+        int code;
+
+        m->r = result_new();
+        if (ret)
+                *ret = m->r;
+        if (!m->r)
+                return CACHED_ERR_NOMEM;
+        m->record.show = m->o->on_message;
+        m->record.data = m->o->on_message_data;
+        code = memo_prepare_and_run(m, compute, data);
+        record_done(&m->record);
+        if (!ret)
+                cached_result_free(m->r);
+        return code;
+}
+
 int cached_memoize(cached *c, const char *name, cached_key *arguments, cached_compute compute,
                    void *data, const cached_memo_options *o, cached_result **ret)
 {
-        struct memo m = {.c = c,
-                         .name = name,
-                         .arguments = arguments,
-                         .o = o ? o : &defaults,
-                         .r = result_new()};
+        struct memo m = {.c = c, .name = name, .arguments = arguments, .o = o ? o : &defaults};
+
+        return memoize(&m, compute, data, ret);
+}
+
+int cached_memoize_vary(cached *c, const char *name, cached_key *arguments,
+                        const cached_inputs *inputs, cached_compute compute, void *data,
+                        const cached_memo_options *o, cached_result **ret)
+{
+        struct memo m = {.c = c, .name = name, .arguments = arguments, .o = o ? o : &defaults};
         int code;
 
-        if (ret)
-                *ret = m.r;
-        if (!m.r)
+        m.record.vary = vary_new(inputs);
+        if (!m.record.vary) {
+                if (ret)
+                        *ret = NULL;
                 return CACHED_ERR_NOMEM;
-        code = memo_prepare_and_run(&m, compute, data);
-        if (!ret)
-                cached_result_free(m.r);
+        }
+        code = memoize(&m, compute, data, ret);
+        (void)vary_free(m.record.vary);
         return code;
 }
 

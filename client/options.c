@@ -402,7 +402,6 @@ void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set 
         ret->raw_size = o->raw_size;
         ret->flags = o->flags;
         ret->cost_us = o->cost_us;
-        ret->negative = o->is_negative;
         ret->lease_id = o->lease_id;
         ret->share_only = o->share_only;
         ret->n_tags = o->n_tags;
@@ -481,6 +480,15 @@ int cached_memo_options_set_wait_ms(cached_memo_options *o, uint32_t ms)
         if (!o)
                 return CACHED_ERR_USAGE;
         o->wait_ms = ms;
+        return CACHED_OK;
+}
+
+int cached_memo_options_set_on_message(cached_memo_options *o, cached_on_message f, void *data)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->on_message = f;
+        o->on_message_data = data;
         return CACHED_OK;
 }
 

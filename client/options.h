@@ -68,6 +68,8 @@ struct cached_memo_options {
         uint64_t ttl_ms;
         uint32_t wait_ms; /* 0: the handle's timeout */
         struct cached_lease_options lease;
+        cached_on_message on_message; /* NULL: none */
+        void *on_message_data;
 };
 
 void options_done(struct cached_options *o);

@@ -21,8 +21,8 @@
 #include <unistd.h>
 
 #include "client/codec.h"
-#include "proto/wire.h"
 #include "client/messages.h"
+#include "proto/wire.h"
 
 struct reply_chunk {
         struct reply_chunk *next;
@@ -138,6 +138,20 @@ struct cached_reply *reply_new_miss(void)
         if (r)
                 reply_set_miss(r);
         return r;
+}
+
+bool reply_hit_split_messages(struct cached_reply *r)
+{
+        struct arena_hit *hit = &reply_hit_of(r)->hit;
+        uint64_t n = arena_hit_messages(hit);
+
+        /* The arena's word is no more trusted than the daemon's. */
+        if (n == 0 || n > r->n_body)
+                return true;
+        hit->n_value -= (uint32_t)n;
+        r->n_body -= (size_t)n;
+        r->messages_code = messages_decode(r->body + r->n_body, (size_t)n, &r->messages);
+        return r->messages_code != CACHED_ERR_NOMEM;
 }
 
 struct cached_reply *reply_hit_to_negative(struct cached_reply *r)

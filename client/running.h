@@ -29,6 +29,7 @@
 
 struct cached_lease;
 struct pool;
+struct record;
 
 struct running {
         /* Set by who pushes it. Borrowed while it is on the stack. */
@@ -38,6 +39,7 @@ struct running {
         struct pool *pool;          /* its handle's; NULL: there is no cache */
         struct line_owner owner;    /* number 0: it has none yet */
         struct cached_lease *lease; /* NULL: it computes without one */
+        struct record *record;      /* NULL: it keeps none */
 
         /* Set by running_push(). */
         struct running *outer; /* NULL: none */

@@ -29,6 +29,7 @@ struct view_looker {
         struct arena_hit hit;
         const struct view_want *want;
         struct view_found found;
+        bool is_away; /* it is there, and not at hand: the daemon is asked for it */
 };
 
 /* Copies the value out. */
@@ -66,8 +67,10 @@ static enum seen find(struct view_looker *l, cached *c)
 {
         enum seen s = look(&l->look, &l->q, NULL, 0, &l->hit);
 
-        if (s == SEEN_LARGE)
-                return take_kept(l, c) ? SEEN_HIT : SEEN_NOTHING;
+        if (s == SEEN_LARGE) {
+                l->is_away = !take_kept(l, c);
+                return l->is_away ? SEEN_NOTHING : SEEN_HIT;
+        }
         if (s != SEEN_HIT && s != SEEN_LONGER)
                 return s;
         if (l->want->only_large || l->hit.marks & ARENA_HIT_NEGATIVE)
@@ -91,6 +94,8 @@ static void leave(cached *c, struct view_looker *l, enum seen s)
                 t = map_touch(v, use.handle, use.version, use.now_ms);
         } else if (s == SEEN_MISS && !l->want->no_touch) {
                 map_count_miss(v, l->look.cache.counter);
+        } else if (l->is_away) {
+                map_touch_ahead(v); /* the next look may be the first that notes something */
         }
         if (t != MAP_TOUCHED)
                 map_drain(c, v, t, &use);

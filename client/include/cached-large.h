@@ -123,8 +123,9 @@ void cached_view_release(cached_view *v);
  * @size:  of what is to be stored in each
  * @n:     how many buffers for that size are to be ready; 0: none, those that are ready are freed
  *
- * To be called where there is time: it takes some 0.7 ms for each MiB, and longer where memory is
- * made into huge pages, which makes all that follows faster. cached_buffer_new() takes
+ * To be called where there is time: it takes some 0.7 ms for each MiB, and some milliseconds for
+ * each two where memory is made into huge pages (from half a MiB on), which makes all that follows
+ * faster. cached_buffer_new() takes
  * one that was prepared for the same size, or nearly the same; memory that was handed over can
  * never be used again, so prepare others then. What is prepared takes memory and is charged to
  * nobody; `cachectl stats` shows it.

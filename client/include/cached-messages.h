@@ -10,11 +10,18 @@
  * (cached_set_options_set_messages()), in order, and is charged like it. Whoever gets the value
  * sees nothing of them, unless it asks for both (cached_get_with_messages()).
  *
+ * Functions: what a memoized function says by cached_message() is recorded for cached_memoize(),
+ * stored with its value, and said again by each hit, to the callback of the options
+ * (cached_memo_options_set_on_message()). Each message is shown once, in order, whether the
+ * function ran here, somebody else ran it while this call waited, or it was a hit. What a nested
+ * call says, or says again, is part of what the outer function says. A run that fails, or whose
+ * value is not stored, stores none; a value is never stored without what was said.
+ *
  * Threads: a list is used by one thread at a time; several may read one that nobody changes. Fork:
  * plain memory.
  */
 
-#include "cached.h"
+#include "cached-memoize.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -22,6 +29,44 @@ extern "C" {
 #ifdef __GNUC__
 #pragma GCC visibility push(default) /* the library itself is built with hidden visibility */
 #endif
+
+/*
+ * cached_on_message - is shown what a memoized function says
+ * @data:   what cached_memo_options_set_on_message() was given
+ * @type:   borrowed for the call, as the other pointer
+ * @bytes:  @n bytes; never NULL
+ *
+ * Runs in the thread of the call, without locks held. It records nothing: no cached_message() here.
+ */
+typedef void (*cached_on_message)(void *data, const char *type, const void *bytes, size_t n);
+
+/*
+ * cached_memo_options_set_on_message() - who is shown what the function says
+ * @o:     by one thread at a time
+ * @f:     NULL (default): nobody; it is recorded all the same
+ * @data:  for @f
+ *
+ * Of nested calls the innermost that has somebody shows a message.
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
+int cached_memo_options_set_on_message(cached_memo_options *o, cached_on_message f, void *data);
+
+/*
+ * cached_message() - says something, from inside a memoized function
+ * @type:  UTF-8, may be ""; copied, as @data
+ * @data:  @n bytes; may be NULL if @n is 0
+ * @n:     bytes
+ *
+ * Belongs to the innermost cached_memoize() of this thread, and to those around it. One run may say
+ * 256 MiB and 1,048,576 messages; if it says more, or there is no memory, its value is not stored
+ * (cached_result_cache_code()).
+ *
+ * Return: CACHED_OK; CACHED_NOT_FOUND: this thread runs no memoized function, and nothing happened;
+ * CACHED_TOO_LARGE, CACHED_LIMIT, CACHED_ERR_NOMEM: it was shown, and the record is given up;
+ * CACHED_ERR_USAGE: a pointer is NULL, or @type is not UTF-8.
+ */
+int cached_message(const char *type, const void *data, size_t n);
 
 /*
  * cached_messages_new() - an empty list

@@ -917,17 +917,6 @@ uint64_t cached_reply_version(const cached_reply *r);
 uint64_t cached_reply_ttl_ms(const cached_reply *r);
 
 /*
- * cached_reply_is_stale() - whether the entry's TTL has passed
- * @r:  may be NULL
- *
- * A policy may have entries served for some time after that, so that nobody waits while one caller
- * computes the value anew.
- *
- * Return: 1: it has, and the value is served all the same; 0: it has not, or the reply has no entry.
- */
-int cached_reply_is_stale(const cached_reply *r);
-
-/*
  * cached_reply_fresh_ms() - how long the entry is still fresh
  * @r:  may be NULL
  *
@@ -935,6 +924,18 @@ int cached_reply_is_stale(const cached_reply *r);
  * never stale; 0: it is stale, or the reply has no entry.
  */
 uint64_t cached_reply_fresh_ms(const cached_reply *r);
+
+/*
+ * cached_reply_is_stale() - whether the entry's TTL has passed
+ * @r:  may be NULL
+ *
+ * A policy may have entries served for some time after that, so that nobody waits while one caller
+ * computes the value anew.
+ *
+ * Return: 1: it has, and the value is served all the same; 0: it has not, or the reply has no
+ * entry.
+ */
+int cached_reply_is_stale(const cached_reply *r);
 
 /*
  * cached_reply_flags() - the flags that the entry was stored with
@@ -1314,5 +1315,6 @@ int cached_pipeline_dispatch(cached_pipeline *p);
 #include "cached-lease.h"    /* computed by one caller, for all */
 #include "cached-memoize.h"  /* memoizes functions */
 #include "cached-messages.h" /* what they said while they ran */
+#include "cached-vary.h"     /* those that find out what they depend on */
 
 #endif

@@ -141,7 +141,9 @@ static int map_both(struct arena *a, int *mem_fd, int *table_fd, const uint64_t 
         if (t.arena_ino != ino || t.instance != h.instance)
                 return refuse(ret, REFUSED_PAIR, "arena and table do not belong together");
         if (t.boot[0] != boot[0] || t.boot[1] != boot[1])
-                return refuse(ret, REFUSED_BOOT, "it is from before the machine was started");
+                return refuse(ret, REFUSED_BOOT,
+                              "it is from before the machine was started, or from another "
+                              "time namespace");
         if (!are_in_use_within(&h, &t))
                 return refuse(ret, REFUSED_BROKEN, "more is in use than there is");
         wrong = memfile_adopt(&a->mem, *mem_fd, h.size);

@@ -23,6 +23,10 @@ void reaper_set_limit(struct reaper *r, uint64_t bytes);
  * too much waits already, it is done at once. @map may be NULL. */
 void reaper_take(struct reaper *r, int fd, void *map, size_t size);
 
+/* What was taken is freed from now on; to be called when the loop has time. Much is freed without.
+ */
+void reaper_kick(struct reaper *r);
+
 /* Bytes that are not freed yet. */
 uint64_t reaper_pending(struct reaper *r);
 

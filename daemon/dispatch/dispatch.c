@@ -583,26 +583,6 @@ static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_s
         return false;
 }
 
-enum status upload_begin(struct request *r, uint64_t n, enum upload_to to, struct upload **ret)
-{
-        uint64_t max = r->d->cfg->limits.upload_bytes_per_uid;
-        if (to == UPLOAD_TO_HEAP && !conn_hold_body(r->client->conn, n)) {
-                r->wait = true;
-                return STATUS_OK;
-        }
-        int k = upload_new(&r->d->uploads, r->who.uid, n, max, to, ret);
-        if (k == UPLOAD_E_LIMIT)
-                return verdict_set(&r->verdict, STATUS_LIMIT,
-                                   "uid %u is sending more than limits.upload_bytes_per_uid, "
-                                   "%" PRIu64 " bytes, at the same time: %s",
-                                   (unsigned)r->who.uid, max, limit_advice.upload_bytes_per_uid);
-        if (k < 0)
-                return verdict_errno(&r->verdict, k, "receiving the value");
-        if (to == UPLOAD_TO_FILE)
-                (*ret)->large->reaper = r->d->reaper;
-        return STATUS_OK;
-}
-
 static void drop_sink(struct conn *c, void *sink_ctx)
 {
         struct client *client = conn_user(c);
@@ -789,6 +769,7 @@ void dispatcher_stay(struct dispatcher *d)
 
 bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
 {
+        reaper_kick(d->reaper); /* what was answered is on its way */
         events_flush(d, now_ms);
         schedules_maintain(d, now_ms);
         outcomes_expire(&d->outcomes, now_ms, d->cfg->limits.outcome_ms);

@@ -21,6 +21,7 @@
 #include "dispatch/views.h"
 #include "proto/cached.pb-c.h"
 #include "realm/realm.h"
+#include "services/backoff.h"
 #include "services/data.h"
 #include "services/lease.h"
 #include "services/verdict.h"
@@ -43,6 +44,7 @@ struct dispatcher {
         struct quota decoded; /* values on their way out, for clients that cannot decode */
         struct quota shares;  /* values that are kept for those who wait for them */
         struct leases leases;
+        struct backoff backoff; /* of values that could not be computed anew */
         struct outcomes outcomes;
         struct views views;
         struct reaper *reaper;

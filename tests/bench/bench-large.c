@@ -160,7 +160,9 @@ static bool parse_option(int opt, const char *s, struct plan *p)
         char *end = NULL;
         unsigned long long v = s ? strtoull(s, &end, 10) : 0;
         bool ok = s && end != s && !*end && *s != '-';
-        if (!s) /* all have an argument */
+        if (opt == 'k')
+                return p->keep = true;
+        if (!s) /* all others have an argument */
                 return false;
         switch (opt) {
         case 'b':
@@ -179,8 +181,6 @@ static bool parse_option(int opt, const char *s, struct plan *p)
                 return p->seconds > 0 && p->seconds <= 60;
         case 'n':
                 return p->n_calls = v, ok && v >= 1 && v <= CALLS_MAX;
-        case 'k':
-                return p->keep = true;
         case 'c':
                 return p->cpu = (int)v, ok && v < CPU_SETSIZE;
         default:

@@ -21,6 +21,10 @@
 #define KEY   LARGE_KEY, sizeof(LARGE_KEY) - 1
 #define SMALL "x", 1
 
+/* Buffers are prepared so many at a time: as one value follows the other, with the peers. */
+#define BATCH_MAX   16u
+#define BATCH_BYTES (UINT64_C(64) << 20)
+
 #define LONG_MIN_BYTES (UINT64_C(4) << 20)
 #define LONG_MAX_BYTES (UINT64_C(128) << 20)
 
@@ -28,6 +32,7 @@ struct lib {
         struct large_client base;
         cached *handle;
         cached_options *options;
+        unsigned n_prepared;
         uint64_t sum; /* so that reads are not in vain */
 };
 
@@ -116,10 +121,22 @@ static int run_set_file(struct large_client *c, uint64_t *ret_ns)
         return code == CACHED_OK ? 0 : -EPROTO;
 }
 
+static int prepare(struct lib *l)
+{
+        uint64_t n = l->base.n_value, most = BATCH_BYTES / n;
+        if (l->n_prepared == 0) {
+                l->n_prepared = most < 1 ? 1 : most < BATCH_MAX ? (unsigned)most : BATCH_MAX;
+                if (cached_buffers_prepare(l->handle, n, l->n_prepared) != CACHED_OK)
+                        return -ENOMEM;
+        }
+        l->n_prepared--;
+        return 0;
+}
+
 static int set_buffer(struct lib *l, bool fill, bool prepared, uint64_t *ret_ns)
 {
         struct large_client *c = &l->base;
-        if (prepared && cached_buffers_prepare(l->handle, c->n_value, 1) != CACHED_OK)
+        if (prepared && prepare(l) < 0)
                 return -ENOMEM;
         uint64_t start = stamp_clock_ns();
         cached_buffer *b;

@@ -48,6 +48,10 @@ static void check_output(struct conn *c)
                 at += h.n_body;
         }
         c->n_out = 0;
+        if (c->await_drain) {
+                c->await_drain = false;
+                dispatch_handler.on_drained(c);
+        }
 }
 
 static void say_hello(struct conn *c, bool with_id)

@@ -176,6 +176,39 @@ static void make_cleared(struct store *s)
         put(s, 1, (struct store_put){.value = "new", .n_value = 3});
 }
 
+/* Tags, and an entry that leads to another one. */
+static void make_tagged(struct store *s)
+{
+        static const struct store_text tags[] = {{"red", 3}, {"blue", 4}};
+        uint8_t key[STORE_KEY_MAX];
+
+        put(s, 0, (struct store_put){.value = "v", .n_value = 1, .tags = tags, .n_tags = 1});
+        put(s, 1,
+            (struct store_put){.value = "w",
+                               .n_value = 1,
+                               .tags = tags,
+                               .n_tags = 2,
+                               .flags = 1,
+                               .cost_us = 1});
+        put(s, 2, (struct store_put){.value = "LANG", .n_value = 4, .vary = true});
+        put(s, 3,
+            (struct store_put){.value = "x",
+                               .n_value = 1,
+                               .tags = &tags[1],
+                               .n_tags = 1,
+                               .variant_of = {(const char *)key, key_of(2, key)}});
+        put(s, 4, (struct store_put){.value = "plain", .n_value = 5});
+}
+
+static void make_cleared_tag(struct store *s)
+{
+        uint64_t n;
+
+        make_tagged(s);
+        s->extra = 0; /* nothing leaves at once */
+        assert(store_clear_tag(s, 1, "red", 3, NOW, &n) == 0 && n == 2);
+}
+
 static void make_killed(struct store *s)
 {
         make_plain(s);
@@ -282,6 +315,30 @@ static void lie_messages(uint8_t *image, struct arena_header *h)
         each_ext(image, h, more_messages);
 }
 
+/* Tags that no id is as large as. */
+static void lie_tag(uint8_t *image, struct arena_header *h)
+{
+        const uint32_t *sizes = (const uint32_t *)(const void *)(image + h->span_table_off);
+
+        for (uint64_t b = 0; b < h->n_buckets; b++)
+                for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++) {
+                        uint32_t handle = bucket_of(image, h, b)->handle[i];
+                        uint32_t span = handle >> ARENA_CHUNK_SHIFT, id = ARENA_TAGS_MAX;
+                        uint8_t *entry = image + h->spans_off + (uint64_t)span * ARENA_SPAN_SIZE +
+                                         (uint64_t)sizes[span] * (handle & ARENA_CHUNK_MASK);
+                        struct arena_ext x;
+
+                        if (handle == ARENA_NONE)
+                                continue;
+                        memcpy(&x, entry + ENTRY_HEADER_SIZE, sizeof(x));
+                        if (((struct arena_entry *)(void *)entry)->sizes & ENTRY_EXT &&
+                            x.fields & EXT_TAGS) /* the last one's */
+                                memcpy(entry + ENTRY_HEADER_SIZE + x.n_bytes -
+                                               sizeof(struct arena_tag),
+                                       &id, sizeof(id));
+                }
+}
+
 /* An extent that ends outside. */
 static void lie_extent(uint8_t *image, struct arena_header *h)
 {
@@ -307,6 +364,8 @@ static const struct scene scenes[] = {
         {"extents", make_extents, 3, NULL},
         {"grown", make_grown, 16, NULL},
         {"cleared", make_cleared, 3, NULL},
+        {"tagged", make_tagged, 6, NULL},
+        {"cleared-tag", make_cleared_tag, 6, NULL},
         {"killed", make_killed, 3, NULL},
         {"retired", make_retired, 1, NULL},
         {"lie-chunk", make_plain, 3, lie_chunk},
@@ -314,6 +373,7 @@ static const struct scene scenes[] = {
         {"lie-size", make_plain, 3, lie_size},
         {"lie-buckets", make_plain, 3, lie_buckets},
         {"lie-extent", make_extents, 3, lie_extent},
+        {"lie-tag", make_tagged, 6, lie_tag},
 };
 
 /* ---- the image */

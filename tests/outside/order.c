@@ -33,13 +33,15 @@
 
 #include "order-check.h"
 
-#define CACHE     "order"
-#define N_WORKERS 4u
-#define N_KEYS    2u
-#define N_NOTES   15u /* of a worker in a history: together with a loss they fit ORDER_OPS_MAX */
-#define BATCH     64u /* histories between two looks at them */
-#define VALUE_MAX (5u << 20)
-#define BURST_NS  100000u
+#define CACHE        "order"
+#define N_WORKERS    4u
+#define N_KEYS       2u
+#define N_NOTES      15u /* of a worker in a history: together with a loss they fit ORDER_OPS_MAX */
+#define N_STUFF      100u /* more than a clear takes out one by one */
+#define STUFF_PERIOD 4u   /* histories */
+#define BATCH        64u  /* histories between two looks at them */
+#define VALUE_MAX    (5u << 20)
+#define BURST_NS     100000u
 
 enum { WRONG_VALUE = 1, GAVE_UP = 2 };
 
@@ -423,11 +425,28 @@ static void wait_for_change(struct worker *w)
         }
 }
 
+/* Entries that are nobody's business, so that a clear gives the cache another generation. */
+static void stuff(struct worker *w)
+{
+        const void *keys[N_STUFF], *values[N_STUFF];
+        size_t n_keys[N_STUFF], n_values[N_STUFF];
+        char text[N_STUFF][16];
+
+        for (unsigned i = 0; i < N_STUFF; i++) {
+                n_keys[i] = (size_t)snprintf(text[i], sizeof(text[i]), "stuff/%u", i);
+                keys[i] = values[i] = text[i];
+                n_values[i] = n_keys[i];
+        }
+        (void)cached_set_many(w->c, CACHE, N_STUFF, keys, n_keys, values, n_values, NULL, NULL);
+}
+
 static void do_history(struct worker *w)
 {
         unsigned n = 5 + (unsigned)rng_next(&w->rng) % 4;
         bool is_changing = w->sh->is_changing;
 
+        if (w->self == 0 && w->history % STUFF_PERIOD == 0)
+                stuff(w);
         pthread_barrier_wait(&w->sh->begin);
         while (room(w) >= N_KEYS && n > 0) {
                 uint64_t r = rng_next(&w->rng);

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""cachectl bench: what it reports, and that it leaves nothing behind and pushes nobody out. No figures are judged."""
+"""cachectl bench: what it reports, and that it leaves nothing behind and pushes nobody out; and that the benchmark of large
+values runs in every way. No figures are judged.
+"""
 
+import json
+import re
 import signal
 import subprocess
 
@@ -105,3 +109,39 @@ def test_ben09_entries_expire_if_it_is_killed(daemon, c, clock):
     harness.wait_until(lambda: c.stats().daemon.connections == 1, "its connections are gone")
     clock.advance(121000)
     harness.wait_until(lambda: c.stats(CACHE).entries == 0, "they have expired")
+
+
+# ---- tests/bench: as run by hand and by tests/bench/run
+
+LARGE = harness.BUILD / "tests" / "bench" / "bench-large"
+needs_large = pytest.mark.skipif(not LARGE.exists(), reason="benchmarks are not built: configure with -Dbench=enabled")
+
+
+def large(daemon, way, *more, status=0):
+    p = subprocess.run([LARGE, "--backend", "cached", "--socket", str(daemon.socket), "--way", way, "--size", "1000000",
+                        "--seconds", "0.01", *more], input=b"", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                       env=environment(), timeout=harness.PATIENCE)
+    assert p.returncode == status, p.stderr
+    return p
+
+
+@needs_large
+def test_ben20_large_values_in_every_way(daemon):
+    """Of what is stored already, too, and of nothing that is stored."""
+    usage = subprocess.run([LARGE, "--help"], stdout=subprocess.PIPE, check=True, text=True, timeout=harness.PATIENCE).stdout
+    ours = usage.partition("ways of cached")[2].partition("ways of ")[0]
+    ways = re.findall(r"^  ([a-z-]+) ", ours, re.M)
+    assert len(ways) >= 10
+    for way in ways:
+        if way != "hold":
+            out = json.loads(large(daemon, way).stdout)
+            assert 5 <= out["calls"] and 0 < out["min_ns"] <= out["p50_ns"] <= out["p99_ns"] <= out["max_ns"]
+        lines = large(daemon, way, "--keep", "--calls", "1", "--cpu", "0").stdout.splitlines()
+        assert json.loads(lines[-1])["calls"] == 1 and len(lines) == (2 if way == "hold" else 1)
+
+
+@needs_large
+@pytest.mark.parametrize("more", [["--calls", "0"], ["--cpu", "x"], ["--keep=yes"], ["--size", "-1"], ["--way", "none"], ["x"]])
+def test_ben21_large_values_usage(daemon, more):
+    p = large(daemon, "set", *more, status=2)
+    assert p.stdout == b"" and p.stderr

@@ -146,6 +146,30 @@ def test_m06_five_hundred_come_and_go(daemon, connect):
             c.close()
 
 
+def test_m07_a_thousand_at_once(make_daemon, connect):
+    """All are heard: their uses save what they used, their counts are exact, and when they leave all at once, too."""
+    n = 300 if harness.SANITIZED and not harness.LONG else 1000
+    d = make_daemon()
+    c = connect(d, features=0)
+    c.open("t", max_entries=n + 100)
+    for i in range(n + 100):
+        c.set("t", b"%d" % i, b"v%d" % i)
+    readers = [connect(d) for _ in range(n)]
+    assert len({r.bit for r in readers}) == n
+    for i, r in enumerate(readers):
+        assert r.mapped_get("t", b"%d" % i) == b"v%d" % i
+    assert c.stats("t").mapped_hits == n and c.stats().realm.mapped_clients == n
+    for i in range(100):
+        c.set("t", b"new%d" % i, b"x")
+    assert all(c.fate("t", b"%d" % i) == "LIVE" for i in range(0, n, 50))
+    assert c.fate("t", b"%d" % n) == c.fate("t", b"%d" % (n + 99)) == "EVICTED_MAX_ENTRIES"
+    for i, r in enumerate(readers):
+        r.mapped_get("t", b"%d" % i)
+        r.close()
+    wait_until(lambda: c.stats().realm.mapped_clients == 0, "all have left")
+    assert c.stats("t").mapped_hits == 2 * n
+
+
 # ---- rights
 
 def test_m10_another_uid_cannot_make_the_arena_writable(connect):

@@ -16,6 +16,7 @@ import harness
 from harness import SANITIZED, wait_until
 
 CALLS = harness.BUILD / "tests" / "outside" / "calls"
+CACHECTL = harness.BUILD / "client" / "cachectl" / "cachectl"
 TIMEOUT_MS = 2000 if SANITIZED else 1000
 OK, NOT_FOUND = 0, 1
 CACHE = "calls"
@@ -102,6 +103,11 @@ def test_b_counts(daemon, make_calls):
     after = cache_stats(daemon)
     assert after.hits - before.hits == 2000 and after.misses - before.misses == 6
     assert after.mapped_hits - before.mapped_hits == 1000 and after.mapped_misses - before.mapped_misses == 3
+    shown = subprocess.run([CACHECTL, "--socket", daemon.socket, "stats", CACHE], check=True, capture_output=True,
+                           text=True, timeout=harness.PATIENCE).stdout
+    for label, n in (("hits", after.hits), ("  of hits: mapped", after.mapped_hits), ("misses", after.misses),
+                     ("  of misses: mapped", after.mapped_misses)):
+        assert re.search(rf"^{label}\s+{n}$", shown, re.M), shown
 
 
 def test_c_stopped(daemon, make_calls):

@@ -19,6 +19,7 @@
 #define MAP_INSTANCE 77
 #define MAP_BIT      70u
 #define LARGE_MIN    (1000u * 1024)
+#define WORLD_KEYS   4096u /* of a GetMany */
 
 struct world {
         struct parallel parallel; /* first: see serve_parallel() */
@@ -33,7 +34,10 @@ struct world {
         bool keep_tails;     /* never drains */
         uint32_t first_part; /* in the list of parts; 1 */
         atomic_int n_maps, n_gets, n_drains, n_one_way;
-        atomic_int n_touches;   /* taken out of rings */
+        atomic_int n_touches; /* taken out of rings */
+        atomic_int n_cuts;    /* connections that end instead of an answer to Drain */
+        void *claim;          /* and then these addresses are somebody else's */
+        size_t n_claim;
         int64_t offset_ms;      /* of the clock */
         int64_t clock_shift_ms; /* as if the client were in another time namespace */
         /* Memory files. */
@@ -109,6 +113,22 @@ static inline void world_drain(struct world *w)
         }
 }
 
+/* False: the connection is cut. */
+static inline bool world_drain_asked(struct world *w, const Cached__V1__Drain *m)
+{
+        atomic_fetch_add(m->one_way ? &w->n_one_way : &w->n_drains, 1);
+        if (m->one_way || atomic_load(&w->n_cuts) == 0) {
+                world_drain(w);
+                return true;
+        }
+        atomic_fetch_sub(&w->n_cuts, 1);
+        if (w->claim)
+                assert(mmap(w->claim, w->n_claim, PROT_NONE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1,
+                            0) == w->claim);
+        return false;
+}
+
 /* ------------------------------------------------------------------------------------------ hello
  */
 
@@ -165,7 +185,7 @@ static inline bool world_hello(struct fake *d, int fd)
         hello.max_value_bytes = 1 << 30;
         hello.max_lz4_bytes = 4 << 20;
         hello.max_requests_in_flight = 64;
-        hello.max_keys_per_request = 4096;
+        hello.max_keys_per_request = WORLD_KEYS;
         hello.instance = w->epoch->instance;
         hello.features = CACHED__V1__FEATURE__FEATURE_LZ4;
         if (files)
@@ -300,16 +320,20 @@ static inline bool world_get_many(struct fake *d, struct world *w, int fd, uint6
 {
         Cached__V1__Reply reply = CACHED__V1__REPLY__INIT;
         Cached__V1__GetManyResult result = CACHED__V1__GET_MANY_RESULT__INIT;
-        Cached__V1__GetManyItem item[64], *items[64];
-        Cached__V1__EntryInfo entry[64];
+        Cached__V1__GetManyItem *item, **items;
+        Cached__V1__EntryInfo *entry;
         uint8_t *body = NULL;
         size_t n_body = 0;
         uint64_t now = world_now(w);
         bool ok;
 
         atomic_fetch_add(&w->n_gets, 1);
-        if (m->n_keys > 64)
+        if (m->n_keys > WORLD_KEYS)
                 return fake_reply_status(d, fd, id, CACHED_LIMIT, "many");
+        item = calloc(m->n_keys, sizeof(*item));
+        items = calloc(m->n_keys, sizeof(Cached__V1__GetManyItem *));
+        entry = calloc(m->n_keys, sizeof(*entry));
+        assert(item && items && entry);
         for (size_t i = 0; i < m->n_keys; i++) {
                 struct store_entry e;
 
@@ -334,6 +358,9 @@ static inline bool world_get_many(struct fake *d, struct world *w, int fd, uint6
         reply.get_many = &result;
         ok = fake_reply(d, fd, &reply, body, n_body);
         free(body);
+        free(item);
+        free(items);
+        free(entry);
         return ok;
 }
 
@@ -423,9 +450,8 @@ static inline bool world_answer(struct fake *d, struct world *w, int fd,
                 world_release(w, r->m->release);
                 return true;
         case CACHED__V1__REQUEST__OP_DRAIN:
-                atomic_fetch_add(r->m->drain->one_way ? &w->n_one_way : &w->n_drains, 1);
-                world_drain(w);
-                return r->m->drain->one_way || fake_reply_status(d, fd, id, CACHED_OK, "");
+                return world_drain_asked(w, r->m->drain) &&
+                       (r->m->drain->one_way || fake_reply_status(d, fd, id, CACHED_OK, ""));
         default:
                 return fake_reply_status(d, fd, id, CACHED_UNSUPPORTED, "not here");
         }

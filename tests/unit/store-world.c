@@ -481,7 +481,7 @@ void world_done(struct world *w)
 
 /* ---- what a store holds */
 
-static uint64_t sum_of(const uint8_t *p, uint64_t n)
+uint64_t world_sum(const uint8_t *p, uint64_t n)
 {
         uint64_t h = 14695981039346656037u;
 
@@ -535,7 +535,7 @@ static void see(struct seen *v, struct store *s, uint32_t handle)
         if (to->fresh.refresh == STORE_NEVER) /* a successor does not know who is at it */
                 to->fresh.refresh = to->fresh.fresh;
         to->charge = e.charge;
-        to->sum = sum_of(e.value, e.n_value);
+        to->sum = world_sum(e.value, e.n_value);
         to->stamp = rec_stamp(arena_rec(&s->a, handle));
         to->vary = e.vary;
         to->tags = tags_of_entry(&(struct world){.s = s}, &e);
@@ -558,6 +558,35 @@ void seen_init(struct seen *v, struct store *s)
 void seen_done(struct seen *v)
 {
         free(v->e);
+}
+
+static int by_key(const void *a, const void *b)
+{
+        const struct seen_entry *x = *(const struct seen_entry *const *)a,
+                                *y = *(const struct seen_entry *const *)b;
+
+        if (x->cache != y->cache)
+                return x->cache < y->cache ? -1 : 1;
+        if (x->n_key != y->n_key)
+                return x->n_key < y->n_key ? -1 : 1;
+        return memcmp(x->key, y->key, x->n_key);
+}
+
+struct seen_sorted seen_sort(const struct seen *v)
+{
+        struct seen_sorted s = {calloc(v->n + 1, sizeof(*s.e)), v->n};
+
+        for (size_t i = 0; i < v->n; i++)
+                s.e[i] = &v->e[i];
+        qsort(s.e, s.n, sizeof(*s.e), by_key);
+        return s;
+}
+
+const struct seen_entry *seen_find(const struct seen_sorted *s, const struct seen_entry *key)
+{
+        const struct seen_entry **at = bsearch(&key, s->e, s->n, sizeof(*s->e), by_key);
+
+        return at ? *at : NULL;
 }
 
 void world_model_of(struct world *w)
@@ -595,7 +624,6 @@ void world_model_of(struct world *w)
                         .fresh = now.fresh,
                         .fill = e->n_value ? now.value[0] : 0,
                         .tags = e->tags,
-                        .vary = e->vary,
                         .n_parent = e->n_parent,
                 };
                 memcpy(to->parent, e->parent, e->n_parent);

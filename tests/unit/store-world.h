@@ -57,7 +57,17 @@ struct seen {
 void seen_init(struct seen *v, struct store *s);
 void seen_done(struct seen *v);
 
+/* The same by cache and key, to be freed by `e`. */
+struct seen_sorted {
+        const struct seen_entry **e;
+        size_t n;
+};
+struct seen_sorted seen_sort(const struct seen *v);
+/* Of that cache and key; NULL: there is none. */
+const struct seen_entry *seen_find(const struct seen_sorted *s, const struct seen_entry *key);
+
 uint64_t world_random(struct world *w, uint64_t n); /* 0 … n - 1 */
+uint64_t world_sum(const uint8_t *p, uint64_t n);   /* seen_entry.sum of a value */
 void world_fill(uint8_t *p, uint64_t n, uint32_t fill);
 void world_step(struct world *w);
 /* Both settle; then counts and counters agree, and the store's invariants hold. */

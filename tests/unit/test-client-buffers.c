@@ -9,6 +9,7 @@
 #include "client-harness.h"
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "map-world.h"
@@ -24,6 +25,7 @@ struct fault {
 };
 
 static _Thread_local struct fault fault_mmap, fault_memfd, fault_ftruncate, fault_pwrite;
+static _Thread_local struct fault fault_blocks; /* the file has `error` blocks more */
 
 static bool fails(struct fault *f)
 {
@@ -59,6 +61,17 @@ ssize_t __wrap_pwrite64(int fd, const void *from, size_t n, off_t off);
 ssize_t __wrap_pwrite64(int fd, const void *from, size_t n, off_t off)
 {
         return fails(&fault_pwrite) ? -1 : __real_pwrite64(fd, from, n, off);
+}
+
+int __real_fstat64(int fd, struct stat *st);
+int __wrap_fstat64(int fd, struct stat *st);
+int __wrap_fstat64(int fd, struct stat *st)
+{
+        int r = __real_fstat64(fd, st);
+
+        if (r == 0 && fails(&fault_blocks))
+                st->st_blocks += fault_blocks.error;
+        return r;
 }
 
 /* ------------------------------------------------------------------------------------- helpers */
@@ -430,6 +443,73 @@ static void test_c_prepared(void **state)
         world_stop(&d, &w);
 }
 
+/* All of it is there and 0, and can be stored. */
+static void check_prepared(cached *c, size_t n)
+{
+        unsigned char there[LARGE / 4096];
+        struct stat st;
+        cached_buffer *b = NULL;
+        cached_view *v = NULL;
+        uint8_t *data;
+
+        assert_int_equal(cached_buffers_prepare(c, n, 1), CACHED_OK);
+        assert_int_equal(cached_buffer_new(c, n, &b), CACHED_OK);
+        data = cached_buffer_data(b);
+        assert_int_equal(mincore(data, n, there), 0);
+        for (size_t k = 0; k < n / 4096; k++) {
+                assert_true(there[k] & 1);
+                assert_int_equal(data[k * 4096], 0);
+        }
+        fill(data, n);
+        assert_int_equal(set_buffer(c, "prepared", b, n), CACHED_OK);
+        assert_int_equal(get_is(c, "prepared", data, n), CACHED_OK);
+        cached_buffer_free(b);
+        assert_int_equal(cached_get_view(c, CACHE, "prepared", 8, CACHED_VIEW_READ, &v, NULL),
+                         CACHED_OK);
+        if (cached_view_fd(v) >= 0) {
+                assert_int_equal(fstat(cached_view_fd(v), &st), 0);
+                assert_int_equal(st.st_size, n);
+                assert_int_equal(st.st_blocks * 512, n); /* no byte more is taken */
+        }
+        cached_view_release(v);
+}
+
+/* What does not fill a huge page is made of a part of one, where that can be cut to its length. */
+static void test_c_prepared_in_part(void **state)
+{
+        const size_t mib = (size_t)1 << 20;
+        struct fake d;
+        struct world w;
+        cached *c;
+
+        world_start(&d, &w);
+        c = mapped_new(&d, 1);
+        check_prepared(c, mib / 2 - 16384);
+        check_prepared(c, mib);
+        check_prepared(c, 3 * mib);
+        check_prepared(c, LARGE);
+        /* It may not become longer: small pages do. */
+        fault_ftruncate = (struct fault){2, EINVAL};
+        check_prepared(c, mib);
+        assert_int_equal(fault_ftruncate.in, 0);
+        fault_ftruncate = (struct fault){3, ENOMEM};
+        assert_int_equal(cached_buffers_prepare(c, mib, 1), CACHED_ERR_NOMEM);
+        assert_int_equal(fault_ftruncate.in, 0);
+        /* The kernel could not cut it: small pages take its place, and of nothing else. */
+        fault_blocks = (struct fault){2, 2048};
+        check_prepared(c, mib);
+        assert_int_equal(fault_blocks.in, 0);
+        fault_blocks = (struct fault){2, 2048};
+        check_prepared(c, 3 * mib);
+        assert_int_equal(fault_blocks.in, 0);
+        fault_blocks = (struct fault){2, 2048};
+        fault_ftruncate = (struct fault){4, ENOMEM};
+        assert_int_equal(cached_buffers_prepare(c, mib, 1), CACHED_ERR_NOMEM);
+        assert_int_equal(fault_ftruncate.in, 0);
+        cached_free(c);
+        world_stop(&d, &w);
+}
+
 /* ----------------------------------------------------------------------------------- descriptors
  */
 
@@ -629,9 +709,8 @@ static void test_e_no_memory_to_seal(void **state)
                         "the rest of the buffer cannot be mapped: Cannot allocate memory");
         assert_memory_equal(cached_buffer_data(b), bytes, LARGE);
         fault_ftruncate = (struct fault){1, ENOMEM};
-        set_buffer_says(
-                c, b, 70000, CACHED_ERR_NOMEM,
-                "the memory cannot be cut to the length of its value: Cannot allocate memory");
+        set_buffer_says(c, b, 70000, CACHED_ERR_NOMEM,
+                        "the memory cannot be cut to its length: Cannot allocate memory");
         assert_int_equal(set_buffer(c, "k", b, 70000), CACHED_OK);
         assert_int_equal(get_is(c, "k", bytes, 70000), CACHED_OK);
         cached_buffer_free(b);
@@ -694,6 +773,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_b_busy, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_b_fork, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_c_prepared, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_c_prepared_in_part, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_d_files, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_d_pipes, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_d_what_cannot_be_read, setup, teardown),

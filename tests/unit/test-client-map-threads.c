@@ -11,9 +11,36 @@
 
 #include "map-world.h"
 
-static int child_of(cached *c)
+/* Where the parent has what it mapped. */
+struct places {
+        void *part[MAP_PARTS];
+};
+
+static struct places places_of(cached *c)
+{
+        struct places p;
+
+        memcpy(p.part, c->pool->map.live->part, sizeof(p.part));
+        return p;
+}
+
+static bool is_there(const struct places *p)
+{
+        unsigned char resident;
+
+        for (unsigned i = 0; i < MAP_PARTS; i++)
+                if (mincore(p->part[i], 4096, &resident) == 0)
+                        return true;
+        return false;
+}
+
+static int child_of(cached *c, const struct places *of_parent)
 {
         /* Not the parent's mapping, which is not there; after a call one of its own. */
+        if (atomic_load(&c->pool->map.w->current))
+                return 8;
+        if (is_there(of_parent))
+                return 9;
         for (int i = 0; i < 3; i++)
                 if (get_is(c, "a", "1", 1) != CACHED_OK)
                         return 10;
@@ -50,24 +77,28 @@ static void test_a_child_maps_for_itself(void **state)
         assert_int_equal(set(c, "a", "1", 1, 0), CACHED_OK);
         for (int i = 0; i < 5; i++) {
                 int n_gets = atomic_load(&w.n_gets);
+                struct places places;
                 pid_t pid;
 
                 assert_int_equal(get_is(c, "a", "1", 1), CACHED_OK);
                 assert_int_equal(atomic_load(&w.n_gets), n_gets);
+                places = places_of(c);
+                assert_true(is_there(&places));
                 pid = fork();
                 if (pid == 0)
-                        _exit(child_of(c));
+                        _exit(child_of(c, &places));
                 wait_child(pid);
         }
         /* One that only frees, and one that only forks on. */
         {
+                struct places places = places_of(c);
                 pid_t pid = fork();
 
                 if (pid == 0) {
                         pid_t grandchild = fork();
 
                         if (grandchild == 0)
-                                _exit(child_of(c));
+                                _exit(child_of(c, &places));
                         wait_child(grandchild);
                         cached_free(c);
                         _exit(0);

@@ -7,6 +7,7 @@
 
 #include "client-harness.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/wait.h>
 
@@ -413,6 +414,54 @@ static void test_a_page_is_replaced(void **state)
         world_stop(&d, &w);
 }
 
+/* Whether touching it costs no page fault. */
+static bool is_mapped_in(const volatile void *p)
+{
+        uint64_t entry = 0;
+        int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+        assert_true(fd >= 0);
+        assert_int_equal(pread(fd, &entry, 8, (off_t)((uintptr_t)p / 4096 * 8)), 8);
+        close(fd);
+        return entry >> 63;
+}
+
+/* The look that fetches a large value waits anyway; the next one is the first that notes something,
+ * and finds the memory for that. */
+static void test_the_second_look_waits_for_no_page(void **state)
+{
+        const size_t large = (size_t)5 << 20;
+        uint8_t *bytes = malloc(large);
+        cached_view *view = NULL;
+        struct map_visit v = {0};
+        struct fake d;
+        struct world w;
+        uint64_t head;
+        cached *c;
+
+        (void)state;
+        assert_non_null(bytes);
+        fill(bytes, large);
+        world_start(&d, &w);
+        c = mapped_new(&d, 1);
+        assert_int_equal(set(c, "k", bytes, large, 0), CACHED_OK);
+        assert_true(map_enter(&c->pool->map, &v));
+        head = atomic_load(&v.mp->page->ring[v.ring].head);
+        assert_false(is_mapped_in(v.mp->dirty_word));
+        assert_int_equal(cached_get_view(c, CACHE, "k", 1, CACHED_VIEW_READ, &view, NULL),
+                         CACHED_OK);
+        assert_true(is_mapped_in(v.mp->dirty_word));
+        assert_true(is_mapped_in(&v.mp->page->touches[v.ring][page_ring_slot(head)]));
+        /* And nothing was noted by it. */
+        assert_int_equal(atomic_load(&v.mp->page->ring[v.ring].head), head);
+        assert_int_equal(atomic_load(v.mp->dirty_word) & v.mp->dirty_mask, 0);
+        map_leave(&c->pool->map, &v);
+        cached_view_release(view);
+        cached_free(c);
+        world_stop(&d, &w);
+        free(bytes);
+}
+
 /* ---- offers that are none */
 
 static void refuses(struct fake *d, struct world *w)
@@ -564,6 +613,44 @@ static void test_many_more_than_a_ring(void **state)
         world_stop(&d, &w);
 }
 
+/* While a drain is asked for, the mapping is replaced twice: the third one may lie where the first
+ * one's description lay, and its arena somewhere else. */
+static void test_many_over_another_mapping(void **state)
+{
+        static const void *keys[4096];
+        static size_t n_keys[4096];
+        const struct mapping *first;
+        struct fake d;
+        struct world w;
+        cached_reply *r;
+        cached *c;
+
+        world_start(&d, &w);
+        c = mapped_new(&d, 1);
+        assert_int_equal(set(c, "a", "1", 1, 0), CACHED_OK);
+        for (size_t i = 0; i < 4096; i++)
+                keys[i] = "a", n_keys[i] = 1;
+        first = c->pool->map.live;
+        pthread_mutex_lock(&w.lock);
+        w.claim = first->part[MAP_PART_ARENA];
+        w.n_claim = first->size[MAP_PART_ARENA];
+        atomic_store(&w.n_cuts, 1);
+        pthread_mutex_unlock(&w.lock);
+        shutdown(c->pool->slots[0].conn->fd, SHUT_RDWR);
+        assert_int_equal(cached_get_many(c, CACHE, 4096, keys, n_keys, &r), CACHED_OK);
+        for (size_t i = 0; i < 4096; i++) {
+                size_t n;
+
+                assert_memory_equal(cached_reply_item_value(r, i, &n), "1", 1);
+        }
+        cached_reply_free(r);
+        assert_int_equal(atomic_load(&w.n_cuts), 0);
+        assert_int_equal(atomic_load(&w.n_maps), 3);
+        cached_free(c);
+        munmap(w.claim, w.n_claim);
+        world_stop(&d, &w);
+}
+
 /* More caches than the page has counters: the last ones are asked for on the socket. */
 static void test_caches_beyond_the_counters(void **state)
 {
@@ -652,9 +739,12 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_a_retired_arena, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_hits_without_a_daemon, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_page_is_replaced, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_the_second_look_waits_for_no_page, setup,
+                                                teardown),
                 cmocka_unit_test_setup_teardown(test_what_is_offered_is_checked, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_many_more_than_a_ring, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_many_over_another_mapping, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_caches_beyond_the_counters, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_cache_is_known_by_its_name, setup, teardown),
         };

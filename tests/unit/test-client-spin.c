@@ -162,6 +162,26 @@ static void test_in_vain_it_becomes_rare(void **state)
         disconnect(c);
 }
 
+/* A megabyte takes the daemon longer than it is polled for otherwise: it is polled for as well. */
+static void test_a_copy_has_its_time(void **state)
+{
+        const unsigned n_late = (unsigned)(SPIN_NS / LOOK_NS) + 20;
+        struct conn *c = connect_to_world(true);
+
+        (void)state;
+        receive(c, 0);
+        for (int i = 0; i < 100; i++) {
+                spin_expect_copy(&c->spin, UINT64_C(1) << 20);
+                receive(c, n_late);
+                assert_int_equal(world.looks, n_late);
+                assert_int_equal(world.sleeps, 0);
+        }
+        receive(c, n_late); /* only that one reply */
+        assert_in_range(world.looks, 1, SPIN_NS / LOOK_NS + 1);
+        assert_int_equal(world.sleeps, 1);
+        disconnect(c);
+}
+
 static void test_off(void **state)
 {
         struct conn *c = connect_to_world(false);
@@ -198,6 +218,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_who_has_traffic_looks),
                 cmocka_unit_test(test_in_vain_it_becomes_rare),
+                cmocka_unit_test(test_a_copy_has_its_time),
                 cmocka_unit_test(test_off),
                 cmocka_unit_test(test_the_option),
         };

@@ -20,6 +20,7 @@
 
 #include "config.h"
 #include "log.h"
+#include "proto/layout.h"
 #include "proto/page.h"
 #include "realm/mapping.h"
 #include "realm/readers.h"
@@ -252,6 +253,62 @@ static void a_mapping_that_was_taken_along_is_watched(void **state)
         end(&w);
 }
 
+static uint64_t held(const struct one *o)
+{
+        struct stat st;
+
+        assert_int_equal(fstat(o->arena_fd, &st), 0);
+        return (uint64_t)st.st_blocks * 512;
+}
+
+/* Reads where nothing is. */
+static void walk(const struct one *o, uint64_t n)
+{
+        struct arena_header h;
+        const volatile uint8_t *p;
+
+        assert_int_equal(pread(o->arena_fd, &h, sizeof(h), 0), sizeof(h));
+        p = mmap(NULL, n, PROT_READ, MAP_SHARED | MAP_NORESERVE, o->arena_fd,
+                 (off_t)(h.extents_off - n));
+        assert_ptr_not_equal(p, MAP_FAILED);
+        for (uint64_t at = 0; at < n; at += 4096)
+                (void)p[at];
+        munmap((void *)(uintptr_t)p, n);
+}
+
+/* Whenever it happens: it is noticed within a second, and then it takes a bounded number of turns,
+ * of about a millisecond each. */
+static void what_a_walk_takes_is_given_back_within_a_second(void **state)
+{
+        enum { MIB = 1 << 20, WALK = 128 * MIB };
+        struct world w;
+        struct one o;
+        uint64_t now = NOW;
+
+        (void)state;
+        begin(&w, "");
+        assert_int_equal(join(&w, "uid:1001", &o), 0);
+        realm_drain(o.realm, now);
+        for (uint64_t i = 0; i < 60; i++) {
+                uint64_t before = held(&o);
+
+                if (i % 20 == 19) {
+                        walk(&o, WALK);
+                        assert_true(held(&o) >= before + WALK / 2);
+                }
+                now += i * 37 % SEC;
+                assert_true(realms_holes_due(&w.rs) <= now + SEC);
+                if (now < realms_holes_due(&w.rs))
+                        now = realms_holes_due(&w.rs);
+                for (unsigned turns = 1; realms_check_holes(&w.rs, now); turns++)
+                        assert_true(turns < WALK / MIB);
+                assert_true(held(&o) <= before + MIB / 4);
+        }
+        part(&o);
+        forget(&o);
+        end(&w);
+}
+
 /* ---- from one process to the next */
 
 struct gifts {
@@ -350,6 +407,7 @@ int main(void)
                 cmocka_unit_test(who_left_with_full_rings_still_counts),
                 cmocka_unit_test(bits_without_uses_are_bounded_too),
                 cmocka_unit_test(a_mapping_that_was_taken_along_is_watched),
+                cmocka_unit_test(what_a_walk_takes_is_given_back_within_a_second),
                 cmocka_unit_test(the_count_of_arenas_outlives_a_takeover_that_is_killed),
                 cmocka_unit_test(readers_of_the_daemon_before_are_watched),
         };

@@ -26,6 +26,7 @@
 
 #include "store-check.h"
 #include "store-copy.h"
+#include "store-look.h"
 #include "store-world.h"
 #include "store/internal.h"
 #include "store/recover.h"
@@ -85,40 +86,6 @@ static struct store *adopt(struct world *w, const struct store *original,
 
 /* ---- before, after, and what was found */
 
-static int by_key(const void *a, const void *b)
-{
-        const struct seen_entry *x = *(const struct seen_entry *const *)a,
-                                *y = *(const struct seen_entry *const *)b;
-
-        if (x->cache != y->cache)
-                return x->cache < y->cache ? -1 : 1;
-        if (x->n_key != y->n_key)
-                return x->n_key < y->n_key ? -1 : 1;
-        return memcmp(x->key, y->key, x->n_key);
-}
-
-struct sorted {
-        const struct seen_entry **e;
-        size_t n;
-};
-
-static struct sorted sort(const struct seen *v)
-{
-        struct sorted s = {calloc(v->n + 1, sizeof(*s.e)), v->n};
-
-        for (size_t i = 0; i < v->n; i++)
-                s.e[i] = &v->e[i];
-        qsort(s.e, s.n, sizeof(*s.e), by_key);
-        return s;
-}
-
-static const struct seen_entry *find(const struct sorted *s, const struct seen_entry *key)
-{
-        const struct seen_entry **at = bsearch(&key, s->e, s->n, sizeof(*s->e), by_key);
-
-        return at ? *at : NULL;
-}
-
 /* Everything but the stamp. */
 static bool is_same(const struct seen_entry *a, const struct seen_entry *b)
 {
@@ -129,11 +96,12 @@ static bool is_same(const struct seen_entry *a, const struct seen_entry *b)
 }
 
 /* The next one from i on that is the same before, after and now. */
-static size_t next_untouched(const struct seen *v, size_t i, const struct sorted *one,
-                             const struct sorted *other)
+static size_t next_untouched(const struct seen *v, size_t i, const struct seen_sorted *one,
+                             const struct seen_sorted *other)
 {
         for (; i < v->n; i++) {
-                const struct seen_entry *a = find(one, &v->e[i]), *b = find(other, &v->e[i]);
+                const struct seen_entry *a = seen_find(one, &v->e[i]),
+                                        *b = seen_find(other, &v->e[i]);
 
                 if (a && b && is_same(&v->e[i], a) && is_same(a, b))
                         break;
@@ -143,8 +111,8 @@ static size_t next_untouched(const struct seen *v, size_t i, const struct sorted
 
 /* The order of what is untouched, but for one that was used. */
 static void check_order(const struct seen *before, const struct seen *after,
-                        const struct seen *found, const struct sorted *b, const struct sorted *a,
-                        const struct sorted *f)
+                        const struct seen *found, const struct seen_sorted *b,
+                        const struct seen_sorted *a, const struct seen_sorted *f)
 {
         const struct seen_entry *used = NULL;
         size_t i = 0, j = 0;
@@ -176,23 +144,53 @@ static void check_order(const struct seen *before, const struct seen *after,
 static void check_found(const struct seen *before, const struct seen *after,
                         const struct seen *found)
 {
-        struct sorted b = sort(before), a = sort(after), f = sort(found);
+        struct seen_sorted b = seen_sort(before), a = seen_sort(after), f = seen_sort(found);
 
         for (size_t i = 0; i < found->n; i++) {
-                const struct seen_entry *x = find(&b, &found->e[i]), *y = find(&a, &found->e[i]);
+                const struct seen_entry *x = seen_find(&b, &found->e[i]),
+                                        *y = seen_find(&a, &found->e[i]);
 
                 assert_true((x && is_same(x, &found->e[i])) || (y && is_same(y, &found->e[i])));
         }
         for (size_t i = 0; i < before->n; i++) {
-                const struct seen_entry *y = find(&a, &before->e[i]);
+                const struct seen_entry *y = seen_find(&a, &before->e[i]);
 
                 if (y && is_same(y, &before->e[i]))
-                        assert_non_null(find(&f, y));
+                        assert_non_null(seen_find(&f, y));
         }
         check_order(before, after, found, &b, &a, &f);
         free(b.e);
         free(a.e);
         free(f.e);
+}
+
+/* A mapped reader that looks before somebody takes over, and afterwards by the same mapping. */
+struct onlooker {
+        struct store_look look;
+        struct store *names; /* it has all caches */
+        struct seen_sorted before, after;
+};
+
+static void onlooker_init(struct onlooker *o, const struct store_copies *c, struct store *names,
+                          uint64_t now, const struct seen *before, const struct seen *after)
+{
+        store_look_init(&o->look, c->arena);
+        o->names = names;
+        o->before = seen_sort(before);
+        o->after = seen_sort(after);
+        store_look_torn(&o->look, names, now, &o->before, &o->after);
+}
+
+static void onlooker_done(struct onlooker *o, uint64_t now, const struct seen *found)
+{
+        struct seen_sorted f = seen_sort(found);
+
+        store_look_whole(&o->look, o->names, now, &f, &o->before);
+        store_look_whole(&o->look, o->names, now, &f, &o->after);
+        store_look_done(&o->look);
+        free(f.e);
+        free(o->before.e);
+        free(o->after.e);
 }
 
 static void check_policies(struct store *before, struct store *after, struct store *found)
@@ -646,34 +644,32 @@ static void run_change(void *ctx)
         c->change->run(c->w);
 }
 
-/* The change in a child, on copies. Returns the store that is taken over from there; *count: of the
- * stores that were made, if the child was not killed. */
-static struct store *die_at(struct world *w, const struct change *change, unsigned long at,
-                            unsigned long *count, struct store_adopted *report)
+/* The change in a child, on copies. Returns how many stores were made, if the child was not killed.
+ */
+static unsigned long die_at(struct world *w, const struct change *change, unsigned long at,
+                            struct store_copies *ret)
 {
         unsigned long *shared =
                 mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         const struct torn_range ranges[] = {{w->s->a.mem.base, w->s->a.mem.size},
                                             {w->s->a.table.base, w->s->a.table.size}};
         struct child child = {w, change};
-        struct store_copies c;
-        struct store *s;
+        unsigned long count;
         int status;
         pid_t pid;
 
-        store_copies_init(&c, w->s);
+        store_copies_init(ret, w->s);
         pid = fork();
         if (pid == 0) {
-                live_in(w->s, &c);
+                live_in(w->s, ret);
                 *shared = torn_run(ranges, 2, at, run_change, &child);
                 _exit(0);
         }
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_true(WIFEXITED(status) ? WEXITSTATUS(status) == 0 : WTERMSIG(status) == SIGKILL);
-        *count = WIFEXITED(status) ? *shared : 0;
+        count = WIFEXITED(status) ? *shared : 0;
         munmap(shared, 4096);
-        s = adopt(w, w->s, &c, report);
-        return s;
+        return count;
 }
 
 struct tally {
@@ -685,10 +681,14 @@ static void check_death(struct world *w, const struct change *change, unsigned l
                         const struct seen *after, unsigned n_ops, struct tally *tally)
 {
         struct store_adopted report;
-        unsigned long count;
-        struct store *s = die_at(w, change, at, &count, &report);
+        struct store_copies c;
+        struct onlooker o;
         struct seen found;
+        struct store *s;
 
+        (void)die_at(w, change, at, &c);
+        onlooker_init(&o, &c, after_store, w->now, before, after);
+        s = adopt(w, w->s, &c, &report);
         assert_true(report.torn <= INTENT_POLICY);
         tally->deaths++;
         tally->seen[report.torn]++;
@@ -699,6 +699,7 @@ static void check_death(struct world *w, const struct change *change, unsigned l
         assert_int_equal(report.n_caches_lost, 0);
         seen_init(&found, s);
         check_found(before, after, &found);
+        onlooker_done(&o, w->now, &found);
         check_policies(w->s, after_store, s);
         seen_done(&found);
         store_check(s);
@@ -710,6 +711,7 @@ static void run_deaths(const struct change *change, struct tally *tally)
 {
         unsigned long n, count, wanted = is_long() ? 1000 : 6;
         struct store_adopted report;
+        struct store_copies c;
         struct seen before, after;
         struct store *after_store;
         struct world w;
@@ -717,7 +719,8 @@ static void run_deaths(const struct change *change, struct tally *tally)
         base_world(&w);
         change->prepare(&w);
         seen_init(&before, w.s);
-        after_store = die_at(&w, change, 0, &n, &report);
+        n = die_at(&w, change, 0, &c);
+        after_store = adopt(&w, w.s, &c, &report);
         seen_init(&after, after_store);
         assert_true(n > 0);
         if (n <= SHORT_CHANGE)
@@ -791,6 +794,7 @@ static void kill_once(struct world *w, unsigned n_ops)
         struct seen before, after, found;
         struct store_adopted report;
         struct store_copies c;
+        struct onlooker o;
         struct store *s;
         int status;
         pid_t pid;
@@ -806,9 +810,11 @@ static void kill_once(struct world *w, unsigned n_ops)
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
         follow(w, *at, &before, &after);
+        onlooker_init(&o, &c, w->s, w->now, &before, &after);
         s = adopt(w, w->s, &c, &report);
         seen_init(&found, s);
         check_found(&before, &after, &found);
+        onlooker_done(&o, w->now, &found);
         store_check(s);
         go_on(w, s, n_ops);
         store_free(s);
