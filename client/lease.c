@@ -415,7 +415,7 @@ static int lease_get_asked(cached *c, const struct lease_want *w, struct cached_
         /* A daemon that cannot say what is to be done leaves what was there. */
         if (old && code != CACHED_OK && code != CACHED_NOT_FOUND && code != CACHED_NEGATIVE) {
                 cached_reply_free(r);
-                return call_hand_out(CACHED_OK, old, NULL, ret);
+                return call_hand_out(old->code, old, NULL, ret);
         }
         cached_reply_free(old);
         (void)failure_nomem(&f);
@@ -428,7 +428,9 @@ int lease_get(cached *c, const struct lease_want *w, cached_reply **ret, cached_
                               .with_messages = w->with_messages,
                               .patience_ms = w->patience_ms};
         struct cached_reply *old = NULL;
+        int code = CACHED_ERR_AGAIN;
         struct failure f;
+        bool is_there;
 
         *ret_lease = NULL;
         if (pool_wants_call(c->pool) && handle_greet(c, w->patience_ms, &f) != CACHED_OK)
@@ -436,10 +438,12 @@ int lease_get(cached *c, const struct lease_want *w, cached_reply **ret, cached_
         if (pool_leases(c->pool) == POOL_LEASES_NO)
                 return entries_get(c, w->cache, w->key, w->n_key, how, ret);
         how.only_mapped = true;
-        if (!w->o->refresh && entries_get(c, w->cache, w->key, w->n_key, how, &old) == CACHED_OK &&
-            !reply_is_due(old))
-                return call_hand_out(CACHED_OK, old, NULL, ret);
-        if (old && old->code != CACHED_OK) {
+        if (!w->o->refresh)
+                code = entries_get(c, w->cache, w->key, w->n_key, how, &old);
+        is_there = old && (code == CACHED_OK || code == CACHED_NEGATIVE);
+        if (is_there && !reply_is_due(old))
+                return call_hand_out(code, old, NULL, ret);
+        if (!is_there) {
                 cached_reply_free(old);
                 old = NULL;
         }

@@ -402,7 +402,6 @@ void set_options_to_message(const struct cached_set_options *o, Cached__V1__Set 
         ret->raw_size = o->raw_size;
         ret->flags = o->flags;
         ret->cost_us = o->cost_us;
-        ret->negative = o->is_negative;
         ret->lease_id = o->lease_id;
         ret->share_only = o->share_only;
         ret->n_tags = o->n_tags;

@@ -216,12 +216,10 @@ void reply_set_item(struct cached_reply *r, size_t i, const struct arena_hit *hi
 /* The message; NULL: a failure of this side, or a miss. */
 const Cached__V1__Reply *reply_message(const struct cached_reply *r);
 
-/* Of a hit: whether its value is to be computed anew, as far as the reply tells. */
-static inline bool reply_is_due(const struct cached_reply *r)
+static inline bool reply_is_marked(const struct cached_reply *r, uint16_t mark)
 {
-        const Cached__V1__Reply *m = r->message;
-
-        return m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY && m->entry->stale;
+        return r->is_hit && !r->message &&
+               (((const struct reply_hit *)(const void *)r->space)->hit.marks & mark);
 }
 
 /* Whether its time to live has passed. */
@@ -229,7 +227,15 @@ static inline bool reply_is_stale(const struct cached_reply *r)
 {
         const Cached__V1__Reply *m = r->message;
 
-        return m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY && m->entry->stale;
+        return reply_is_marked(r, ARENA_HIT_STALE) ||
+               (m && m->result_case == CACHED__V1__REPLY__RESULT_ENTRY && m->entry->stale);
+}
+
+/* Whether its value is to be computed anew, as far as that is known without asking for the lease.
+ * To be asked before anything else of a reply. */
+static inline bool reply_is_due(const struct cached_reply *r)
+{
+        return reply_is_marked(r, ARENA_HIT_DUE) || reply_is_stale(r);
 }
 
 /* What a reply to a Get with `lease` says of it; NULL: nothing. */

@@ -19,7 +19,7 @@ struct cached_result {
         uint32_t holder_pid; /* 0: unknown */
         int cache_code;
         size_t n;
-        void *heap;          /* owned */
+        _Alignas(16) void *heap; /* owned; an empty value is its place */
         cached_reply *reply; /* owned */
         struct failure why;  /* text "": there is nothing to say */
 };

@@ -917,6 +917,15 @@ uint64_t cached_reply_version(const cached_reply *r);
 uint64_t cached_reply_ttl_ms(const cached_reply *r);
 
 /*
+ * cached_reply_fresh_ms() - how long the entry is still fresh
+ * @r:  may be NULL
+ *
+ * Return: milliseconds from when the daemon answered; as cached_reply_ttl_ms() where the entry is
+ * never stale; 0: it is stale, or the reply has no entry.
+ */
+uint64_t cached_reply_fresh_ms(const cached_reply *r);
+
+/*
  * cached_reply_is_stale() - whether the entry's TTL has passed
  * @r:  may be NULL
  *
@@ -927,15 +936,6 @@ uint64_t cached_reply_ttl_ms(const cached_reply *r);
  * entry.
  */
 int cached_reply_is_stale(const cached_reply *r);
-
-/*
- * cached_reply_fresh_ms() - how long the entry is still fresh
- * @r:  may be NULL
- *
- * Return: milliseconds from when the daemon answered; as cached_reply_ttl_ms() where the entry is
- * never stale; 0: it is stale, or the reply has no entry.
- */
-uint64_t cached_reply_fresh_ms(const cached_reply *r);
 
 /*
  * cached_reply_flags() - the flags that the entry was stored with

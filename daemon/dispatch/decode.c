@@ -259,7 +259,6 @@ enum status decode_set(struct request *r, const Cached__V1__Set *set, uint64_t n
         };
         if (ret->compare)
                 ret->expected_version = set->expected_version;
-        ret->vary = set->vary;
         if (__builtin_expect(set->n_tags > 0, 0))
                 status = decode_tags(r, set, ret);
         if (status == STATUS_OK && set->variant_of.len > 0)

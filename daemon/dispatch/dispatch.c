@@ -289,14 +289,10 @@ void request_init(struct request *r, struct client *client, uint64_t n_body)
         r->out = NULL;
         r->n_out = 0;
         r->n_reply = 0;
-        r->ran = false;
         r->state = NULL;
         r->sweep = NULL;
-        r->again = false;
-        r->wait = false;
-        r->answered = false;
-        r->one_way = false;
-        r->close = false;
+        r->ran = r->again = r->wait = false;
+        r->answered = r->one_way = r->close = false;
 }
 
 /* Failures of the peer's making are its business, but for breaking the protocol. */
@@ -581,26 +577,6 @@ static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_s
                 client->last_id = r.id;
         request_finish(&r, status);
         return false;
-}
-
-enum status upload_begin(struct request *r, uint64_t n, enum upload_to to, struct upload **ret)
-{
-        uint64_t max = r->d->cfg->limits.upload_bytes_per_uid;
-        if (to == UPLOAD_TO_HEAP && !conn_hold_body(r->client->conn, n)) {
-                r->wait = true;
-                return STATUS_OK;
-        }
-        int k = upload_new(&r->d->uploads, r->who.uid, n, max, to, ret);
-        if (k == UPLOAD_E_LIMIT)
-                return verdict_set(&r->verdict, STATUS_LIMIT,
-                                   "uid %u is sending more than limits.upload_bytes_per_uid, "
-                                   "%" PRIu64 " bytes, at the same time: %s",
-                                   (unsigned)r->who.uid, max, limit_advice.upload_bytes_per_uid);
-        if (k < 0)
-                return verdict_errno(&r->verdict, k, "receiving the value");
-        if (to == UPLOAD_TO_FILE)
-                (*ret)->large->reaper = r->d->reaper;
-        return STATUS_OK;
 }
 
 static void drop_sink(struct conn *c, void *sink_ctx)

@@ -24,10 +24,12 @@ static_assert(STORE_KEY_MAX <= UINT8_MAX, "lengths of keys");
 /* What is too long is cut: it never is, names were checked before. */
 static void copy_text(char to[STORE_CACHE_NAME_MAX + 1], const struct store_text *from)
 {
-        size_t n = from->n < STORE_CACHE_NAME_MAX ? from->n : STORE_CACHE_NAME_MAX;
+        size_t n = 0;
 
-        if (n > 0)
+        if (from->text) {
+                n = from->n < STORE_CACHE_NAME_MAX ? from->n : STORE_CACHE_NAME_MAX;
                 memcpy(to, from->text, n);
+        }
         to[n] = '\0';
 }
 
@@ -47,7 +49,7 @@ struct event *event_new(const struct event_facts *facts)
         e->has_key = facts->key != NULL;
         e->has_text = facts->text.text != NULL;
         e->n_key = (uint8_t)(facts->n_key < STORE_KEY_MAX ? facts->n_key : STORE_KEY_MAX);
-        if (e->n_key > 0)
+        if (facts->key)
                 memcpy(e->key, facts->key, e->n_key);
         copy_text(e->cache, &facts->cache);
         copy_text(e->text, &facts->text);

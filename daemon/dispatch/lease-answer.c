@@ -237,8 +237,11 @@ static void count(void *ctx, void *space, uint32_t cache, enum lease_count what)
 /* Whatever ended it but a new value: the next one may try. */
 static void over(void *ctx, const struct lease *l)
 {
-        (void)ctx;
-        (void)l;
+        const struct dispatcher *d = ctx;
+        const struct lease_slot *s = l->slot;
+        const struct realm *realm = lease_space(s);
+        (void)store_refresh_end(realm->store, lease_cache(s), s->key, s->n_key, l->version,
+                                server_now_ms(d->server), false);
 }
 
 static void set_bounds(struct dispatcher *d)

@@ -193,15 +193,20 @@ static struct lease *ask_refresh(struct request *r, const struct cache_ref *ref,
                 return NULL;
         const struct lease_where where = where_of(r, cache, key);
         const struct lease_ask a = ask_of(r);
-        int k = leases_ask_refresh(&r->d->leases, &where, &a, r->who.now_ms, &l);
-        return k == LEASE_GRANTED ? l : NULL;
+        if (leases_ask_refresh(&r->d->leases, &where, &a, r->who.now_ms, &l) != LEASE_GRANTED)
+                return NULL;
+        /* From now on it is due for nobody else. */
+        (void)store_refresh_begin(r->who.realm->store, cache, key.data, key.n, r->who.now_ms,
+                                  &l->version);
+        return l;
 }
 
 static enum status answer_value(struct request *r, const struct cache_ref *ref, struct key_ref key,
                                 const struct store_entry *e)
 {
         Cached__V1__Lease lease = CACHED__V1__LEASE__INIT;
-        struct lease *l = r->msg->get->lease->refresh ? ask_refresh(r, ref, key) : NULL;
+        bool due = e->due || r->msg->get->lease->refresh;
+        struct lease *l = due ? ask_refresh(r, ref, key) : NULL;
         if (l)
                 lease_message(&lease, CACHED__V1__LEASE_STATE__LEASE_GRANTED, l, r->who.now_ms);
         r->lease = &lease;

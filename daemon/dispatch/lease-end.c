@@ -99,13 +99,49 @@ void leasing_share(struct request *r, const struct store_put *put, struct large 
                                           s ? LEASE_GOT_VALUE : LEASE_GOT_UNSTORABLE, s));
 }
 
+/* The version of the value that was to be computed anew, or is kept for the case that no other one
+ * can be computed; 0: there is none. */
+static uint64_t old_value(const struct request *r, const struct lease *l)
+{
+        const struct lease_slot *s = l->slot;
+        struct store_entry e;
+        if (l->refresh)
+                return l->version;
+        if (store_peek_kept(r->who.realm->store, lease_cache(s), s->key, s->n_key, r->who.now_ms,
+                            &e) == 0)
+                return e.version;
+        return 0;
+}
+
+bool leasing_serve_old(struct request *r, struct lease *l)
+{
+        struct store *store = r->who.realm->store;
+        const struct lease_slot *s = l->slot;
+        uint32_t cache = lease_cache(s);
+        uint64_t now_ms = r->who.now_ms;
+        uint64_t version = l->late ? 0 : old_value(r, l);
+        struct store_entry e;
+        if (version == 0)
+                return false;
+        uint64_t pause = backoff_next(&r->d->backoff, r->who.realm->serial, version);
+        if (store_refresh_end(store, cache, s->key, s->n_key, version, now_ms + pause, true) != 0 ||
+            store_get(store, cache, s->key, s->n_key, now_ms, false, &e) != 0)
+                return false;
+        struct share *share = s->n_waiting > 0 ? share_entry(r, &e) : NULL;
+        l->refresh = false; /* it is not due at once */
+        leasing_handed_out(share,
+                           lease_share(&r->d->leases, l,
+                                       share ? LEASE_GOT_VALUE : LEASE_GOT_UNSTORABLE, share));
+        return true;
+}
+
 void leasing_refused(struct request *r, enum status status)
 {
         uint64_t id = r->lease_id;
         if (r->msg && r->msg->op_case == CACHED__V1__REQUEST__OP_SET)
                 id = r->msg->set->lease_id;
         struct lease *l = r->lease_stays ? NULL : leasing_find(r, id);
-        if (!l)
+        if (!l || leasing_serve_old(r, l))
                 return;
         const char *why =
                 status == STATUS_NOT_FOUND ? "there was nothing to replace" : r->verdict.text;

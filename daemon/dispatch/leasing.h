@@ -50,6 +50,10 @@ void leasing_share(struct request *r, const struct store_put *put, struct large 
 /* A request failed that may have named a lease. */
 void leasing_refused(struct request *r, enum status status);
 
+/* It could not be computed: if there is an old value that is served so long, this ends the lease,
+ * and those who wait get that. */
+bool leasing_serve_old(struct request *r, struct lease *l);
+
 void leasing_stored_slow(struct request *r, const struct store_put *put);
 void leasing_deleted_slow(struct request *r, const struct cache_ref *ref, struct key_ref key);
 

@@ -10,6 +10,7 @@
 #include "dispatch/leasing.h"
 #include "dispatch/reply.h"
 #include "dispatch/share.h"
+#include "realm/realm.h"
 
 #define LIST_STEPS     4096 /* leases of other realms that one page goes past */
 #define FIELD_OVERHEAD 8    /* tag and length of one item, at most */
@@ -29,6 +30,13 @@ static enum status answer(struct request *r, enum status status)
         return status;
 }
 
+static void count_failure(const struct request *r, uint32_t cache)
+{
+        struct store_counters *c = store_cache_counters(r->who.realm->store, cache);
+        if (c)
+                c->lease_failures++;
+}
+
 enum status op_end_lease(struct request *r)
 {
         const Cached__V1__EndLease *msg = r->msg->end_lease;
@@ -41,6 +49,11 @@ enum status op_end_lease(struct request *r)
         struct lease *l = leasing_find(r, msg->lease_id);
         if (!l)
                 return STATUS_NOT_FOUND;
+        uint32_t cache = lease_cache(l->slot);
+        if (n > 0 && leasing_serve_old(r, l)) {
+                count_failure(r, cache);
+                return answer(r, STATUS_OK);
+        }
         struct share *why = n > 0 ? share_failure(l, msg->reason, r->who.now_ms) : NULL;
         leasing_handed_out(why, lease_give_up(&r->d->leases, l, why, r->who.now_ms));
         return answer(r, STATUS_OK);

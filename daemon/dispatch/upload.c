@@ -9,10 +9,14 @@
 #include "dispatch/upload.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
-#include "dispatch/quota.h"
+#include "config.h"
+#include "dispatch/dispatcher.h"
+#include "services/limits.h"
 #include "store/large.h"
+#include "transport/conn.h"
 
 enum upload_to upload_to(const struct store_arrival *a)
 {
@@ -62,4 +66,24 @@ uint8_t *upload_dst(struct upload *u)
         if (u->large)
                 return u->large->map;
         return u->heap ? u->heap : store_arrival_dst(&u->arrival);
+}
+
+enum status upload_begin(struct request *r, uint64_t n, enum upload_to to, struct upload **ret)
+{
+        uint64_t max = r->d->cfg->limits.upload_bytes_per_uid;
+        if (to == UPLOAD_TO_HEAP && !conn_hold_body(r->client->conn, n)) {
+                r->wait = true;
+                return STATUS_OK;
+        }
+        int k = upload_new(&r->d->uploads, r->who.uid, n, max, to, ret);
+        if (k == UPLOAD_E_LIMIT)
+                return verdict_set(&r->verdict, STATUS_LIMIT,
+                                   "uid %u is sending more than limits.upload_bytes_per_uid, "
+                                   "%" PRIu64 " bytes, at the same time: %s",
+                                   (unsigned)r->who.uid, max, limit_advice.upload_bytes_per_uid);
+        if (k < 0)
+                return verdict_errno(&r->verdict, k, "receiving the value");
+        if (to == UPLOAD_TO_FILE)
+                (*ret)->large->reaper = r->d->reaper;
+        return STATUS_OK;
 }

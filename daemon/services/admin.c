@@ -77,6 +77,12 @@ static void add_counters(struct store_counters *sum, const struct store_counters
         sum->policy_changes += c->policy_changes;
         sum->mapped_hits += c->mapped_hits;
         sum->mapped_misses += c->mapped_misses;
+        sum->leases += c->leases;
+        sum->refreshes += c->refreshes;
+        sum->lease_waits += c->lease_waits;
+        sum->leases_lost += c->leases_lost;
+        sum->lease_failures += c->lease_failures;
+        sum->superseded += c->superseded;
 }
 
 void admin_total(const struct caller *who, struct store_cache_info *ret)

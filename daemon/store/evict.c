@@ -35,7 +35,7 @@ static void uncount(struct store *s, const struct entry *e, uint32_t handle, uin
         struct table_gen *g = &s->a.gens[gen_index(e->gen)];
         /* The memory of a value that lies apart is uncharged when nobody has it any more. */
         uint64_t frees = charge - large_charge(entry_apart(e));
-        const struct table_sums one = {1, charge, e->n_key + e->x.raw_size};
+        const struct table_sums one = entry_sums(e, charge);
         bool is_dead = e->x.n_tags > 0 && tags_unlink(s, handle, &one);
 
         lru_remove(s, lru_list_find(s, gen_index(e->gen), e->owner), handle);

@@ -136,6 +136,10 @@ int owner_get(struct store *s, uint32_t uid, uint32_t *ret_owner); /* 0, STORE_E
 void owner_rehash(struct store *s); /* their number and uids are known, nothing else is */
 
 /* ---- tag.c */
+static inline struct table_sums entry_sums(const struct entry *e, uint64_t charge)
+{
+        return (struct table_sums){1, charge, e->n_key + e->x.raw_size + e->x.n_messages};
+}
 static inline struct table_tag *tag_at(const struct store *s, uint32_t id)
 {
         return &s->a.tags[id - 1];
@@ -166,7 +170,7 @@ int tags_take(struct store *s, const struct store_put *p, uint32_t gen, uint64_t
               struct arena_tag *ret);
 void tags_put_back(struct store *s, const struct arena_tag *tags, unsigned n);
 /* The block of a new entry is filled, and is counted in the sums of its tags. */
-void tags_link(struct store *s, uint32_t handle, const struct table_sums *one);
+void tags_link(struct store *s, uint32_t handle, struct table_sums one);
 /* An entry leaves. True: it was counted among the dead of its generation. */
 bool tags_unlink(struct store *s, uint32_t handle, const struct table_sums *one);
 void tags_moved(struct store *s, uint32_t to); /* the block was copied there */

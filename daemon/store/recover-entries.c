@@ -274,9 +274,7 @@ static int keep(struct recovery *r, uint32_t handle, enum store_dropped *ret_why
                 expiry_set(s, gen, handle, e.deadline);
         }
         if (e.x.n_tags > 0)
-                tags_link(s, handle,
-                          &(struct table_sums){1, store_block_charge(s, handle),
-                                               e.n_key + e.x.raw_size});
+                tags_link(s, handle, entry_sums(&e, store_block_charge(s, handle)));
         store_count(s, &e, store_block_charge(s, handle));
         if (s->a.gens[gen].state == GEN_DYING) {
                 s->a.t->n_reclaiming++;

@@ -173,6 +173,7 @@ void store_entry_fill(const struct store *s, uint32_t handle, uint64_t now, stru
         *ret = (struct store_entry){
                 .value = e.stored,
                 .n_value = e.n_stored,
+                .large = NULL,
                 .key = e.key,
                 .n_key = e.n_key,
                 .version = e.version,
@@ -428,7 +429,7 @@ static void publish(struct store *s, const struct found *f, const struct entry *
         lru_push(s, list, handle);
         store_count(s, e, charge);
         if (e->x.n_tags > 0)
-                tags_link(s, handle, &(struct table_sums){1, charge, e->n_key + e->x.raw_size});
+                tags_link(s, handle, entry_sums(e, charge));
         if (e->deadline != ENTRY_NEVER)
                 expiry_set(s, gen_index(e->gen), handle, e->deadline);
         if (f->handle == ARENA_NONE) {

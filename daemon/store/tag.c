@@ -241,7 +241,7 @@ static void take_off(struct table_sums *from, const struct table_sums *one)
         from->raw -= one->raw;
 }
 
-void tags_link(struct store *s, uint32_t handle, const struct table_sums *one)
+void tags_link(struct store *s, uint32_t handle, struct table_sums one)
 {
         unsigned n;
         struct arena_tag *tags = tags_of(s, handle, &n);
@@ -254,9 +254,9 @@ void tags_link(struct store *s, uint32_t handle, const struct table_sums *one)
                 if (tag->head != ARENA_NONE)
                         tag_in(s, tag->head, tags[i].id)->prev = handle;
                 tag->head = handle;
-                add(&tag->all, one);
+                add(&tag->all, &one);
                 if (n > 1)
-                        add(&tag->shared, one);
+                        add(&tag->shared, &one);
         }
 }
 

@@ -9,6 +9,7 @@
  *
  *   IMAGE_BYTES  u32 offset, u16 n, n bytes         what stands in the image there
  *   IMAGE_QUERY  u32 cache, u64 hash of its name, u64 now, u8 n_key - 1 modulo 64, the key
+ *                (128 more: the messages, too)
  *   IMAGE_FIND   u64 hash of a cache's name
  *
  * A piece that the input's end cuts is ignored, and so is one that begins with another byte (that

@@ -110,7 +110,9 @@ static bool take_query(struct input *in, struct arena_query *ret)
         q.cache = (uint32_t)take(in, 4);
         q.name_hash = take(in, 8);
         q.now_ms = take(in, 8);
-        q.n_key = (uint32_t)take(in, 1) % 64 + 1;
+        q.n_key = (uint32_t)take(in, 1);
+        q.want_messages = q.n_key & 128;
+        q.n_key = q.n_key % 64 + 1;
         if ((uint64_t)(in->end - in->p) < q.n_key)
                 return false;
         q.key = in->p;
@@ -121,12 +123,24 @@ static bool take_query(struct input *in, struct arena_query *ret)
 
 /* ---- what must hold */
 
+/* It may be served, and is what its moments say. */
+static void check_window(const struct arena_query *q, const struct arena_hit *hit)
+{
+        if (!(hit->marks & ARENA_HIT_WINDOW)) {
+                assert(!(hit->marks & (ARENA_HIT_STALE | ARENA_HIT_DUE)));
+                return;
+        }
+        assert(q->now_ms < hit->fresh.serve);
+        assert(!(hit->marks & ARENA_HIT_STALE) == (q->now_ms < hit->fresh.fresh));
+        assert(!(hit->marks & ARENA_HIT_DUE) == (q->now_ms < hit->fresh.refresh));
+}
+
 /* The hit's key and value stand in the image, where the layout says. */
 static void check_hit(const struct arena_map *m, const struct arena_query *q,
                       const struct arena_hit *hit, const uint8_t *value)
 {
         uint32_t span = hit->handle >> ARENA_CHUNK_SHIFT, n_chunk;
-        uint64_t off = (uint64_t)(m->spans - m->base), n_ext = 0;
+        uint64_t off = (uint64_t)(m->spans - m->base), n_ext = 0, n_left_out = 0;
         struct arena_entry e;
         struct arena_ext x;
 
@@ -144,6 +158,9 @@ static void check_hit(const struct arena_map *m, const struct arena_query *q,
         assert(sizeof(e) + n_ext + q->n_key + (e.sizes >> 10) <= n_chunk);
         assert(memcmp(m->base + off + sizeof(e) + n_ext, q->key, q->n_key) == 0);
         assert(hit->deadline_ms > q->now_ms);
+        check_window(q, hit);
+        if (!q->want_messages)
+                n_left_out = arena_hit_messages(hit);
         off += sizeof(e) + n_ext + q->n_key;
         if (e.sizes & ENTRY_EXTENT && !(e.sizes & ENTRY_LARGE)) {
                 struct arena_extent at;
@@ -152,9 +169,11 @@ static void check_hit(const struct arena_map *m, const struct arena_query *q,
                 memcpy(&at, m->base + off, sizeof(at));
                 off = (uint64_t)(m->extents - m->base) + at.offset;
                 assert(at.offset <= m->n_extents && off <= m->size && at.size <= m->size - off);
-                assert(hit->n_value == at.size);
+                assert(hit->n_value == at.size - n_left_out);
+        } else if (e.sizes & ENTRY_LARGE) {
+                assert(arena_hit_messages(hit) <= hit->large.size);
         } else {
-                assert(hit->n_value == e.sizes >> 10);
+                assert(hit->n_value == (e.sizes >> 10) - n_left_out);
         }
         if (value)
                 assert(memcmp(m->base + off, value, hit->n_value) == 0);

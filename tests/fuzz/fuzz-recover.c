@@ -45,6 +45,8 @@ static void put(struct store *s, uint32_t cache, unsigned n, uint64_t now)
                               .n_value = n % 5 * 120,
                               .ttl_ms = n % 3 ? STORE_NEVER : 1000 + n,
                               .flags = n % 2,
+                              .n_messages = n % 7 ? 0 : n % 5 * 60,
+                              .negative = n % 13 == 0,
                               .uid = 1 + n % 4};
         struct store_refusal why;
         struct store_entry e;
@@ -85,6 +87,12 @@ static void put_related(struct store *s, unsigned n)
 static struct store *make(unsigned variant)
 {
         static const char *const names[] = {"one", "two", "three"};
+        static const struct store_policy windows = {.ttl_ms = STORE_NEVER,
+                                                    .max_entries = STORE_UNLIMITED,
+                                                    .max_bytes = STORE_UNLIMITED,
+                                                    .stale_for_ms = 100,
+                                                    .stale_if_error_ms = 300,
+                                                    .refresh_ahead = 500};
         struct store *s;
         uint32_t id;
         uint64_t n;
@@ -94,6 +102,7 @@ static struct store *make(unsigned variant)
         for (unsigned i = 0; i < 3; i++)
                 if (store_cache_create(s, names[i], strlen(names[i]), &id) != 0)
                         abort();
+        store_cache_set_policy(s, 2, &windows, &windows, false, NOW);
         for (unsigned i = 0; i < (variant == 1 ? 700u : 120u); i++)
                 put(s, 1 + i % 3, i, NOW);
         if (variant == 2) /* something that is dying, something that is free */

@@ -82,6 +82,67 @@ static void make_extended(struct store *s)
         put(s, 63, (struct store_put){.n_value = 1, .encoding = 1, .flags = 1, .cost_us = 2});
 }
 
+/* At the time of the queries: fresh; due; stale; kept; never any of them; and without a window. */
+static void make_windows(struct store *s)
+{
+        static const struct store_policy policy = {.ttl_ms = STORE_NEVER,
+                                                   .max_entries = STORE_UNLIMITED,
+                                                   .max_bytes = STORE_UNLIMITED,
+                                                   .stale_for_ms = 2,
+                                                   .stale_if_error_ms = 100,
+                                                   .refresh_ahead = 500};
+        uint8_t key[STORE_KEY_MAX];
+        struct store_entry e;
+        uint64_t version;
+
+        store_cache_set_policy(s, 1, &policy, &policy, false, NOW);
+        put(s, 0, (struct store_put){.value = "fresh", .n_value = 5, .ttl_ms = 20});
+        put(s, 1, (struct store_put){.value = "due", .n_value = 3, .ttl_ms = 8, .flags = 1});
+        put(s, 2, (struct store_put){.value = "stale", .n_value = 5, .ttl_ms = 4, .cost_us = 1});
+        put(s, 3, (struct store_put){.value = "kept", .n_value = 4, .ttl_ms = 3});
+        put(s, 4, (struct store_put){.value = "never", .n_value = 5, .ttl_ms = 4});
+        assert(store_touch(s, 1, key, key_of(4, key), STORE_NEVER, NOW, &e) == 0);
+        put(s, 5, (struct store_put){.value = "at it", .n_value = 5, .ttl_ms = 4});
+        assert(store_refresh_begin(s, 1, key, key_of(5, key), NOW, &version) == 0);
+        put(s, 6, (struct store_put){.value = "none", .n_value = 4});
+        put(s, 7, (struct store_put){.value = "gone", .n_value = 4, .ttl_ms = 1});
+        assert(store_delete(s, 1, key, key_of(7, key), NOW) == 0);
+}
+
+static void make_marks(struct store *s)
+{
+        put(s, 0, (struct store_put){.value = "no such host", .n_value = 12, .negative = true});
+        put(s, 1, (struct store_put){.value = "LANG", .n_value = 4, .vary = true, .flags = 9});
+        put(s, 2, (struct store_put){.value = "", .n_value = 0, .negative = true});
+}
+
+/* All of them, some of them, and with everything else. */
+static void make_messages(struct store *s)
+{
+        struct store_put p = {.n_value = 2 << 20, .n_messages = 30};
+        static const struct store_policy policy = {.ttl_ms = 1000,
+                                                   .max_entries = STORE_UNLIMITED,
+                                                   .max_bytes = STORE_UNLIMITED,
+                                                   .refresh_ahead = 1};
+
+        store_cache_set_policy(s, 1, &policy, &policy, false, NOW);
+        put(s, 0, (struct store_put){.value = "value|said", .n_value = 10, .n_messages = 4});
+        put(s, 1, (struct store_put){.value = "said", .n_value = 4, .n_messages = 4});
+        put(s, 2, (struct store_put){.n_value = (1 << 20) + 1, .n_messages = 77, .flags = 3});
+        assert(large_new(p.n_value, &p.large) == 0);
+        put(s, 3, p);
+        large_unref(p.large);
+        put(s, 4,
+            (struct store_put){.value = "packed|said",
+                               .n_value = 11,
+                               .n_messages = 4,
+                               .encoding = 1,
+                               .raw_size = 100,
+                               .flags = 1,
+                               .cost_us = 2,
+                               .ttl_ms = 500});
+}
+
 static void make_long(struct store *s)
 {
         struct store_put p = {.n_value = 2 << 20};
@@ -113,6 +174,39 @@ static void make_cleared(struct store *s)
         make_grown(s);
         assert(store_clear(s, 1, NOW, &n) == 0);
         put(s, 1, (struct store_put){.value = "new", .n_value = 3});
+}
+
+/* Tags, and an entry that leads to another one. */
+static void make_tagged(struct store *s)
+{
+        static const struct store_text tags[] = {{"red", 3}, {"blue", 4}};
+        uint8_t key[STORE_KEY_MAX];
+
+        put(s, 0, (struct store_put){.value = "v", .n_value = 1, .tags = tags, .n_tags = 1});
+        put(s, 1,
+            (struct store_put){.value = "w",
+                               .n_value = 1,
+                               .tags = tags,
+                               .n_tags = 2,
+                               .flags = 1,
+                               .cost_us = 1});
+        put(s, 2, (struct store_put){.value = "LANG", .n_value = 4, .vary = true});
+        put(s, 3,
+            (struct store_put){.value = "x",
+                               .n_value = 1,
+                               .tags = &tags[1],
+                               .n_tags = 1,
+                               .variant_of = {(const char *)key, key_of(2, key)}});
+        put(s, 4, (struct store_put){.value = "plain", .n_value = 5});
+}
+
+static void make_cleared_tag(struct store *s)
+{
+        uint64_t n;
+
+        make_tagged(s);
+        s->extra = 0; /* nothing leaves at once */
+        assert(store_clear_tag(s, 1, "red", 3, NOW, &n) == 0 && n == 2);
 }
 
 static void make_killed(struct store *s)
@@ -181,6 +275,70 @@ static void lie_size(uint8_t *image, struct arena_header *h)
                 }
 }
 
+/* The first byte of each entry's extension, if it has one. */
+static void each_ext(uint8_t *image, const struct arena_header *h, void (*lie)(struct arena_ext *x))
+{
+        const uint32_t *sizes = (const uint32_t *)(const void *)(image + h->span_table_off);
+
+        for (uint64_t b = 0; b < h->n_buckets; b++)
+                for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++) {
+                        uint32_t handle = bucket_of(image, h, b)->handle[i];
+                        uint32_t span = handle >> ARENA_CHUNK_SHIFT;
+                        uint64_t off = h->spans_off + (uint64_t)span * ARENA_SPAN_SIZE +
+                                       (uint64_t)sizes[span] * (handle & ARENA_CHUNK_MASK);
+                        const struct arena_entry *e = (const void *)(image + off);
+
+                        if (handle != ARENA_NONE && e->sizes & ENTRY_EXT)
+                                lie((struct arena_ext *)(void *)(image + off + sizeof(*e)));
+                }
+}
+
+/* Fields that the block has no room for. */
+static void more_fields(struct arena_ext *x)
+{
+        x->fields = EXT_KNOWN;
+}
+
+static void lie_fields(uint8_t *image, struct arena_header *h)
+{
+        each_ext(image, h, more_fields);
+}
+
+/* What it says in its last field is more: messages. */
+static void more_messages(struct arena_ext *x)
+{
+        memset((uint8_t *)x + x->n_bytes - 8, 0xff, 8);
+}
+
+static void lie_messages(uint8_t *image, struct arena_header *h)
+{
+        each_ext(image, h, more_messages);
+}
+
+/* Tags that no id is as large as. */
+static void lie_tag(uint8_t *image, struct arena_header *h)
+{
+        const uint32_t *sizes = (const uint32_t *)(const void *)(image + h->span_table_off);
+
+        for (uint64_t b = 0; b < h->n_buckets; b++)
+                for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++) {
+                        uint32_t handle = bucket_of(image, h, b)->handle[i];
+                        uint32_t span = handle >> ARENA_CHUNK_SHIFT, id = ARENA_TAGS_MAX;
+                        uint8_t *entry = image + h->spans_off + (uint64_t)span * ARENA_SPAN_SIZE +
+                                         (uint64_t)sizes[span] * (handle & ARENA_CHUNK_MASK);
+                        struct arena_ext x;
+
+                        if (handle == ARENA_NONE)
+                                continue;
+                        memcpy(&x, entry + ENTRY_HEADER_SIZE, sizeof(x));
+                        if (((struct arena_entry *)(void *)entry)->sizes & ENTRY_EXT &&
+                            x.fields & EXT_TAGS) /* the last one's */
+                                memcpy(entry + ENTRY_HEADER_SIZE + x.n_bytes -
+                                               sizeof(struct arena_tag),
+                                       &id, sizeof(id));
+                }
+}
+
 /* An extent that ends outside. */
 static void lie_extent(uint8_t *image, struct arena_header *h)
 {
@@ -197,10 +355,17 @@ static void lie_buckets(uint8_t *image, struct arena_header *h)
 static const struct scene scenes[] = {
         {"plain", make_plain, 4, NULL},
         {"extended", make_extended, 4, NULL},
+        {"windows", make_windows, 8, NULL},
+        {"marks", make_marks, 3, NULL},
+        {"messages", make_messages, 5, NULL},
+        {"lie-fields", make_windows, 8, lie_fields},
+        {"lie-messages", make_messages, 5, lie_messages},
         {"long", make_long, 3, NULL},
         {"extents", make_extents, 3, NULL},
         {"grown", make_grown, 16, NULL},
         {"cleared", make_cleared, 3, NULL},
+        {"tagged", make_tagged, 6, NULL},
+        {"cleared-tag", make_cleared_tag, 6, NULL},
         {"killed", make_killed, 3, NULL},
         {"retired", make_retired, 1, NULL},
         {"lie-chunk", make_plain, 3, lie_chunk},
@@ -208,6 +373,7 @@ static const struct scene scenes[] = {
         {"lie-size", make_plain, 3, lie_size},
         {"lie-buckets", make_plain, 3, lie_buckets},
         {"lie-extent", make_extents, 3, lie_extent},
+        {"lie-tag", make_tagged, 6, lie_tag},
 };
 
 /* ---- the image */
@@ -296,7 +462,7 @@ static void write_image(FILE *f, const uint8_t *image, uint64_t size)
         }
 }
 
-static void write_query(FILE *f, unsigned i)
+static void write_query(FILE *f, unsigned i, bool want_messages)
 {
         uint8_t key[STORE_KEY_MAX];
         size_t n = key_of(i, key);
@@ -305,7 +471,7 @@ static void write_query(FILE *f, unsigned i)
         write_number(f, 1, 4);
         write_number(f, arena_name_hash("c", 1), 8);
         write_number(f, NOW + 5, 8);
-        write_number(f, n - 1, 1);
+        write_number(f, (n - 1) | (want_messages ? 128 : 0), 1);
         assert(fwrite(key, 1, n, f) == n);
 }
 
@@ -318,7 +484,9 @@ static void check(const uint8_t *image, uint64_t size, struct store *s, unsigned
 
         assert(!arena_map_init(image, size, &m));
         for (unsigned i = 0; i < n_keys; i++) {
-                struct arena_query q = {1, arena_name_hash("c", 1), NULL, 0, NOW + 5};
+                struct arena_query q = {.cache = 1,
+                                        .name_hash = arena_name_hash("c", 1),
+                                        .now_ms = NOW + 5};
                 uint8_t key[STORE_KEY_MAX];
                 enum arena_result r;
                 struct store_entry e;
@@ -363,7 +531,7 @@ static void make(const struct scene *scene, const char *folder)
         write_number(f, arena_name_hash("c", 1), 8);
         /* Before the bytes, so that cutting the end leaves something to ask. */
         for (unsigned i = 0; i < scene->n_keys; i++)
-                write_query(f, i);
+                write_query(f, i, i % 2);
         write_image(f, image, size);
         printf("%s: %ld bytes for %lu\n", scene->name, ftell(f), (unsigned long)size);
         assert(fclose(f) == 0);

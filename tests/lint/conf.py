@@ -39,7 +39,7 @@ INTRO = {
               "once, but clients that are connected keep to the sizes that they were told.",
 }
 
-REALMS = """\
+SECTIONS = """\
 # A realm that several users share; without one, each user has a realm of their own, `uid:N`.
 # Lists hold user names, uids, @group names and @gids, separated by commas. Readers look entries up,
 # writers also store and delete, admins also set policies and clear everything. Who is in none of the
@@ -52,6 +52,17 @@ REALMS = """\
 #admins = root
 #budget = 2G
 #mapped_reads = yes
+
+# When clients that have subscribed to it are asked to compute the values of a cache anew, before
+# anyone waits for them. `every` goes by the time since the machine's start (1s to 366d), `at` is a
+# local time; both may be given. `realm` is a name from above or a user's, `uid:N`; without it, that
+# of the daemon's own user. Nobody is asked who has not subscribed, and nothing wakes up for it.
+#
+#[schedule nightly]
+#cache = reports
+#realm = shared
+#every = 6h
+#at = 04:30
 """
 
 
@@ -120,7 +131,7 @@ def expected():
         words = textwrap.fill(text[0].upper() + text[1:], 97, initial_indent="# ",
                               subsequent_indent="# ")
         parts.append(f"\n{words}\n#{name} = {default}".rstrip() + "\n")
-    return "".join(parts) + "\n" + REALMS
+    return "".join(parts) + "\n" + SECTIONS
 
 
 def load(cached, text, what):

@@ -9,6 +9,7 @@
  *
  *     ping | connect | close
  *     get KEY | set KEY VALUE [TTL_MS] | add KEY VALUE      (add: the key must not be there)
+ *     look KEY                                     its value, behind "fresh" or "stale"
  *     hits KEY N                                   so many gets; the first code that is no hit
  *     fork                                         ping in a child
  *     storm N                                      N threads set and get until calm or close
@@ -155,6 +156,20 @@ static int store(struct program *p, const char *key, const char *value, const ch
         return code;
 }
 
+/* A value and whether it is stale. */
+static int look(struct program *p, const char *key, char *text, size_t n_text)
+{
+        cached_reply *r = NULL;
+        int code = cached_get(p->c, CACHE, key, strlen(key), &r);
+        size_t n = 0;
+        const char *v = cached_reply_value(r, &n);
+
+        snprintf(text, n_text, "%s %.*s", cached_reply_is_stale(r) ? "stale" : "fresh", (int)n,
+                 v ? v : "");
+        cached_reply_free(r);
+        return code;
+}
+
 static int command(struct program *p, char *line, cached_reply **r, char *text, size_t n_text)
 {
         char *save = NULL, *verb = strtok_r(line, " \n", &save);
@@ -170,6 +185,8 @@ static int command(struct program *p, char *line, cached_reply **r, char *text, 
                 return cached_close(p->c), CACHED_OK;
         if (!strcmp(verb, "get") && a)
                 return cached_get(p->c, CACHE, a, strlen(a), r);
+        if (!strcmp(verb, "look") && a)
+                return look(p, a, text, n_text);
         if (!strcmp(verb, "set") && a && b)
                 return store(p, a, b, strtok_r(NULL, " \n", &save), CACHED_SET_ANY, r);
         if (!strcmp(verb, "add") && a && b)

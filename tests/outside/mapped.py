@@ -124,6 +124,29 @@ class Arena:
                 return True
         return False
 
+    EXT_SIZES = {1: 4, 2: 8, 4: 12, 8: 24, 16: 4, 32: 8}
+
+    def extension(self, at):
+        """Its fields by their bits: what few entries have. None where there is no extension."""
+        n_ext, fields = struct.unpack_from("<HH", self.map, at)
+        found, p = {}, 4
+        for bit, n in self.EXT_SIZES.items():
+            if fields & bit:
+                if p + n > n_ext:
+                    raise Ask
+                found[bit] = self.map[at + p:at + p + n]
+                p += n
+        return found
+
+    def times(self, ext, now):
+        """{"stale", "due"} as it is now; None: it is not to be served."""
+        if 8 not in ext:
+            return set()
+        fresh, serve, refresh = struct.unpack("<3Q", ext[8])
+        if now >= serve:
+            return None
+        return ({"stale"} if now >= fresh else set()) | ({"due"} if now >= refresh else set())
+
     def entry(self, handle, generation, key, now):
         """(handle, version, value) if this is the key's live entry."""
         at, size = self.block(handle)
@@ -138,14 +161,24 @@ class Arena:
             return None
         if kind & 1 and self.has_dead_tag(at + 20, n_ext):
             return None
-        if kind & 6:
-            raise Ask  # in a file of its own, or encoded
+        ext = self.extension(at + 20) if kind & 1 else {}
+        times = self.times(ext, now)
+        if times is None:
+            return None
+        self.last_times = times
+        if kind & 6 or (16 in ext and ext[16][0] & 1):
+            raise Ask  # in a file of its own, or encoded, or there is no value
+        n_messages = int.from_bytes(ext.get(32, b""), "little")
         if kind & 8:
             off, n = struct.unpack_from("<QQ", self.map, key_at + n_key)
             if n_stored != 16 or off > self.n_extents or n > self.n_extents - off:
                 raise Ask
-            return handle, version, self.map[self.extents + off:self.extents + off + n]
-        return handle, version, self.map[key_at + n_key:key_at + n_key + n_stored]
+            if n_messages > n:
+                raise Ask
+            return handle, version, self.map[self.extents + off:self.extents + off + n - n_messages]
+        if n_messages > n_stored:
+            raise Ask
+        return handle, version, self.map[key_at + n_key:key_at + n_key + n_stored - n_messages]
 
     def look_up(self, name, key, now):
         for _ in range(100):

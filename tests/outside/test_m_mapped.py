@@ -91,7 +91,7 @@ def error_of(call):
 def test_m01_hello_brings_four_descriptors_and_says_what_they_are(m):
     info = m.info.mapping
     assert list(info.parts) == [pb.MAP_ARENA, pb.MAP_EPOCH, pb.MAP_PAGE, pb.MAP_DIRTY]
-    assert (info.layout_version, info.page_bytes, info.dirty_map_bytes, info.epoch_bytes) == (2, 65536, 4096, 4096)
+    assert (info.layout_version, info.page_bytes, info.dirty_map_bytes, info.epoch_bytes) == (3, 65536, 4096, 4096)
     for part, size in ((pb.MAP_ARENA, info.arena_bytes), (pb.MAP_EPOCH, 4096), (pb.MAP_PAGE, 65536),
                        (pb.MAP_DIRTY, 4096)):
         assert os.fstat(m.fds[part]).st_size == size

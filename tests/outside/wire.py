@@ -91,8 +91,8 @@ def request(request_id, op, deadline_ms=0, repeated=False, **fields):
     return r
 
 
-def policy(ttl_ms=None, max_entries=None, max_bytes=None):
-    p = pb.Policy()
+def policy(ttl_ms=None, max_entries=None, max_bytes=None, **windows):
+    p = pb.Policy(**windows)
     if ttl_ms is not None:
         p.ttl_ms = ttl_ms
     if max_entries is not None:

@@ -32,12 +32,18 @@ struct store_text model_tag(unsigned i)
 static uint64_t charge_of(const struct model *m, const struct store_put *p)
 {
         uint64_t size = p->large ? p->large->size : p->n_value;
-        uint64_t ext = (p->flags ? 4 : 0) + (p->cost_us ? 8 : 0) + (p->encoding ? 12 : 0);
+        const struct store_policy *pol = &m->policy[p->cache];
+        uint64_t ttl = p->ttl_ms == STORE_TTL_POLICY ? pol->ttl_ms : p->ttl_ms;
+        uint64_t ext = (p->flags ? 4 : 0) + (p->cost_us ? 8 : 0) + (p->encoding ? 12 : 0) +
+                       (p->negative || p->vary ? 4 : 0) + (p->n_messages ? 8 : 0);
         uint64_t n_tags = p->n_tags + (p->variant_of.n > 0);
         bool apart = p->large || size >= m->apart_min;
         uint64_t n;
 
-        ext += (p->vary ? 4 : 0) + (n_tags ? 4 + 12 * n_tags : 0);
+        if (ttl != STORE_NEVER &&
+            (pol->stale_for_ms || pol->stale_if_error_ms || pol->refresh_ahead))
+                ext += 24;
+        ext += n_tags ? 4 + 12 * n_tags : 0;
         ext += ext ? 4 : 0;
         n = 20 + p->n_key + ext + (apart ? 16 : size);
         n = n < 64 ? 64 : n;
@@ -131,20 +137,62 @@ static bool evict(struct model *m, uint32_t cache, uint32_t uid, const struct mo
         return true;
 }
 
-static uint64_t deadline_of(const struct model *m, uint32_t cache, uint64_t ttl, uint64_t now)
+/* Sets its moments. @has_place: an entry that was stored without a window gets none later. */
+static void set_moments(const struct model *m, struct model_entry *e, uint64_t ttl, uint64_t now,
+                        bool has_place)
 {
+        const struct store_policy *p = &m->policy[e->cache];
+        uint64_t longest = p->stale_for_ms, least;
+        bool windows = p->stale_for_ms || p->stale_if_error_ms || p->refresh_ahead;
+
+        if (p->stale_if_error_ms > longest)
+                longest = p->stale_if_error_ms;
         if (ttl == STORE_TTL_POLICY)
-                ttl = m->policy[cache].ttl_ms;
-        return ttl == STORE_NEVER ? STORE_NEVER : now + ttl;
+                ttl = p->ttl_ms;
+        e->deadline = STORE_NEVER;
+        e->fresh = (struct arena_fresh){0};
+        if (ttl == STORE_NEVER) {
+                if (has_place)
+                        e->fresh = (struct arena_fresh){STORE_NEVER, STORE_NEVER, STORE_NEVER};
+                return;
+        }
+        least = ttl - ttl * p->expire_jitter / 1000;
+        if (p->expire_jitter) {
+                assert(m->drawn > now && m->drawn - now <= ttl && m->drawn - now >= least);
+                ttl = m->drawn - now;
+        }
+        e->deadline = now + ttl;
+        if (!has_place)
+                return;
+        e->fresh = (struct arena_fresh){now + ttl, now + ttl, now + ttl};
+        if (!windows)
+                return;
+        e->fresh.serve += p->stale_for_ms;
+        if (p->refresh_ahead)
+                e->fresh.refresh = now + ttl * p->refresh_ahead / 1000;
+        e->deadline += longest;
 }
 
-int model_get(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t now,
-              bool touch, struct model_entry *ret)
+static bool is_kept(const struct model_entry *e, uint64_t now)
+{
+        return e->fresh.fresh != 0 && e->fresh.serve <= now;
+}
+
+static struct model_entry *find_served(struct model *m, uint32_t cache, const void *key,
+                                       size_t n_key, uint64_t now)
 {
         struct model_entry *e;
 
         model_settle(m, now);
         e = find(m, cache, key, n_key);
+        return e && !is_kept(e, now) ? e : NULL;
+}
+
+int model_get(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t now,
+              bool touch, struct model_entry *ret)
+{
+        struct model_entry *e = find_served(m, cache, key, n_key, now);
+
         if (!e) {
                 m->counters[cache].misses += touch;
                 return STORE_E_MISS;
@@ -267,7 +315,9 @@ int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_
               struct model_entry *ret, struct store_refusal *refusal)
 {
         uint64_t charge = charge_of(m, p);
+        uint64_t ttl = p->ttl_ms == STORE_TTL_POLICY ? m->policy[p->cache].ttl_ms : p->ttl_ms;
         struct model_entry *e, *at;
+        bool is_free;
         int r;
 
         (void)refusal;
@@ -283,11 +333,12 @@ int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_
                 e->used = ++m->clock;
         }
         e = find(m, p->cache, p->key, p->n_key);
-        if (!e && (p->compare || p->mode == STORE_REPLACE_ONLY))
+        is_free = !e || is_kept(e, now);
+        if (is_free && (p->compare || p->mode == STORE_REPLACE_ONLY))
                 return STORE_E_MISS;
-        if (e && p->mode == STORE_ADD_ONLY)
+        if (!is_free && p->mode == STORE_ADD_ONLY)
                 return STORE_E_EXISTS;
-        if (e && p->compare && e->version != p->expected_version)
+        if (!is_free && p->compare && e->version != p->expected_version)
                 return STORE_E_VERSION;
         if (e)
                 e->used = ++m->clock;
@@ -312,21 +363,24 @@ int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_
                 .uid = p->uid,
                 .n_key = p->n_key,
                 .version = ++m->version,
-                .deadline = deadline_of(m, p->cache, p->ttl_ms, now),
                 .charge = charge,
                 .used = ++m->clock,
                 .n_value = p->large ? p->large->size : p->n_value,
                 .raw_size = p->encoding ? p->raw_size
-                            : p->large  ? p->large->size
-                                        : p->n_value,
+                                        : (p->large ? p->large->size : p->n_value) - p->n_messages,
                 .cost_us = p->cost_us,
+                .n_messages = p->n_messages,
+                .negative = p->negative,
                 .flags = p->flags,
                 .encoding = p->encoding,
                 .fill = fill,
                 .tags = mask_of(p),
-                .vary = p->vary,
                 .n_parent = p->variant_of.n,
         };
+        set_moments(m, at, p->ttl_ms, now,
+                    ttl != STORE_NEVER && (m->policy[p->cache].stale_for_ms ||
+                                           m->policy[p->cache].stale_if_error_ms ||
+                                           m->policy[p->cache].refresh_ahead));
         memcpy(at->key, p->key, p->n_key);
         if (p->variant_of.n > 0)
                 memcpy(at->parent, p->variant_of.text, p->variant_of.n);
@@ -338,15 +392,56 @@ int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_
 int model_touch(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms,
                 uint64_t now, struct model_entry *ret)
 {
+        struct model_entry *e = find_served(m, cache, key, n_key, now);
+
+        if (!e)
+                return STORE_E_MISS;
+        if (ttl_ms != STORE_TTL_POLICY)
+                set_moments(m, e, ttl_ms, now, e->fresh.fresh != 0);
+        e->used = ++m->clock;
+        *ret = *e;
+        return 0;
+}
+
+int model_refresh_begin(struct model *m, uint32_t cache, const void *key, size_t n_key,
+                        uint64_t now, uint64_t *ret_version)
+{
         struct model_entry *e;
 
         model_settle(m, now);
         e = find(m, cache, key, n_key);
         if (!e)
                 return STORE_E_MISS;
-        if (ttl_ms != STORE_TTL_POLICY)
-                e->deadline = deadline_of(m, cache, ttl_ms, now);
-        e->used = ++m->clock;
+        *ret_version = e->version;
+        if (e->fresh.fresh != 0)
+                e->fresh.refresh = STORE_NEVER;
+        return 0;
+}
+
+int model_refresh_end(struct model *m, uint32_t cache, const void *key, size_t n_key,
+                      uint64_t version, uint64_t next_ms, bool failed)
+{
+        struct model_entry *e = find(m, cache, key, n_key);
+
+        if (!e || e->version != version)
+                return STORE_E_MISS;
+        if (e->fresh.fresh == 0)
+                return 0;
+        e->fresh.refresh = next_ms;
+        if (failed && e->fresh.serve != STORE_NEVER)
+                e->fresh.serve = e->deadline;
+        return 0;
+}
+
+int model_peek_kept(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t now,
+                    struct model_entry *ret)
+{
+        struct model_entry *e;
+
+        model_settle(m, now);
+        e = find(m, cache, key, n_key);
+        if (!e || !is_kept(e, now))
+                return STORE_E_MISS;
         *ret = *e;
         return 0;
 }

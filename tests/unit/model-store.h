@@ -22,8 +22,11 @@ struct model_entry {
         uint64_t version, deadline, charge, used, n_value, raw_size, cost_us;
         uint32_t flags;
         uint8_t encoding;
-        uint32_t fill; /* what the value is made of */
-        uint32_t tags; /* those of model_tags, a bit each */
+        uint64_t n_messages;
+        bool negative;
+        struct arena_fresh fresh; /* .fresh 0: it has no window */
+        uint32_t fill;            /* what the value is made of */
+        uint32_t tags;            /* those of model_tags, a bit each */
         bool vary;
         size_t n_parent; /* 0: it is no variant */
         uint8_t parent[STORE_KEY_MAX];
@@ -35,6 +38,7 @@ struct model {
         struct store_policy policy[MODEL_CACHES + 1];
         struct store_counters counters[MODEL_CACHES + 1];
         uint64_t budget, uid_share, global, clock, version, apart_min;
+        uint64_t drawn; /* until when the store has what it stored, or touched, last: by chance */
         uint32_t max_tags;
 };
 
@@ -49,6 +53,12 @@ int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_
               struct model_entry *ret, struct store_refusal *refusal);
 int model_touch(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t ttl_ms,
                 uint64_t now, struct model_entry *ret);
+int model_refresh_begin(struct model *m, uint32_t cache, const void *key, size_t n_key,
+                        uint64_t now, uint64_t *ret_version);
+int model_refresh_end(struct model *m, uint32_t cache, const void *key, size_t n_key,
+                      uint64_t version, uint64_t next_ms, bool failed);
+int model_peek_kept(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t now,
+                    struct model_entry *ret);
 int model_delete(struct model *m, uint32_t cache, const void *key, size_t n_key, uint64_t now);
 uint64_t model_clear(struct model *m, uint32_t cache, uint64_t now);
 uint64_t model_clear_tag(struct model *m, uint32_t cache, unsigned tag, uint64_t now);

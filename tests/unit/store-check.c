@@ -325,11 +325,11 @@ static void check_tag_list(struct store *s, uint32_t id)
                 entry_resolve(s, &e);
                 all.n_entries++;
                 all.held += store_block_charge(s, h);
-                all.raw += e.n_key + e.x.raw_size;
+                all.raw += e.n_key + e.x.raw_size + e.x.n_messages;
                 if (n > 1) {
                         shared.n_entries++;
                         shared.held += store_block_charge(s, h);
-                        shared.raw += e.n_key + e.x.raw_size;
+                        shared.raw += e.n_key + e.x.raw_size + e.x.n_messages;
                 }
                 prev = h;
                 h = at->next;
@@ -409,7 +409,7 @@ static void add_dead(struct store *s, uint32_t handle, struct table_sums *dead, 
         entry_resolve(s, &e);
         dead->n_entries++;
         dead->held += store_block_charge(s, handle);
-        dead->raw += e.n_key + e.x.raw_size;
+        dead->raw += e.n_key + e.x.raw_size + e.x.n_messages;
 }
 
 static void check_all_tags(struct store *s)

@@ -115,8 +115,12 @@ static void compare(struct world *w, const struct store_entry *got, const struct
         assert_int_equal(got->cost_us, want->cost_us);
         assert_int_equal(got->uid, want->uid);
         assert_int_equal(got->charge, want->charge);
+        assert_int_equal(got->n_messages, want->n_messages);
+        assert_true(got->negative == want->negative && got->vary == want->vary);
+        assert_memory_equal(&got->fresh, &want->fresh, sizeof(got->fresh));
+        assert_true(got->stale == (want->fresh.fresh && want->fresh.fresh <= w->now));
+        assert_true(got->due == (want->fresh.fresh && want->fresh.refresh <= w->now));
         assert_int_equal(tags_of_entry(w, got), want->tags);
-        assert_int_equal(got->vary, want->vary);
         assert_int_equal(got->n_key, want->n_key);
         assert_memory_equal(got->key, want->key, want->n_key);
         world_fill(w->buf, want->n_value, want->fill);
@@ -147,6 +151,12 @@ static struct large *make_large(const struct world *w, uint64_t n)
         return l;
 }
 
+/* What chance made of the TTL. */
+static uint64_t drawn(const struct store_entry *e)
+{
+        return e->fresh.fresh ? e->fresh.fresh : e->deadline;
+}
+
 static void do_put(struct world *w)
 {
         uint8_t key[STORE_KEY_MAX], parent[STORE_KEY_MAX];
@@ -175,6 +185,10 @@ static void do_put(struct world *w)
                 p.encoding = 1;
                 p.raw_size = p.n_value * 3;
         }
+        if (!p.vary && world_random(w, 6) == 0)
+                p.n_messages = world_random(w, p.n_value + 1);
+        else if (!p.vary && world_random(w, 16) == 0 && p.n_value <= 1024)
+                p.negative = true;
         if (world_random(w, 10) == 0) {
                 struct model_entry old;
 
@@ -194,6 +208,7 @@ static void do_put(struct world *w)
                 p.large = make_large(w, p.n_value);
                 r = store_put(w->s, &p, w->now, &got, &why);
         }
+        w->m->drawn = r == 0 ? drawn(&got) : 0;
         assert_int_equal(r, model_put(w->m, &p, fill, w->now, &want, &why));
         if (r == 0)
                 compare(w, &got, &want);
@@ -220,6 +235,7 @@ static void do_lookup(struct world *w)
                     (want.vary || want.n_parent > 0))
                         ttl = STORE_TTL_POLICY;
                 r = store_touch(w->s, cache, key, n, ttl, w->now, &got);
+                w->m->drawn = r == 0 ? drawn(&got) : 0;
                 assert_int_equal(r, model_touch(w->m, cache, key, n, ttl, w->now, &want));
         } else {
                 bool touch = world_random(w, 8) != 0;
@@ -229,6 +245,35 @@ static void do_lookup(struct world *w)
         }
         if (r == 0)
                 compare(w, &got, &want);
+}
+
+/* As who has a lease on it, and as the service that gives these out. */
+static void do_refresh(struct world *w)
+{
+        uint32_t cache = 1 + (uint32_t)world_random(w, MODEL_CACHES);
+        uint64_t version = 1, same = 2, next;
+        uint8_t key[STORE_KEY_MAX];
+        struct model_entry want;
+        struct store_entry got;
+        bool failed;
+        size_t n;
+        int r;
+
+        make_key(w, key, &n);
+        r = store_peek_kept(w->s, cache, key, n, w->now, &got);
+        assert_int_equal(r, model_peek_kept(w->m, cache, key, n, w->now, &want));
+        if (r == 0)
+                compare(w, &got, &want);
+        r = store_refresh_begin(w->s, cache, key, n, w->now, &version);
+        assert_int_equal(r, model_refresh_begin(w->m, cache, key, n, w->now, &same));
+        if (r != 0 || world_random(w, 2) == 0)
+                return;
+        assert_int_equal(version, same);
+        version += world_random(w, 8) == 0;
+        next = world_random(w, 4) ? w->now + world_random(w, 300) : STORE_NEVER;
+        failed = world_random(w, 2) == 0;
+        assert_int_equal(store_refresh_end(w->s, cache, key, n, version, next, failed),
+                         model_refresh_end(w->m, cache, key, n, version, next, failed));
 }
 
 static void do_delete(struct world *w)
@@ -259,6 +304,12 @@ static void do_policy(struct world *w)
                 .max_bytes = world_random(w, 2) ? STORE_UNLIMITED : 1000 + world_random(w, 100000),
         };
 
+        if (world_random(w, 2)) {
+                p.stale_for_ms = world_random(w, 2) * world_random(w, 1000);
+                p.stale_if_error_ms = world_random(w, 2) * world_random(w, 2000);
+                p.refresh_ahead = (uint32_t)(world_random(w, 2) * world_random(w, 1000));
+        }
+        p.expire_jitter = (uint32_t)(world_random(w, 2) * world_random(w, 1001));
         store_cache_set_policy(w->s, cache, &p, &p, false, w->now);
         model_set_policy(w->m, cache, &p, w->now);
 }
@@ -350,8 +401,10 @@ void world_step(struct world *w)
         store_maintain(w->s, w->now, 0); /* each operation has a turn of its own */
         if (dice < 400)
                 do_put(w);
-        else if (dice < 850)
+        else if (dice < 820)
                 do_lookup(w);
+        else if (dice < 850)
+                do_refresh(w);
         else if (dice < 900)
                 do_delete(w);
         else if (dice < 980)
@@ -476,6 +529,11 @@ static void see(struct seen *v, struct store *s, uint32_t handle)
         to->deadline = e.deadline;
         to->raw_size = e.raw_size;
         to->cost_us = e.cost_us;
+        to->n_messages = e.n_messages;
+        to->marks = (e.negative ? MARK_NEGATIVE : 0) | (e.vary ? MARK_VARY : 0);
+        to->fresh = e.fresh;
+        if (to->fresh.refresh == STORE_NEVER) /* a successor does not know who is at it */
+                to->fresh.refresh = to->fresh.fresh;
         to->charge = e.charge;
         to->sum = world_sum(e.value, e.n_value);
         to->stamp = rec_stamp(arena_rec(&s->a, handle));
@@ -561,9 +619,11 @@ void world_model_of(struct world *w)
                         .cost_us = e->cost_us,
                         .flags = e->flags,
                         .encoding = now.encoding,
+                        .n_messages = e->n_messages,
+                        .negative = now.negative,
+                        .fresh = now.fresh,
                         .fill = e->n_value ? now.value[0] : 0,
                         .tags = e->tags,
-                        .vary = e->vary,
                         .n_parent = e->n_parent,
                 };
                 memcpy(to->parent, e->parent, e->n_parent);

@@ -43,9 +43,11 @@ void world_model_of(struct world *w);
 /* What a store holds, from the entry that was not used for longest on. */
 struct seen_entry {
         uint32_t cache, uid, flags;
-        uint32_t spare; /* no holes: they are compared as bytes */
-        uint32_t tags, vary, n_parent, spare2;
-        uint64_t n_key, n_value, version, deadline, raw_size, cost_us, charge, sum, stamp;
+        uint32_t marks; /* no holes: they are compared as bytes */
+        uint32_t tags, vary, n_parent, spare;
+        struct arena_fresh fresh;
+        uint64_t n_key, n_value, version, deadline, raw_size, cost_us, n_messages, charge, sum,
+                stamp;
         uint8_t key[STORE_KEY_MAX], parent[STORE_KEY_MAX];
 };
 struct seen {

@@ -117,6 +117,30 @@ static size_t value_size(uint64_t *rng)
         return n;
 }
 
+/* What is stored from now on has other windows, or none. */
+static void change_policy(struct store *s, uint64_t r, uint64_t now)
+{
+        struct store_policy p = {.ttl_ms = STORE_NEVER,
+                                 .max_entries = STORE_UNLIMITED,
+                                 .max_bytes = STORE_UNLIMITED,
+                                 .expire_jitter = r & 1 ? 300 : 0};
+
+        if (r & 2) {
+                p.stale_for_ms = (r >> 8) % 900;
+                p.stale_if_error_ms = (r >> 24) % 1800;
+                p.refresh_ahead = (uint32_t)(r >> 40) % 1000;
+        }
+        store_cache_set_policy(s, 1, &p, &p, false, now);
+}
+
+static void change_refresh(struct store *s, uint64_t k, uint64_t r, uint64_t now)
+{
+        uint64_t version;
+
+        if (store_refresh_begin(s, 1, &k, 8, now, &version) == 0 && r & 1)
+                (void)store_refresh_end(s, 1, &k, 8, version, now + r % 200, r & 2);
+}
+
 /* One random change of the store, as daemon threads of requests and upkeep would make them. */
 static void change(struct store *s, uint64_t *rng, uint64_t *number, uint64_t now, uint8_t *buf)
 {
@@ -142,6 +166,14 @@ static void change(struct store *s, uint64_t *rng, uint64_t *number, uint64_t no
                 if ((r >> 6) % 64 == 0)
                         store_set_budget(s, 2 * MIB + (r >> 16) % (6 * MIB), 8 * MIB);
                 break;
+        case 5:
+        case 6:
+                change_refresh(s, k, r >> 6, now);
+                break;
+        case 7:
+                if ((r >> 6) % 8 == 0)
+                        change_policy(s, rng_next(rng), now);
+                break;
         default: {
                 size_t n = value_size(rng);
                 struct store_put p = {
@@ -152,6 +184,9 @@ static void change(struct store *s, uint64_t *rng, uint64_t *number, uint64_t no
                         .n_value = n,
                         .flags = (r >> 8) % 3 ? 0 : (uint32_t)k,
                         .cost_us = (r >> 9) % 5 ? 0 : k,
+                        .n_messages = (r >> 11) % 4 ? 0 : n - sizeof(struct stamp),
+                        .negative = (r >> 12) % 16 == 0,
+                        .vary = (r >> 12) % 16 == 1,
                         .ttl_ms = (r >> 10) % 3 ? STORE_NEVER : 1 + (r >> 16) % 2000,
                 };
 
@@ -164,29 +199,52 @@ static void change(struct store *s, uint64_t *rng, uint64_t *number, uint64_t no
 /* ---------------------------------------------------------------------------------------- lock
  * step */
 
+/* What few entries have. */
+static void check_extra(const struct arena_hit *hit, const struct store_entry *e)
+{
+        uint16_t marks = (e->stale ? ARENA_HIT_STALE : 0) | (e->due ? ARENA_HIT_DUE : 0) |
+                         (e->negative ? ARENA_HIT_NEGATIVE : 0) | (e->vary ? ARENA_HIT_VARY : 0) |
+                         (e->fresh.fresh ? ARENA_HIT_WINDOW : 0) |
+                         (e->n_messages ? ARENA_HIT_MESSAGES : 0);
+
+        assert_int_equal(hit->marks, marks);
+        assert_int_equal(arena_hit_messages(hit), e->n_messages);
+        if (e->fresh.fresh)
+                assert_memory_equal(&hit->fresh, &e->fresh, sizeof(e->fresh));
+}
+
+/* @seen: counts what is stale, due, and has messages. */
 static void check_same(struct store *s, const struct arena_map *m, uint64_t k, uint64_t now,
-                       uint8_t *buf)
+                       uint8_t *buf, unsigned seen[3])
 {
         struct arena_query q = query_of(&k, now);
         struct arena_hit hit;
         struct store_entry e;
         enum arena_result r;
+        uint64_t n;
 
         if (k % 2 == 0)
                 arena_aim(m, &q);
+        q.want_messages = k % 3 == 0;
         r = arena_read(m, &q, buf, VALUE_MAX, &hit);
         if (store_get(s, 1, &k, 8, now, false, &e) != 0) {
                 assert_int_equal(r, ARENA_MISS);
                 return;
         }
+        n = e.n_value - (q.want_messages ? 0 : e.n_messages);
         assert_int_equal(r, ARENA_HIT);
-        assert_int_equal(hit.n_value, e.n_value);
-        assert_memory_equal(buf, e.value, e.n_value);
+        assert_int_equal(hit.n_value, n);
+        assert_memory_equal(buf, e.value, n);
         assert_true(hit.version == e.version && hit.flags == e.flags && hit.cost_us == e.cost_us &&
                     hit.uid == e.uid);
         assert_true(hit.deadline_ms == (e.deadline == STORE_NEVER ? ARENA_NEVER : e.deadline));
-        assert_int_equal(arena_read(m, &q, buf, e.n_value - 1, &hit), ARENA_TOO_LONG);
-        assert_int_equal(hit.n_value, e.n_value);
+        check_extra(&hit, &e);
+        seen[0] += e.stale;
+        seen[1] += e.due;
+        seen[2] += e.n_messages != 0;
+        assert_int_equal(arena_read(m, &q, buf, n - 1, &hit), ARENA_TOO_LONG);
+        assert_int_equal(hit.n_value, n);
+        check_extra(&hit, &e);
 }
 
 static void test_it_says_what_the_store_says(void **state)
@@ -196,6 +254,7 @@ static void test_it_says_what_the_store_says(void **state)
         struct arena_map m = map_of(s);
         uint64_t rng = 88172645463325252u, number = 0, now = 1;
         uint8_t *buf = malloc(VALUE_MAX), *out = malloc(VALUE_MAX);
+        unsigned seen[3] = {0};
 
         (void)state;
         assert_true(buf && out);
@@ -206,8 +265,9 @@ static void test_it_says_what_the_store_says(void **state)
                         now++;
                 change(s, &rng, &number, now, buf);
                 /* The reader first: the store's own look-up drops what has expired. */
-                check_same(s, &m, rng_next(&rng) % N_KEYS, now, out);
+                check_same(s, &m, rng_next(&rng) % N_KEYS, now, out, seen);
         }
+        assert_true(seen[0] > steps / 1000 && seen[1] > steps / 1000 && seen[2] > steps / 100);
         free(buf);
         free(out);
         store_free(s);
@@ -481,6 +541,17 @@ struct race {
         _Atomic uint64_t hits, misses, busy, wrong;
 };
 
+/* Old and new moments never come together: each of them follows from one TTL. */
+static bool window_holds(const struct arena_hit *hit, uint64_t now)
+{
+        const struct arena_fresh *f = &hit->fresh;
+
+        if (!(hit->marks & ARENA_HIT_WINDOW))
+                return true;
+        return now < f->serve && f->fresh <= f->serve && f->serve <= hit->deadline_ms &&
+               ((hit->marks & ARENA_HIT_STALE) != 0) == (f->fresh <= now);
+}
+
 static void *race_reader(void *arg)
 {
         struct race *race = arg;
@@ -492,12 +563,14 @@ static void *race_reader(void *arg)
                 struct arena_query q = query_of(&k, atomic_load(&race->now));
                 struct arena_hit hit;
 
+                q.want_messages = true;
                 if (k % 2 == 0)
                         arena_aim(&race->map, &q);
                 switch (arena_read(&race->map, &q, buf, VALUE_MAX, &hit)) {
                 case ARENA_HIT:
                         hits++;
-                        if (!value_holds(buf, hit.n_value, k) || hit.deadline_ms <= q.now_ms)
+                        if (!value_holds(buf, hit.n_value, k) || hit.deadline_ms <= q.now_ms ||
+                            !window_holds(&hit, q.now_ms))
                                 atomic_fetch_add(&race->wrong, 1);
                         break;
                 case ARENA_MISS:

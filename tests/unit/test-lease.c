@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include "fail-alloc.h"
+#include "services/backoff.h"
 #include "services/lease.h"
 
 #define N_PARTIES  4
@@ -977,6 +978,21 @@ static void memory_may_fail_anywhere(void **state)
         }
 }
 
+static void pauses_double_up_to_a_minute(void **state)
+{
+        static struct backoff b;
+        static const uint64_t pauses[] = {1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000};
+        (void)state;
+        for (unsigned i = 0; i < sizeof(pauses) / sizeof(pauses[0]); i++)
+                assert_int_equal(backoff_next(&b, 1, 77), pauses[i]);
+        assert_int_equal(backoff_next(&b, 1, 78), 1000);
+        assert_int_equal(backoff_next(&b, 2, 77), 1000);
+        /* More than are remembered: each is a pause, and the first one begins anew. */
+        for (uint64_t i = 0; i < 100 * BACKOFF_SLOTS; i++)
+                assert_int_equal(backoff_next(&b, 3, i), 1000);
+        assert_int_equal(backoff_next(&b, 1, 77), 1000);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -990,6 +1006,7 @@ int main(void)
                 cmocka_unit_test(nobody_waits_once_it_is_closed),
                 cmocka_unit_test(a_party_whose_process_has_ended_loses_all_in_time),
                 cmocka_unit_test(memory_may_fail_anywhere),
+                cmocka_unit_test(pauses_double_up_to_a_minute),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -311,6 +311,38 @@ static void new_deadline(struct world *w)
         assert_int_equal(store_touch(w->s, 1, "key18", 5, UINT64_C(1) << 35, w->now, &e), 0);
 }
 
+static void new_moments(struct world *w)
+{
+        struct store_entry e;
+
+        assert_int_equal(store_touch(w->s, 4, "key8", 4, UINT64_C(1) << 35, w->now, &e), 0);
+        assert_true(e.fresh.fresh == w->now + (UINT64_C(1) << 35) && e.deadline > e.fresh.serve);
+}
+
+static void no_moments(struct world *w)
+{
+        struct store_entry e;
+
+        assert_int_equal(store_touch(w->s, 4, "key9", 4, STORE_NEVER, w->now, &e), 0);
+}
+
+static void begin_refresh(struct world *w)
+{
+        uint64_t version;
+
+        assert_int_equal(store_refresh_begin(w->s, 4, "key10", 5, w->now, &version), 0);
+}
+
+static void fail_to_refresh(struct world *w)
+{
+        struct store_entry e;
+
+        assert_int_equal(store_get(w->s, 4, "key10", 5, w->now, false, &e), 0);
+        assert_true(e.fresh.refresh == STORE_NEVER && e.fresh.serve < e.deadline);
+        assert_int_equal(store_refresh_end(w->s, 4, "key10", 5, e.version, w->now + 77777, true),
+                         0);
+}
+
 static void delete_one(struct world *w)
 {
         delete (w, 1, 19);
@@ -334,7 +366,8 @@ static void clear_few(struct world *w)
 
 static void set_policy(struct world *w)
 {
-        const struct store_policy p = {12345, 1000000, 777777777}, o = {54321, 2000000, 888888888};
+        const struct store_policy p = {12345, 1000000, 777777777, 5, 6, 7, 8},
+                                  o = {54321, 2000000, 888888888, 50, 60, 70, 80};
 
         store_cache_set_policy(w->s, 1, &o, &p, true, w->now);
 }
@@ -450,8 +483,7 @@ static void put_related(struct world *w, unsigned n, const char *tags, const cha
 
         for (; *tags; tags++)
                 texts[p.n_tags++] = model_tag((unsigned)(*tags - 'A'));
-        if (of)
-                p.variant_of = (struct store_text){of, strlen(of)};
+        p.variant_of = (struct store_text){of, of ? strlen(of) : 0};
         world_fill(w->buf, 4, 1);
         assert_int_equal(store_put(w->s, &p, w->now, &e, &why), 0);
 }
@@ -529,6 +561,10 @@ static const struct change changes[] = {
         {"another value", nothing, replace},
         {"a look-up", nothing, use},
         {"another deadline", nothing, new_deadline},
+        {"other moments", nothing, new_moments},
+        {"moments that never come", nothing, no_moments},
+        {"a value that is computed anew", nothing, begin_refresh},
+        {"a computation that failed", begin_refresh, fail_to_refresh},
         {"a deletion", nothing, delete_one},
         {"clearing a large cache", nothing, clear_many},
         {"clearing a small cache", nothing, clear_few},
@@ -564,6 +600,12 @@ static void base_world(struct world *w)
                                        .uid_share = STORE_UNLIMITED,
                                        .global = STORE_UNLIMITED,
                                        .arena_size = UINT64_C(256) << 20};
+        const struct store_policy windows = {.ttl_ms = STORE_NEVER,
+                                             .max_entries = STORE_UNLIMITED,
+                                             .max_bytes = STORE_UNLIMITED,
+                                             .stale_for_ms = 1000,
+                                             .stale_if_error_ms = UINT64_C(1) << 33,
+                                             .refresh_ahead = 500};
 
         world_init(w, &p);
         w->now = NOW;
@@ -577,6 +619,8 @@ static void base_world(struct world *w)
                 put(w, 3, i, 0, i ? STORE_NEVER : 7000, l);
                 large_unref(l);
         }
+        store_cache_set_policy(w->s, 4, &windows, &windows, false, w->now);
+        w->m->policy[4] = windows;
         for (unsigned i = 0; i < 100; i++)
                 put(w, 4, i, 20, 100000 + i, NULL);
         for (unsigned i = 0; i < 3; i++)
