@@ -60,7 +60,7 @@ class Torture:
     def more(self, name, n):
         """Waits until a count has grown by so much, which may happen on a busy machine."""
         goal = self.counts()[name] + n
-        patience = 60 + n / 200_000
+        patience = 60 + n / (500 if name == "writes" else 200_000)
         return wait_until(lambda: (c := self.counts())[name] >= goal and c, f"{n} more {name}", patience)
 
     def times_slept(self):
