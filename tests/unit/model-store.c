@@ -152,7 +152,7 @@ static void set_moments(const struct model *m, struct model_entry *e, uint64_t t
         e->deadline = STORE_NEVER;
         e->fresh = (struct arena_fresh){0};
         if (ttl == STORE_NEVER) {
-                if (has_place && windows)
+                if (has_place)
                         e->fresh = (struct arena_fresh){STORE_NEVER, STORE_NEVER, STORE_NEVER};
                 return;
         }
@@ -371,7 +371,6 @@ int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_
                 .cost_us = p->cost_us,
                 .n_messages = p->n_messages,
                 .negative = p->negative,
-                .vary = p->vary,
                 .flags = p->flags,
                 .encoding = p->encoding,
                 .fill = fill,

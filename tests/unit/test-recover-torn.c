@@ -487,8 +487,7 @@ static void put_related(struct world *w, unsigned n, const char *tags, const cha
 
         for (; *tags; tags++)
                 texts[p.n_tags++] = model_tag((unsigned)(*tags - 'A'));
-        if (of)
-                p.variant_of = (struct store_text){of, strlen(of)};
+        p.variant_of = (struct store_text){of, of ? strlen(of) : 0};
         world_fill(w->buf, 4, 1);
         assert_int_equal(store_put(w->s, &p, w->now, &e, &why), 0);
 }
