@@ -215,11 +215,15 @@ static void check_policies(struct store *before, struct store *after, struct sto
 static void go_on(struct world *from, struct store *s, unsigned n_ops)
 {
         struct world w = *from;
+        uint64_t n;
 
         w.s = s;
         w.m = malloc(sizeof(*w.m));
         *w.m = *from->m;
         s->p.ctx = &w;
+        /* The model knows of no others. */
+        for (uint32_t c = MODEL_CACHES + 1; c <= store_n_caches(s); c++)
+                (void)store_clear(s, c, w.now, &n);
         while (store_maintain(s, w.now, 1000)) /* what was cleared is counted when it is gone */
                 ;
         world_model_of(&w);
