@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+#ifndef CACHED_H
+#include "cached.h" /* includes this one, too, and all in their order */
+#endif
 #ifndef CACHED_MEMOIZE_H
 #define CACHED_MEMOIZE_H
 
@@ -65,7 +68,6 @@
  */
 
 #include "cached-lease.h"
-#include "cached.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -289,14 +289,10 @@ void request_init(struct request *r, struct client *client, uint64_t n_body)
         r->out = NULL;
         r->n_out = 0;
         r->n_reply = 0;
-        r->ran = false;
         r->state = NULL;
         r->sweep = NULL;
-        r->again = false;
-        r->wait = false;
-        r->answered = false;
-        r->one_way = false;
-        r->close = false;
+        r->ran = r->again = r->wait = false;
+        r->answered = r->one_way = r->close = false;
 }
 
 /* Failures of the peer's making are its business, but for breaking the protocol. */

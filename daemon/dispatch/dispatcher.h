@@ -73,13 +73,13 @@ struct request {
         uint64_t n_body;
         int fd; /* the descriptor that the message names, owned; negative: see descriptor.h */
         struct store_sweep *sweep; /* that is under way, in d->bump; NULL: none */
-        struct upload *filling;   /* a part of the body, being copied to where it stays; owned */
-        struct upload *upload;    /* of a long body, else NULL; owned by who runs the request */
-        struct share *share;      /* borrowed: where the value that is answered lies; or NULL */
-        Cached__V1__Lease *lease; /* that goes with the reply, or NULL */
-        uint64_t lease_id;        /* that the value belongs to which on_room() is about */
-        bool lease_stays;         /* though the request failed */
-        struct caller who;        /* realm is NULL in Hello */
+        struct upload *filling;    /* a part of the body, being copied to where it stays; owned */
+        struct upload *upload;     /* of a long body, else NULL; owned by who runs the request */
+        struct share *share;       /* borrowed: where the value that is answered lies; or NULL */
+        Cached__V1__Lease *lease;  /* that goes with the reply, or NULL */
+        uint64_t lease_id;         /* that the value belongs to which on_room() is about */
+        bool lease_stays;          /* though the request failed */
+        struct caller who;         /* realm is NULL in Hello */
         struct verdict verdict;
         uint8_t *out; /* reserved output, see reply.h */
         size_t n_out;
@@ -124,6 +124,9 @@ enum status get_answer(struct request *r, const struct cache_ref *ref, const str
 /* Room for a body of @n bytes, within what the peer's uid may send at the same time. OK without a
  * result: not now, the body has to wait. */
 enum status upload_begin(struct request *r, uint64_t n, enum upload_to to, struct upload **ret);
+
+/* The sweep of a Clear by prefix is over, done or not: subscribers are told of what was cleared. */
+void clear_end_sweep(struct request *r);
 
 enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **ret);
 enum status op_set_many_accept(struct request *r, uint64_t n_body, struct upload **ret);

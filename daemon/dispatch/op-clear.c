@@ -74,6 +74,21 @@ static enum status begin_sweep(struct request *r, const struct cache_ref *ref)
         return STATUS_OK;
 }
 
+void clear_end_sweep(struct request *r)
+{
+        const Cached__V1__Clear *msg = r->msg->clear;
+        const ProtobufCBinaryData *prefix = &msg->prefix;
+        struct subscribe_clear what = {.prefix = {prefix->data, prefix->len},
+                                       .entries = r->sweep->entries};
+        struct cache_ref ref;
+        store_sweep_end(r->sweep);
+        r->sweep = NULL;
+        if (decode_cache(r, msg->cache_id, msg->cache, &ref) != STATUS_OK)
+                return;
+        what.ref = &ref;
+        subscribe_cleared(r, &what);
+}
+
 /* A portion. Sets r->again if there are further ones. */
 static enum status clear_prefix(struct request *r, const struct cache_ref *ref,
                                 uint64_t *ret_entries)
@@ -95,13 +110,7 @@ static enum status clear_prefix(struct request *r, const struct cache_ref *ref,
                 break;
         }
         *ret_entries = r->sweep->entries;
-        store_sweep_end(r->sweep);
-        r->sweep = NULL;
-        const ProtobufCBinaryData *prefix = &r->msg->clear->prefix;
-        const struct subscribe_clear what = {.ref = ref,
-                                             .prefix = {prefix->data, prefix->len},
-                                             .entries = *ret_entries};
-        subscribe_cleared(r, &what);
+        clear_end_sweep(r);
         return status;
 }
 
@@ -138,8 +147,7 @@ static enum status clear_one(struct request *r, Cached__V1__ClearResult *result)
 /* The room for the reply does not survive a pause: without it nobody learns what was done. */
 static void give_up(struct request *r)
 {
-        store_sweep_end(r->sweep);
-        r->sweep = NULL;
+        clear_end_sweep(r);
         repeat_forget(r->client, r->id);
         reply_abort(r);
 }

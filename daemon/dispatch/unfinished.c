@@ -93,7 +93,7 @@ void unfinished_drop(struct client *client)
                 return;
         repeat_forget(client, client->unfinished->request.id);
         if (client->unfinished->request.sweep)
-                store_sweep_end(client->unfinished->request.sweep);
+                clear_end_sweep(&client->unfinished->request);
         client->unfinished->request.filling = upload_free(client->unfinished->request.filling);
         unfinished_finish(client);
 }

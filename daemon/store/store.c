@@ -173,6 +173,7 @@ void store_entry_fill(const struct store *s, uint32_t handle, uint64_t now, stru
         *ret = (struct store_entry){
                 .value = e.stored,
                 .n_value = e.n_stored,
+                .large = NULL,
                 .key = e.key,
                 .n_key = e.n_key,
                 .version = e.version,

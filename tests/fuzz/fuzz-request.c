@@ -56,10 +56,10 @@ static void check_output(struct conn *c)
 
 static void say_hello(struct conn *c, bool with_id)
 {
-        /* Request{id: 1, hello: {protocol_min: 1, protocol_max: 1, features: 17}} */
-        static const uint8_t hello[] = {0x08, 1, 0x52, 6, 0x08, 1, 0x10, 1, 0x28, 17};
+        /* Request{id: 1, hello: {protocol_min: 1, protocol_max: 1, features: 49}} */
+        static const uint8_t hello[] = {0x08, 1, 0x52, 6, 0x08, 1, 0x10, 1, 0x28, 49};
         /* The same with client_id: "0123456789abcdef" */
-        static const uint8_t hello_id[] = {0x08, 1,   0x52, 24,  0x08, 1,   0x10, 1,   0x28, 17,
+        static const uint8_t hello_id[] = {0x08, 1,   0x52, 24,  0x08, 1,   0x10, 1,   0x28, 49,
                                            0x32, 16,  '0',  '1', '2',  '3', '4',  '5', '6',  '7',
                                            '8',  '9', 'a',  'b', 'c',  'd', 'e',  'f'};
         if (with_id)

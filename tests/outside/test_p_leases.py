@@ -382,7 +382,7 @@ def test_p18_a_late_store_is_accepted(a, b, clock, c):
     assert c.get("t", b"k") == b"late" and c.stats("t").superseded == 1
 
 
-@pytest.mark.parametrize("change", ["clear", "clear all", "delete", "set", "set_many"])
+@pytest.mark.parametrize("change", ["clear", "clear all", "prefix", "delete", "set", "set_many"])
 def test_p18_a_late_store_is_refused_if_the_key_changed(a, c, clock, change):
     late = a.lease(hold_ms=1000)
     clock.advance(1000)
@@ -398,6 +398,8 @@ def do_change(c, change):
         c.clear("t")
     elif change == "clear all":
         c.clear()
+    elif change == "prefix":
+        assert c.must("clear", cache="t", prefix=b"k").clear.entries == 0
     elif change == "delete":
         c.delete("t", b"k")  # there is nothing yet, and it counts all the same
     elif change == "set":
@@ -529,7 +531,7 @@ def test_p24_a_stopped_holder_with_a_deadline_loses_it(a, b, c, clock):
     assert c.get("t", b"k") == b"late" and c.stats("t").leases_lost == 1
 
 
-@pytest.mark.parametrize("change", ["clear", "clear all", "delete"])
+@pytest.mark.parametrize("change", ["clear", "clear all", "prefix", "delete"])
 def test_p25_cleared_while_computing(a, b, x, c, change):
     """What was begun before is too old for those who wait: they begin anew, the longest waiter first."""
     lease = a.lease()
@@ -541,6 +543,33 @@ def test_p25_cleared_while_computing(a, b, x, c, change):
     assert c.get("t", b"k") is None
     assert b.store(second, b"new").status == wire.OK
     has(x.wait(k), b"new")
+
+
+def test_p25_a_tag_is_cleared_while_computing(a, b, x, c):
+    """Which tags a value has is known when it is stored: with one that was cleared it is too old, with others not."""
+    lease = a.lease()
+    i, k = b.ask(), x.ask()
+    assert c.must("clear", cache="t", tag="red").clear.entries == 0
+    c.set("u", b"k", b"v")
+    c.must("clear", cache="u", tag="blue")
+    waits(c, 2)
+    assert a.store(lease, b"v", tags=["green", "red"]).status == wire.SUPERSEDED
+    second = misses(b.wait(i), GRANTED).lease_id
+    assert b.store(second, b"new", tags=["red"]).status == wire.OK
+    has(x.wait(k), b"new")
+    lease = a.lease(b"l")
+    c.must("clear", cache="t", tag="red")
+    assert a.store(lease, b"v", key=b"l", tags=["blue"]).status == wire.OK
+    assert c.stats("t").superseded == 1
+
+
+def test_p25_many_tags_are_cleared_while_computing(a, c):
+    """Beyond those that are remembered any tag may be one of them; a value without tags is as good as ever."""
+    one, two = a.lease(b"1"), a.lease(b"2", owner=2)
+    for i in range(9):
+        c.must("clear", cache="t", tag="tag %d" % i)
+    assert a.store(one, b"v", key=b"1", tags=["other"]).status == wire.SUPERSEDED
+    assert a.store(two, b"v", key=b"2").status == wire.OK
 
 
 @pytest.mark.parametrize("change", ["set", "set_many"])
@@ -561,6 +590,8 @@ def test_p25_other_keys_and_caches_change_nothing(a, b, c):
     c.delete("t", b"l")
     c.set("u", b"k", b"v")
     c.clear("u")
+    c.must("clear", cache="t", prefix=b"l")
+    c.must("clear", cache="t", prefix=b"kk")
     assert a.store(lease, b"value").status == wire.OK
     has(b.wait(i), b"value")
 

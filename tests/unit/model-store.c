@@ -152,7 +152,7 @@ static void set_moments(const struct model *m, struct model_entry *e, uint64_t t
         e->deadline = STORE_NEVER;
         e->fresh = (struct arena_fresh){0};
         if (ttl == STORE_NEVER) {
-                if (has_place && windows)
+                if (has_place)
                         e->fresh = (struct arena_fresh){STORE_NEVER, STORE_NEVER, STORE_NEVER};
                 return;
         }
@@ -376,6 +376,7 @@ int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_
                 .encoding = p->encoding,
                 .fill = fill,
                 .tags = mask_of(p),
+                .vary = p->vary,
                 .n_parent = p->variant_of.n,
         };
         set_moments(m, at, p->ttl_ms, now,

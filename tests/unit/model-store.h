@@ -23,11 +23,12 @@ struct model_entry {
         uint32_t flags;
         uint8_t encoding;
         uint64_t n_messages;
-        bool negative, vary;
+        bool negative;
         struct arena_fresh fresh; /* .fresh 0: it has no window */
         uint32_t fill;            /* what the value is made of */
         uint32_t tags;            /* those of model_tags, a bit each */
-        size_t n_parent;          /* 0: it is no variant */
+        bool vary;
+        size_t n_parent; /* 0: it is no variant */
         uint8_t parent[STORE_KEY_MAX];
 };
 
@@ -37,8 +38,8 @@ struct model {
         struct store_policy policy[MODEL_CACHES + 1];
         struct store_counters counters[MODEL_CACHES + 1];
         uint64_t budget, uid_share, global, clock, version, apart_min;
-        uint32_t max_tags;
         uint64_t drawn; /* until when the store has what it stored, or touched, last: by chance */
+        uint32_t max_tags;
 };
 
 /* The names of all tags there are: "t0" to "tb". */
