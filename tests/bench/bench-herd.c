@@ -13,6 +13,8 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -20,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,9 +39,15 @@ struct plan {
         int cpu;
 };
 
-/* In memory that all processes share. */
+/*
+ * In memory that all processes share. No barrier: a thousand threads at one word would keep the
+ * processors from those who still wait for their value. Each process's threads sleep on a word of
+ * their own, and who has finished only counts.
+ */
 struct field {
-        pthread_barrier_t barrier;
+        atomic_uint go[MAX_CALLERS];    /* by process: the number of the round that has begun */
+        atomic_uint n_ready, n_arrived; /* callers in all: sleeping before a round; back from it */
+        unsigned n_callers;
         _Atomic uint64_t ready_ns; /* of this round: when the function ended */
         atomic_uint n_computed, n_failed;
         uint64_t received_ns[MAX_CALLERS];
@@ -60,6 +69,38 @@ static uint64_t now_ns(void)
         return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 }
 
+/* ---- taking turns */
+
+static void sleep_while(atomic_uint *word, unsigned value)
+{
+        while (atomic_load(word) == value)
+                (void)syscall(SYS_futex, word, FUTEX_WAIT, value, NULL, NULL, 0);
+}
+
+/* One more; the last of all wakes who waits for that. */
+static void count_up(atomic_uint *word, unsigned n_callers)
+{
+        if (atomic_fetch_add(word, 1) + 1 == n_callers)
+                (void)syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+/* Until all have counted; then it begins again. */
+static void wait_for_all(struct field *f, atomic_uint *word)
+{
+        for (unsigned n; (n = atomic_load(word)) < f->n_callers;)
+                sleep_while(word, n);
+        atomic_store(word, 0);
+}
+
+static void begin_round(struct field *f, unsigned n_processes)
+{
+        wait_for_all(f, &f->n_ready);
+        for (unsigned i = 0; i < n_processes; i++)
+                atomic_fetch_add(&f->go[i], 1);
+        for (unsigned i = 0; i < n_processes; i++)
+                (void)syscall(SYS_futex, &f->go[i], FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
 /* ---- callers */
 
 static uint64_t compute(void *data)
@@ -75,17 +116,22 @@ static uint64_t compute(void *data)
 
 static int call_rounds(struct thread *t)
 {
+        atomic_uint *go = &t->field->go[t->number / t->plan->n_threads];
         int failed = 0;
         for (unsigned round = 0; round < t->plan->n_rounds; round++) {
                 char key[HERD_KEY_SIZE];
                 uint64_t value = 0;
                 snprintf(key, sizeof(key), "round-%ld-%u", (long)getppid(), round);
-                pthread_barrier_wait(&t->field->barrier);
+                count_up(&t->field->n_ready, t->field->n_callers);
+                sleep_while(go, round);
                 if (t->plan->type->call(t->caller, key, compute, t, &value) < 0 || value == 0)
                         failed = 1;
                 t->field->received_ns[t->number] = now_ns();
-                pthread_barrier_wait(&t->field->barrier);
+                count_up(&t->field->n_arrived, t->field->n_callers);
         }
+        /* Nobody ends while others still measure. */
+        count_up(&t->field->n_ready, t->field->n_callers);
+        sleep_while(go, t->plan->n_rounds);
         return failed;
 }
 
@@ -165,10 +211,11 @@ static void run_rounds(const struct plan *p, struct field *f)
         for (unsigned round = 0; round < p->n_rounds; round++) {
                 atomic_store(&f->n_computed, 0);
                 memset(f->computed, 0, sizeof(f->computed));
-                pthread_barrier_wait(&f->barrier);
-                pthread_barrier_wait(&f->barrier);
+                begin_round(f, p->n_processes);
+                wait_for_all(f, &f->n_arrived);
                 report_round(p, f, round);
         }
+        begin_round(f, p->n_processes);
         printf("]}\n");
 }
 
@@ -176,12 +223,9 @@ static struct field *make_field(const struct plan *p)
 {
         struct field *f =
                 mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        pthread_barrierattr_t a;
-        if (f == MAP_FAILED || pthread_barrierattr_init(&a) != 0 ||
-            pthread_barrierattr_setpshared(&a, PTHREAD_PROCESS_SHARED) != 0 ||
-            pthread_barrier_init(&f->barrier, &a, p->n_processes * p->n_threads + 1) != 0)
+        if (f == MAP_FAILED)
                 return NULL;
-        pthread_barrierattr_destroy(&a);
+        f->n_callers = p->n_processes * p->n_threads;
         return f;
 }
 
