@@ -170,7 +170,8 @@ static void print_text(struct monitor *m, const cached_event *v)
                 print_bytes(key, n_key);
         switch (kind) {
         case CACHED_EVENT_STORED:
-                printf("  %s", units_format_bytes(buf, cached_event_size(v)));
+                printf("  %s%s", units_format_bytes(buf, cached_event_size(v)),
+                       cached_event_size(v) < 1024 ? " bytes" : "");
                 break;
         case CACHED_EVENT_EVICTED:
                 print_cause(v);

@@ -80,7 +80,7 @@ static int print_json(struct ctl *ctl, const char *cache, const struct key *key,
         return output_json(ctl, o);
 }
 
-/* "report.py (pid 4242) computes it now, since 3.2s (40%, rendering); 2 others wait." */
+/* "report.py (pid 4242) has been computing it for 3.2s (40%, rendering); 2 others wait." */
 static void print_computing(const cached_reply *reply)
 {
         static const char prefix[] = "computing.";
@@ -89,8 +89,9 @@ static void print_computing(const cached_reply *reply)
         uint64_t waiters = fields_u64(reply, prefix, "waiters");
 
         output_text(stdout, fields_text(reply, prefix, "holder"));
-        printf(" (pid %" PRIu64 ") computes it %s, since %s", fields_u64(reply, prefix, "pid"),
-               fields_u64(reply, prefix, "refresh") ? "anew" : "now",
+        printf(" (pid %" PRIu64 ") has been computing it %sfor %s",
+               fields_u64(reply, prefix, "pid"),
+               fields_u64(reply, prefix, "refresh") ? "anew " : "",
                units_format_ms(age, fields_u64(reply, prefix, "age_ms")));
         if (strcmp(told, "-") != 0) {
                 fputs(" (", stdout);
@@ -98,7 +99,7 @@ static void print_computing(const cached_reply *reply)
                 putchar(')');
         }
         if (waiters > 0)
-                printf("; %" PRIu64 " %s", waiters, waiters == 1 ? "waits" : "wait");
+                printf("; %" PRIu64 " %s", waiters, waiters == 1 ? "other waits" : "others wait");
         fputs(".\n", stdout);
 }
 
