@@ -195,3 +195,23 @@ def computing(daemon):
 def waiting(daemon):
     with daemon.probe() as c:
         return c.stats().total.waiting
+
+
+def test_vary(daemon, tmp_path):
+    """Counts again when a file that it read has changed; says the same each time."""
+    first, second, other = (tmp_path / name for name in ("first", "second", "other"))
+    first.write_text(f"one\ninclude {second}\n")
+    second.write_text("two\n")
+    other.write_text("not read\n")
+    said = f"reading {first}\nreading {second}\n"
+    assert run(daemon, "vary", first) == said + "3 lines, counted\n"
+    assert run(daemon, "vary", first) == said + "3 lines, from the cache\n"
+    other.write_text("longer\n" * 3)
+    assert run(daemon, "vary", first) == said + "3 lines, from the cache\n"
+    second.write_text("two\nthree\n")
+    assert run(daemon, "vary", first) == said + "4 lines, counted\n"
+    second.unlink()
+    done = subprocess.run([EXAMPLES / "vary", first], text=True, capture_output=True,
+                          env=environment(daemon.socket), timeout=harness.PATIENCE * 3)
+    assert done.returncode == 1
+    assert str(second) in done.stderr

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 
 import harness
+import keys
 from harness import wait_until
 
 TELLER = harness.BUILD / "tests" / "outside" / "teller"
@@ -226,6 +227,22 @@ def test_b_one_run_for_those_who_agree(make, t):
     answers = [t.answer(), other.answer()]
     assert [a.value for a in answers] == ["/a/1", "/a/1"]
     assert answers[0].calls + answers[1].calls == 1
+
+
+def test_b_keys(daemon, t):
+    """Any client finds a variant by KEYS.md; Explain counts them."""
+    t.inputs(mode="a", x="1")
+    assert t.call("branch", "k").code == OK
+    t.inputs(x="2")
+    assert t.call("branch", "k").code == OK
+    first = keys.key(keys.text("branch"), keys.text("1"), keys.binary(keys.key(keys.text("k"))))
+    second = keys.variant(first, "mode", b"a")
+    client = daemon.client()
+    for key, value in ((first, b"mode"), (second, b"x"), (keys.variant(second, "x", b"2"), b"/a/2")):
+        entry, body = client.lookup("told", key)
+        assert (body, entry.vary) == (value, value != b"/a/2")
+    explained = client.must("explain", cache="told", key=first).explain
+    assert {(i.name, i.variants) for i in explained.inputs} == {("mode", 1), ("x", 2)}
 
 
 def test_b_clearing_takes_all(daemon, t):

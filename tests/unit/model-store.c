@@ -376,7 +376,6 @@ int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_
                 .encoding = p->encoding,
                 .fill = fill,
                 .tags = mask_of(p),
-                .vary = p->vary,
                 .n_parent = p->variant_of.n,
         };
         set_moments(m, at, p->ttl_ms, now,

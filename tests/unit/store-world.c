@@ -625,7 +625,6 @@ void world_model_of(struct world *w)
                         .fresh = now.fresh,
                         .fill = e->n_value ? now.value[0] : 0,
                         .tags = e->tags,
-                        .vary = e->vary,
                         .n_parent = e->n_parent,
                 };
                 memcpy(to->parent, e->parent, e->n_parent);
