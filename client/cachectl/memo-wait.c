@@ -55,7 +55,7 @@ static void erase_and_end(int number)
         (void)raise(number);
 }
 
-/* From the first time that there is something to erase. What is ignored stays ignored. */
+/* Before anything is drawn for the first time. What is ignored stays ignored. */
 static void catch_signals(struct waiting *wait)
 {
         struct sigaction catch = {.sa_handler = erase_and_end, .sa_flags = SA_RESETHAND};
@@ -105,9 +105,9 @@ static int on_waiting(void *data, const cached_lease *holder)
                 (void)snprintf(wait->text, sizeof(wait->text), "waiting for pid %u (%s): %s",
                                (unsigned)pid, units_format_ms(age, cached_lease_age_ms(holder)),
                                w->title);
-        spinner_tick(&wait->spinner);
-        if (wait->spinner.drawn && !wait->is_caught)
+        if (!wait->is_caught && spinner_timeout_ms(&wait->spinner) == 0)
                 catch_signals(wait);
+        spinner_tick(&wait->spinner);
         return 0;
 }
 

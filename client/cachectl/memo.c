@@ -412,10 +412,12 @@ static int run(struct memo *m)
         struct record record;
         int r;
 
-        if (m->lease && mark_running(m))
-                memo_wait_tell(m->ctl, m->lease, m->argv, m->title);
-        else
+        if (m->lease && !mark_running(m)) {
                 let_go(m, NULL);
+                m->lease = NULL;
+        }
+        if (m->lease)
+                memo_wait_tell(m->ctl, m->lease, m->argv, m->title);
         if (limit > m->cache.max_value)
                 limit = m->cache.max_value;
         record_init(&record, limit);

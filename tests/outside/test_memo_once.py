@@ -26,7 +26,7 @@ import pytest
 
 import harness
 import wire
-from cachectl import CACHECTL, TIMEOUT, USAGE, environment, needs_cachectl, run_plain
+from cachectl import TIMEOUT, USAGE, cli, environment, needs_cachectl, run_plain
 from harness import needs_root, wait_until
 from memo import Memo, memo, quoted
 from test_memo_signals import ended, in_terminal, read_until
@@ -321,18 +321,30 @@ def test_m92_too_large_while_others_wait(memo, crowd):
 
 
 def test_m92_refused_by_the_daemon(make_daemon, tmp_path):
-    """The daemon has no room for it: whoever waited runs it."""
+    """There is no room for it: whether the daemon shares it or not, all come to an end, and nothing is stored."""
     memo = Memo(make_daemon(), tmp_path)
     crowd = Crowd(memo)
     with memo.daemon.client() as c:
         c.set_policy("memo", max_bytes=4096)
-    command = memo.counted(f'{GO} head -c 50000 /dev/zero; [ -n "$FIRST" ] || {UNTIL.format("all")} true')
+    (memo.dir / "bytes").write_bytes(os.urandom(50000))
+    command = memo.counted(f"{GO} cat bytes")
     runner, waiters = crowd.run(3, "--quiet", "--", *command)
     crowd.go()
-    assert outcome(runner) == (0, bytes(50000))
-    wait_until(lambda: memo.runs == 4, "all of them run it")
-    crowd.go("all")
-    assert [outcome(p) for p in waiters] == [(0, bytes(50000))] * 3
+    assert [outcome(p) for p in [runner, *waiters]] == [(0, (memo.dir / "bytes").read_bytes())] * 4
+    assert memo.stats().entries == 0
+    crowd.finish()
+
+
+def test_m92_no_room_for_leases(make_daemon, tmp_path):
+    """Beyond the daemon's limits a memo runs the command as if nobody else did."""
+    memo = Memo(make_daemon(limits={"waiters_per_uid": 1}), tmp_path)
+    crowd = Crowd(memo)
+    command = memo.counted(f"{GO} echo done")
+    runner, (waiter,) = crowd.run(1, *command)
+    third = crowd.start(*command)
+    wait_until(lambda: memo.runs == 2, "it runs at once")
+    crowd.go()
+    assert [outcome(p) for p in (runner, waiter, third)] == [(0, b"done\n")] * 3
     crowd.finish()
 
 
@@ -435,10 +447,10 @@ def test_m93_another_users_lease(make_daemon, tmp_path):
     needs_root()
     memo = Memo(make_daemon(extra="[realm shared]\nwriters = 12345\n", **OPEN), tmp_path)
     command = memo.counted("echo mine")
-    run = memo.command("--realm", "shared", "-v", "--ttl", "1ms", *command)
+    run = memo.command("--realm", "shared", "-v", *command)
     r = subprocess.run(run, capture_output=True, text=True, env=environment(), cwd=memo.dir, timeout=TIMEOUT)
     key = bytes.fromhex(re.search(r"stored: memo hex:(\w{64})\n", r.stderr).group(1))
-    theirs = memo.daemon.client(uid=12345, realm="shared", features=[wire.pb.FEATURE_LEASES])
+    theirs = memo.daemon.client(uid=12345, realm="shared", features=wire.pb.FEATURE_LEASES)
     theirs.must("delete", cache="memo", key=key)
     reply, _ = theirs.call("get", cache="memo", key=key, lease=wire.pb.LeaseAsk(owner=1))
     assert reply.lease.state == wire.pb.LEASE_GRANTED
@@ -525,7 +537,7 @@ def test_m95_others_of_the_inner_command(memo, crowd):
 
 def test_m95_two_that_need_each_other(memo, crowd, clock):
     """Each waits for a run that the other one holds: one of the two gives up, and both end."""
-    text = f'DEPTH=$((DEPTH + 1)); export DEPTH\n[ $DEPTH -ge 3 ] && {{ echo leaf; exit; }}\n{GO}$MEMO {{}}\necho {{}}\n'
+    text = f'DEPTH=$((DEPTH + 1)); export DEPTH\n[ $DEPTH -ge 3 ] && {{{{ echo leaf; exit; }}}}\n{GO}$MEMO {{}}\necho {{}}\n'
     a = script(memo, "a", text.format(memo.dir / "b", "a"))
     b = script(memo, "b", text.format(a, "b"))
     one, two = (crowd.start(x, env=inside(memo, DEPTH="0")) for x in (a, b))
@@ -536,7 +548,8 @@ def test_m95_two_that_need_each_other(memo, crowd, clock):
     assert {outcome(p)[0] for p in (one, two)} == {0}
 
 
-@pytest.mark.parametrize("value", ["", ":", "x", "z" * 64, "0" * 63, ":" * 5000, ("f" * 64 + ":") * 100])
+@pytest.mark.parametrize("value", ["", ":", "x", "z" * 64, "0" * 63, ":" * 5000, ("f" * 64 + ":") * 100],
+                         ids=["empty", "colon", "word", "no-key", "short", "colons", "many"])
 def test_m95_any_value_of_the_variable(memo, value):
     """It comes from outside."""
     command = memo.counted('echo "${#CACHED_MEMO_RUNNING}"')
@@ -624,7 +637,7 @@ def test_m96_quiet_and_dumb_terminals(memo, crowd):
 
 def test_m96_verbose(memo, crowd):
     """A line for the wait, and one for what came of it."""
-    command = memo.counted(f'[ -z "$FIRST" ] || {GO} [ -z "$FIRST" ] || exit "$FIRST"; echo done')
+    command = memo.counted(f'[ -z "$FIRST" ] || {GO} [ "${{FIRST:-0}}" = 0 ] || exit "$FIRST"; echo done')
     for status, ends in ("0", rb"a hit, after \S+( \S+)? of waiting for pid %d: memo hex:\w{64}\n"), \
                         ("3", rb"there is nothing to share of the run of pid %d: the command failed with status 3\n"
                               rb"cachectl: memo: stored: memo hex:\w{64}\n"):
