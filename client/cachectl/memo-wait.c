@@ -102,9 +102,9 @@ static int on_waiting(void *data, const cached_lease *holder)
                 note_holder(w, holder);
         }
         if (pid)
-                (void)snprintf(wait->text, sizeof(wait->text), "waiting for pid %u (%s): %s",
-                               (unsigned)pid, units_format_ms(age, cached_lease_age_ms(holder)),
-                               w->title);
+                (void)snprintf(wait->text, sizeof(wait->text),
+                               "waiting for pid %u (running %s): %s", (unsigned)pid,
+                               units_format_ms(age, cached_lease_age_ms(holder)), w->title);
         if (!wait->is_caught && spinner_timeout_ms(&wait->spinner) == 0)
                 catch_signals(wait);
         spinner_tick(&wait->spinner);

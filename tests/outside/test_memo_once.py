@@ -566,7 +566,7 @@ def test_m96_a_waiter_on_a_terminal(memo, crowd):
     runner = crowd.start(*command)
     crowd.until(runner.pid, 0)
     with in_terminal(memo, *command) as (pid, fd):
-        frame = rb"\r[|/\\-] \d+\.\ds  waiting for pid %d \(\S+( \S+)?\): sh -c " % runner.pid
+        frame = rb"\r[|/\\-] \d+\.\ds  waiting for pid %d \(running \S+\): sh -c " % runner.pid
         seen = read_until(fd, frame)
         crowd.go()
         seen = read_until(fd, b"result\r\n")
