@@ -161,8 +161,7 @@ static int show_waiting(void *data, const cached_lease *holder)
         uint32_t permille = cached_lease_permille(holder);
         const char *text = cached_lease_text(holder);
 
-        (void)snprintf(w->what, sizeof(w->what),
-                       "waiting for %s (pid %" PRIu32 ", %s)%s%s%s%s",
+        (void)snprintf(w->what, sizeof(w->what), "waiting for %s (pid %" PRIu32 ", %s)%s%s%s%s",
                        cached_lease_holder_name(holder), cached_lease_holder_pid(holder),
                        units_format_ms(age, cached_lease_age_ms(holder) / 1000 * 1000),
                        permille || *text ? ": " : "",
