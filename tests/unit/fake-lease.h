@@ -169,7 +169,7 @@ static inline bool lease_set(struct fake *d, int fd, const struct fake_request *
         const Cached__V1__Set *m = r->m->set;
         struct leases *s = d->data;
         struct fake_lease *l;
-        bool ok = true;
+        int code = CACHED_OK;
 
         pthread_mutex_lock(&s->store.lock);
         s->last_lease_id = m->lease_id;
@@ -180,15 +180,17 @@ static inline bool lease_set(struct fake *d, int fd, const struct fake_request *
                 pthread_mutex_unlock(&s->store.lock);
                 return fake_reply_status(d, fd, r->m->id, CACHED_SUPERSEDED, "too late");
         }
+        /* Stored before the lease ends, or who asks in between is granted another one. */
+        if (!m->share_only)
+                code = store_take(&s->store, r);
         if (l) {
                 l->id = 0;
                 lease_share(d, l, r->body, r->n_body);
         }
         pthread_mutex_unlock(&s->store.lock);
         if (!m->share_only)
-                return store_set(d, fd, r);
-        ok = fake_reply_entry(d, fd, r->m->id, 0, NULL, 0);
-        return ok;
+                return store_set_reply(d, fd, r->m->id, code);
+        return fake_reply_entry(d, fd, r->m->id, 0, NULL, 0);
 }
 
 static inline bool lease_end(struct fake *d, int fd, const struct fake_request *r)
