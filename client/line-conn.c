@@ -13,6 +13,7 @@
 
 #include "client/line-conn.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
@@ -424,6 +425,7 @@ static int line_receive(struct pool *p, struct failure *f, struct cached_reply *
         code = conn->n_body_left > 0 ? conn_body_rest(conn, DEADLINE_NOW, f) : CACHED_OK;
         if (code == CACHED_OK) {
                 r = l->part;
+                assert(r);
                 l->part = NULL;
                 if (has_messages(r, r->n_body) && !reply_split_messages(r)) {
                         cached_reply_free(r);
