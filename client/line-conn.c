@@ -45,7 +45,7 @@ static void line_inherit(struct line *l, bool is_whole)
                 cached_reply_free(l->part);
         l->part = NULL;
         l->asks = NULL;
-        l->is_opening = l->is_read = false;
+        l->is_opening = l->is_read = l->is_broken = false;
         l->n_leases = l->n_sent = l->n_left = 0;
         l->ping_id = 0;
         l->at.generation++;
@@ -86,6 +86,7 @@ static void line_drop_conn(struct line *l)
         struct conn *conn = l->conn;
 
         l->conn = NULL;
+        l->is_broken = false;
         /* A child that is forked now must not find a freed connection. */
         atomic_signal_fence(memory_order_seq_cst);
         (void)conn_free(conn);
@@ -102,6 +103,7 @@ void line_break(struct pool *p, int code, const char *text)
         if (!l->conn)
                 return;
         if (l->is_read || l->is_opening) {
+                l->is_broken = true;
                 (void)shutdown(l->conn->fd, SHUT_RDWR);
                 return;
         }
@@ -109,6 +111,8 @@ void line_break(struct pool *p, int code, const char *text)
         for (struct line_ask *a = l->asks; a; a = a->next)
                 if (a->id && !a->is_done)
                         line_end_ask(a, code, text);
+                else if (!a->id)
+                        line_wake(a);
 }
 
 void line_close(struct pool *p)
@@ -212,7 +216,7 @@ int line_open(cached *c, struct deadline d, struct failure *f)
 
         if (l->is_closed)
                 return failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
-        if (l->is_opening)
+        if (l->is_opening || l->is_broken)
                 return CONN_AGAIN;
         if (l->conn)
                 return CACHED_OK;
@@ -241,7 +245,8 @@ static int line_flush(struct pool *p, struct failure *f)
         return CACHED_OK;
 }
 
-int line_send(struct pool *p, Cached__V1__Request *request, struct deadline d, struct failure *f)
+int line_send(struct pool *p, Cached__V1__Request *request, struct line_ask *a, struct deadline d,
+              struct failure *f)
 {
         struct line *l = &p->line;
         struct line_at at = l->at;
@@ -252,6 +257,12 @@ int line_send(struct pool *p, Cached__V1__Request *request, struct deadline d, s
         if (code != CACHED_OK)
                 return code;
         l->used_ns = deadline_now_ns();
+        if (a) {
+                /* From now on its reply may come. */
+                a->id = request->id;
+                a->since_ns = l->used_ns;
+                l->n_sent++;
+        }
         for (;;) {
                 struct pollfd poll_out = {.fd = l->conn->fd, .events = POLLOUT};
                 struct deadline slice = {deadline_now_ns() + ROOM_SLICE_NS};
@@ -274,10 +285,11 @@ int line_send(struct pool *p, Cached__V1__Request *request, struct deadline d, s
 
 /* ------------------------------------------------------------------------------------ receiving */
 
+/* Ids begin anew with each connection, so one that is over may have the same. */
 static struct line_ask *line_find(struct line *l, uint64_t id)
 {
         for (struct line_ask *a = l->asks; a; a = a->next)
-                if (a->id == id && id)
+                if (a->id == id && id && !a->is_done)
                         return a;
         return NULL;
 }
@@ -312,7 +324,7 @@ static void line_take_event(struct line *l, struct cached_reply *r)
 
         if (e && e->kind_case == CACHED__V1__EVENT__KIND_PROGRESS && e->progress->lease)
                 a = line_find(l, e->progress->request_id);
-        if (!a || a->is_done) {
+        if (!a) {
                 cached_reply_free(r);
                 return;
         }
@@ -330,7 +342,7 @@ static void line_take_reply(struct pool *p, struct cached_reply *r)
                 l->ping_id = 0;
         else if (!a)
                 line_give_back(p, r);
-        if (!a || a->is_done) {
+        if (!a) {
                 cached_reply_free(r);
                 return;
         }
@@ -454,6 +466,8 @@ void line_read(struct pool *p, struct deadline until)
                 code = line_receive_all(p, &f);
         line_lock(p);
         l->is_read = false;
+        if (l->is_broken && (code == CACHED_OK || code == CACHED_ERR_TIMEOUT))
+                code = failure_set(&f, CACHED_ERR_DISCONNECTED, "the connection broke");
         if (code != CACHED_OK && code != CACHED_ERR_TIMEOUT) {
                 if (l->is_closed)
                         (void)failure_set(&f, CACHED_ERR_CLOSED, "%s",

@@ -6,13 +6,17 @@
  * and goes on until it finds a value, or nothing: there is the lease, so runs whose inputs differ
  * do not wait for each other.
  *
- * A run stores its value and, from there upwards, every node that leads to it: who waited at the
- * node where the lease is wakes up when that is stored, and finds what is below it. Nodes that were
- * there already are stored again, as they are, which gives them the time to live of what is new:
- * the daemon drops variants with their node. Where the run took another way than the look-up did,
- * the node at the fork comes first, since storing it clears what hung there.
+ * A run stores every node that leads to its value, from the first one down, and then the value: the
+ * daemon takes a variant only where its node is. Nodes that were there already are stored again, as
+ * they are, which keeps their variants and gives them the time to live of what is new; those that
+ * never expire are left alone. Where the run took another way than the look-up did, another node
+ * takes the place of the one at the fork, and what hung there goes.
  *
- * Where the run did not come by the key that it has the lease of, that lease is given up.
+ * Who waits at a node wakes up when that is stored, and looks one step further. So that it finds
+ * the run there, too, and does not begin one, the lease of the next key is taken before a node is
+ * stored under a lease.
+ *
+ * Where the run did not come by the key that the look-up got the lease of, that lease is given up.
  */
 
 #include <string.h>
@@ -40,7 +44,7 @@ static int step(struct memo *m, const cached_reply *node)
         int code;
 
         name = cached_reply_value(node, &n);
-        code = vary_step(v, name, n, m->key);
+        code = vary_step(v, name, n, cached_reply_ttl_ms(node) == CACHED_NEVER, m->key);
         if (code == CACHED_LIMIT)
                 m->r->cache_code = failure_set(&m->r->why, CACHED_LIMIT,
                                                "what is stored of %s depends on more than %d "
@@ -79,6 +83,8 @@ struct storing {
         const struct cached_set_options *o;
         const void *value;
         size_t n;
+        cached_lease *lease; /* of the key that comes next; NULL: none */
+        bool is_own;         /* it is not the look-up's */
         cached_reply **ret;
 };
 
@@ -87,8 +93,34 @@ static bool is_leased(const struct memo *m, const uint8_t *key)
         return m->lease && m->lease->is_held && memcmp(m->key, key, sizeof(m->key)) == 0;
 }
 
+/* What others would compute is computed already. NULL: there is something, or somebody. */
+static cached_lease *lease_ahead(const struct memo *m, const uint8_t *key)
+{
+        struct cached_lease_options o = {.outer = m->lease};
+        struct lease_want w = {.cache = m->cache,
+                               .key = key,
+                               .n_key = KEY_DIGEST_SIZE,
+                               .o = &o,
+                               .patience_ms = m->o->wait_ms};
+        cached_lease *l = NULL;
+
+        (void)lease_get(m->c, &w, NULL, &l);
+        if (l && l->is_held)
+                return l;
+        cached_lease_free(l);
+        return NULL;
+}
+
+static void lease_drop(struct storing *s)
+{
+        if (s->is_own)
+                cached_lease_free(s->lease);
+        s->lease = NULL;
+        s->is_own = false;
+}
+
 /* The value at the end of the path, or the node at one of its steps. */
-static int store_at(struct storing *s, unsigned i, cached_reply **ret)
+static int store_at(struct storing *s, unsigned i)
 {
         struct cached_set_options o = {.has_ttl = s->o->has_ttl, .ttl_ms = s->o->ttl_ms};
         const struct vary_step *at = &s->run->at[i];
@@ -107,18 +139,30 @@ static int store_at(struct storing *s, unsigned i, cached_reply **ret)
                 o.variant_of = s->run->at[i - 1].key;
                 o.n_variant_of = KEY_DIGEST_SIZE;
         }
-        if (is_leased(m, at->key))
-                return lease_set(m->lease, value, n, &o, false, m->o->wait_ms, ret);
-        return entries_set(m->c, m->cache, at->key, KEY_DIGEST_SIZE, value, n, &o, m->o->wait_ms,
-                           ret);
-}
-
-/* The next one's reply takes the place of the one before. */
-static int store_next(struct storing *s, unsigned i)
-{
         cached_reply_free(*s->ret);
         *s->ret = NULL;
-        return store_at(s, i, s->ret);
+        if (s->lease)
+                return lease_set(s->lease, value, n, &o, false, m->o->wait_ms, s->ret);
+        return entries_set(m->c, m->cache, at->key, KEY_DIGEST_SIZE, value, n, &o, m->o->wait_ms,
+                           s->ret);
+}
+
+/* With the lease of the key after it, if there is one of its own. */
+static int store_next(struct storing *s, unsigned i)
+{
+        struct memo *m = s->m;
+        cached_lease *ahead = NULL;
+        int code;
+
+        if (!s->lease && is_leased(m, s->run->at[i].key))
+                s->lease = m->lease;
+        if (s->lease && s->run->at[i].input)
+                ahead = lease_ahead(m, s->run->at[i + 1].key);
+        code = store_at(s, i);
+        lease_drop(s);
+        s->lease = ahead;
+        s->is_own = ahead != NULL;
+        return code;
 }
 
 /* Those who wait there try for themselves. */
@@ -139,23 +183,34 @@ static int share(struct storing *s)
         return CACHED_OK;
 }
 
+/* @n_there: nodes of the path that need not be stored, if they never expire */
+static int store_path(struct storing *s, unsigned n_there)
+{
+        const struct vary *v = s->m->record.vary;
+        int code = CACHED_OK;
+
+        for (unsigned i = 0; code == CACHED_OK && i <= s->run->n; i++)
+                if (i >= n_there || !v->looked.at[i].is_lasting)
+                        code = store_next(s, i);
+        lease_drop(s);
+        return code;
+}
+
 int memo_store_vary(struct memo *m, const void *value, size_t n, struct cached_set_options *o,
                     cached_reply **ret)
 {
         struct vary *v = m->record.vary;
         struct storing s = {.m = m, .run = &v->run, .o = o, .value = value, .n = n, .ret = ret};
-        unsigned fork = vary_common(v), last = v->run.n;
-        bool is_forked = fork < v->looked.n && fork < last;
-        int code = CACHED_OK;
+        unsigned n_there = vary_common(v);
+        int code;
 
         *ret = NULL;
         if (m->r->is_declined)
                 return share(&s);
-        if (is_forked)
-                code = store_next(&s, fork);
-        for (unsigned i = last + 1; code == CACHED_OK && i-- > 0;)
-                if (!is_forked || i != fork)
-                        code = store_next(&s, i);
+        code = store_path(&s, n_there);
+        /* A node has left meanwhile. */
+        if (code == CACHED_NOT_FOUND && n_there > 0)
+                code = store_path(&s, 0);
         give_up(m);
         return code;
 }

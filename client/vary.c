@@ -302,7 +302,8 @@ static void note_outer(const struct running *at, const struct vary_input *from)
         }
 }
 
-int vary_step(struct vary *v, const char *name, size_t n_name, uint8_t key[KEY_DIGEST_SIZE])
+int vary_step(struct vary *v, const char *name, size_t n_name, bool is_lasting,
+              uint8_t key[KEY_DIGEST_SIZE])
 {
         char text[WIRE_CACHE_NAME_MAX + 1];
         const struct vary_input *in;
@@ -320,6 +321,7 @@ int vary_step(struct vary *v, const char *name, size_t n_name, uint8_t key[KEY_D
         note_outer(running_top(), in);
         if (path_has(&v->looked, in) || !path_go(&v->looked, in))
                 return CACHED_LIMIT;
+        v->looked.at[v->looked.n - 1].is_lasting = is_lasting;
         memcpy(key, v->looked.at[v->looked.n].key, KEY_DIGEST_SIZE);
         return CACHED_OK;
 }

@@ -27,6 +27,7 @@ struct vary_input {
 struct vary_step {
         uint8_t key[KEY_DIGEST_SIZE];
         const struct vary_input *input; /* NULL: none, here it ended */
+        bool is_lasting;                /* of a look-up: the node there never expires */
 };
 
 struct vary_path {
@@ -53,11 +54,13 @@ void vary_begin(struct vary *v, const uint8_t key[KEY_DIGEST_SIZE]);
 
 /*
  * vary_step() - the look-up came to an entry that names an input: where to look next
+ * @is_lasting:  it never expires
  *
  * Return: CACHED_OK, and `key` is the next; CACHED_LIMIT: too many, or nobody here knows that
  * input: there is nothing to be found; any other: the call fails with v->code.
  */
-int vary_step(struct vary *v, const char *name, size_t n_name, uint8_t key[KEY_DIGEST_SIZE]);
+int vary_step(struct vary *v, const char *name, size_t n_name, bool is_lasting,
+              uint8_t key[KEY_DIGEST_SIZE]);
 
 /* How many steps of the look-up the run took as well. */
 unsigned vary_common(const struct vary *v);

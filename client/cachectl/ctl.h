@@ -61,6 +61,7 @@ int ctl_no_memory(struct ctl *ctl);
 
 /* Words and option values that many verbs take; EXIT_DONE, or EXIT_USAGE after reporting. */
 int ctl_check_cache(struct ctl *ctl, const char *name);
+int ctl_check_tag(struct ctl *ctl, const char *tag);                         /* of --tag */
 int ctl_parse_entry(struct ctl *ctl, const struct args *a, struct key *ret); /* CACHE KEY */
 int ctl_parse_ttl(struct ctl *ctl, const char *option, const char *text, uint64_t *ret_ms);
 int ctl_parse_size(struct ctl *ctl, const char *option, const char *text, uint64_t *ret);

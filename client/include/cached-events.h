@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+#ifndef CACHED_H
+#include "cached.h" /* includes this one, too, and all in their order */
+#endif
 #ifndef CACHED_EVENTS_H
 #define CACHED_EVENTS_H
 
@@ -29,8 +32,6 @@
  * the subscription and is valid until the next cached_events_next(). Fork: a subscription does not
  * survive: in the child it may only be freed, which leaves the parent's alone.
  */
-
-#include "cached.h"
 
 #ifdef __cplusplus
 extern "C" {

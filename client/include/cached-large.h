@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+#ifndef CACHED_H
+#include "cached.h" /* includes this one, too, and all in their order */
+#endif
 #ifndef CACHED_LARGE_H
 #define CACHED_LARGE_H
 
@@ -39,8 +42,6 @@
  * stays with the parent: the child cannot touch its memory, and may only free it. One that was
  * handed over is inherited like a view.
  */
-
-#include "cached.h"
 
 #ifdef __cplusplus
 extern "C" {

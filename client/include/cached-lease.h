@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+#ifndef CACHED_H
+#include "cached.h" /* includes this one, too, and all in their order */
+#endif
 #ifndef CACHED_LEASE_H
 #define CACHED_LEASE_H
 
@@ -40,8 +43,6 @@
  * would store is not stored.
  */
 
-#include "cached.h"
-
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -58,8 +59,9 @@ typedef struct cached_lease_options cached_lease_options; /* how to ask for it *
 #define CACHED_LEASE_YOURS   2 /* the outer computation has it already: compute; that one stores */
 #define CACHED_LEASE_BUSY    3 /* another one computes, and this one was not to wait */
 #define CACHED_LEASE_TIMEOUT 4 /* likewise, and the wait is over */
-#define CACHED_LEASE_CYCLE   5 /* who computes waits for this computation: compute without a lease \
-                                */
+#define CACHED_LEASE_CYCLE                                                                         \
+        5 /* who computes waits for this computation: compute without a lease                      \
+           */
 #define CACHED_LEASE_FAILED     6 /* who computed gave up, for cached_lease_reason() */
 #define CACHED_LEASE_UNSTORABLE 7 /* it was computed, and the daemon did not take it */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef CACHED_H
-#include "cached.h" /* which includes this one, and those that need it, in their order */
+#include "cached.h" /* includes this one, too, and all in their order */
 #endif
 #ifndef CACHED_MEMOIZE_H
 #define CACHED_MEMOIZE_H

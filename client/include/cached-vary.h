@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+#ifndef CACHED_H
+#include "cached.h" /* includes this one, too, and all in their order */
+#endif
 #ifndef CACHED_VARY_H
 #define CACHED_VARY_H
 

@@ -14,7 +14,8 @@ enum arena_refused {
         REFUSED_FILES,   /* these are no memory files of ours: seals, mode, kind, size */
         REFUSED_VERSION, /* another layout, or features that this version does not know */
         REFUSED_PAIR,    /* arena and table do not belong together */
-        REFUSED_BOOT,    /* from before the machine was started: its deadlines mean nothing */
+        REFUSED_BOOT,    /* from before the machine was started, or another time namespace: its
+                          * deadlines mean nothing */
         REFUSED_RETIRED, /* somebody gave it up, and what came after is not in it */
         REFUSED_BROKEN,  /* the headers hold nonsense */
         N_REFUSED,

@@ -80,8 +80,11 @@ static void forget_all(struct leases *t, struct lease_slot *s)
 {
         if (s->holder)
                 forget(t, s->holder);
-        while (!list_is_empty(&s->lates))
-                forget(t, LIST_ENTRY(s->lates.next, struct lease, of_slot));
+        struct list *next;
+        for (struct list *n = s->lates.next; n != &s->lates; n = next) {
+                next = n->next;
+                forget(t, LIST_ENTRY(n, struct lease, of_slot));
+        }
 }
 
 /* 0, LEASE_E_LEASES, -ENOMEM. */
@@ -227,8 +230,11 @@ int lease_party_new(struct leases *t, uid_t uid, void *ctx, struct lease_party *
 
 static void lose_leases(struct leases *t, struct lease_party *p, uint64_t now)
 {
-        while (!list_is_empty(&p->leases)) {
-                struct lease *l = LIST_ENTRY(p->leases.next, struct lease, of_party);
+        struct list *next;
+        /* It gets none meanwhile: nothing of it waits. */
+        for (struct list *n = p->leases.next; n != &p->leases; n = next) {
+                struct lease *l = LIST_ENTRY(n, struct lease, of_party);
+                next = n->next;
                 struct lease_slot *s = l->slot;
                 if (is_held(l))
                         count(t, s, LEASE_COUNT_LOST);
@@ -242,8 +248,10 @@ struct lease_party *lease_party_free(struct leases *t, struct lease_party *p, ui
 {
         if (!p)
                 return NULL;
-        while (!list_is_empty(&p->waiters)) {
-                struct lease_waiter *w = LIST_ENTRY(p->waiters.next, struct lease_waiter, of_party);
+        struct list *next;
+        for (struct list *n = p->waiters.next; n != &p->waiters; n = next) {
+                struct lease_waiter *w = LIST_ENTRY(n, struct lease_waiter, of_party);
+                next = n->next;
                 if (w->payload)
                         drop(w->payload);
                 lease_waiter_free(t, w);

@@ -50,7 +50,7 @@ struct store {
         uint64_t listing_until;  /* a listing is under way: nothing moves; 0: none */
         store_departed departed; /* NULL: nobody wants to know; see store_watch() */
         void *departed_ctx;
-        uint32_t keep; /* handle that must not be evicted now: it is being replaced */
+        uint32_t keep;              /* handle that must not be evicted now: it is being replaced */
         struct store_sweep *sweeps; /* that are under way */
 };
 

@@ -490,17 +490,16 @@ static int put_found(struct store *s, const struct store_put *p, struct found *f
         if (r == 0)
                 r = take_tags(s, p, f, e, now, tags);
         s->keep = ARENA_NONE;
-        if (r != 0)
-                return r;
-        r = prepare(s, p, e, &list, ret_handle, &apart);
-        if (r != 0) {
-                tags_put_back(s, tags, e->x.n_tags);
-                return r;
+        if (r == 0) {
+                r = prepare(s, p, e, &list, ret_handle, &apart);
+                if (r == 0)
+                        publish(s, f, e, list, *ret_handle, charge, now);
+                else
+                        tags_put_back(s, tags, e->x.n_tags);
         }
-        publish(s, f, e, list, *ret_handle, charge, now);
-        e->stored = NULL; /* it was `apart`, here */
+        e->stored = NULL; /* it was `apart`, here, as the tags are */
         e->x.tags = NULL;
-        return 0;
+        return r;
 }
 
 static struct entry entry_of(const struct store *s, const struct table_cache *c,

@@ -369,7 +369,7 @@ int store_clear(struct store *s, uint32_t cache, uint64_t now, uint64_t *ret_ent
 /* Clears the entries with this tag, as store_clear() those of a cache: in constant time but for a
  * few dozen. *ret_entries: that had it. An entry with two tags that are both cleared before
  * store_maintain() came to it is counted by both. */
-int store_clear_tag(struct store *s, uint32_t cache, const char *tag, size_t n_tag, uint64_t now,
+int store_clear_tag(struct store *s, uint32_t cache, const char *name, size_t n_name, uint64_t now,
                     uint64_t *ret_entries);
 
 /* The name of a tag of an entry (store_entry.tags). Borrowed until the store changes. */

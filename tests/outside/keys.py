@@ -227,6 +227,11 @@ def by_rule(n):
     return (period * (n // 251 + 1))[:n]
 
 
+def variant(first, name, value):
+    """The key of the variant that an entry leads to, for one value of the input that it names."""
+    return key(named("cached-variant", [binary(first), text(name), binary(value)]))
+
+
 PLAIN = {
     "null": null,
     "bool": boolean,

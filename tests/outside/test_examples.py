@@ -161,3 +161,57 @@ def test_memoize_without_a_daemon(make_daemon):
                           env=environment(d.socket))
     assert done.returncode == 0 and PRIMES.fullmatch(done.stdout)[1] == "computed"
     assert "no daemon answers" in done.stderr and str(d.socket) in done.stderr
+
+
+def test_once(daemon):
+    """Two at a time: one computes and the other one shows for whom it waits; killed, it is followed by the other."""
+    env = environment(daemon.socket)
+
+    def start(seconds):
+        return subprocess.Popen([EXAMPLES / "once", seconds], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env=env)
+
+    both = [start("2"), start("2")]
+    told = {p.communicate(timeout=harness.PATIENCE * 3) + (p.pid,) for p in both}
+    computed, = (t for t in told if t[0] == "20 naps, computed here\n")
+    waited, = told - {computed}
+    assert waited[0] == "20 naps, from somebody else's run\n" and f"waiting for process {computed[2]}: " in waited[1]
+    assert computed[1] == ""
+    first = start("0.7")
+    harness.wait_until(lambda: computing(daemon) == 1, "it computes")
+    second = start("0.7")
+    harness.wait_until(lambda: waiting(daemon) == 1, "it waits")
+    first.kill()
+    out, err = second.communicate(timeout=harness.PATIENCE * 3)
+    assert out == "7 naps, computed here\n" and f"waiting for process {first.pid}: " in err
+    first.communicate()
+
+
+def computing(daemon):
+    with daemon.probe() as c:
+        return c.stats().total.computing
+
+
+def waiting(daemon):
+    with daemon.probe() as c:
+        return c.stats().total.waiting
+
+
+def test_vary(daemon, tmp_path):
+    """Counts again when a file that it read has changed; says the same each time."""
+    first, second, other = (tmp_path / name for name in ("first", "second", "other"))
+    first.write_text(f"one\ninclude {second}\n")
+    second.write_text("two\n")
+    other.write_text("not read\n")
+    said = f"reading {first}\nreading {second}\n"
+    assert run(daemon, "vary", first) == said + "3 lines, counted\n"
+    assert run(daemon, "vary", first) == said + "3 lines, from the cache\n"
+    other.write_text("longer\n" * 3)
+    assert run(daemon, "vary", first) == said + "3 lines, from the cache\n"
+    second.write_text("two\nthree\n")
+    assert run(daemon, "vary", first) == said + "4 lines, counted\n"
+    second.unlink()
+    done = subprocess.run([EXAMPLES / "vary", first], text=True, capture_output=True,
+                          env=environment(daemon.socket), timeout=harness.PATIENCE * 3)
+    assert done.returncode == 1
+    assert str(second) in done.stderr

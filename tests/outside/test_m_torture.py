@@ -60,7 +60,7 @@ class Torture:
     def more(self, name, n):
         """Waits until a count has grown by so much, which may happen on a busy machine."""
         goal = self.counts()[name] + n
-        patience = 60 + n / 200_000
+        patience = 60 + n / (500 if name == "writes" else 200_000)
         return wait_until(lambda: (c := self.counts())[name] >= goal and c, f"{n} more {name}", patience)
 
     def times_slept(self):
@@ -148,8 +148,9 @@ def test_c_stopped_daemon(make_daemon, torture):
         slept = t.times_slept()
         t.more("hits", READS // 20)
         wait_until(lambda: time.monotonic() > start + STOP_SECONDS, "the pause is over")
-        # Once a ring had no room left they waited; at full speed nobody does. The writer is asleep all along.
-        assert t.times_slept() - slept < 100
+        # Once a ring had no room left they waited; at full speed nobody does. The writer is asleep all along. A busy
+        # kernel makes anybody wait now and then, in the long run.
+        assert t.times_slept() - slept < 100 + READS // 20 // 100_000
         during = t.counts()
         seconds = time.monotonic() - start
     print(f"{(during['hits'] - before['hits']) / seconds:.0f} hits a second while the daemon was stopped")

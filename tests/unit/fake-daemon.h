@@ -39,6 +39,7 @@ struct fake {
         uint32_t max_in_flight;
         uint64_t max_message, max_value, max_lz4;
         uint64_t instance, features;
+        Cached__V1__Role role;
         /* What the last Hello said. */
         pthread_mutex_t lock;
         uint64_t hello_id;
@@ -257,6 +258,7 @@ static inline uint8_t *fake_hello_frame(const struct fake *d, uint64_t id, size_
         hello.max_requests_in_flight = d->max_in_flight;
         hello.instance = d->instance;
         hello.features = d->features;
+        hello.role = d->role;
         m.id = id;
         m.result_case = CACHED__V1__REPLY__RESULT_HELLO;
         m.hello = &hello;

@@ -34,9 +34,9 @@ struct leases {
         atomic_uint n_asked, n_ends, n_told, n_pings;
         char reason[2048], text[512];
         uint32_t permille;
-        uint64_t last_lease_id; /* of a Set */
-        bool last_share_only, last_negative;
-        int closed_fd; /* whose connection is to be broken; -1 */
+        _Atomic uint64_t owners[8];     /* of the first asks */
+        _Atomic uint64_t last_lease_id; /* of a Set */
+        atomic_bool last_share_only, last_negative;
         /* Settings. */
         atomic_int state;  /* a LeaseState that each ask is answered with; 0: as it is */
         atomic_int status; /* likewise a status */
@@ -121,8 +121,10 @@ static inline bool lease_ask(struct fake *d, int fd, uint64_t id, const Cached__
         struct leases *s = d->data;
         const struct fake_lease *l;
         bool has;
+        unsigned n = atomic_fetch_add(&s->n_asked, 1);
 
-        atomic_fetch_add(&s->n_asked, 1);
+        if (n < 8)
+                s->owners[n] = m->lease->owner;
         if (atomic_load(&s->hang_up))
                 return false;
         if (atomic_load(&s->mute))
@@ -263,7 +265,7 @@ static inline void serve_leases(struct fake *d, int fd, int nth)
 
 static inline void leases_start(struct fake *d, struct leases *s)
 {
-        *s = (struct leases){.closed_fd = -1};
+        memset(s, 0, sizeof(*s));
         assert(pthread_mutex_init(&s->store.lock, NULL) == 0);
         parallel_start(d, &s->store.parallel, serve_leases);
         d->features = CACHED__V1__FEATURE__FEATURE_LEASES | CACHED__V1__FEATURE__FEATURE_EVENTS;

@@ -371,6 +371,7 @@ int model_put(struct model *m, const struct store_put *p, uint32_t fill, uint64_
                 .cost_us = p->cost_us,
                 .n_messages = p->n_messages,
                 .negative = p->negative,
+                .vary = p->vary,
                 .flags = p->flags,
                 .encoding = p->encoding,
                 .fill = fill,

@@ -51,7 +51,9 @@ static const struct seen_entry *live(const struct seen_sorted *v, const struct s
 {
         const struct seen_entry *e = seen_find(v, key);
 
-        return e && (e->deadline == STORE_NEVER || now < e->deadline) ? e : NULL;
+        if (!e || (e->deadline != STORE_NEVER && now >= e->deadline))
+                return NULL;
+        return e->fresh.fresh == 0 || now < e->fresh.serve ? e : NULL;
 }
 
 static bool is_hit(const struct seen_entry *e, enum arena_result r, const struct arena_hit *hit,
@@ -62,7 +64,8 @@ static bool is_hit(const struct seen_entry *e, enum arena_result r, const struct
         if (!e || e->version != hit->version || e->uid != hit->uid || e->flags != hit->flags ||
             e->deadline != hit->deadline_ms || e->cost_us != hit->cost_us || e->n_value != n)
                 return false;
-        if (e->raw_size != (hit->encoding ? hit->raw_size : n))
+        if (e->n_messages != arena_hit_messages(hit) ||
+            e->raw_size != (hit->encoding ? hit->raw_size : n - e->n_messages))
                 return false;
         return r == ARENA_LARGE_VALUE || e->sum == world_sum(value, n);
 }
@@ -82,7 +85,8 @@ static void look_for(struct looker *k, const struct seen_entry *key, const struc
         struct arena_query q = {.cache = key->cache,
                                 .key = key->key,
                                 .n_key = (uint32_t)key->n_key,
-                                .now_ms = k->now};
+                                .now_ms = k->now,
+                                .want_messages = true};
         struct arena_hit hit;
         enum arena_result r;
 

@@ -621,6 +621,7 @@ void world_model_of(struct world *w)
                         .encoding = now.encoding,
                         .n_messages = e->n_messages,
                         .negative = now.negative,
+                        .vary = now.vary,
                         .fresh = now.fresh,
                         .fill = e->n_value ? now.value[0] : 0,
                         .tags = e->tags,

@@ -53,6 +53,16 @@ static void kept_take(struct kept *k, struct fake_request *r)
         }
 }
 
+static void kept_other(struct kept *k, struct fake_request *r)
+{
+        if (k->other)
+                cached__v1__request__free_unpacked(k->other, NULL);
+        free(k->other_body);
+        k->other = r->m;
+        k->other_body = r->body;
+        k->n_other_body = r->n_body;
+}
+
 static bool send_file(struct fake *d, int fd, const Cached__V1__Reply *m, const struct kept *k)
 {
         union {
@@ -149,7 +159,10 @@ static bool kept_leases(struct fake *d, int fd, uint64_t id)
         return fake_reply(d, fd, &reply, NULL, 0);
 }
 
-/* True: `r` was kept. */
+/*
+ * True: `r` was kept. Kept first and answered then: a test looks at it as soon as its call
+ * returned.
+ */
 static bool kept_answer(struct fake *d, int fd, struct fake_request *r, bool *ok)
 {
         struct kept *k = d->data;
@@ -165,30 +178,27 @@ static bool kept_answer(struct fake *d, int fd, struct fake_request *r, bool *ok
                 *ok = fake_reply_entry(d, fd, id, 7, NULL, 0);
                 return true;
         case CACHED__V1__REQUEST__OP_SET_POLICY:
+                kept_other(k, r);
                 *ok = fake_reply_cache(d, fd, id, "x", 0);
-                break;
+                return true;
         case CACHED__V1__REQUEST__OP_SET_MANY:
+                kept_other(k, r);
                 *ok = fake_reply_status(d, fd, id, CACHED_LIMIT, "kept");
-                break;
+                return true;
         case CACHED__V1__REQUEST__OP_CLEAR:
+                kept_other(k, r);
                 *ok = kept_clear(d, fd, id);
-                break;
+                return true;
         case CACHED__V1__REQUEST__OP_LIST_LEASES:
+                kept_other(k, r);
                 *ok = kept_leases(d, fd, id);
-                break;
+                return true;
         case CACHED__V1__REQUEST__OP_RELEASE:
                 return false;
         default:
                 *ok = fake_reply_status(d, fd, id, CACHED_UNSUPPORTED, "not here");
                 return false;
         }
-        if (k->other)
-                cached__v1__request__free_unpacked(k->other, NULL);
-        free(k->other_body);
-        k->other = r->m;
-        k->other_body = r->body;
-        k->n_other_body = r->n_body;
-        return true;
 }
 
 static void serve_kept(struct fake *d, int fd, int nth)

@@ -24,6 +24,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "client/vary.h"
 #include "key-json.h"
 
 #define MIB ((size_t)1 << 20)
@@ -527,11 +528,39 @@ static void every_allocation_may_fail(void **state)
         free(bytes);
 }
 
+/* What the library makes by itself is what the builder makes of KEYS.md's items. */
+static void variants_have_the_keys_of_their_items(void **state)
+{
+        static const size_t sizes[] = {0, 1, 32, (1u << 20) + 1};
+        uint8_t parent[KEY_DIGEST_SIZE], ours[KEY_DIGEST_SIZE], theirs[KEY_DIGEST_SIZE];
+        uint8_t *value = __real_malloc((1u << 20) + 1);
+
+        memset(parent, 7, sizeof(parent));
+        memset(value, 'v', (1u << 20) + 1);
+        for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+                cached_key *k = cached_key_new();
+
+                assert_int_equal(cached_key_begin_named(k, "cached-variant", 14), CACHED_OK);
+                assert_int_equal(cached_key_add_bytes(k, parent, sizeof(parent)), CACHED_OK);
+                assert_int_equal(cached_key_add_text(k, "mode", 4), CACHED_OK);
+                assert_int_equal(cached_key_add_bytes(k, value, sizes[i]), CACHED_OK);
+                assert_int_equal(cached_key_end(k), CACHED_OK);
+                assert_int_equal(cached_key_finish(k, theirs), CACHED_OK);
+                cached_key_free(k);
+                vary_key(parent, "mode", value, sizes[i], ours);
+                assert_memory_equal(ours, theirs, sizeof(ours));
+                /* The next step of the path. */
+                memcpy(parent, ours, sizeof(parent));
+        }
+        free(value);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(vectors_have_their_keys),
                 cmocka_unit_test(invalid_vectors_are_refused),
+                cmocka_unit_test(variants_have_the_keys_of_their_items),
                 cmocka_unit_test(finish_goes_on),
                 cmocka_unit_test(floats_and_doubles_agree),
                 cmocka_unit_test(errors_are_exact),

@@ -30,6 +30,7 @@
 #include "store-world.h"
 #include "store/internal.h"
 #include "store/recover.h"
+#include "torn-tags.h"
 #include "torn.h"
 
 #define NOW          UINT64_C(100000)
@@ -214,11 +215,15 @@ static void check_policies(struct store *before, struct store *after, struct sto
 static void go_on(struct world *from, struct store *s, unsigned n_ops)
 {
         struct world w = *from;
+        uint64_t n;
 
         w.s = s;
         w.m = malloc(sizeof(*w.m));
         *w.m = *from->m;
         s->p.ctx = &w;
+        /* The model knows of no others. */
+        for (uint32_t c = MODEL_CACHES + 1; c <= store_n_caches(s); c++)
+                (void)store_clear(s, c, w.now, &n);
         while (store_maintain(s, w.now, 1000)) /* what was cleared is counted when it is gone */
                 ;
         world_model_of(&w);
@@ -465,90 +470,6 @@ static void clear_first(struct world *w)
         clear_many(w);
 }
 
-static void put_related(struct world *w, unsigned n, const char *tags, const char *of, bool vary)
-{
-        struct store_text texts[8];
-        uint8_t key[16];
-        struct store_put p = {.cache = 2,
-                              .key = key,
-                              .n_key = (size_t)snprintf((char *)key, sizeof(key), "tag%u", n),
-                              .value = w->buf,
-                              .n_value = 4,
-                              .ttl_ms = STORE_NEVER,
-                              .vary = vary,
-                              .tags = texts,
-                              .uid = 1000 + n % 3};
-        struct store_refusal why;
-        struct store_entry e;
-
-        for (; *tags; tags++)
-                texts[p.n_tags++] = model_tag((unsigned)(*tags - 'A'));
-        p.variant_of = (struct store_text){of, of ? strlen(of) : 0};
-        world_fill(w->buf, 4, 1);
-        assert_int_equal(store_put(w->s, &p, w->now, &e, &why), 0);
-}
-
-static void tag_many(struct world *w)
-{
-        for (unsigned i = 0; i < 150; i++)
-                put_related(w, i, i % 3 ? "AB" : "A", NULL, false);
-        put_related(w, 200, "", NULL, true);
-        for (unsigned i = 201; i < 300; i++)
-                put_related(w, i, i % 2 ? "C" : "", "tag200", false);
-        for (unsigned i = 300; i < 310; i++)
-                put_related(w, i, "D", NULL, false);
-}
-
-static void put_with_tags(struct world *w)
-{
-        put_related(w, 400, "AEF", NULL, false);
-        put_related(w, 401, "G", "tag200", false);
-}
-
-static void other_tags(struct world *w)
-{
-        put_related(w, 7, "BC", NULL, false);
-        put_related(w, 305, "", NULL, false);
-}
-
-static void clear_tag(struct world *w, unsigned tag)
-{
-        uint64_t n;
-
-        assert_int_equal(store_clear_tag(w->s, 2, model_tag(tag).text, model_tag(tag).n, w->now,
-                                         &n),
-                         0);
-        assert_true(n > 0);
-}
-
-static void clear_one_tag(struct world *w)
-{
-        clear_tag(w, 0);
-}
-
-static void clear_small_tag(struct world *w)
-{
-        clear_tag(w, 3);
-}
-
-static void tag_and_clear(struct world *w)
-{
-        tag_many(w);
-        clear_tag(w, 1);
-        clear_tag(w, 0);
-        put_related(w, 500, "A", NULL, false);
-}
-
-static void delete_node(struct world *w)
-{
-        (void)store_delete(w->s, 2, "tag200", 6, w->now);
-}
-
-static void another_node(struct world *w)
-{
-        put_related(w, 200, "", NULL, false);
-}
-
 static void expire(struct world *w)
 {
         w->now += 1000000;
@@ -583,13 +504,13 @@ static const struct change changes[] = {
         {"memory that goes back", delete_most, give_memory_back},
         {"reclaiming what was cleared", clear_first, give_memory_back},
         {"expiry", nothing, expire},
-        {"new keys with tags", tag_many, put_with_tags},
-        {"other tags", tag_many, other_tags},
-        {"clearing a tag", tag_many, clear_one_tag},
-        {"clearing a tag of few", tag_many, clear_small_tag},
-        {"reclaiming what was cleared by tag", tag_and_clear, give_memory_back},
-        {"what led to variants is deleted", tag_many, delete_node},
-        {"what led to variants is replaced", tag_many, another_node},
+        {"new keys with tags", torn_tag_many, torn_put_with_tags},
+        {"other tags", torn_tag_many, torn_other_tags},
+        {"clearing a tag", torn_tag_many, torn_clear_tag_of_many},
+        {"clearing a tag of few", torn_tag_many, torn_clear_small_tag},
+        {"reclaiming what was cleared by tag", torn_tag_and_clear, give_memory_back},
+        {"what led to variants is deleted", torn_tag_many, torn_delete_node},
+        {"what led to variants is replaced", torn_tag_many, torn_another_node},
 };
 
 static void base_world(struct world *w)
