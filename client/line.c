@@ -326,10 +326,6 @@ static int wait_run(cached *c, struct line_want *want, struct failure *f, struct
                 if (code != CACHED_OK)
                         *f = w.ask.why;
         }
-        if (w.ask.reply && w.ask.reply->message->lease &&
-            w.ask.reply->message->lease->state == CACHED__V1__LEASE_STATE__LEASE_GRANTED &&
-            same_at(w.at, p->line.at))
-                p->line.n_leases++;
         line_forsake(p);
         line_unlock(p);
         cached_reply_free(w.ask.event);

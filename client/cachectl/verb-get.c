@@ -78,7 +78,7 @@ static int print_json(struct ctl *ctl, const struct args *a, const struct key *k
                 failed |= fields_to_json(reply, "", fields_entry, o) < 0;
         if (!value) {
                 failed |= json_object_set_new(o, "negative", json_boolean(negative)) < 0;
-                text = negative ? json_string(cached_reply_error(reply)) : json_null();
+                text = negative ? json_string(ctl_negative_reason(reply)) : json_null();
                 failed |= json_object_set_new(o, "reason", text) < 0;
         }
         if (value && !a->options[OPT_OUTPUT]) {

@@ -202,11 +202,11 @@ static void test_b_granted(void **state)
         text[1023] = '\xc3';
         assert_int_equal(cached_lease_end(l, text), CACHED_OK);
         until_is(&s.n_ends, 1);
-        assert_int_equal(strlen(s.reason), 1023);
+        assert_int_equal(strlen(s.reasons[0]), 1023);
         cached_lease_free(l);
         cached_lease_free(granted(c, "a"));
         until_is(&s.n_ends, 2);
-        assert_string_equal(s.reason, "");
+        assert_string_equal(s.reasons[1], "");
         assert_int_equal(store_n(&s.store), 1);
         assert_int_equal(leases_held(&s), 0);
         cached_free(c);
