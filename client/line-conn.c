@@ -13,6 +13,7 @@
 
 #include "client/line-conn.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
@@ -45,7 +46,7 @@ static void line_inherit(struct line *l, bool is_whole)
                 cached_reply_free(l->part);
         l->part = NULL;
         l->asks = NULL;
-        l->is_opening = l->is_read = false;
+        l->is_opening = l->is_read = l->is_broken = false;
         l->n_leases = l->n_sent = l->n_left = 0;
         l->ping_id = 0;
         l->at.generation++;
@@ -86,6 +87,7 @@ static void line_drop_conn(struct line *l)
         struct conn *conn = l->conn;
 
         l->conn = NULL;
+        l->is_broken = false;
         /* A child that is forked now must not find a freed connection. */
         atomic_signal_fence(memory_order_seq_cst);
         (void)conn_free(conn);
@@ -102,6 +104,7 @@ void line_break(struct pool *p, int code, const char *text)
         if (!l->conn)
                 return;
         if (l->is_read || l->is_opening) {
+                l->is_broken = true;
                 (void)shutdown(l->conn->fd, SHUT_RDWR);
                 return;
         }
@@ -109,6 +112,8 @@ void line_break(struct pool *p, int code, const char *text)
         for (struct line_ask *a = l->asks; a; a = a->next)
                 if (a->id && !a->is_done)
                         line_end_ask(a, code, text);
+                else if (!a->id)
+                        line_wake(a);
 }
 
 void line_close(struct pool *p)
@@ -160,8 +165,10 @@ static int line_dial(cached *c, struct deadline d, struct failure *f)
         conn->wants_events = true;
         line_lock(p);
         is_ours = !p->line.is_closed && p->line.at.generation == at.generation;
-        if (is_ours)
+        if (is_ours) {
                 p->line.conn = conn;
+                p->line.at.epoch++;
+        }
         line_unlock(p);
         if (!is_ours) {
                 (void)conn_free(conn);
@@ -200,8 +207,6 @@ static int line_attempt(cached *c, struct deadline d, struct failure *f)
                 code = failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
         if (code != CACHED_OK)
                 line_drop_conn(l);
-        else
-                l->at.epoch++;
         line_opened(l);
         return code;
 }
@@ -212,7 +217,7 @@ int line_open(cached *c, struct deadline d, struct failure *f)
 
         if (l->is_closed)
                 return failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
-        if (l->is_opening)
+        if (l->is_opening || l->is_broken)
                 return CONN_AGAIN;
         if (l->conn)
                 return CACHED_OK;
@@ -241,7 +246,8 @@ static int line_flush(struct pool *p, struct failure *f)
         return CACHED_OK;
 }
 
-int line_send(struct pool *p, Cached__V1__Request *request, struct deadline d, struct failure *f)
+int line_send(struct pool *p, Cached__V1__Request *request, struct line_ask *a, struct deadline d,
+              struct failure *f)
 {
         struct line *l = &p->line;
         struct line_at at = l->at;
@@ -252,6 +258,12 @@ int line_send(struct pool *p, Cached__V1__Request *request, struct deadline d, s
         if (code != CACHED_OK)
                 return code;
         l->used_ns = deadline_now_ns();
+        if (a) {
+                /* From now on its reply may come. */
+                a->id = request->id;
+                a->since_ns = l->used_ns;
+                l->n_sent++;
+        }
         for (;;) {
                 struct pollfd poll_out = {.fd = l->conn->fd, .events = POLLOUT};
                 struct deadline slice = {deadline_now_ns() + ROOM_SLICE_NS};
@@ -274,28 +286,35 @@ int line_send(struct pool *p, Cached__V1__Request *request, struct deadline d, s
 
 /* ------------------------------------------------------------------------------------ receiving */
 
+/* Ids begin anew with each connection, so one that is over may have the same. */
 static struct line_ask *line_find(struct line *l, uint64_t id)
 {
         for (struct line_ask *a = l->asks; a; a = a->next)
-                if (a->id == id && id)
+                if (a->id == id && id && !a->is_done)
                         return a;
         return NULL;
+}
+
+static bool is_grant(const struct cached_reply *r)
+{
+        const Cached__V1__Lease *l = r->message->lease;
+
+        return l && l->state == CACHED__V1__LEASE_STATE__LEASE_GRANTED;
 }
 
 /* Nobody waits for it any more. What it grants goes back, by a request that need not arrive: if it
  * does not the connection has ended, and the lease with it. */
 static void line_give_back(struct pool *p, const struct cached_reply *r)
 {
-        const Cached__V1__Lease *lease = r->message->lease;
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
         Cached__V1__EndLease end = CACHED__V1__END_LEASE__INIT;
         struct failure f;
 
         if (p->line.n_left > 0)
                 p->line.n_left--;
-        if (!lease || lease->state != CACHED__V1__LEASE_STATE__LEASE_GRANTED)
+        if (!is_grant(r))
                 return;
-        end.lease_id = lease->lease_id;
+        end.lease_id = r->message->lease->lease_id;
         end.one_way = 1;
         request.op_case = CACHED__V1__REQUEST__OP_END_LEASE;
         request.end_lease = &end;
@@ -312,7 +331,7 @@ static void line_take_event(struct line *l, struct cached_reply *r)
 
         if (e && e->kind_case == CACHED__V1__EVENT__KIND_PROGRESS && e->progress->lease)
                 a = line_find(l, e->progress->request_id);
-        if (!a || a->is_done) {
+        if (!a) {
                 cached_reply_free(r);
                 return;
         }
@@ -330,11 +349,13 @@ static void line_take_reply(struct pool *p, struct cached_reply *r)
                 l->ping_id = 0;
         else if (!a)
                 line_give_back(p, r);
-        if (!a || a->is_done) {
+        if (!a) {
                 cached_reply_free(r);
                 return;
         }
         l->n_sent--;
+        if (is_grant(r))
+                l->n_leases++;
         a->reply = r;
         a->is_done = true;
         a->code = CACHED_OK;
@@ -404,6 +425,7 @@ static int line_receive(struct pool *p, struct failure *f, struct cached_reply *
         code = conn->n_body_left > 0 ? conn_body_rest(conn, DEADLINE_NOW, f) : CACHED_OK;
         if (code == CACHED_OK) {
                 r = l->part;
+                assert(r);
                 l->part = NULL;
                 if (has_messages(r, r->n_body) && !reply_split_messages(r)) {
                         cached_reply_free(r);
@@ -454,6 +476,8 @@ void line_read(struct pool *p, struct deadline until)
                 code = line_receive_all(p, &f);
         line_lock(p);
         l->is_read = false;
+        if (l->is_broken && (code == CACHED_OK || code == CACHED_ERR_TIMEOUT))
+                code = failure_set(&f, CACHED_ERR_DISCONNECTED, "the connection broke");
         if (code != CACHED_OK && code != CACHED_ERR_TIMEOUT) {
                 if (l->is_closed)
                         (void)failure_set(&f, CACHED_ERR_CLOSED, "%s",

@@ -40,11 +40,13 @@ void line_break(struct pool *p, int code, const char *text);
 
 /*
  * line_send() - a request, to be packed: behind what has not left yet
+ * @a:  who waits for its reply: gets its id; NULL: nobody
  *
  * Gives the guard up while there is no room. Return: CACHED_OK, or *f is set; then, unless it is
  * CACHED_TOO_LARGE or CACHED_ERR_NOMEM, the connection is gone.
  */
-int line_send(struct pool *p, Cached__V1__Request *request, struct deadline d, struct failure *f);
+int line_send(struct pool *p, Cached__V1__Request *request, struct line_ask *a, struct deadline d,
+              struct failure *f);
 
 /* Reads until something came or the deadline passed, or what is there if it is DEADLINE_NOW. The
  * guard is given up; nobody else reads. */

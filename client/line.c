@@ -166,7 +166,7 @@ static void line_ping(struct pool *p)
         request.ping = &ping;
         /* One that cannot even be sent is one that is not answered. */
         p->line.ping_ns = deadline_now_ns();
-        if (line_send(p, &request, (struct deadline){p->line.ping_ns}, &f) == CACHED_OK)
+        if (line_send(p, &request, NULL, (struct deadline){p->line.ping_ns}, &f) == CACHED_OK)
                 p->line.ping_id = request.id;
 }
 
@@ -262,13 +262,10 @@ static int wait_send(cached *c, struct wait *w, struct failure *f)
                     l->n_sent + l->n_left < line_places(l, w->want->is_nested)) {
                         w->want->request->deadline_ms = w->want->patience_ms;
                         w->at = l->at;
-                        code = line_send(p, w->want->request, d, f);
+                        code = line_send(p, w->want->request, &w->ask, d, f);
                         w->want->is_silent = code == CACHED_ERR_TIMEOUT;
                         if (code != CACHED_OK)
                                 return code;
-                        w->ask.id = w->want->request->id;
-                        w->ask.since_ns = l->used_ns;
-                        l->n_sent++;
                         return CACHED_OK;
                 }
                 if (code == CACHED_OK && w->want->is_nested)
@@ -329,10 +326,6 @@ static int wait_run(cached *c, struct line_want *want, struct failure *f, struct
                 if (code != CACHED_OK)
                         *f = w.ask.why;
         }
-        if (w.ask.reply && w.ask.reply->message->lease &&
-            w.ask.reply->message->lease->state == CACHED__V1__LEASE_STATE__LEASE_GRANTED &&
-            same_at(w.at, p->line.at))
-                p->line.n_leases++;
         line_forsake(p);
         line_unlock(p);
         cached_reply_free(w.ask.event);
@@ -398,7 +391,7 @@ bool line_tell(struct pool *p, struct line_at at, Cached__V1__Request *request)
 
         line_lock(p);
         if (l->conn && !l->is_opening && same_at(l->at, at))
-                sent = line_send(p, request, deadline_in_ms(100), &f) == CACHED_OK;
+                sent = line_send(p, request, NULL, deadline_in_ms(100), &f) == CACHED_OK;
         line_unlock(p);
         return sent;
 }

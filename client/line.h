@@ -39,6 +39,7 @@ struct line {
         struct guard guard;
         bool is_closed;
         bool is_opening;   /* somebody makes the connection */
+        bool is_broken;    /* whoever reads, or makes it, is to drop it */
         bool is_read;      /* somebody reads: conn->in and `part` are his */
         struct conn *conn; /* NULL: none */
         struct line_at at; /* epoch: of the connection, or of the last one */

@@ -180,7 +180,8 @@ int hello_open(const char *socket_path, const char *cache, bool mapped, struct h
         struct hello h = {.fd = -1, .arena_fd = -1};
         int e = make_connection(&h, socket_path);
         if (e == 0)
-                e = say_hello(&h, mapped ? CACHED__V1__FEATURE__FEATURE_MAPPED : 0);
+                e = say_hello(&h, CACHED__V1__FEATURE__FEATURE_LEASES |
+                                          (mapped ? CACHED__V1__FEATURE__FEATURE_MAPPED : 0));
         if (e == 0)
                 e = open_cache(&h, cache);
         if (e < 0) {
