@@ -109,6 +109,8 @@ void line_break(struct pool *p, int code, const char *text)
         for (struct line_ask *a = l->asks; a; a = a->next)
                 if (a->id && !a->is_done)
                         line_end_ask(a, code, text);
+                else if (!a->id)
+                        line_wake(a); /* there are places now, on another one */
 }
 
 void line_close(struct pool *p)
@@ -282,20 +284,26 @@ static struct line_ask *line_find(struct line *l, uint64_t id)
         return NULL;
 }
 
+static bool is_granted(const struct cached_reply *r)
+{
+        const Cached__V1__Lease *lease = r->message->lease;
+
+        return lease && lease->state == CACHED__V1__LEASE_STATE__LEASE_GRANTED;
+}
+
 /* Nobody waits for it any more. What it grants goes back, by a request that need not arrive: if it
  * does not the connection has ended, and the lease with it. */
 static void line_give_back(struct pool *p, const struct cached_reply *r)
 {
-        const Cached__V1__Lease *lease = r->message->lease;
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
         Cached__V1__EndLease end = CACHED__V1__END_LEASE__INIT;
         struct failure f;
 
         if (p->line.n_left > 0)
                 p->line.n_left--;
-        if (!lease || lease->state != CACHED__V1__LEASE_STATE__LEASE_GRANTED)
+        if (!is_granted(r))
                 return;
-        end.lease_id = lease->lease_id;
+        end.lease_id = r->message->lease->lease_id;
         end.one_way = 1;
         request.op_case = CACHED__V1__REQUEST__OP_END_LEASE;
         request.end_lease = &end;
@@ -335,6 +343,8 @@ static void line_take_reply(struct pool *p, struct cached_reply *r)
                 return;
         }
         l->n_sent--;
+        /* From now on, and not from when its thread is awake: line_forsake(). */
+        l->n_leases += is_granted(r);
         a->reply = r;
         a->is_done = true;
         a->code = CACHED_OK;
