@@ -113,7 +113,7 @@ void line_break(struct pool *p, int code, const char *text)
                 if (a->id && !a->is_done)
                         line_end_ask(a, code, text);
                 else if (!a->id)
-                        line_wake(a);
+                        line_wake(a); /* there are places now, on another one */
 }
 
 void line_close(struct pool *p)
@@ -354,6 +354,7 @@ static void line_take_reply(struct pool *p, struct cached_reply *r)
                 return;
         }
         l->n_sent--;
+        /* From now on, and not from when its thread is awake: line_forsake(). */
         if (is_grant(r))
                 l->n_leases++;
         a->reply = r;
