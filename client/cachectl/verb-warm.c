@@ -273,7 +273,7 @@ static int become(struct warm *w)
 
 static int run(struct ctl *ctl, const struct args *a)
 {
-        struct warm w = {.ctl = ctl, .quiet = a->options[OPT_QUIET] != NULL};
+        struct warm w = {.ctl = ctl, .argv = a->words, .quiet = a->options[OPT_QUIET] != NULL};
         int status, r;
 
         if (ctl->json)
