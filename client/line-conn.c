@@ -113,7 +113,7 @@ void line_break(struct pool *p, int code, const char *text)
                 if (a->id && !a->is_done)
                         line_end_ask(a, code, text);
                 else if (!a->id)
-                        line_wake(a);
+                        line_wake(a); /* there are places now, on another one */
 }
 
 void line_close(struct pool *p)
@@ -165,8 +165,10 @@ static int line_dial(cached *c, struct deadline d, struct failure *f)
         conn->wants_events = true;
         line_lock(p);
         is_ours = !p->line.is_closed && p->line.at.generation == at.generation;
-        if (is_ours)
+        if (is_ours) {
                 p->line.conn = conn;
+                p->line.at.epoch++;
+        }
         line_unlock(p);
         if (!is_ours) {
                 (void)conn_free(conn);
@@ -205,8 +207,6 @@ static int line_attempt(cached *c, struct deadline d, struct failure *f)
                 code = failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
         if (code != CACHED_OK)
                 line_drop_conn(l);
-        else
-                l->at.epoch++;
         line_opened(l);
         return code;
 }
@@ -295,20 +295,26 @@ static struct line_ask *line_find(struct line *l, uint64_t id)
         return NULL;
 }
 
+static bool is_grant(const struct cached_reply *r)
+{
+        const Cached__V1__Lease *l = r->message->lease;
+
+        return l && l->state == CACHED__V1__LEASE_STATE__LEASE_GRANTED;
+}
+
 /* Nobody waits for it any more. What it grants goes back, by a request that need not arrive: if it
  * does not the connection has ended, and the lease with it. */
 static void line_give_back(struct pool *p, const struct cached_reply *r)
 {
-        const Cached__V1__Lease *lease = r->message->lease;
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
         Cached__V1__EndLease end = CACHED__V1__END_LEASE__INIT;
         struct failure f;
 
         if (p->line.n_left > 0)
                 p->line.n_left--;
-        if (!lease || lease->state != CACHED__V1__LEASE_STATE__LEASE_GRANTED)
+        if (!is_grant(r))
                 return;
-        end.lease_id = lease->lease_id;
+        end.lease_id = r->message->lease->lease_id;
         end.one_way = 1;
         request.op_case = CACHED__V1__REQUEST__OP_END_LEASE;
         request.end_lease = &end;
@@ -348,6 +354,9 @@ static void line_take_reply(struct pool *p, struct cached_reply *r)
                 return;
         }
         l->n_sent--;
+        /* From now on, and not from when its thread is awake: line_forsake(). */
+        if (is_grant(r))
+                l->n_leases++;
         a->reply = r;
         a->is_done = true;
         a->code = CACHED_OK;

@@ -95,6 +95,19 @@ static void report_unreachable(struct ctl *ctl, int code, const char *why)
                 fputs("If that user is meant to run it, say so with --service-uid.\n", stderr);
 }
 
+const char *ctl_negative_reason(const cached_reply *reply)
+{
+        const char *why = cached_reply_error(reply);
+
+        /* The library says something in any case. */
+        return strcmp(why, cached_strerror(CACHED_NEGATIVE)) == 0 ? "" : why;
+}
+
+static void report_negative(struct ctl *ctl, const char *reason)
+{
+        ctl_note(ctl, "there is no value%s%s", *reason ? ": " : "", reason);
+}
+
 int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char *missing)
 {
         const char *why = reply ? cached_reply_error(reply) : NULL;
@@ -105,7 +118,7 @@ int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char 
         if (code == CACHED_NOT_FOUND)
                 ctl_note(ctl, "not found: %s", missing);
         else if (code == CACHED_NEGATIVE)
-                ctl_note(ctl, "there is no value: %s", why);
+                report_negative(ctl, ctl_negative_reason(reply));
         else if (status == EXIT_NOT_FOUND)
                 ctl_note(ctl, "not stored: %s", why);
         else if (status == EXIT_UNREACHABLE)

@@ -50,6 +50,9 @@ void ctl_done(struct ctl *ctl);
  * says what was not found ("no such cache"), for CACHED_NOT_FOUND. */
 int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char *missing);
 
+/* Why there is no value, of a reply with CACHED_NEGATIVE; "": its writer gave no reason. */
+const char *ctl_negative_reason(const cached_reply *reply);
+
 /* "cachectl: VERB: …" on stderr. */
 void ctl_note(struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -78,7 +78,7 @@ static int print_json(struct ctl *ctl, const struct args *a, const struct key *k
                 failed |= fields_to_json(reply, "", fields_entry, o) < 0;
         if (!value) {
                 failed |= json_object_set_new(o, "negative", json_boolean(negative)) < 0;
-                text = negative ? json_string(cached_reply_error(reply)) : json_null();
+                text = negative ? json_string(ctl_negative_reason(reply)) : json_null();
                 failed |= json_object_set_new(o, "reason", text) < 0;
         }
         if (value && !a->options[OPT_OUTPUT]) {
@@ -161,8 +161,7 @@ static int show_waiting(void *data, const cached_lease *holder)
         uint32_t permille = cached_lease_permille(holder);
         const char *text = cached_lease_text(holder);
 
-        (void)snprintf(w->what, sizeof(w->what),
-                       "waiting for %s (pid %" PRIu32 ", %s)%s%s%s%s",
+        (void)snprintf(w->what, sizeof(w->what), "waiting for %s (pid %" PRIu32 ", %s)%s%s%s%s",
                        cached_lease_holder_name(holder), cached_lease_holder_pid(holder),
                        units_format_ms(age, cached_lease_age_ms(holder) / 1000 * 1000),
                        permille || *text ? ": " : "",

@@ -32,7 +32,8 @@ struct leases {
         struct fake_wait waits[LEASES_MAX];
         uint64_t next_id;
         atomic_uint n_asked, n_ends, n_told, n_pings;
-        char reason[2048], text[512];
+        /* Of the first ones: a test may look at them once they are counted. */
+        char reasons[8][2048], text[512];
         uint32_t permille;
         _Atomic uint64_t owners[8];     /* of the first asks */
         _Atomic uint64_t last_lease_id; /* of a Set */
@@ -169,7 +170,7 @@ static inline bool lease_set(struct fake *d, int fd, const struct fake_request *
         const Cached__V1__Set *m = r->m->set;
         struct leases *s = d->data;
         struct fake_lease *l;
-        bool ok = true;
+        int code = CACHED_OK;
 
         pthread_mutex_lock(&s->store.lock);
         s->last_lease_id = m->lease_id;
@@ -180,15 +181,17 @@ static inline bool lease_set(struct fake *d, int fd, const struct fake_request *
                 pthread_mutex_unlock(&s->store.lock);
                 return fake_reply_status(d, fd, r->m->id, CACHED_SUPERSEDED, "too late");
         }
+        /* Stored before the lease ends, or who asks in between is granted another one. */
+        if (!m->share_only)
+                code = store_take(&s->store, r);
         if (l) {
                 l->id = 0;
                 lease_share(d, l, r->body, r->n_body);
         }
         pthread_mutex_unlock(&s->store.lock);
         if (!m->share_only)
-                return store_set(d, fd, r);
-        ok = fake_reply_entry(d, fd, r->m->id, 0, NULL, 0);
-        return ok;
+                return store_set_reply(d, fd, r->m->id, code);
+        return fake_reply_entry(d, fd, r->m->id, 0, NULL, 0);
 }
 
 static inline bool lease_end(struct fake *d, int fd, const struct fake_request *r)
@@ -197,7 +200,9 @@ static inline bool lease_end(struct fake *d, int fd, const struct fake_request *
         struct leases *s = d->data;
 
         pthread_mutex_lock(&s->store.lock);
-        (void)snprintf(s->reason, sizeof(s->reason), "%s", m->reason);
+        if (atomic_load(&s->n_ends) < 8)
+                (void)snprintf(s->reasons[atomic_load(&s->n_ends)], sizeof(s->reasons[0]), "%s",
+                               m->reason);
         for (size_t i = 0; i < LEASES_MAX; i++)
                 if (s->held[i].id == m->lease_id)
                         lease_pass(d, &s->held[i]);
@@ -221,8 +226,10 @@ static inline bool lease_answer(struct fake *d, int fd, const struct fake_reques
                 return lease_end(d, fd, r);
         case CACHED__V1__REQUEST__OP_LEASE_PROGRESS:
                 pthread_mutex_lock(&s->store.lock);
-                (void)snprintf(s->text, sizeof(s->text), "%s", r->m->lease_progress->text);
-                s->permille = r->m->lease_progress->permille;
+                if (atomic_load(&s->n_told) == 0) {
+                        (void)snprintf(s->text, sizeof(s->text), "%s", r->m->lease_progress->text);
+                        s->permille = r->m->lease_progress->permille;
+                }
                 pthread_mutex_unlock(&s->store.lock);
                 atomic_fetch_add(&s->n_told, 1);
                 return true;
