@@ -197,11 +197,12 @@ static void report_round(const struct plan *p, struct field *f, unsigned round)
                 waits[n] = f->received_ns[i] > ready ? f->received_ns[i] - ready : 0;
                 sum += waits[n++];
         }
+        unsigned half = n / 2, p99 = n * 99 / 100;
         qsort(waits, n, sizeof(waits[0]), by_size);
         printf("%s{\"computed\":%u,\"waited\":%u,\"mean_us\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,"
                "\"max_us\":%.1f}",
                round ? "," : "", atomic_load(&f->n_computed), n, n ? (double)sum / n / 1e3 : 0,
-               n ? (double)waits[n / 2] / 1e3 : 0, n ? (double)waits[n * 99 / 100] / 1e3 : 0,
+               n ? (double)waits[half] / 1e3 : 0, n ? (double)waits[p99] / 1e3 : 0,
                n ? (double)waits[n - 1] / 1e3 : 0);
 }
 
@@ -291,7 +292,7 @@ static int read_options(int argc, char **argv, struct plan *p)
                 unsigned n = optarg ? (unsigned)strtoul(optarg, NULL, 10) : 0;
                 switch (o) {
                 case 'b':
-                        p->type = type_of(optarg);
+                        p->type = type_of(optarg ? optarg : "");
                         break;
                 case 's':
                         p->socket_path = optarg;

@@ -181,7 +181,7 @@ static void a_cut_text_has_no_half_character(void **state)
         for (size_t i = 0; i < N(rows); i++) {
                 char text[16];
 
-                strcpy(text, rows[i].text);
+                (void)snprintf(text, sizeof(text), "%s", rows[i].text);
                 utf8_cut(text);
                 assert_string_equal(text, rows[i].left);
         }
