@@ -318,6 +318,7 @@ static void line_give_back(struct pool *p, const struct cached_reply *r)
         end.one_way = 1;
         request.op_case = CACHED__V1__REQUEST__OP_END_LEASE;
         request.end_lease = &end;
+        assert(p->line.conn); /* whoever reads is in no child */
         request.id = p->line.conn->next_id++;
         if (call_pack(p->line.conn, &request, 0, &p->line.conn->out, &f) == CACHED_OK)
                 (void)line_flush(p, &f);

@@ -62,7 +62,7 @@
  *
  * Fork: as for any call. What a child computes of a run that began in its parent is not stored.
  *
- * Filling a cache again: where the environment has CACHED_WARM with names of caches, separated by
+ * Filling a cache again: where the environment has $CACHED_WARM with names of caches, separated by
  * colons, when the handle is made, their values are computed anew even if they are there, each
  * once.
  */
