@@ -482,6 +482,7 @@ static int line_receive_all(struct pool *p, struct failure *f)
                 code = line_receive(p, f, &r);
                 if (code != CACHED_OK)
                         break;
+                assert(r);
                 r->instance = l->conn->instance;
                 line_lock(p);
                 l->heard_ns = deadline_now_ns();
