@@ -8,7 +8,8 @@
  * socket down, which ends the other's wait.
  *
  * Replies that nobody waits for any more are read all the same. If one of them grants a lease that
- * is given back, or those who do wait would wait for nobody.
+ * is given back, or those who do wait would wait for nobody; and if it has a memory file the daemon
+ * is told that nobody looks at it.
  */
 
 #include "client/line-conn.h"
@@ -24,6 +25,7 @@
 #include <unistd.h>
 
 #include "client/call.h"
+#include "client/release.h"
 
 /* Receives in one go, of 64 KiB each, unless a large value is on its way. */
 #define RECEIVES 16
@@ -162,7 +164,7 @@ static int line_dial(cached *c, struct deadline d, struct failure *f)
         code = conn_dial(&c->options, &c->paths, d, &p->closed, f, &conn, &which);
         if (code != CACHED_OK)
                 return code;
-        conn->wants_events = true;
+        conn->wants_events = conn->wants_files = true;
         line_lock(p);
         is_ours = !p->line.is_closed && p->line.at.generation == at.generation;
         if (is_ours) {
@@ -175,6 +177,8 @@ static int line_dial(cached *c, struct deadline d, struct failure *f)
                 return failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
         }
         code = conn_hello(conn, &c->options, d, f);
+        if (code == CACHED_OK)
+                conn_expect_file(conn, conn->has_files);
         if (code == CACHED_OK && !conn->has_leases)
                 code = failure_set(f, CACHED_UNSUPPORTED,
                                    "the daemon grants this client no leases");
@@ -302,26 +306,45 @@ static bool is_grant(const struct cached_reply *r)
         return l && l->state == CACHED__V1__LEASE_STATE__LEASE_GRANTED;
 }
 
-/* Nobody waits for it any more. What it grants goes back, by a request that need not arrive: if it
- * does not the connection has ended, and the lease with it. */
-static void line_give_back(struct pool *p, const struct cached_reply *r)
+/* The daemon is told that nobody looks at its memory file. */
+static void line_release(struct conn *conn, uint64_t view_id)
+{
+        struct release told = {0};
+
+        release_add(&told, conn->instance, view_id);
+        release_pack(&told, conn, &conn->out);
+        release_done(&told);
+}
+
+static void line_end_lease(struct conn *conn, uint64_t lease_id)
 {
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
         Cached__V1__EndLease end = CACHED__V1__END_LEASE__INIT;
         struct failure f;
 
-        if (p->line.n_left > 0)
-                p->line.n_left--;
-        if (!is_grant(r))
-                return;
-        end.lease_id = r->message->lease->lease_id;
+        end.lease_id = lease_id;
         end.one_way = 1;
         request.op_case = CACHED__V1__REQUEST__OP_END_LEASE;
         request.end_lease = &end;
-        assert(p->line.conn); /* whoever reads is in no child */
-        request.id = p->line.conn->next_id++;
-        if (call_pack(p->line.conn, &request, 0, &p->line.conn->out, &f) == CACHED_OK)
-                (void)line_flush(p, &f);
+        request.id = conn->next_id++;
+        (void)call_pack(conn, &request, 0, &conn->out, &f);
+}
+
+/* Nobody waits for it any more. What it grants and shows goes back, by requests that need not
+ * arrive: if a lease's does not the connection has ended, and the lease with it. */
+static void line_give_back(struct pool *p, const struct cached_reply *r)
+{
+        struct conn *conn = p->line.conn;
+        struct failure f;
+
+        assert(conn); /* whoever reads is in no child */
+        if (p->line.n_left > 0)
+                p->line.n_left--;
+        if (reply_is_without_body(r) && r->message->entry->view_id)
+                line_release(conn, r->message->entry->view_id);
+        if (is_grant(r))
+                line_end_lease(conn, r->message->lease->lease_id);
+        (void)line_flush(p, &f);
 }
 
 /* An event is for who waits for the request that it names; others are none of the line's. */
@@ -390,6 +413,13 @@ static int line_check(struct pool *p, struct cached_reply *r, uint64_t n_body, s
         if (!is_known)
                 return failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered a request that was not sent");
+        if (op == CACHED__V1__REQUEST__OP_GET && reply_is_without_body(r)) {
+                bool is_lost = false;
+
+                if (r->message->entry->view_id)
+                        r->fd = conn_take_file(p->line.conn, &is_lost);
+                return reply_check_file(r, n_body, is_lost, f);
+        }
         /* Nobody knows what an old request was that gave up; with a value it was a Get. */
         if (!a && op == CACHED__V1__REQUEST__OP_GET && n_body == 0)
                 return CACHED_OK;
@@ -414,7 +444,8 @@ static int line_receive(struct pool *p, struct failure *f, struct cached_reply *
                 else if (r->message->id != 0)
                         code = line_check(p, r, n_body, f);
                 if (code == CACHED_OK && r->code == CACHED_OK &&
-                    r->message->result_case == CACHED__V1__REPLY__RESULT_ENTRY)
+                    r->message->result_case == CACHED__V1__REPLY__RESULT_ENTRY &&
+                    !reply_is_without_body(r))
                         code = conn_body_begin(conn, r, n_body, f);
                 else
                         conn->n_body_left = 0;

@@ -265,6 +265,19 @@ static void wait_for_place(struct wait *w, struct deadline until)
                 ask_sleep(w->p, &w->ask, until.at_ns);
 }
 
+/* What a Get may come without depends on who is asked. */
+static void want_address(const struct line_want *w, const struct conn *conn)
+{
+        Cached__V1__Get *get = w->request->get;
+
+        if (w->request->op_case != CACHED__V1__REQUEST__OP_GET)
+                return;
+        get->as_file = conn->has_files;
+        get->have_case = CACHED__V1__GET__HAVE__NOT_SET;
+        if (conn->has_files && get->have_version && w->have_instance == conn->instance)
+                get->have_case = CACHED__V1__GET__HAVE_HAVE_VERSION;
+}
+
 /* Until it was sent. With the guard, also where it fails. */
 static int wait_send(cached *c, struct wait *w, struct failure *f)
 {
@@ -280,6 +293,7 @@ static int wait_send(cached *c, struct wait *w, struct failure *f)
                 if (code == CACHED_OK &&
                     l->n_sent + l->n_left < line_places(l, w->want->is_nested)) {
                         w->want->request->deadline_ms = w->want->patience_ms;
+                        want_address(w->want, l->conn);
                         w->at = l->at;
                         code = line_send(p, w->want->request, &w->ask, d, f);
                         w->want->is_silent = code == CACHED_ERR_TIMEOUT;
@@ -308,13 +322,23 @@ static int wait_send(cached *c, struct wait *w, struct failure *f)
 
 /* --------------------------------------------------------------------------------------- one */
 
+static bool line_is_forsaken(const struct line *l)
+{
+        return l->conn && l->n_left > 0 && l->n_sent == 0 && l->n_leases == 0;
+}
+
 /* What nobody waits for any more may be granted a lease that nobody would end: the end of the
  * connection does. */
 static void line_forsake(struct pool *p)
 {
         const struct line *l = &p->line;
 
-        if (l->n_left > 0 && l->n_sent == 0 && l->n_leases == 0)
+        if (!line_is_forsaken(l))
+                return;
+        /* It may be there already. */
+        if (!l->is_read && !l->is_opening)
+                line_read(p, DEADLINE_NOW);
+        if (line_is_forsaken(l))
                 line_break(p, CACHED_ERR_TIMEOUT, cached_strerror(CACHED_ERR_TIMEOUT));
 }
 
@@ -339,8 +363,13 @@ static int wait_run(cached *c, struct line_want *want, struct failure *f, struct
                 p->line.n_sent--;
                 p->line.n_left++;
         }
-        if (is_here)
+        if (is_here) {
                 ask_remove(p, &w.ask);
+        } else {
+                /* What came is the parent's, who has it as well. */
+                cached_reply_free(w.ask.reply);
+                w.ask.reply = NULL;
+        }
         if (code == CACHED_OK) {
                 code = w.ask.code;
                 if (code != CACHED_OK)

@@ -63,6 +63,7 @@ typedef int (*line_news)(void *data, struct cached_reply **event);
 
 struct line_want {
         Cached__V1__Request *request; /* the id is filled in */
+        uint64_t have_instance;       /* of a Get that has a version at hand: whose daemon's */
         uint32_t patience_ms;         /* how long the daemon may say nothing at all; 0: for ever */
         struct deadline d;            /* the end of the wait */
         bool is_nested;               /* others may wait for who asks */

@@ -173,10 +173,9 @@ const struct verb verb_memo = {
                                      "say on stderr whether it was a hit, and its key"}},
         .json = "nothing; what is printed is the command's, and --json is refused.",
         .statuses = statuses,
-        .example =
-                "cachectl memo --ttl 1h -- curl -sS https://example.org/prices.json\n"
-                "  cachectl memo --watch data.csv --env LANG -- ./report.py data.csv\n"
-                "  cachectl memo --refresh -- ./nightly-report    # from cron: others do not wait\n"
-                "  sort huge.txt | cachectl memo --stdin -- sha256sum",
+        .example = "cachectl memo --ttl 1h -- curl -sS https://example.org/prices.json\n"
+                   "  cachectl memo --watch data.csv --env LANG -- ./report.py data.csv\n"
+                   "  cachectl memo --refresh -- ./nightly-report  # for cron: nobody waits\n"
+                   "  sort huge.txt | cachectl memo --stdin -- sha256sum",
         .run = run,
 };
