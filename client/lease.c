@@ -158,6 +158,8 @@ void lease_end_now(cached_lease *l, const char *reason, uint32_t patience_ms)
         ask.d = deadline_in_ms(ask.patience_ms);
         if (line_is_at(l->pool, l->owner.at)) {
                 (void)line_ask(l->c, &ask, &f, &r, &at);
+                if (!r) /* perhaps it was not even sent */
+                        (void)lease_end(l, reason);
                 cached_reply_free(r);
         }
         (void)lease_let_go(l);
@@ -497,11 +499,19 @@ int cached_get_or_lease(cached *c, const char *cache, const void *key, size_t n_
 /* -------------------------------------------------------------------------------------- storing */
 
 /* The daemon refuses this, and so it tells those who wait that there is nothing to wait for. */
-static void lease_refuse(struct cached_lease *l, uint32_t patience_ms)
+static int lease_refuse(struct cached_lease *l, uint32_t patience_ms)
 {
         struct cached_set_options o = {.has_ttl = true, .ttl_ms = 0, .lease_id = l->id};
 
-        (void)entries_set(l->c, l->cache, l->key, l->n_key, NULL, 0, &o, patience_ms, NULL);
+        return entries_set(l->c, l->cache, l->key, l->n_key, NULL, 0, &o, patience_ms, NULL);
+}
+
+/* Whether a Set with this outcome was for sure carried out, one way or another. The others may be
+ * what a connection was refused with. */
+static bool lease_ended_with(int code)
+{
+        return code == CACHED_OK || code == CACHED_SUPERSEDED || code == CACHED_TOO_LARGE ||
+               code == CACHED_INVALID;
 }
 
 static int lease_say(int code, const char *text, cached_reply **ret)
@@ -515,7 +525,7 @@ static int lease_say(int code, const char *text, cached_reply **ret)
 static int lease_set_held(struct cached_lease *l, const void *value, size_t n,
                           struct cached_set_options *o, uint32_t patience_ms, cached_reply **ret)
 {
-        int code;
+        int code, told;
 
         if (!line_is_at(l->pool, l->owner.at)) {
                 (void)lease_let_go(l);
@@ -523,12 +533,11 @@ static int lease_set_held(struct cached_lease *l, const void *value, size_t n,
         }
         o->lease_id = l->id;
         code = entries_set(l->c, l->cache, l->key, l->n_key, value, n, o, patience_ms, ret);
-        if (code == CACHED_TOO_LARGE)
-                lease_refuse(l, patience_ms);
-        if (code >= CACHED_ERR_UNREACHABLE)
-                (void)lease_end(l, NULL);
-        else
+        told = code == CACHED_TOO_LARGE ? lease_refuse(l, patience_ms) : code;
+        if (lease_ended_with(told))
                 (void)lease_let_go(l);
+        else /* of one that has ended nobody knows any more */
+                (void)lease_end(l, NULL);
         return code;
 }
 

@@ -115,7 +115,7 @@ void line_break(struct pool *p, int code, const char *text)
                 if (a->id && !a->is_done)
                         line_end_ask(a, code, text);
                 else if (!a->id)
-                        line_wake(a);
+                        line_wake(a); /* there are places now, on another one */
 }
 
 void line_close(struct pool *p)
@@ -337,6 +337,7 @@ static void line_give_back(struct pool *p, const struct cached_reply *r)
         struct conn *conn = p->line.conn;
         struct failure f;
 
+        assert(conn); /* whoever reads is in no child */
         if (p->line.n_left > 0)
                 p->line.n_left--;
         if (reply_is_without_body(r) && r->message->entry->view_id)
@@ -377,6 +378,7 @@ static void line_take_reply(struct pool *p, struct cached_reply *r)
                 return;
         }
         l->n_sent--;
+        /* From now on, and not from when its thread is awake: line_forsake(). */
         if (is_grant(r))
                 l->n_leases++;
         a->reply = r;
@@ -480,6 +482,7 @@ static int line_receive_all(struct pool *p, struct failure *f)
                 code = line_receive(p, f, &r);
                 if (code != CACHED_OK)
                         break;
+                assert(r);
                 r->instance = l->conn->instance;
                 line_lock(p);
                 l->heard_ns = deadline_now_ns();

@@ -13,6 +13,7 @@ struct line_ask {
         uint64_t id; /* 0: not sent yet */
         Cached__V1__Request__OpCase op;
         bool is_done;
+        bool is_told;               /* its thread is in a callback, and reads nothing */
         int code;                   /* then: CACHED_OK with a reply, or why there is none */
         struct failure why;         /* unless CACHED_OK */
         struct cached_reply *reply; /* owned */

@@ -85,16 +85,18 @@ static void line_pass_place(struct line *l)
                 }
 }
 
-/* Somebody else is to read, if anybody waits. */
+/* Somebody else is to read, if anybody waits: for a reply, or, where none does, for a place. */
 static void line_pass_reading(struct line *l)
 {
-        if (l->is_read || !l->conn)
+        struct line_ask *reader = NULL;
+
+        if (l->is_read || l->is_opening || !l->conn)
                 return;
         for (struct line_ask *a = l->asks; a; a = a->next)
-                if (a->id && !a->is_done) {
-                        line_wake(a);
-                        return;
-                }
+                if (!a->is_done && !a->is_told && (!reader || (a->id && !reader->id)))
+                        reader = a;
+        if (reader)
+                line_wake(reader);
 }
 
 static void ask_remove(struct pool *p, struct line_ask *a)
@@ -206,10 +208,13 @@ static bool wait_tell(struct wait *w)
         int stop;
 
         w->ask.event = NULL;
+        w->ask.is_told = true;
+        line_pass_reading(&w->p->line); /* it may take long */
         line_unlock(w->p);
         stop = w->want->news ? w->want->news(w->want->data, event ? &event : NULL) : 0;
         cached_reply_free(event);
         line_lock(w->p);
+        w->ask.is_told = false;
         if (w->want->every_ms)
                 w->tick_ns = deadline_now_ns() + w->want->every_ms * UINT64_C(1000000);
         if (w->p->line.at.generation != generation) {
@@ -237,14 +242,28 @@ static bool wait_step(struct wait *w)
         until = earlier(wait_probe(w, now), earlier(w->tick_ns, w->want->d.at_ns));
         if (w->ask.is_done)
                 return true;
-        if (l->is_read || !l->conn)
+        if (l->is_read || !l->conn) {
                 ask_sleep(w->p, &w->ask, until);
-        else
+        } else {
                 line_read(w->p, (struct deadline){until});
+                line_pass_place(l);
+        }
         return true;
 }
 
 /* ---------------------------------------------------------------------------------- sending */
+
+/* For a place, or the connection. Those in flight whose replies nobody waits for have places, too:
+ * they come free by being read. */
+static void wait_for_place(struct wait *w, struct deadline until)
+{
+        struct line *l = &w->p->line;
+
+        if (l->conn && !l->is_opening && !l->is_read)
+                line_read(w->p, until);
+        else
+                ask_sleep(w->p, &w->ask, until.at_ns);
+}
 
 /* What a Get may come without depends on who is asked. */
 static void want_address(const struct line_want *w, const struct conn *conn)
@@ -280,6 +299,7 @@ static int wait_send(cached *c, struct wait *w, struct failure *f)
                         w->want->is_silent = code == CACHED_ERR_TIMEOUT;
                         if (code != CACHED_OK)
                                 return code;
+                        line_pass_place(l); /* perhaps there are more */
                         return CACHED_OK;
                 }
                 if (code == CACHED_OK && w->want->is_nested)
@@ -290,7 +310,7 @@ static int wait_send(cached *c, struct wait *w, struct failure *f)
                 if (deadline_now_ns() >= (code == CACHED_OK ? w->want->d.at_ns : d.at_ns))
                         return failure_set(f, CACHED_ERR_TIMEOUT, "%s",
                                            cached_strerror(CACHED_ERR_TIMEOUT));
-                ask_sleep(p, &w->ask, code == CACHED_OK ? w->want->d.at_ns : d.at_ns);
+                wait_for_place(w, code == CACHED_OK ? w->want->d : d);
                 if (w->ask.is_done) {
                         *f = w->ask.why;
                         return f->code;

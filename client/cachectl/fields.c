@@ -307,10 +307,11 @@ const char *fields_policy_words(const cached_reply *r, const char *prefix,
                                 char buf[FIELDS_TEXT_SIZE])
 {
         static const struct {
-                const char *before, *after;
-        } words[] = {{"ttl ", ""},       {"", " entries"},        {"", " bytes"},
-                     {"stale for ", ""}, {"stale if error ", ""}, {"refresh ahead ", ""},
-                     {"jitter ", ""}}; /* as the rows of fields_policy */
+                const char *before, *after, *one;
+        } words[] = {
+                {"ttl ", "", ""},       {"", " entries", " entry"},  {"", " bytes", " byte"},
+                {"stale for ", "", ""}, {"stale if error ", "", ""}, {"refresh ahead ", "", ""},
+                {"jitter ", "", ""}}; /* as the rows of fields_policy */
         char policy[FIELDS_PATH_SIZE], path[FIELDS_PATH_SIZE], text[FIELDS_TEXT_SIZE];
         size_t at = 0;
         uint64_t n;
@@ -326,7 +327,7 @@ const char *fields_policy_words(const cached_reply *r, const char *prefix,
                 /* Each is shorter than a tenth of the buffer. */
                 at += (size_t)snprintf(buf + at, FIELDS_TEXT_SIZE - at, "%s%s%s%s", at ? ", " : "",
                                        words[i].before, fields_format(r, policy, field, text),
-                                       words[i].after);
+                                       n == 1 ? words[i].one : words[i].after);
         }
         if (fields_u64(r, prefix, "pinned"))
                 (void)snprintf(buf + at, FIELDS_TEXT_SIZE - at, "%spinned", at ? ", " : "");

@@ -130,6 +130,8 @@ static cached_lease_options *options_new(struct waiting *wait, uint64_t wait_ms)
          * and not one after the other. */
         if (r == CACHED_OK)
                 r = cached_lease_options_set_want_failure(o, 1);
+        if (r == CACHED_OK)
+                r = cached_lease_options_set_refresh(o, w->refresh);
         if (r == CACHED_OK && watches)
                 r = cached_lease_options_set_waiting(o, on_waiting, wait,
                                                      wait->spinner.on ? EVERY_MS : 0);

@@ -14,6 +14,7 @@ struct memo_wait {
         const uint8_t *key;
         const char *title; /* what the spinner says */
         uint64_t wait_ms;  /* CACHED_NEVER: for as long as it lives */
+        bool refresh;      /* what is stored is to be made anew */
         bool quiet, verbose;
         uint32_t pid;       /* set: of who was waited for; 0: nobody, or it is not known */
         uint64_t waited_ms; /* set */

@@ -267,7 +267,8 @@ static bool serve(struct memo *m, const cached_reply *reply, const struct memo_w
                      units_format_ms(time, w->waited_ms), (unsigned)w->pid, m->options->cache,
                      key_format_hex(hex, m->key, sizeof(m->key)));
         else
-                tell(m, "a hit, which saves %s: %s hex:%s",
+                tell(m, "a hit%s, which saves %s: %s hex:%s",
+                     cached_reply_is_stale(reply) ? ", stale" : "",
                      units_format_us(time, cached_reply_cost_us(reply)), m->options->cache,
                      key_format_hex(hex, m->key, sizeof(m->key)));
         *ret_status = replay(m, &v);
@@ -544,6 +545,7 @@ static int share(struct memo *m)
                               .key = m->key,
                               .title = m->title,
                               .wait_ms = m->options->wait_ms,
+                              .refresh = m->options->refresh,
                               .quiet = m->options->quiet,
                               .verbose = m->options->verbose};
         cached_reply *reply;

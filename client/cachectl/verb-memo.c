@@ -22,6 +22,7 @@ enum {
         OPT_FAILURES,
         OPT_MAX_OUTPUT,
         OPT_WAIT,
+        OPT_REFRESH,
         OPT_QUIET,
         OPT_VERBOSE,
 };
@@ -92,6 +93,7 @@ static int run(struct ctl *ctl, const struct args *a)
                 .failures = a->options[OPT_FAILURES] != NULL,
                 .max_output = DEFAULT_MAX_OUTPUT,
                 .wait_ms = CACHED_NEVER,
+                .refresh = a->options[OPT_REFRESH] != NULL,
                 .quiet = a->options[OPT_QUIET] != NULL,
                 .verbose = a->options[OPT_VERBOSE] != NULL,
         };
@@ -140,8 +142,8 @@ static const char statuses[] =
 const struct verb verb_memo = {
         .name = "memo",
         .synopsis = "[--ttl D] [--cache NAME] [--watch FILE]… [--env NAME]… [--stdin] "
-                    "[--cache-failures] [--max-output S] [--wait D] [--quiet] [--verbose] "
-                    "[--] COMMAND…",
+                    "[--cache-failures] [--max-output S] [--wait D] [--refresh] [--quiet] "
+                    "[--verbose] [--] COMMAND…",
         .summary = "Run a command once, then serve its output from the cache",
         .about = about,
         .words = {"COMMAND"},
@@ -162,6 +164,9 @@ const struct verb verb_memo = {
                     [OPT_WAIT] = {"wait", 0, "D",
                                   "run it, too, when another run takes longer; 0s: at once "
                                   "(default: wait for its end)"},
+                    [OPT_REFRESH] = {"refresh", 0, NULL,
+                                     "run it now, also if its output is stored, which others get "
+                                     "until it ends; not if another run goes on"},
                     [OPT_QUIET] = {"quiet", 'q', NULL,
                                    "no spinner, and no word about what is not stored"},
                     [OPT_VERBOSE] = {"verbose", 'v', NULL,
@@ -170,6 +175,7 @@ const struct verb verb_memo = {
         .statuses = statuses,
         .example = "cachectl memo --ttl 1h -- curl -sS https://example.org/prices.json\n"
                    "  cachectl memo --watch data.csv --env LANG -- ./report.py data.csv\n"
+                   "  cachectl memo --refresh -- ./nightly-report  # for cron: nobody waits\n"
                    "  sort huge.txt | cachectl memo --stdin -- sha256sum",
         .run = run,
 };

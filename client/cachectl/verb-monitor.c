@@ -132,7 +132,7 @@ static int run(struct ctl *ctl, const struct args *a)
                           .monitor = {.ctl = ctl, .width = WIDTH_MIN},
                           .left = UINT64_MAX};
         const char *cache = a->n_words ? a->words[0] : NULL;
-        uint32_t kinds;
+        uint32_t kinds = CACHED_EVENT_ALL;
         int status = parse_kinds(ctl, &a->lists[OPT_KIND], &kinds), r;
 
         if (status == EXIT_DONE && cache)

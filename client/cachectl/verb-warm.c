@@ -273,7 +273,7 @@ static int become(struct warm *w)
 
 static int run(struct ctl *ctl, const struct args *a)
 {
-        struct warm w = {.ctl = ctl, .quiet = a->options[OPT_QUIET] != NULL};
+        struct warm w = {.ctl = ctl, .argv = a->words, .quiet = a->options[OPT_QUIET] != NULL};
         int status, r;
 
         if (ctl->json)
@@ -310,7 +310,9 @@ const struct verb verb_warm = {
                  "value once, and stores it, while everybody else is served the old values. So a "
                  "cache is filled before anyone waits, by the program that would use it. At the "
                  "end it says on stderr how many entries were stored in the cache meanwhile, by "
-                 "whomever. Where no daemon answers, COMMAND runs plainly.\n\n"
+                 "whomever. Where no daemon answers, COMMAND runs plainly. For commands of "
+                 "`cachectl "
+                 "memo` there is `cachectl memo --refresh`.\n\n"
                  "A [schedule] in the daemon's configuration says when: see the example of "
                  "`cachectl monitor --help`, and cached.conf(5).",
         .words = {"CACHE", "COMMAND"},

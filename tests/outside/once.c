@@ -82,7 +82,7 @@ static char *ops_of(struct program *p, const char *key)
 
         pthread_mutex_lock(&p->lock);
         for (int i = 0; i < p->n_keys; i++)
-                if (!strcmp(p->keys[i], key))
+                if (!ops && !strcmp(p->keys[i], key))
                         ops = strdup(p->ops[i]);
         pthread_mutex_unlock(&p->lock);
         return ops ? ops : strdup("");

@@ -619,7 +619,8 @@ def test_cl64_it_outlives_the_daemon(daemon, start):
     m = start_monitor(start, daemon, "--json")
     daemon.stop()
     assert m.err(rb"\n").startswith(b"cachectl: monitor: the daemon is away: ")
-    daemon.start()
+    daemon.process = daemon.spawn()
+    wait_until(daemon.answers, "the daemon answers")
     assert m.err(rb"\n") == b"cachectl: monitor: the daemon is there again\n"
     m.text = b""
     daemon.client().set("t", b"k", b"v")

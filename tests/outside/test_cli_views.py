@@ -297,6 +297,23 @@ def test_cli92_tables_on_a_terminal(daemon, c, columns):
             assert len(line) <= columns and line == line.rstrip(), (args, line)
 
 
+def test_cli92_a_policy_of_one_entry(cli, c):
+    c.open("one", ttl_ms=60000, max_entries=1)
+    c.open("two", max_entries=2)
+    lines = cli("caches").lines
+    assert [line.split(None, 9)[9] for line in lines[1:]] == ["ttl 1m, 1 entry", "2 entries"]
+
+
+def test_cli92_a_name_that_lacks_one_column_says_so(daemon):
+    """Also one that is short: what is cut without a mark looks like another name."""
+    daemon.client(name="abcdefgh")
+    s = ["--socket", str(daemon.socket)]
+    full = max(len(line) for line in on_terminal(200, *s, "clients").splitlines())
+    # A column or two: how wide the times are changes from run to run.
+    texts = [on_terminal(full - 1, *s, "clients") for _ in range(3)]
+    assert all(re.search(r" (abcdefgh|abc[d-g]*…) ", text) for text in texts), texts
+
+
 def test_cli93_a_name_cannot_steer_the_terminal(daemon, cli):
     """What another client calls itself: refused by the daemon, or shown without its control characters."""
     c = daemon.connect()

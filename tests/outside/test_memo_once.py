@@ -8,6 +8,7 @@
     M94   the daemon goes away
     M95   memos inside of memos
     M96   what is seen: terminals, --verbose, the daemon's lists
+    M97   --refresh: what is stored is made anew
 
 A command waits for a file (`until [ -e go ]`), so that it ends when the test wants it to. What one run makes
 different from another without another key is a variable that no --env names.
@@ -437,9 +438,11 @@ def test_m93_stale_results(memo, crowd, clock):
     crowd.until(runner.pid, 0)
     for _ in range(3):
         assert memo(*command)[0] == b"old\n"
+    assert b"memo: a hit, stale, which saves" in memo("--verbose", *command)[1]
     crowd.go()
     assert outcome(runner) == (0, b"new\n")
     assert memo(*command)[0] == b"new\n" and memo.runs == 2
+    assert b"memo: a hit, which saves" in memo("--verbose", *command)[1]
 
 
 def test_m93_another_users_lease(make_daemon, tmp_path):
@@ -671,3 +674,39 @@ def test_m96_what_the_daemon_is_told(make_daemon, tmp_path):
     crowd.go()
     assert first.wait(TIMEOUT) == second.wait(TIMEOUT) == 0
     crowd.finish()
+
+
+# ---- what is stored is made anew
+
+def test_m97_refresh(memo, crowd):
+    """It runs, though its output is stored; until it ends others have that, and so has another one that asks for this."""
+    command = memo.counted("test -e new || { echo old; exit 0; }; " + GO + " echo new")
+    assert memo(*command)[0] == b"old\n"
+    (memo.dir / "new").touch()
+    assert memo(*command)[0] == b"old\n" and memo.runs == 1
+    runner = crowd.start("--refresh", *command)
+    crowd.until(runner.pid, 0)
+    assert memo(*command)[0] == memo("--refresh", *command)[0] == b"old\n" and memo.runs == 2
+    crowd.go()
+    assert outcome(runner) == (0, b"new\n")
+    assert memo(*command)[0] == b"new\n" and memo.runs == 2
+
+
+def test_m97_a_refresh_that_fails_or_is_killed(memo, crowd):
+    """What is stored stays."""
+    command = memo.counted("test -e new || { echo old; exit 0; }; " + GO + " exit 3")
+    memo(*command)
+    (memo.dir / "new").touch()
+    runner = crowd.start("--refresh", *command)
+    crowd.until(runner.pid, 0)
+    runner.kill()
+    runner.wait()
+    assert memo(*command)[0] == b"old\n" and memo.runs == 2
+    crowd.go()
+    memo("--refresh", *command, status=3)
+    assert memo(*command)[0] == b"old\n" and memo.runs == 3
+
+
+def test_m97_refresh_where_nothing_is_stored(memo):
+    assert memo("--refresh", *memo.counted("echo a"))[0] == b"a\n"
+    assert memo(*memo.counted("echo a"))[0] == b"a\n" and memo.runs == 1

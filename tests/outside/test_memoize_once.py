@@ -148,6 +148,8 @@ def test_a_many_processes_compute_once(daemon, make):
     assert runs(*all_of_them) == 1
     assert {(d.code, d.cache, d.value, d.error) for d in done} == {(OK, OK, "v", "")}
     assert sorted(d.hit for d in done) == [False] + [True] * 63
+    who = all_of_them[[d.hit for d in done].index(False)].pid
+    assert {d.holder for d in done if d.hit} == {who}, "whose run they waited for"
 
 
 def test_a_threads_and_handles_of_one_process(daemon, make):

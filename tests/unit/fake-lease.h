@@ -258,8 +258,8 @@ static inline bool lease_set(struct fake *d, int fd, const struct fake_request *
 {
         const Cached__V1__Set *m = r->m->set;
         struct leases *s = d->data;
-        int code = atomic_load(&s->store.set_status);
         struct fake_lease *l;
+        int code = CACHED_OK;
 
         pthread_mutex_lock(&s->store.lock);
         s->last_lease_id = m->lease_id;
@@ -270,17 +270,17 @@ static inline bool lease_set(struct fake *d, int fd, const struct fake_request *
                 pthread_mutex_unlock(&s->store.lock);
                 return fake_reply_status(d, fd, r->m->id, CACHED_SUPERSEDED, "too late");
         }
+        /* Stored before the lease ends, or who asks in between is granted another one. */
+        if (!m->share_only)
+                code = store_take(&s->store, r);
         if (l) {
                 l->id = 0;
                 lease_share(d, l, r->body, r->n_body);
         }
-        atomic_fetch_add(&s->store.n_sets, 1);
-        /* Nobody finds neither the lease nor the value. */
-        if (code == CACHED_OK && !m->share_only)
-                code = store_put(&s->store, m, r->body, r->n_body);
         pthread_mutex_unlock(&s->store.lock);
-        return code == CACHED_OK ? fake_reply_entry(d, fd, r->m->id, 2, NULL, 0)
-                                 : fake_reply_status(d, fd, r->m->id, code, "as told");
+        if (!m->share_only)
+                return store_set_reply(d, fd, r->m->id, code);
+        return fake_reply_entry(d, fd, r->m->id, 0, NULL, 0);
 }
 
 static inline bool lease_end(struct fake *d, int fd, const struct fake_request *r)
