@@ -93,13 +93,20 @@ static enum status answer(struct request *r, struct lease_waiter *w, Cached__V1_
         }
 }
 
+/* Whether its answer may come with a descriptor. */
+static bool takes_file(const struct lease_waiter *w)
+{
+        const struct share *s = w->outcome == LEASE_GOT_VALUE ? w->payload : NULL;
+        return s && s->entry.large && !s->unstored && (w->note.flags & LEASE_NOTE_AS_FILE);
+}
+
 /* As much as it may have, or it ends. */
 static bool is_full(const struct client *client, const struct lease_waiter *w)
 {
         struct conn_info conn;
         uint64_t most = client->d->cfg->limits.output_bytes;
         conn_info(client->conn, &conn);
-        if ((w->note.flags & LEASE_NOTE_AS_FILE) && most > FILES_QUEUE)
+        if (takes_file(w) && most > FILES_QUEUE)
                 most = FILES_QUEUE;
         return conn.queued >= most && !conn.closing;
 }

@@ -530,12 +530,11 @@ def test_f_a_stopped_daemon(daemon, make):
 # ---- large values
 
 
-@pytest.mark.parametrize("mapped", [True, False])
-def test_g_a_large_value_is_there_once(make_daemon, mapped):
+def test_g_a_large_value_is_there_once(make_daemon):
     """Eight who wait for 256 MiB have one copy of it in all, and each may write to it as to its own."""
     n, size = 8, 256 << 20
     daemon = make_daemon(memory={"realm_budget": "2G", "global_budget": "2G"})
-    holder, q = Once(daemon.socket, mapped), [Once(daemon.socket, mapped) for _ in range(n)]
+    holder, q = Once(daemon.socket), [Once(daemon.socket) for _ in range(n)]
     holder.say("define", "k", f"gate large:{size >> 20}")
     holder.run("a", until="gate")
     for o in q:
