@@ -57,6 +57,7 @@ struct wait {
         struct line_at at; /* where it was sent */
         uint64_t tick_ns;  /* when `news` is called next; UINT64_MAX: not by time */
         uint64_t pause_ns; /* of silence before the next ping */
+        bool is_free;      /* somebody else ended it, and the guard is not held */
 };
 
 /* ------------------------------------------------------------------------------------- asks */
@@ -66,33 +67,14 @@ static bool same_at(struct line_at a, struct line_at b)
         return a.generation == b.generation && a.epoch == b.epoch;
 }
 
-static void ask_add(struct line *l, struct line_ask *a)
-{
-        struct line_ask **end = &l->asks;
-
-        while (*end)
-                end = &(*end)->next;
-        *end = a;
-}
-
-/* A place among those in flight has come free. */
-static void line_pass_place(struct line *l)
-{
-        for (struct line_ask *a = l->asks; a; a = a->next)
-                if (!a->id && !a->is_done) {
-                        line_wake(a);
-                        return;
-                }
-}
-
 /* Somebody else is to read, if anybody waits. */
 static void line_pass_reading(struct line *l)
 {
-        if (l->is_read || !l->conn)
+        if (l->is_read || !l->conn || l->n_sent == 0)
                 return;
         for (struct line_ask *a = l->asks; a; a = a->next)
                 if (a->id && !a->is_done) {
-                        line_wake(a);
+                        line_wake(l, a);
                         return;
                 }
 }
@@ -100,12 +82,9 @@ static void line_pass_reading(struct line *l)
 static void ask_remove(struct pool *p, struct line_ask *a)
 {
         struct line *l = &p->line;
-        struct line_ask **at = &l->asks;
 
-        while (*at && *at != a)
-                at = &(*at)->next;
-        if (*at)
-                *at = a->next;
+        if (a->is_listed && a->generation == l->at.generation)
+                line_remove(l, a);
         line_pass_reading(l);
         line_pass_place(l);
 }
@@ -124,22 +103,22 @@ static uint64_t earlier(uint64_t a, uint64_t b)
         return a < b ? a : b;
 }
 
-/* With the guard, which is given up until somebody wakes the ask. */
-static void ask_sleep(struct pool *p, struct line_ask *a, uint64_t until_ns)
+/* With the guard, which is given up for good. Until somebody wakes the ask, or perhaps another. */
+static void ask_sleep(struct pool *p, const struct line_ask *a, uint64_t until_ns)
 {
-        struct timespec t = {0}, *left = NULL;
+        struct line *l = &p->line;
+        uint32_t bit = a->bit, seen;
+        struct timespec t = {0}, *until = NULL;
 
-        atomic_store(&a->woken, 0);
+        seen = atomic_load_explicit(&l->wakes, memory_order_relaxed);
         line_unlock(p);
         if (until_ns != UINT64_MAX) {
-                uint64_t now = deadline_now_ns(), ns = until_ns > now ? until_ns - now : 0;
-
-                t = (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-                left = &t;
+                t = (struct timespec){(time_t)(until_ns / 1000000000u),
+                                      (long)(until_ns % 1000000000u)};
+                until = &t;
         }
-        (void)syscall(SYS_futex, (uint32_t *)(void *)&a->woken, FUTEX_WAIT_PRIVATE, 0, left, NULL,
-                      0);
-        line_lock(p);
+        (void)syscall(SYS_futex, (uint32_t *)(void *)&l->wakes, FUTEX_WAIT_BITSET_PRIVATE, seen,
+                      until, NULL, bit);
 }
 
 /* How many may be in flight. */
@@ -166,7 +145,7 @@ static void line_ping(struct pool *p)
         request.ping = &ping;
         /* One that cannot even be sent is one that is not answered. */
         p->line.ping_ns = deadline_now_ns();
-        if (line_send(p, &request, (struct deadline){p->line.ping_ns}, &f) == CACHED_OK)
+        if (line_send(p, NULL, &request, (struct deadline){p->line.ping_ns}, &f) == CACHED_OK)
                 p->line.ping_id = request.id;
 }
 
@@ -237,10 +216,14 @@ static bool wait_step(struct wait *w)
         until = earlier(wait_probe(w, now), earlier(w->tick_ns, w->want->d.at_ns));
         if (w->ask.is_done)
                 return true;
-        if (l->is_read || !l->conn)
-                ask_sleep(w->p, &w->ask, until);
-        else
+        if (!l->is_read && l->conn) {
                 line_read(w->p, (struct deadline){until});
+                return true;
+        }
+        ask_sleep(w->p, &w->ask, until);
+        w->is_free = atomic_load_explicit(&w->ask.is_done, memory_order_acquire);
+        if (!w->is_free)
+                line_lock(w->p);
         return true;
 }
 
@@ -262,13 +245,13 @@ static int wait_send(cached *c, struct wait *w, struct failure *f)
                     l->n_sent + l->n_left < line_places(l, w->want->is_nested)) {
                         w->want->request->deadline_ms = w->want->patience_ms;
                         w->at = l->at;
-                        code = line_send(p, w->want->request, d, f);
+                        code = line_send(p, &w->ask, w->want->request, d, f);
                         w->want->is_silent = code == CACHED_ERR_TIMEOUT;
                         if (code != CACHED_OK)
                                 return code;
-                        w->ask.id = w->want->request->id;
-                        w->ask.since_ns = l->used_ns;
-                        l->n_sent++;
+                        /* Where several came free, only the first who waits was woken. */
+                        if (l->n_sent + l->n_left < line_places(l, false))
+                                line_pass_place(l);
                         return CACHED_OK;
                 }
                 if (code == CACHED_OK && w->want->is_nested)
@@ -280,6 +263,7 @@ static int wait_send(cached *c, struct wait *w, struct failure *f)
                         return failure_set(f, CACHED_ERR_TIMEOUT, "%s",
                                            cached_strerror(CACHED_ERR_TIMEOUT));
                 ask_sleep(p, &w->ask, code == CACHED_OK ? w->want->d.at_ns : d.at_ns);
+                line_lock(p);
                 if (w->ask.is_done) {
                         *f = w->ask.why;
                         return f->code;
@@ -301,6 +285,22 @@ static void line_forsake(struct pool *p)
                 line_break(p, CACHED_ERR_TIMEOUT, cached_strerror(CACHED_ERR_TIMEOUT));
 }
 
+/* With the guard, which is given up. */
+static void wait_end(struct wait *w, bool is_here)
+{
+        struct pool *p = w->p;
+        struct line *l = &p->line;
+
+        if (is_here && w->ask.id && !w->ask.reply && l->conn && same_at(w->at, l->at)) {
+                l->n_sent--;
+                l->n_left++;
+        }
+        if (is_here)
+                ask_remove(p, &w->ask);
+        line_forsake(p);
+        line_unlock(p);
+}
+
 /* One attempt. */
 static int wait_run(cached *c, struct line_want *want, struct failure *f, struct cached_reply **ret,
                     struct line_at *ret_at)
@@ -312,29 +312,19 @@ static int wait_run(cached *c, struct line_want *want, struct failure *f, struct
 
         w.ask.op = want->request->op_case;
         line_lock(p);
-        ask_add(&p->line, &w.ask);
+        line_add(&p->line, &w.ask);
         code = wait_send(c, &w, f);
         if (code == CACHED_OK && want->every_ms)
                 w.tick_ns = w.ask.since_ns + want->every_ms * UINT64_C(1000000);
         while (code == CACHED_OK && !w.ask.is_done)
                 is_here = wait_step(&w);
-        if (is_here && w.ask.id && !w.ask.reply && p->line.conn && same_at(w.at, p->line.at)) {
-                p->line.n_sent--;
-                p->line.n_left++;
-        }
-        if (is_here)
-                ask_remove(p, &w.ask);
+        if (!w.is_free)
+                wait_end(&w, is_here);
         if (code == CACHED_OK) {
                 code = w.ask.code;
                 if (code != CACHED_OK)
                         *f = w.ask.why;
         }
-        if (w.ask.reply && w.ask.reply->message->lease &&
-            w.ask.reply->message->lease->state == CACHED__V1__LEASE_STATE__LEASE_GRANTED &&
-            same_at(w.at, p->line.at))
-                p->line.n_leases++;
-        line_forsake(p);
-        line_unlock(p);
         cached_reply_free(w.ask.event);
         *ret = w.ask.reply;
         *ret_at = w.at;
@@ -398,7 +388,7 @@ bool line_tell(struct pool *p, struct line_at at, Cached__V1__Request *request)
 
         line_lock(p);
         if (l->conn && !l->is_opening && same_at(l->at, at))
-                sent = line_send(p, request, deadline_in_ms(100), &f) == CACHED_OK;
+                sent = line_send(p, NULL, request, deadline_in_ms(100), &f) == CACHED_OK;
         line_unlock(p);
         return sent;
 }
@@ -437,9 +427,12 @@ void line_rest(struct pool *p, uint64_t now_ns)
         struct line *l = &p->line;
 
         line_lock(p);
-        /* Leases that came too late go back. */
-        if (l->conn && !l->is_opening && !l->is_read && l->n_left > 0)
+        /* Leases that came too late go back. Meanwhile others may have come to wait. */
+        if (l->conn && !l->is_opening && !l->is_read && l->n_left > 0) {
                 line_read(p, DEADLINE_NOW);
+                line_pass_reading(l);
+                line_forsake(p);
+        }
         if (l->conn && !l->is_opening && !l->asks && l->n_leases == 0 &&
             now_ns > l->used_ns + IDLE_NS)
                 line_break(p, CACHED_ERR_CLOSED, cached_strerror(CACHED_ERR_CLOSED));

@@ -21,8 +21,9 @@
 #include "services/limits.h"
 #include "transport/conn.h"
 
-#define PORTION_NS  UINT64_C(1000000)
-#define FILES_QUEUE 8192 /* bytes of replies that come with descriptors: some 40 */
+#define PORTION_NS   UINT64_C(100000)
+#define PORTION_LOOK 8u   /* answers between two looks at the clock */
+#define FILES_QUEUE  8192 /* bytes of replies that come with descriptors: some 40 */
 
 static enum status answer_failure(struct request *r, Cached__V1__Lease *lease,
                                   Cached__V1__LeaseState state, const struct share *why)
@@ -146,6 +147,7 @@ void leasing_flush(struct dispatcher *d)
 {
         uint64_t until = server_tick(d->server) + PORTION_NS;
         struct lease_waiter *w;
+        unsigned n = 0;
         while ((w = leases_decided(&d->leases))) {
                 struct client *client = w->party->ctx;
                 if (is_full(client, w)) {
@@ -154,7 +156,7 @@ void leasing_flush(struct dispatcher *d)
                         continue;
                 }
                 answer_waiter(d, w);
-                if (server_tick(d->server) >= until)
+                if (++n % PORTION_LOOK == 0 && server_tick(d->server) >= until)
                         return;
         }
 }

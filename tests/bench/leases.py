@@ -4,6 +4,8 @@
 The peer is the well-known recipe on redis: SET NX, and a GET every 10 ms.
 """
 
+import contextlib
+import os
 import shutil
 import statistics
 
@@ -14,6 +16,27 @@ from mapped import tool
 PROCESSES, THREADS = 50, 20
 
 
+@contextlib.contextmanager
+def time_shared():
+    """Who is started meanwhile shares the processors as programs do, but goes before others where that is allowed.
+
+    A thousand threads of one real-time priority are moved from processor to processor at each wake-up: that would be
+    what is measured.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, param, nice = os.sched_getscheduler(0), os.sched_getparam(0), os.getpriority(os.PRIO_PROCESS, 0)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    try:
+        if policy != os.SCHED_OTHER:
+            os.setpriority(os.PRIO_PROCESS, 0, -20)
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        os.sched_setscheduler(0, policy, param)
+
+
 def herd(server, backend, rounds):
     r = tool("bench-herd", "--backend", backend, "--socket", server.path, "--processes", PROCESSES, "--threads", THREADS,
              "--rounds", rounds, "--compute-ms", 50)["rounds"]
@@ -22,6 +45,11 @@ def herd(server, backend, rounds):
 
 def lease_herd(b):
     """How long 999 callers wait for a value once it is there."""
+    with time_shared():
+        lease_herd_run(b)
+
+
+def lease_herd_run(b):
     redis = shutil.which("redis-server")
     servers = [(b.ours(more="[limits]\nconnections_per_uid = 4096\n"), "cached")]
     if redis:
