@@ -366,7 +366,6 @@ static void line_give_back(struct pool *p, const struct cached_reply *r)
 
         if (p->line.n_left > 0)
                 p->line.n_left--;
-        line_pass_place(&p->line);
         if (!lease || lease->state != CACHED__V1__LEASE_STATE__LEASE_GRANTED)
                 return;
         end.lease_id = lease->lease_id;
@@ -405,6 +404,7 @@ static void line_take_reply(struct pool *p, struct cached_reply *r)
         else if (!a)
                 line_give_back(p, r);
         if (!a || a->is_done) {
+                line_pass_place(l);
                 cached_reply_free(r);
                 return;
         }
@@ -508,7 +508,7 @@ static int line_receive_all(struct pool *p, struct failure *f)
                 struct cached_reply *r = NULL;
 
                 code = line_receive(p, f, &r);
-                if (code != CACHED_OK)
+                if (code != CACHED_OK || !r)
                         break;
                 r->instance = l->conn->instance;
                 line_lock(p);

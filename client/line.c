@@ -9,9 +9,11 @@
  * was not used for a while (line_rest()).
  *
  * Many threads wait on it at once. One of them reads, for all: it hands each reply to whoever
- * asked, and when its own has come another one goes on reading. All others sleep on a word of their
- * own until that happens, something came for them, or their time is over. Nobody reads when nobody
- * waits: what comes then is found by the next one.
+ * asked, and when its own has come another one goes on reading. All others sleep until that
+ * happens, something came for them, or their time is over: on one word, each with a bit, so that
+ * all who are to be woken are by one call, when everything that was there is read. Who has its
+ * reply is out of the line already, and takes no lock any more. Nobody reads when nobody waits:
+ * what comes then is found by the next one.
  *
  * A daemon that is there answers in time that the request does not wait for, or the wait would not
  * be known from a daemon that stopped. So after some silence a Ping is sent; a daemon that does not

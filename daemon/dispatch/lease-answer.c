@@ -4,8 +4,9 @@
  *
  * A parked request is answered as a Get that comes now would be, by the same code, with the value
  * that was stored for it: a request is made of what was kept. Ten thousand of them are answered in
- * portions, others being served in between, and each connection is given as much as it may have
- * waiting in its output; the rest of its requests is answered when it has read that.
+ * portions, others being served in between and what was answered being sent, and each connection is
+ * given as much as it may have waiting in its output; the rest of its requests is answered when it
+ * has read that.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -185,6 +185,11 @@ static int by_size(const void *a, const void *b)
         return x < y ? -1 : x > y;
 }
 
+static double us_of(const uint64_t *waits, unsigned k)
+{
+        return (double)waits[k] / 1e3;
+}
+
 static void report_round(struct field *f, unsigned round)
 {
         static uint64_t waits[MAX_CALLERS];
@@ -202,9 +207,8 @@ static void report_round(struct field *f, unsigned round)
         if (n > 0)
                 printf(",\"mean_us\":%.1f,\"first_us\":%.1f,\"p10_us\":%.1f,\"p50_us\":%.1f,"
                        "\"p99_us\":%.1f,\"max_us\":%.1f",
-                       (double)sum / n / 1e3, (double)waits[0] / 1e3, (double)waits[n / 10] / 1e3,
-                       (double)waits[n / 2] / 1e3, (double)waits[n * 99 / 100] / 1e3,
-                       (double)waits[n - 1] / 1e3);
+                       (double)sum / n / 1e3, us_of(waits, 0), us_of(waits, n / 10),
+                       us_of(waits, n / 2), us_of(waits, (n - 1) * 99 / 100), us_of(waits, n - 1));
         printf("}");
 }
 
@@ -296,7 +300,7 @@ static int read_options(int argc, char **argv, struct plan *p)
                 unsigned n = optarg ? (unsigned)strtoul(optarg, NULL, 10) : 0;
                 switch (o) {
                 case 'b':
-                        p->type = type_of(optarg);
+                        p->type = optarg ? type_of(optarg) : NULL;
                         break;
                 case 's':
                         p->socket_path = optarg;

@@ -64,6 +64,7 @@ def lease_herd_run(b):
     peers = {"redis": [r["mean_us"] for r in rounds["redis"]]} if redis else {}
     b.add("lease-herd", "µs", ours, "one computation, and at most a fifth of the recipe's waiting once the value is there",
           lambda _, r: once and (r is None or r <= 1 / 5), peers, computed_once=once)
+    b.notes.append("lease-herd: not with real-time priority, but at the best nice value that is allowed")
     for name, all_rounds in rounds.items():
         b.notes.append(f"lease-herd, {name}: {PROCESSES * THREADS} callers in {PROCESSES} processes wait "
                        f"{number(statistics.median(r['mean_us'] for r in all_rounds))} µs in the mean, the last one "
