@@ -217,7 +217,7 @@ static int call_receive_body(struct conn *conn, const struct call *call, struct 
 static int call_receive(struct conn *conn, const struct call *call, struct deadline d, bool block,
                         struct failure *f, struct cached_reply **ret)
 {
-        bool with_messages = is_with_messages(call);
+        bool with_messages = is_with_messages(call), is_lost = false;
         struct cached_reply *r;
         uint64_t n_body;
         int code;
@@ -237,13 +237,13 @@ static int call_receive(struct conn *conn, const struct call *call, struct deadl
                         return f->code;
         }
         if (call->takes_file)
-                r->fd = conn_take_file(conn);
+                r->fd = conn_take_file(conn, &is_lost);
         if (r->message->id != call->request.id)
                 code = failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered request %" PRIu64 " when asked %" PRIu64,
                                    r->message->id, call->request.id);
         else if (call->takes_file && reply_is_without_body(r))
-                code = reply_check_file(r, n_body, conn->has_bad_fds, f);
+                code = reply_check_file(r, n_body, is_lost, f);
         else
                 code = reply_check(r, call->request.op_case, with_messages, n_body, f);
         if (code == CACHED_OK && !reply_is_without_body(r) &&

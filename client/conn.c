@@ -17,8 +17,9 @@
  * or in the reply whose body it is.
  *
  * It knows frames and replies, not what they answer: that is for call.c and pipeline.c. Descriptors
- * are taken where a Hello or a Get asked for them, and until it is answered: at any other time
- * there is no control buffer, and the kernel drops them.
+ * are taken where a Hello or a Get asked for them, and until it is answered, or, on the line, all
+ * the time: else there is no control buffer, and the kernel drops them. Each rides with the first
+ * byte of its reply, so they come in the order of the replies that name them.
  */
 
 #include "client/conn.h"
@@ -50,7 +51,7 @@ struct conn *conn_new(void)
 
         if (!c)
                 return NULL;
-        c->fd = c->file = -1;
+        c->fd = -1;
         map_offer_init(&c->offer);
         c->pid = getpid();
         c->next_id = 1;
@@ -89,8 +90,7 @@ struct conn *conn_free(struct conn *c)
                 return NULL;
         conn_close(c);
         upload_done(&c->upload, c->pid == getpid());
-        if (c->file >= 0)
-                (void)close(c->file);
+        conn_expect_file(c, false);
         map_offer_done(&c->offer);
         buffer_done(&c->in);
         buffer_done(&c->out);
@@ -275,24 +275,27 @@ void conn_expect_file(struct conn *c, bool on)
 {
         c->takes_fds = on;
         c->has_bad_fds = false;
-        if (c->file >= 0)
-                (void)close(c->file);
-        c->file = -1;
+        for (unsigned i = 0; i < c->n_files; i++)
+                if (c->files[i] >= 0)
+                        (void)close(c->files[i]);
+        c->n_files = 0;
 }
 
-int conn_take_file(struct conn *c)
+int conn_take_file(struct conn *c, bool *ret_lost)
 {
-        int fd = c->file;
+        int fd = c->n_files > 0 ? c->files[0] : -1;
 
-        c->file = -1;
+        *ret_lost = c->n_files > 0 && fd < 0;
+        if (c->n_files > 0)
+                memmove(c->files, c->files + 1, --c->n_files * sizeof(*c->files));
         return fd;
 }
 
 static void take_fd(struct conn *c, int fd)
 {
         if (c->hello_state == CONN_HELLO_DONE) {
-                if (c->file < 0) {
-                        c->file = fd;
+                if (c->n_files < CONN_FILES_MAX) {
+                        c->files[c->n_files++] = fd;
                         return;
                 }
         } else if (c->n_fds < MAP_PARTS) {
@@ -319,8 +322,6 @@ static ssize_t recv_fds(struct conn *c, uint8_t *to, size_t n, int flags)
 
         if (got < 0)
                 return got;
-        if (m.msg_flags & MSG_CTRUNC)
-                c->has_bad_fds = true;
         for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h)) {
                 if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
                         continue;
@@ -330,6 +331,11 @@ static ssize_t recv_fds(struct conn *c, uint8_t *to, size_t n, int flags)
                         memcpy(&fd, CMSG_DATA(h) + i * sizeof(int), sizeof(fd));
                         take_fd(c, fd);
                 }
+        }
+        if (m.msg_flags & MSG_CTRUNC) {
+                c->has_bad_fds = true;
+                if (c->hello_state == CONN_HELLO_DONE && c->n_files < CONN_FILES_MAX)
+                        c->files[c->n_files++] = -1;
         }
         return got;
 }

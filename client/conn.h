@@ -20,6 +20,8 @@
 #include "client/upload.h"
 
 #define CONN_CLIENT_ID_SIZE 16
+/* Memory files that came ahead of what names them: with one receive no more than one comes. */
+#define CONN_FILES_MAX 4
 
 /*
  * Where a deadline is DEADLINE_NOW, functions wait for nothing: they go as far as they can and
@@ -89,8 +91,10 @@ struct conn {
 
         struct upload upload;
 
-        /* The memory file that came with the reply that is being received; -1: none. */
-        int file;
+        /* Memory files that came and were not taken, the oldest first; -1: there was no room for
+         * the descriptor. */
+        int files[CONN_FILES_MAX];
+        unsigned n_files;
 };
 
 /* What part of the bytes the kernel took. */
@@ -148,11 +152,11 @@ int conn_send_some(struct conn *c, struct iovec *iov, size_t n_iov, struct failu
 /* conn_send() of one piece with a descriptor, which goes along with its first byte. Borrowed. */
 int conn_send_file(struct conn *c, const void *bytes, size_t n, int file, struct deadline d,
                    struct failure *f, enum conn_sent *ret_sent);
-/* From now on a memory file may come along with a reply, or none any more: one that came is closed.
- */
+/* From now on memory files may come along with replies, or none any more: those that came are
+ * closed. */
 void conn_expect_file(struct conn *c, bool on);
-/* What came, to be owned; -1: none. */
-int conn_take_file(struct conn *c);
+/* The oldest that came, to be owned; -1: none. *ret_lost: one did, and there was no room for it. */
+int conn_take_file(struct conn *c, bool *ret_lost);
 /* Until the socket can be read from or written to; with DEADLINE_NOW always CONN_AGAIN. */
 int conn_wait(struct conn *c, short events, struct deadline d, struct failure *f,
               short *ret_events);

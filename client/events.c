@@ -18,6 +18,7 @@
  * to look at, is_away() decides.
  */
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -164,8 +165,10 @@ static int events_hello(struct cached_events *e)
 
 static int events_flush(struct cached_events *e)
 {
-        struct buffer *out = &e->conn->out;
+        struct buffer *out;
 
+        assert(e->conn);
+        out = &e->conn->out;
         while (buffer_n(out) > 0) {
                 struct iovec iov = {out->data + out->start, buffer_n(out)};
                 size_t n = 0;
@@ -298,7 +301,7 @@ static void events_update(struct cached_events *e)
                 if (e->state == EVENTS_HELLO && e->greeting.at_ns < alarm_ns)
                         alarm_ns = e->greeting.at_ns;
         }
-        if (e->state > EVENTS_DIALING) {
+        if (e->state > EVENTS_DIALING && e->conn) {
                 bool sends = e->conn->hello_state < CONN_HELLO_ASKED || buffer_n(&e->conn->out) > 0;
 
                 (void)watch_socket(&e->watch, e->conn->fd, sends ? EPOLLIN | EPOLLOUT : EPOLLIN);

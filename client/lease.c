@@ -25,8 +25,10 @@
 #include "client/entries.h"
 #include "client/map-get.h"
 #include "client/options.h"
+#include "client/pool-views.h"
 #include "client/reply.h"
 #include "client/running.h"
+#include "client/view.h"
 #include "proto/wire.h"
 
 #define REASON_MAX 1024
@@ -156,6 +158,8 @@ void lease_end_now(cached_lease *l, const char *reason, uint32_t patience_ms)
         ask.d = deadline_in_ms(ask.patience_ms);
         if (line_is_at(l->pool, l->owner.at)) {
                 (void)line_ask(l->c, &ask, &f, &r, &at);
+                if (!r) /* perhaps it was not even sent */
+                        (void)lease_end(l, reason);
                 cached_reply_free(r);
         }
         (void)lease_let_go(l);
@@ -279,6 +283,7 @@ struct asking {
         uint64_t wait_ms;
         struct failure f;
         struct cached_reply *r; /* owned */
+        struct view_file *have; /* what is at hand; a reference, or NULL */
         struct line_at at;
 };
 
@@ -315,6 +320,10 @@ static int ask_once(struct asking *a, uint64_t wait_ms, bool with_news)
         get.key = (ProtobufCBinaryData){a->want->n_key, (uint8_t *)(uintptr_t)a->want->key};
         get.lease = &ask;
         get.with_messages = a->want->with_messages;
+        if (a->have) {
+                get.have_version = a->have->version;
+                lw.have_instance = a->have->instance;
+        }
         request.op_case = CACHED__V1__REQUEST__OP_GET;
         request.get = &get;
         code = line_ask(a->c, &lw, &a->f, &a->r, &a->at);
@@ -348,6 +357,25 @@ static int ask_with_news(struct asking *a)
         return busy->code;
 }
 
+/* Its value, as the caller gets it. */
+static int ask_value(struct asking *a)
+{
+        const struct lease_want *want = a->want;
+        struct view_want w = {.cache = want->cache,
+                              .key = want->key,
+                              .n_key = want->n_key,
+                              .no_touch = true,
+                              .with_messages = want->with_messages,
+                              .patience_ms = want->patience_ms};
+        struct view_file *have = a->have;
+
+        if (reply_is_without_body(a->r)) {
+                a->have = NULL;
+                return view_take(a->c, &w, have, want->is_own, a->r, &a->f);
+        }
+        return a->c->options.keep_encoded ? CACHED_OK : reply_decode(a->r, &a->f);
+}
+
 /* What came, as the caller gets it. */
 static int ask_finish(struct asking *a, int code, cached_reply **ret, cached_lease **ret_lease)
 {
@@ -373,7 +401,7 @@ static int ask_finish(struct asking *a, int code, cached_reply **ret, cached_lea
                 l->is_held = is_granted;
         }
         *ret_lease = l;
-        if (a->r && !a->c->options.keep_encoded && reply_decode(a->r, &a->f) != CACHED_OK) {
+        if (a->r && ask_value(a) != CACHED_OK) {
                 cached_reply_free(a->r);
                 a->r = NULL;
                 code = a->f.code;
@@ -391,6 +419,8 @@ static int ask(cached *c, const struct lease_want *w, cached_reply **ret, cached
         a.owner = owner_of(c, w, &a.is_nested);
         if (holds_elsewhere(c, w))
                 a.wait_ms = 0;
+        if (!w->with_messages)
+                a.have = pool_find_view_of(c->pool, w->cache, w->key, w->n_key);
         a.waiting.o = w->o;
         a.waiting.start_ns = deadline_now_ns();
         a.waiting.first = (struct cached_lease){.holder_uid = UINT32_MAX,
@@ -401,7 +431,9 @@ static int ask(cached *c, const struct lease_want *w, cached_reply **ret, cached
                 code = ask_with_news(&a);
         else
                 code = ask_once(&a, a.wait_ms, false);
-        return ask_finish(&a, code, ret, ret_lease);
+        code = ask_finish(&a, code, ret, ret_lease);
+        view_file_unref(a.have);
+        return code;
 }
 
 /* What only the daemon knows. @old: what was looked up and is due; consumed; may be NULL. */
@@ -468,11 +500,19 @@ int cached_get_or_lease(cached *c, const char *cache, const void *key, size_t n_
 /* -------------------------------------------------------------------------------------- storing */
 
 /* The daemon refuses this, and so it tells those who wait that there is nothing to wait for. */
-static void lease_refuse(struct cached_lease *l, uint32_t patience_ms)
+static int lease_refuse(struct cached_lease *l, uint32_t patience_ms)
 {
         struct cached_set_options o = {.has_ttl = true, .ttl_ms = 0, .lease_id = l->id};
 
-        (void)entries_set(l->c, l->cache, l->key, l->n_key, NULL, 0, &o, patience_ms, NULL);
+        return entries_set(l->c, l->cache, l->key, l->n_key, NULL, 0, &o, patience_ms, NULL);
+}
+
+/* Whether a Set with this outcome was for sure carried out, one way or another. The others may be
+ * what a connection was refused with. */
+static bool lease_ended_with(int code)
+{
+        return code == CACHED_OK || code == CACHED_SUPERSEDED || code == CACHED_TOO_LARGE ||
+               code == CACHED_INVALID;
 }
 
 static int lease_say(int code, const char *text, cached_reply **ret)
@@ -486,7 +526,7 @@ static int lease_say(int code, const char *text, cached_reply **ret)
 static int lease_set_held(struct cached_lease *l, const void *value, size_t n,
                           struct cached_set_options *o, uint32_t patience_ms, cached_reply **ret)
 {
-        int code;
+        int code, told;
 
         if (!line_is_at(l->pool, l->owner.at)) {
                 (void)lease_let_go(l);
@@ -494,12 +534,11 @@ static int lease_set_held(struct cached_lease *l, const void *value, size_t n,
         }
         o->lease_id = l->id;
         code = entries_set(l->c, l->cache, l->key, l->n_key, value, n, o, patience_ms, ret);
-        if (code == CACHED_TOO_LARGE)
-                lease_refuse(l, patience_ms);
-        if (code >= CACHED_ERR_UNREACHABLE)
-                (void)lease_end(l, NULL);
-        else
+        told = code == CACHED_TOO_LARGE ? lease_refuse(l, patience_ms) : code;
+        if (lease_ended_with(told))
                 (void)lease_let_go(l);
+        else /* of one that has ended nobody knows any more */
+                (void)lease_end(l, NULL);
         return code;
 }
 

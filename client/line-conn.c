@@ -8,11 +8,13 @@
  * socket down, which ends the other's wait.
  *
  * Replies that nobody waits for any more are read all the same. If one of them grants a lease that
- * is given back, or those who do wait would wait for nobody.
+ * is given back, or those who do wait would wait for nobody; and if it has a memory file the daemon
+ * is told that nobody looks at it.
  */
 
 #include "client/line-conn.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -24,6 +26,7 @@
 #include <unistd.h>
 
 #include "client/call.h"
+#include "client/release.h"
 
 /* Receives in one go, of 64 KiB each, unless a large value is on its way. */
 #define RECEIVES 16
@@ -48,7 +51,7 @@ static void line_inherit(struct line *l, bool is_whole)
         l->asks = l->last_ask = NULL;
         l->n_unsent = 0;
         l->wake_bits = 0;
-        l->is_opening = l->is_read = false;
+        l->is_opening = l->is_read = l->is_broken = false;
         l->n_leases = l->n_sent = l->n_left = 0;
         l->ping_id = 0;
         l->at.generation++;
@@ -146,6 +149,7 @@ static void line_drop_conn(struct line *l)
         struct conn *conn = l->conn;
 
         l->conn = NULL;
+        l->is_broken = false;
         /* A child that is forked now must not find a freed connection. */
         atomic_signal_fence(memory_order_seq_cst);
         (void)conn_free(conn);
@@ -162,6 +166,7 @@ void line_break(struct pool *p, int code, const char *text)
         if (!l->conn)
                 return;
         if (l->is_read || l->is_opening) {
+                l->is_broken = true;
                 (void)shutdown(l->conn->fd, SHUT_RDWR);
                 return;
         }
@@ -170,8 +175,9 @@ void line_break(struct pool *p, int code, const char *text)
                 next = a->next;
                 if (a->id && !a->is_done)
                         line_fail_ask(l, a, code, text);
+                else if (!a->id)
+                        line_wake(l, a); /* there are places now, on another one */
         }
-        line_pass_place(l);
 }
 
 void line_close(struct pool *p)
@@ -222,17 +228,21 @@ static int line_dial(cached *c, struct deadline d, struct failure *f)
         code = conn_dial(&c->options, &c->paths, d, &p->closed, f, &conn, &which);
         if (code != CACHED_OK)
                 return code;
-        conn->wants_events = true;
+        conn->wants_events = conn->wants_files = true;
         line_lock(p);
         is_ours = !p->line.is_closed && p->line.at.generation == at.generation;
-        if (is_ours)
+        if (is_ours) {
                 p->line.conn = conn;
+                p->line.at.epoch++;
+        }
         line_unlock(p);
         if (!is_ours) {
                 (void)conn_free(conn);
                 return failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
         }
         code = conn_hello(conn, &c->options, d, f);
+        if (code == CACHED_OK)
+                conn_expect_file(conn, conn->has_files);
         if (code == CACHED_OK && !conn->has_leases)
                 code = failure_set(f, CACHED_UNSUPPORTED,
                                    "the daemon grants this client no leases");
@@ -265,8 +275,6 @@ static int line_attempt(cached *c, struct deadline d, struct failure *f)
                 code = failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
         if (code != CACHED_OK)
                 line_drop_conn(l);
-        else
-                l->at.epoch++;
         line_opened(l);
         return code;
 }
@@ -277,7 +285,7 @@ int line_open(cached *c, struct deadline d, struct failure *f)
 
         if (l->is_closed)
                 return failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
-        if (l->is_opening)
+        if (l->is_opening || l->is_broken)
                 return CONN_AGAIN;
         if (l->conn)
                 return CACHED_OK;
@@ -306,7 +314,7 @@ static int line_flush(struct pool *p, struct failure *f)
         return CACHED_OK;
 }
 
-int line_send(struct pool *p, struct line_ask *a, Cached__V1__Request *request, struct deadline d,
+int line_send(struct pool *p, Cached__V1__Request *request, struct line_ask *a, struct deadline d,
               struct failure *f)
 {
         struct line *l = &p->line;
@@ -318,8 +326,8 @@ int line_send(struct pool *p, struct line_ask *a, Cached__V1__Request *request, 
         if (code != CACHED_OK)
                 return code;
         l->used_ns = deadline_now_ns();
-        /* Before the guard is given up: another thread may send the rest, and the reply come. */
         if (a) {
+                /* From now on its reply may come. */
                 a->id = request->id;
                 a->since_ns = l->used_ns;
                 l->n_unsent--;
@@ -347,34 +355,61 @@ int line_send(struct pool *p, struct line_ask *a, Cached__V1__Request *request, 
 
 /* ------------------------------------------------------------------------------------ receiving */
 
+/* Ids begin anew with each connection, so one that is over may have the same. */
 static struct line_ask *line_find(struct line *l, uint64_t id)
 {
         for (struct line_ask *a = l->asks; a; a = a->next)
-                if (a->id == id && id)
+                if (a->id == id && id && !a->is_done)
                         return a;
         return NULL;
 }
 
-/* Nobody waits for it any more. What it grants goes back, by a request that need not arrive: if it
- * does not the connection has ended, and the lease with it. */
-static void line_give_back(struct pool *p, const struct cached_reply *r)
+static bool is_grant(const struct cached_reply *r)
 {
-        const Cached__V1__Lease *lease = r->message->lease;
+        const Cached__V1__Lease *l = r->message->lease;
+
+        return l && l->state == CACHED__V1__LEASE_STATE__LEASE_GRANTED;
+}
+
+/* The daemon is told that nobody looks at its memory file. */
+static void line_release(struct conn *conn, uint64_t view_id)
+{
+        struct release told = {0};
+
+        release_add(&told, conn->instance, view_id);
+        release_pack(&told, conn, &conn->out);
+        release_done(&told);
+}
+
+static void line_end_lease(struct conn *conn, uint64_t lease_id)
+{
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
         Cached__V1__EndLease end = CACHED__V1__END_LEASE__INIT;
         struct failure f;
 
-        if (p->line.n_left > 0)
-                p->line.n_left--;
-        if (!lease || lease->state != CACHED__V1__LEASE_STATE__LEASE_GRANTED)
-                return;
-        end.lease_id = lease->lease_id;
+        end.lease_id = lease_id;
         end.one_way = 1;
         request.op_case = CACHED__V1__REQUEST__OP_END_LEASE;
         request.end_lease = &end;
-        request.id = p->line.conn->next_id++;
-        if (call_pack(p->line.conn, &request, 0, &p->line.conn->out, &f) == CACHED_OK)
-                (void)line_flush(p, &f);
+        request.id = conn->next_id++;
+        (void)call_pack(conn, &request, 0, &conn->out, &f);
+}
+
+/* Nobody waits for it any more. What it grants and shows goes back, by requests that need not
+ * arrive: if a lease's does not the connection has ended, and the lease with it. */
+static void line_give_back(struct pool *p, const struct cached_reply *r)
+{
+        struct conn *conn = p->line.conn;
+        struct failure f;
+
+        assert(conn); /* whoever reads is in no child */
+        if (p->line.n_left > 0)
+                p->line.n_left--;
+        if (reply_is_without_body(r) && r->message->entry->view_id)
+                line_release(conn, r->message->entry->view_id);
+        if (is_grant(r))
+                line_end_lease(conn, r->message->lease->lease_id);
+        (void)line_flush(p, &f);
 }
 
 /* An event is for who waits for the request that it names; others are none of the line's. */
@@ -385,7 +420,7 @@ static void line_take_event(struct line *l, struct cached_reply *r)
 
         if (e && e->kind_case == CACHED__V1__EVENT__KIND_PROGRESS && e->progress->lease)
                 a = line_find(l, e->progress->request_id);
-        if (!a || a->is_done) {
+        if (!a) {
                 cached_reply_free(r);
                 return;
         }
@@ -403,13 +438,14 @@ static void line_take_reply(struct pool *p, struct cached_reply *r)
                 l->ping_id = 0;
         else if (!a)
                 line_give_back(p, r);
-        if (!a || a->is_done) {
+        if (!a) {
                 line_pass_place(l);
                 cached_reply_free(r);
                 return;
         }
         l->n_sent--;
-        if (r->message->lease && r->message->lease->state == CACHED__V1__LEASE_STATE__LEASE_GRANTED)
+        /* From now on, and not from when its thread is awake: line_forsake(). */
+        if (is_grant(r))
                 l->n_leases++;
         line_pass_place(l);
         a->reply = r;
@@ -450,6 +486,13 @@ static int line_check(struct pool *p, struct cached_reply *r, uint64_t n_body, s
         if (!is_known)
                 return failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered a request that was not sent");
+        if (op == CACHED__V1__REQUEST__OP_GET && reply_is_without_body(r)) {
+                bool is_lost = false;
+
+                if (r->message->entry->view_id)
+                        r->fd = conn_take_file(p->line.conn, &is_lost);
+                return reply_check_file(r, n_body, is_lost, f);
+        }
         /* Nobody knows what an old request was that gave up; with a value it was a Get. */
         if (!a && op == CACHED__V1__REQUEST__OP_GET && n_body == 0)
                 return CACHED_OK;
@@ -474,7 +517,8 @@ static int line_receive(struct pool *p, struct failure *f, struct cached_reply *
                 else if (r->message->id != 0)
                         code = line_check(p, r, n_body, f);
                 if (code == CACHED_OK && r->code == CACHED_OK &&
-                    r->message->result_case == CACHED__V1__REPLY__RESULT_ENTRY)
+                    r->message->result_case == CACHED__V1__REPLY__RESULT_ENTRY &&
+                    !reply_is_without_body(r))
                         code = conn_body_begin(conn, r, n_body, f);
                 else
                         conn->n_body_left = 0;
@@ -487,6 +531,7 @@ static int line_receive(struct pool *p, struct failure *f, struct cached_reply *
         code = conn->n_body_left > 0 ? conn_body_rest(conn, DEADLINE_NOW, f) : CACHED_OK;
         if (code == CACHED_OK) {
                 r = l->part;
+                assert(r);
                 l->part = NULL;
                 if (has_messages(r, r->n_body) && !reply_split_messages(r)) {
                         cached_reply_free(r);
@@ -508,8 +553,9 @@ static int line_receive_all(struct pool *p, struct failure *f)
                 struct cached_reply *r = NULL;
 
                 code = line_receive(p, f, &r);
-                if (code != CACHED_OK || !r)
+                if (code != CACHED_OK)
                         break;
+                assert(r);
                 r->instance = l->conn->instance;
                 line_lock(p);
                 l->heard_ns = deadline_now_ns();
@@ -537,6 +583,8 @@ void line_read(struct pool *p, struct deadline until)
                 code = line_receive_all(p, &f);
         line_lock(p);
         l->is_read = false;
+        if (l->is_broken && (code == CACHED_OK || code == CACHED_ERR_TIMEOUT))
+                code = failure_set(&f, CACHED_ERR_DISCONNECTED, "the connection broke");
         if (code != CACHED_OK && code != CACHED_ERR_TIMEOUT) {
                 if (l->is_closed)
                         (void)failure_set(&f, CACHED_ERR_CLOSED, "%s",

@@ -19,6 +19,7 @@ struct line_ask {
         uint32_t bit;         /* of a wake-up: few share it */
         int code;             /* when it is done: CACHED_OK with a reply, or why there is none */
         bool is_listed;       /* in the line of that generation */
+        bool is_told;         /* its thread is in a callback, and reads nothing */
         _Atomic bool is_done; /* whoever else sets it does so last: it may go at once */
         uint64_t since_ns;    /* when it was sent */
         struct failure why;   /* unless CACHED_OK */
@@ -48,12 +49,12 @@ void line_break(struct pool *p, int code, const char *text);
 
 /*
  * line_send() - a request, to be packed: behind what has not left yet
- * @a:  who waits for its reply: is one of those that were sent as soon as it may come; NULL: nobody
+ * @a:  who waits for its reply: gets its id; NULL: nobody
  *
  * Gives the guard up while there is no room. Return: CACHED_OK, or *f is set; then, unless it is
  * CACHED_TOO_LARGE or CACHED_ERR_NOMEM, the connection is gone.
  */
-int line_send(struct pool *p, struct line_ask *a, Cached__V1__Request *request, struct deadline d,
+int line_send(struct pool *p, Cached__V1__Request *request, struct line_ask *a, struct deadline d,
               struct failure *f);
 
 /* Reads until something came or the deadline passed, or what is there if it is DEADLINE_NOW. The

@@ -69,16 +69,18 @@ static bool same_at(struct line_at a, struct line_at b)
         return a.generation == b.generation && a.epoch == b.epoch;
 }
 
-/* Somebody else is to read, if anybody waits. */
+/* Somebody else is to read, if anybody waits: for a reply, or, where none does, for a place. */
 static void line_pass_reading(struct line *l)
 {
-        if (l->is_read || !l->conn || l->n_sent == 0)
+        struct line_ask *reader = NULL;
+
+        if (l->is_read || l->is_opening || !l->conn)
                 return;
         for (struct line_ask *a = l->asks; a; a = a->next)
-                if (a->id && !a->is_done) {
-                        line_wake(l, a);
-                        return;
-                }
+                if (!a->is_done && !a->is_told && (!reader || (a->id && !reader->id)))
+                        reader = a;
+        if (reader)
+                line_wake(l, reader);
 }
 
 static void ask_remove(struct pool *p, struct line_ask *a)
@@ -147,7 +149,7 @@ static void line_ping(struct pool *p)
         request.ping = &ping;
         /* One that cannot even be sent is one that is not answered. */
         p->line.ping_ns = deadline_now_ns();
-        if (line_send(p, NULL, &request, (struct deadline){p->line.ping_ns}, &f) == CACHED_OK)
+        if (line_send(p, &request, NULL, (struct deadline){p->line.ping_ns}, &f) == CACHED_OK)
                 p->line.ping_id = request.id;
 }
 
@@ -187,10 +189,13 @@ static bool wait_tell(struct wait *w)
         int stop;
 
         w->ask.event = NULL;
+        w->ask.is_told = true;
+        line_pass_reading(&w->p->line); /* it may take long */
         line_unlock(w->p);
         stop = w->want->news ? w->want->news(w->want->data, event ? &event : NULL) : 0;
         cached_reply_free(event);
         line_lock(w->p);
+        w->ask.is_told = false;
         if (w->want->every_ms)
                 w->tick_ns = deadline_now_ns() + w->want->every_ms * UINT64_C(1000000);
         if (w->p->line.at.generation != generation) {
@@ -220,6 +225,7 @@ static bool wait_step(struct wait *w)
                 return true;
         if (!l->is_read && l->conn) {
                 line_read(w->p, (struct deadline){until});
+                line_pass_place(l);
                 return true;
         }
         ask_sleep(w->p, &w->ask, until);
@@ -230,6 +236,33 @@ static bool wait_step(struct wait *w)
 }
 
 /* ---------------------------------------------------------------------------------- sending */
+
+/* For a place, or the connection. Those in flight whose replies nobody waits for have places, too:
+ * they come free by being read. */
+static void wait_for_place(struct wait *w, struct deadline until)
+{
+        struct line *l = &w->p->line;
+
+        if (l->conn && !l->is_opening && !l->is_read) {
+                line_read(w->p, until);
+        } else {
+                ask_sleep(w->p, &w->ask, until.at_ns);
+                line_lock(w->p);
+        }
+}
+
+/* What a Get may come without depends on who is asked. */
+static void want_address(const struct line_want *w, const struct conn *conn)
+{
+        Cached__V1__Get *get = w->request->get;
+
+        if (w->request->op_case != CACHED__V1__REQUEST__OP_GET)
+                return;
+        get->as_file = conn->has_files;
+        get->have_case = CACHED__V1__GET__HAVE__NOT_SET;
+        if (conn->has_files && get->have_version && w->have_instance == conn->instance)
+                get->have_case = CACHED__V1__GET__HAVE_HAVE_VERSION;
+}
 
 /* Until it was sent. With the guard, also where it fails. */
 static int wait_send(cached *c, struct wait *w, struct failure *f)
@@ -246,14 +279,14 @@ static int wait_send(cached *c, struct wait *w, struct failure *f)
                 if (code == CACHED_OK &&
                     l->n_sent + l->n_left < line_places(l, w->want->is_nested)) {
                         w->want->request->deadline_ms = w->want->patience_ms;
+                        want_address(w->want, l->conn);
                         w->at = l->at;
-                        code = line_send(p, &w->ask, w->want->request, d, f);
+                        code = line_send(p, w->want->request, &w->ask, d, f);
                         w->want->is_silent = code == CACHED_ERR_TIMEOUT;
                         if (code != CACHED_OK)
                                 return code;
-                        /* Where several came free, only the first who waits was woken. */
                         if (l->n_sent + l->n_left < line_places(l, false))
-                                line_pass_place(l);
+                                line_pass_place(l); /* perhaps there are more */
                         return CACHED_OK;
                 }
                 if (code == CACHED_OK && w->want->is_nested)
@@ -264,8 +297,7 @@ static int wait_send(cached *c, struct wait *w, struct failure *f)
                 if (deadline_now_ns() >= (code == CACHED_OK ? w->want->d.at_ns : d.at_ns))
                         return failure_set(f, CACHED_ERR_TIMEOUT, "%s",
                                            cached_strerror(CACHED_ERR_TIMEOUT));
-                ask_sleep(p, &w->ask, code == CACHED_OK ? w->want->d.at_ns : d.at_ns);
-                line_lock(p);
+                wait_for_place(w, code == CACHED_OK ? w->want->d : d);
                 if (w->ask.is_done) {
                         *f = w->ask.why;
                         return f->code;
@@ -277,13 +309,25 @@ static int wait_send(cached *c, struct wait *w, struct failure *f)
 
 /* --------------------------------------------------------------------------------------- one */
 
+static bool line_is_forsaken(const struct line *l)
+{
+        return l->conn && l->n_left > 0 && l->n_sent == 0 && l->n_leases == 0;
+}
+
 /* What nobody waits for any more may be granted a lease that nobody would end: the end of the
  * connection does. */
 static void line_forsake(struct pool *p)
 {
         const struct line *l = &p->line;
 
-        if (l->n_left > 0 && l->n_sent == 0 && l->n_leases == 0)
+        if (!line_is_forsaken(l))
+                return;
+        /* It may be there already. */
+        if (!l->is_read && !l->is_opening) {
+                line_read(p, DEADLINE_NOW);
+                line_pass_reading(&p->line); /* others may have come meanwhile */
+        }
+        if (line_is_forsaken(l))
                 line_break(p, CACHED_ERR_TIMEOUT, cached_strerror(CACHED_ERR_TIMEOUT));
 }
 
@@ -297,8 +341,13 @@ static void wait_end(struct wait *w, bool is_here)
                 l->n_sent--;
                 l->n_left++;
         }
-        if (is_here)
+        if (is_here) {
                 ask_remove(p, &w->ask);
+        } else {
+                /* What came is the parent's, who has it as well. */
+                cached_reply_free(w->ask.reply);
+                w->ask.reply = NULL;
+        }
         line_forsake(p);
         line_unlock(p);
 }
@@ -390,7 +439,7 @@ bool line_tell(struct pool *p, struct line_at at, Cached__V1__Request *request)
 
         line_lock(p);
         if (l->conn && !l->is_opening && same_at(l->at, at))
-                sent = line_send(p, NULL, request, deadline_in_ms(100), &f) == CACHED_OK;
+                sent = line_send(p, request, NULL, deadline_in_ms(100), &f) == CACHED_OK;
         line_unlock(p);
         return sent;
 }

@@ -39,6 +39,7 @@ struct line {
         struct guard guard;
         bool is_closed;
         bool is_opening;   /* somebody makes the connection */
+        bool is_broken;    /* whoever reads, or makes it, is to drop it */
         bool is_read;      /* somebody reads: conn->in and `part` are his */
         struct conn *conn; /* NULL: none */
         struct line_at at; /* epoch: of the connection, or of the last one */
@@ -66,6 +67,7 @@ typedef int (*line_news)(void *data, struct cached_reply **event);
 
 struct line_want {
         Cached__V1__Request *request; /* the id is filled in */
+        uint64_t have_instance;       /* of a Get that has a version at hand: whose daemon's */
         uint32_t patience_ms;         /* how long the daemon may say nothing at all; 0: for ever */
         struct deadline d;            /* the end of the wait */
         bool is_nested;               /* others may wait for who asks */

@@ -434,7 +434,7 @@ static int memo_prepare_and_run(struct memo *m, cached_compute compute, void *da
         struct cached_result *r = m->r;
         int code;
 
-        if (!m->name || !compute) {
+        if (!m->name || !m->name[0] || !compute) {
                 r->cache_code = CACHED_ERR_USAGE;
                 (void)failure_set(&r->why, CACHED_ERR_USAGE,
                                   "cached_memoize() needs a function and its name");

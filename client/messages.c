@@ -12,6 +12,7 @@
 
 #include "client/messages.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,6 +87,7 @@ int messages_add(struct cached_messages *m, const char *type, size_t n_type, con
                 return CACHED_LIMIT;
         if (!messages_reserve(m, n_type + 1 + n))
                 return CACHED_ERR_NOMEM;
+        assert(m->bytes);
         memcpy(m->bytes + at.at, type, n_type);
         m->bytes[at.at + n_type] = '\0';
         if (n > 0)
@@ -181,8 +183,12 @@ bool messages_encode(const struct cached_messages *m, uint8_t **ret, size_t *ret
                 if (__builtin_add_overflow(n, 1 + varint_size(inner) + inner, &n))
                         return false;
         }
-        bytes = p = n > 0 ? malloc(n) : NULL;
-        if (n > 0 && !bytes)
+        *ret = NULL;
+        *ret_n = 0;
+        if (m->n == 0)
+                return true;
+        bytes = p = malloc(n);
+        if (!bytes)
                 return false;
         for (size_t i = 0; i < m->n; i++) {
                 p = put_head(p, TAG_MESSAGE, message_size(&m->list[i]));

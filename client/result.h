@@ -20,8 +20,8 @@ struct cached_result {
         int cache_code;
         size_t n;
         _Alignas(16) void *heap; /* owned; an empty value is its place */
-        cached_reply *reply; /* owned */
-        struct failure why;  /* text "": there is nothing to say */
+        cached_reply *reply;     /* owned */
+        struct failure why;      /* text "": there is nothing to say */
 };
 
 /* A value of 0 bytes. NULL: out of memory. */

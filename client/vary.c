@@ -237,6 +237,25 @@ static int input_keep(struct vary *v, struct vary_input *in, const struct vary_i
         return CACHED_OK;
 }
 
+static bool is_being_read(const struct vary *v, const char *name)
+{
+        for (const struct vary_reading *r = v->reading; r; r = r->outer)
+                if (strcmp(r->name, name) == 0)
+                        return true;
+        return false;
+}
+
+static int getter_call(struct vary *v, const struct getter *g, const char *name, cached_result *out)
+{
+        const struct vary_reading here = {name, v->reading};
+        int code;
+
+        v->reading = &here;
+        code = g->get(g->data, name, out);
+        v->reading = here.outer;
+        return code;
+}
+
 /* CACHED_NOT_FOUND: nobody knows it; CACHED_LIMIT; any other: the call fails. */
 static int vary_read(struct vary *v, const char *name, const struct vary_input **ret)
 {
@@ -254,7 +273,7 @@ static int vary_read(struct vary *v, const char *name, const struct vary_input *
         if (!in)
                 return vary_fail(v, CACHED_ERR_NOMEM, name);
         in->out->has_value = true;
-        code = g->get(g->data, name, in->out);
+        code = getter_call(v, g, name, in->out);
         if (code != CACHED_OK) {
                 (void)input_free(in);
                 return vary_fail(v, code, name);
@@ -292,7 +311,8 @@ static void note_outer(const struct running *at, const struct vary_input *from)
                 const struct vary_input *in;
                 int code;
 
-                if (!v)
+                /* What its own getter reads on the way is noted when that is through. */
+                if (!v || is_being_read(v, from->name))
                         continue;
                 code = vary_read(v, from->name, &in);
                 if (code == CACHED_NOT_FOUND)
@@ -337,6 +357,9 @@ int cached_input(const char *name, const void **ret, size_t *ret_size)
             wire_cache_name_fault(name, strlen(name)))
                 return CACHED_ERR_USAGE;
         v = top->record->vary;
+        /* Its getters are called in a look-up as well, where there is nothing to read. */
+        if (v->reading)
+                return CACHED_ERR_USAGE;
         code = vary_read(v, name, &in);
         if (code == CACHED_NOT_FOUND)
                 return CACHED_ERR_USAGE;

@@ -35,11 +35,18 @@ struct vary_path {
         unsigned n; /* steps that led on; at[n] is where it ended */
 };
 
+/* A getter that is running. */
+struct vary_reading {
+        const char *name;
+        const struct vary_reading *outer;
+};
+
 /* One call of cached_memoize_vary(). */
 struct vary {
         const cached_inputs *inputs; /* borrowed */
         struct vary_input *read[2 * VARY_MAX];
         unsigned n_read;
+        const struct vary_reading *reading; /* innermost first; NULL: none */
         struct vary_path looked, run;
         bool is_too_long; /* the run read more than VARY_MAX inputs */
         int code;         /* of a getter that failed, or no memory: the call fails with it */

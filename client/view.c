@@ -276,21 +276,30 @@ static int give_up(struct cached_reply *r, const struct failure *f, cached_reply
         return call_fail(f->code, f, ret);
 }
 
-/* The reply's body, in memory of the view's own. */
-static struct cached_view *view_of_body(struct cached_reply *r)
+/* The reply's body, which it has no more, in malloc's memory. NULL: there is none. */
+static uint8_t *take_body(struct cached_reply *r, uint64_t *ret_n)
 {
-        uint64_t n = r->n_body;
-        uint8_t *heap = reply_steal_body(r);
+        uint8_t *heap;
 
+        *ret_n = r->n_body;
+        heap = reply_steal_body(r);
         if (!heap) {
-                heap = malloc((size_t)n + 1);
+                heap = malloc((size_t)*ret_n + 1);
                 if (!heap)
                         return NULL;
-                memcpy(heap, r->body, (size_t)n);
+                memcpy(heap, r->body, (size_t)*ret_n);
                 r->body = NULL;
                 r->n_body = 0;
         }
-        return view_new_own(heap, n, cached_reply_version(r));
+        return heap;
+}
+
+static struct cached_view *view_of_body(struct cached_reply *r)
+{
+        uint64_t n;
+        uint8_t *heap = take_body(r, &n);
+
+        return heap ? view_new_own(heap, n, cached_reply_version(r)) : NULL;
 }
 
 int cached_get_view(cached *c, const char *cache, const void *key, size_t n_key, int mode,
@@ -346,6 +355,65 @@ static int get_value(struct cached_reply *r, struct view_file *file, bool is_own
         if (code == CACHED_OK)
                 reply_set_view(r, view);
         return code;
+}
+
+/* There was no room for the descriptor: the bytes are asked for. What the reply says of a lease
+ * stays. */
+static int take_lost(cached *c, struct fetch *x, struct failure *f)
+{
+        struct cached_reply *r = x->r, *again;
+        Cached__V1__EntryInfo *e = r->message->entry;
+        uint8_t *heap = NULL;
+        uint64_t n = 0;
+        int code;
+
+        pool_lose_view(x->p, r->instance, e->view_id);
+        code = fetch_send(c, x, false);
+        again = x->r;
+        x->r = r;
+        if (code == CACHED_OK) {
+                ProtobufCMessage base = e->base;
+
+                heap = take_body(again, &n);
+                *e = *again->message->entry;
+                e->base = base;
+                e->n_tags = 0; /* a Get tells none */
+                e->tags = NULL;
+                r->messages = again->messages;
+                r->messages_code = again->messages_code;
+                again->messages = NULL;
+        }
+        if (heap)
+                reply_set_body(r, heap, (size_t)n);
+        else if (code == CACHED_OK)
+                code = failure_nomem(f);
+        else
+                (void)failure_set(f, code, "%s", cached_reply_error(again));
+        cached_reply_free(again);
+        return code;
+}
+
+int view_take(cached *c, const struct view_want *w, struct view_file *have, bool is_own,
+              struct cached_reply *r, struct failure *f)
+{
+        struct fetch x = {.p = c->pool,
+                          .want = w,
+                          .is_plain = !c->options.keep_encoded,
+                          .have = have,
+                          .r = r};
+        struct view_file *file = NULL;
+        int code;
+
+        pool_ref(x.p);
+        if (r->fd < 0 && r->message->entry->view_id)
+                code = take_lost(c, &x, f);
+        else
+                code = fetch_take(&x, f, &file);
+        if (code == CACHED_OK && file)
+                code = get_value(r, file, is_own, f);
+        view_file_unref(x.have);
+        pool_unref(x.p);
+        return code == r->code ? CACHED_OK : code;
 }
 
 int view_get(cached *c, const struct view_want *w, bool is_own, cached_reply **ret)

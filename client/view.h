@@ -81,4 +81,14 @@ void view_tend(cached *c);
  */
 int view_get(cached *c, const struct view_want *w, bool is_own, cached_reply **ret);
 
+/*
+ * view_take() - the value of a reply to a Get that came without it: reply_is_without_body()
+ * @have:  what it may say that is unchanged; consumed; may be NULL
+ *
+ * Afterwards it is as view_get()'s. Return: CACHED_OK; else *f is set, and the reply can only be
+ * freed.
+ */
+int view_take(cached *c, const struct view_want *w, struct view_file *have, bool is_own,
+              struct cached_reply *r, struct failure *f);
+
 #endif

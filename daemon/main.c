@@ -296,10 +296,24 @@ static int run_in_its_place(struct server_params *p)
         return status;
 }
 
+/* From the root, so that whoever asks the daemon what it has read can read it, too. */
+static const char *from_root(const char *path, char *buf, size_t n_buf)
+{
+        char here[PATH_MAX];
+        int n;
+
+        if (!path || path[0] == '/' || !getcwd(here, sizeof(here)))
+                return path;
+        n = snprintf(buf, n_buf, "%s/%s", strcmp(here, "/") == 0 ? "" : here, path);
+        return n > 0 && (size_t)n < n_buf ? buf : path;
+}
+
 static int serve(struct log *log, struct clock *clock)
 {
+        char config_path[PATH_MAX];
         struct given given = {0};
-        struct server_params p = {.config_path = arg_config,
+        struct server_params p = {.config_path =
+                                          from_root(arg_config, config_path, sizeof(config_path)),
                                   .log_level_fixed = arg_log_level >= 0,
                                   .log = log,
                                   .given = &given,
@@ -307,7 +321,7 @@ static int serve(struct log *log, struct clock *clock)
         char path[ACTIVATION_PATH_MAX], err[CONFIG_ERR_MAX];
         int status = EXIT_FAILURE;
 
-        if (config_load(arg_config, &p.config, err, sizeof(err)) < 0) {
+        if (config_load(p.config_path, &p.config, err, sizeof(err)) < 0) {
                 log_write(log, LOG_ERR, "%s", err);
                 return EXIT_FAILURE;
         }

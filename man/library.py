@@ -206,6 +206,8 @@ def overview_page(library, codes, example):
                 ("FUNCTIONS", function_list(library.functions, False)),
                 ("CONSTANTS", constant_list(shared)),
                 ("ENVIRONMENT", tags([("Ev CACHED_SOCKET", "The daemon's socket, and no other.\n"),
+                                      ("Ev CACHED_WARM", "Names of caches, separated by colons: memoized functions "
+                                       "compute their values anew.\n"),
                                       ("Ev XDG_RUNTIME_DIR", "Where the socket of a user's own daemon is.\n")], "Ds")),
                 ("FILES", tags([(" , ".join(f"Pa {p}" for p in paths.split(", ")), prose(sentence(words)))
                                 for paths, words in FILES], "Ds")),

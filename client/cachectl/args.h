@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define ARGS_MAX_OPTIONS 12 /* of one verb, and of the global ones */
+#define ARGS_MAX_OPTIONS 20 /* of one verb, and of the global ones */
 #define ARGS_MAX_WORDS   4
 
 struct args_option {

@@ -23,6 +23,7 @@
 #include <string.h>
 
 #define CACHE_NAME_MAX 128
+#define TAG_MAX        128
 
 static void note(struct ctl *ctl, const char *format, va_list ap)
         __attribute__((format(printf, 2, 0)));
@@ -94,6 +95,19 @@ static void report_unreachable(struct ctl *ctl, int code, const char *why)
                 fputs("If that user is meant to run it, say so with --service-uid.\n", stderr);
 }
 
+const char *ctl_negative_reason(const cached_reply *reply)
+{
+        const char *why = cached_reply_error(reply);
+
+        /* The library says something in any case. */
+        return strcmp(why, cached_strerror(CACHED_NEGATIVE)) == 0 ? "" : why;
+}
+
+static void report_negative(struct ctl *ctl, const char *reason)
+{
+        ctl_note(ctl, "there is no value%s%s", *reason ? ": " : "", reason);
+}
+
 int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char *missing)
 {
         const char *why = reply ? cached_reply_error(reply) : NULL;
@@ -103,6 +117,8 @@ int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char 
                 why = cached_strerror(code);
         if (code == CACHED_NOT_FOUND)
                 ctl_note(ctl, "not found: %s", missing);
+        else if (code == CACHED_NEGATIVE)
+                report_negative(ctl, ctl_negative_reason(reply));
         else if (status == EXIT_NOT_FOUND)
                 ctl_note(ctl, "not stored: %s", why);
         else if (status == EXIT_UNREACHABLE)
@@ -161,6 +177,20 @@ int ctl_check_cache(struct ctl *ctl, const char *name)
                 return ctl_usage(ctl, "CACHE is longer than %d bytes", CACHE_NAME_MAX);
         if (!utf8_is_name(name, n))
                 return ctl_usage(ctl, "CACHE is not UTF-8 text, or has control characters in it");
+        return EXIT_DONE;
+}
+
+int ctl_check_tag(struct ctl *ctl, const char *tag)
+{
+        size_t n = strlen(tag);
+
+        if (n == 0)
+                return ctl_usage(ctl, "--tag '': it is empty: a tag has 1 to %d bytes", TAG_MAX);
+        if (n > TAG_MAX)
+                return ctl_usage(ctl, "--tag: it is longer than %d bytes", TAG_MAX);
+        if (!utf8_is_name(tag, n))
+                return ctl_usage(ctl, "--tag: it is not UTF-8 text, or has control characters in "
+                                      "it");
         return EXIT_DONE;
 }
 

@@ -50,6 +50,9 @@ void ctl_done(struct ctl *ctl);
  * says what was not found ("no such cache"), for CACHED_NOT_FOUND. */
 int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char *missing);
 
+/* Why there is no value, of a reply with CACHED_NEGATIVE; "": its writer gave no reason. */
+const char *ctl_negative_reason(const cached_reply *reply);
+
 /* "cachectl: VERB: …" on stderr. */
 void ctl_note(struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -61,6 +64,7 @@ int ctl_no_memory(struct ctl *ctl);
 
 /* Words and option values that many verbs take; EXIT_DONE, or EXIT_USAGE after reporting. */
 int ctl_check_cache(struct ctl *ctl, const char *name);
+int ctl_check_tag(struct ctl *ctl, const char *tag);                         /* of --tag */
 int ctl_parse_entry(struct ctl *ctl, const struct args *a, struct key *ret); /* CACHE KEY */
 int ctl_parse_ttl(struct ctl *ctl, const char *option, const char *text, uint64_t *ret_ms);
 int ctl_parse_size(struct ctl *ctl, const char *option, const char *text, uint64_t *ret);

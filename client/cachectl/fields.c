@@ -21,6 +21,10 @@ const struct field fields_policy[] = {
         {"ttl_ms", FIELD_OPTIONAL_MS, "ttl", "never expires"},
         {"max_entries", FIELD_OPTIONAL_COUNT, "max entries", "not limited"},
         {"max_bytes", FIELD_OPTIONAL_BYTES, "max bytes", "not limited"},
+        {"stale_for_ms", FIELD_MS, "stale for", "off"},
+        {"stale_if_error_ms", FIELD_MS, "stale if error", "off"},
+        {"refresh_ahead_permille", FIELD_PERMILLE, "refresh ahead", "off"},
+        {"expire_jitter_permille", FIELD_PERMILLE, "expire jitter", "off"},
         {NULL},
 };
 
@@ -50,6 +54,15 @@ const struct field fields_cache_stats[] = {
         {"opens", FIELD_COUNT, "opens"},
         {"policy_changes", FIELD_COUNT, "policy changes"},
         {"refused", FIELD_COUNT, "stores refused"},
+        {"leases", FIELD_COUNT, "leases granted", .hide_zero = true},
+        {"refreshes", FIELD_COUNT, "  of these: refreshes", .needs = "leases"},
+        {"lease_waits", FIELD_COUNT, "waits for others", .needs = "leases"},
+        {"leases_lost", FIELD_COUNT, "leases lost", .needs = "leases"},
+        {"lease_failures", FIELD_COUNT, "computations failed", .needs = "leases"},
+        {"superseded", FIELD_COUNT, "stores superseded", .needs = "leases"},
+        {"computing", FIELD_COUNT, "computing now", .hide_zero = true},
+        {"waiting", FIELD_COUNT, "waiting now", .hide_zero = true},
+        {"tags", FIELD_COUNT, "tags", .hide_zero = true},
         {NULL},
 };
 
@@ -63,9 +76,16 @@ const struct field fields_entry[] = {
         {"raw_size", FIELD_BYTES, "raw size", .needs = "encoding"},
         {"cost_us", FIELD_US, "cost", .hide_zero = true},
         {"ttl_ms", FIELD_OPTIONAL_MS, "ttl left", "never expires"},
+        {"fresh_ms", FIELD_OPTIONAL_MS, "fresh for", .hide_zero = true},
+        {"stale", FIELD_BOOL, "stale", .hide_zero = true},
+        {"negative", FIELD_BOOL, "negative", .hide_zero = true},
+        {"vary", FIELD_BOOL, "has variants", .hide_zero = true},
+        {"messages_size", FIELD_BYTES, "messages", .hide_zero = true},
         {"uid", FIELD_COUNT, "stored by uid"},
         {NULL},
 };
+
+const struct field fields_tags[] = {{"tags", FIELD_TEXTS, "tags", .hide_zero = true}, {NULL}};
 
 const char *const fields_roles[] = {"none", "reader", "writer", "admin", NULL};
 
@@ -141,6 +161,8 @@ const char *fields_format(const cached_reply *r, const char *prefix, const struc
                 return fields_text(r, prefix, field->name);
         if (cached_reply_u64(r, fields_path(path, prefix, field->name), &n) != CACHED_OK &&
             is_optional(field->kind))
+                return field->absent ? field->absent : "-";
+        if (n == 0 && field->absent && !is_optional(field->kind))
                 return field->absent;
         switch (field->kind) {
         case FIELD_BYTES:
@@ -153,6 +175,8 @@ const char *fields_format(const cached_reply *r, const char *prefix, const struc
                 return units_format_us(buf, n);
         case FIELD_NS:
                 return units_format_ns(buf, n);
+        case FIELD_PERMILLE:
+                return units_format_permille(buf, n);
         case FIELD_BOOL:
                 return n ? "yes" : "no";
         case FIELD_CHOICE:
@@ -161,9 +185,55 @@ const char *fields_format(const cached_reply *r, const char *prefix, const struc
         case FIELD_OPTIONAL_COUNT:
         case FIELD_ID:
         case FIELD_TEXT:
+        case FIELD_TEXTS:
                 break;
         }
         return units_format_count(buf, n);
+}
+
+static size_t count_texts(const cached_reply *r, const char *prefix, const struct field *field)
+{
+        char path[FIELDS_PATH_SIZE];
+
+        return cached_reply_count(r, fields_path(path, prefix, field->name));
+}
+
+static const char *text_at(const cached_reply *r, const char *prefix, const struct field *field,
+                           size_t i)
+{
+        char name[FIELDS_PATH_SIZE];
+
+        (void)snprintf(name, sizeof(name), "%s[%zu]", field->name, i);
+        return fields_text(r, prefix, name);
+}
+
+/* NULL: no memory. */
+static json_t *texts_json(const cached_reply *r, const char *prefix, const struct field *field)
+{
+        json_t *array = json_array();
+        size_t n = count_texts(r, prefix, field);
+
+        for (size_t i = 0; i < n; i++)
+                if (json_array_append_new(array, json_string(text_at(r, prefix, field, i))) < 0) {
+                        json_decref(array);
+                        return NULL;
+                }
+        return array;
+}
+
+/* A line each. */
+static int texts_to_table(const cached_reply *r, const char *prefix, const struct field *field,
+                          struct libscols_table *t)
+{
+        size_t n = count_texts(r, prefix, field);
+
+        for (size_t i = 0; i < n; i++) {
+                const char *cells[] = {i == 0 ? field->label : "", text_at(r, prefix, field, i)};
+
+                if (output_table_add(t, cells) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
 }
 
 static json_t *to_json(const cached_reply *r, const char *prefix, const struct field *field)
@@ -173,6 +243,8 @@ static json_t *to_json(const cached_reply *r, const char *prefix, const struct f
 
         if (field->kind == FIELD_TEXT)
                 return json_string(fields_text(r, prefix, field->name));
+        if (field->kind == FIELD_TEXTS)
+                return texts_json(r, prefix, field);
         if (cached_reply_u64(r, fields_path(path, prefix, field->name), &n) != CACHED_OK &&
             is_optional(field->kind))
                 return json_null();
@@ -197,6 +269,21 @@ int fields_to_json(const cached_reply *r, const char *prefix, const struct field
         return 0;
 }
 
+/* Whether people see the field. */
+static bool is_shown(const cached_reply *r, const char *prefix, const struct field *field)
+{
+        char path[FIELDS_PATH_SIZE];
+        uint64_t n = 0;
+
+        if (!field->label || (field->needs && !fields_u64(r, prefix, field->needs)))
+                return false;
+        if (is_optional(field->kind) && !field->absent)
+                return cached_reply_u64(r, fields_path(path, prefix, field->name), &n) ==
+                               CACHED_OK &&
+                       (n > 0 || !field->hide_zero);
+        return !field->hide_zero || fields_u64(r, prefix, field->name) != 0;
+}
+
 int fields_to_table(const cached_reply *r, const char *prefix, const struct field *fields,
                     struct libscols_table *t)
 {
@@ -205,14 +292,46 @@ int fields_to_table(const cached_reply *r, const char *prefix, const struct fiel
         for (; fields->name; fields++) {
                 const char *cells[] = {fields->label, NULL};
 
-                if (!fields->label || (fields->hide_zero && !fields_u64(r, prefix, fields->name)) ||
-                    (fields->needs && !fields_u64(r, prefix, fields->needs)))
+                if (fields->kind == FIELD_TEXTS && texts_to_table(r, prefix, fields, t) < 0)
+                        return -ENOMEM;
+                if (fields->kind == FIELD_TEXTS || !is_shown(r, prefix, fields))
                         continue;
                 cells[1] = fields_format(r, prefix, fields, buf);
                 if (output_table_add(t, cells) < 0)
                         return -ENOMEM;
         }
         return 0;
+}
+
+const char *fields_policy_words(const cached_reply *r, const char *prefix,
+                                char buf[FIELDS_TEXT_SIZE])
+{
+        static const struct {
+                const char *before, *after, *one;
+        } words[] = {
+                {"ttl ", "", ""},       {"", " entries", " entry"},  {"", " bytes", " byte"},
+                {"stale for ", "", ""}, {"stale if error ", "", ""}, {"refresh ahead ", "", ""},
+                {"jitter ", "", ""}}; /* as the rows of fields_policy */
+        char policy[FIELDS_PATH_SIZE], path[FIELDS_PATH_SIZE], text[FIELDS_TEXT_SIZE];
+        size_t at = 0;
+        uint64_t n;
+
+        (void)snprintf(buf, FIELDS_TEXT_SIZE, "-");
+        fields_path(policy, prefix, "policy.");
+        for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+                const struct field *field = &fields_policy[i];
+
+                if (cached_reply_u64(r, fields_path(path, policy, field->name), &n) != CACHED_OK ||
+                    (n == 0 && !is_optional(field->kind)))
+                        continue;
+                /* Each is shorter than a tenth of the buffer. */
+                at += (size_t)snprintf(buf + at, FIELDS_TEXT_SIZE - at, "%s%s%s%s", at ? ", " : "",
+                                       words[i].before, fields_format(r, policy, field, text),
+                                       n == 1 ? words[i].one : words[i].after);
+        }
+        if (fields_u64(r, prefix, "pinned"))
+                (void)snprintf(buf + at, FIELDS_TEXT_SIZE - at, "%spinned", at ? ", " : "");
+        return buf;
 }
 
 json_t *fields_cache_json(const cached_reply *r, const char *prefix, const struct field *numbers)

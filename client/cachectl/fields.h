@@ -19,8 +19,10 @@ enum field_kind {
         FIELD_MS,
         FIELD_US,
         FIELD_NS,
+        FIELD_PERMILLE,
         FIELD_BOOL,
         FIELD_TEXT,
+        FIELD_TEXTS,          /* a list of them */
         FIELD_ID,             /* 64 opaque bits: a string in JSON */
         FIELD_OPTIONAL_COUNT, /* absent: null in JSON, and what `absent` says for people */
         FIELD_OPTIONAL_BYTES,
@@ -31,8 +33,9 @@ enum field_kind {
 struct field {
         const char *name; /* NULL ends a list */
         enum field_kind kind;
-        const char *label;          /* NULL: only in JSON */
-        const char *absent;         /* of the optional kinds */
+        const char *label; /* NULL: only in JSON */
+        const char
+                *absent; /* of the optional kinds; NULL: no line then. Of others: where it is 0 */
         const char *const *choices; /* of FIELD_CHOICE: the names by number, NULL ends them */
         bool hide_zero;             /* people do not see it when it is 0: it says nothing then */
         const char *needs;          /* they do not see it when that field is 0 */
@@ -45,6 +48,7 @@ extern const struct field fields_policy[];
 extern const struct field fields_pinned[];
 extern const struct field fields_cache_stats[]; /* without its name and policy */
 extern const struct field fields_entry[];
+extern const struct field fields_tags[]; /* of an entry, where the reply has them */
 extern const char *const fields_roles[];
 extern const char *const fields_fates[];
 
@@ -73,6 +77,11 @@ uint64_t fields_u64(const cached_reply *r, const char *prefix, const char *name)
 
 /* "" where the field is absent. Valid as long as the reply. */
 const char *fields_text(const cached_reply *r, const char *prefix, const char *name);
+
+/* The policy in a few words, without what it does not limit; "-": nothing. @prefix is that of what
+ * has the policy. */
+const char *fields_policy_words(const cached_reply *r, const char *prefix,
+                                char buf[FIELDS_TEXT_SIZE]);
 
 /* A CacheStats or CacheInfo: its name, its policy, and its numbers. NULL: out of memory. */
 json_t *fields_cache_json(const cached_reply *r, const char *prefix, const struct field *numbers);

@@ -89,8 +89,9 @@ static size_t column_width(struct libscols_table *t, size_t column)
         return width;
 }
 
-/* The widest column that may be narrower; COLUMNS_MAX: none. */
-static size_t widest(struct libscols_table *t, const size_t *widths, size_t n)
+/* The widest column that may be narrower than it is, and not than @least or its title; COLUMNS_MAX:
+ * none. */
+static size_t widest(struct libscols_table *t, const size_t *widths, size_t n, size_t least)
 {
         size_t found = COLUMNS_MAX;
 
@@ -98,7 +99,7 @@ static size_t widest(struct libscols_table *t, const size_t *widths, size_t n)
                 struct libscols_column *c = scols_table_get_column(t, i);
                 size_t title = width_of(scols_cell_get_data(scols_column_get_header(c)));
 
-                if (!scols_column_is_trunc(c) || widths[i] <= LEAST || widths[i] <= title)
+                if (!scols_column_is_trunc(c) || widths[i] <= least || widths[i] <= title)
                         continue;
                 if (found == COLUMNS_MAX || widths[i] > widths[found])
                         found = i;
@@ -117,7 +118,9 @@ int fit_table(struct libscols_table *t, size_t width)
                 total += widths[i] + (i > 0 ? SEPARATOR : 0);
         }
         for (; total > width; total--) {
-                c = widest(t, widths, n);
+                c = widest(t, widths, n, LEAST);
+                if (c == COLUMNS_MAX)
+                        c = widest(t, widths, n, 0); /* better than a cut that nobody sees */
                 if (c == COLUMNS_MAX)
                         break;
                 widths[c]--;

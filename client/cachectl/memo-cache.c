@@ -72,23 +72,39 @@ bool memo_cache_is_away(const struct memo_cache *c)
                c->code == CACHED_DEADLINE;
 }
 
+/* What of a reply is ours; it is freed otherwise. */
+static cached_reply *take(struct memo_cache *c, int code, cached_reply *reply)
+{
+        if (code == CACHED_OK && cached_reply_uid(reply) == c->uid &&
+            cached_reply_encoding(reply) == CACHED_ENCODING_RAW)
+                return reply;
+        if (code != CACHED_OK && code != CACHED_NOT_FOUND && code != CACHED_NEGATIVE)
+                (void)failed(c, code, reply);
+        cached_reply_free(reply);
+        return NULL;
+}
+
 cached_reply *memo_cache_get(struct memo_cache *c, const uint8_t key[CACHED_KEY_SIZE])
 {
         cached_reply *reply = NULL;
         int r;
 
         r = cached_get(c->client, c->name, key, CACHED_KEY_SIZE, &reply);
-        if (r == CACHED_OK && cached_reply_uid(reply) == c->uid &&
-            cached_reply_encoding(reply) == CACHED_ENCODING_RAW)
-                return reply;
-        if (r != CACHED_OK && r != CACHED_NOT_FOUND)
-                (void)failed(c, r, reply);
-        cached_reply_free(reply);
-        return NULL;
+        return take(c, r, reply);
 }
 
-bool memo_cache_set(struct memo_cache *c, const uint8_t key[CACHED_KEY_SIZE], const void *record,
-                    size_t n, uint64_t ttl_ms, uint64_t took_us)
+void memo_cache_ask(struct memo_cache *c, const uint8_t key[CACHED_KEY_SIZE],
+                    const cached_lease_options *o, cached_reply **ret, cached_lease **ret_lease)
+{
+        cached_reply *reply = NULL;
+        int r;
+
+        r = cached_get_or_lease(c->client, c->name, key, CACHED_KEY_SIZE, o, &reply, ret_lease);
+        *ret = take(c, r, reply);
+}
+
+bool memo_cache_set(struct memo_cache *c, const uint8_t key[CACHED_KEY_SIZE], cached_lease *lease,
+                    const void *record, size_t n, uint64_t ttl_ms, uint64_t took_us)
 {
         cached_set_options *o = cached_set_options_new();
         cached_reply *reply = NULL;
@@ -98,7 +114,9 @@ bool memo_cache_set(struct memo_cache *c, const uint8_t key[CACHED_KEY_SIZE], co
                 r = cached_set_options_set_ttl_ms(o, ttl_ms);
         if (r == CACHED_OK)
                 r = cached_set_options_set_cost_us(o, took_us);
-        if (r == CACHED_OK)
+        if (r == CACHED_OK && lease)
+                r = cached_lease_set(lease, record, n, o, &reply);
+        else if (r == CACHED_OK)
                 r = cached_set(c->client, c->name, key, CACHED_KEY_SIZE, record, n, o, &reply);
         if (r != CACHED_OK)
                 (void)failed(c, r, reply);

@@ -35,9 +35,15 @@ bool memo_cache_is_away(const struct memo_cache *c);
 /* What of ours is stored under the key, freed by the caller; NULL: nothing. */
 cached_reply *memo_cache_get(struct memo_cache *c, const uint8_t key[CACHED_KEY_SIZE]);
 
-/* False: not stored, and c->why says more. @ttl_ms 0: as the cache's policy says. */
-bool memo_cache_set(struct memo_cache *c, const uint8_t key[CACHED_KEY_SIZE], const void *record,
-                    size_t n, uint64_t ttl_ms, uint64_t took_us);
+/* The same, or the lease to make it, or who has that: both freed by the caller, and both may be
+ * NULL. @o: NULL: the defaults. */
+void memo_cache_ask(struct memo_cache *c, const uint8_t key[CACHED_KEY_SIZE],
+                    const cached_lease_options *o, cached_reply **ret, cached_lease **ret_lease);
+
+/* False: not stored, and c->why says more. @lease: NULL: without one; else it has ended. @ttl_ms 0:
+ * as the cache's policy says. */
+bool memo_cache_set(struct memo_cache *c, const uint8_t key[CACHED_KEY_SIZE], cached_lease *lease,
+                    const void *record, size_t n, uint64_t ttl_ms, uint64_t took_us);
 
 /* Fills in the digests that are remembered. */
 void memo_cache_recall(struct memo_cache *c, struct memo_file *const *files, size_t n);

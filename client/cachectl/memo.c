@@ -8,6 +8,10 @@
  * command takes our place, as if it had been called by itself, and where it cannot store, nothing
  * is stored.
  *
+ * One run of a command is enough. Who finds that it runs waits for its result (memo-wait.c); the
+ * right to run it is a lease of the daemon's, which ends with us, however we end. Without it the
+ * command runs all the same.
+ *
  * A result is stored only if it is whole and certain: the command came to its end by itself, nobody
  * asked it to stop, all it printed was written and recorded, and the files that the key stands for
  * are still what they were.
@@ -19,7 +23,9 @@
 #include "memo-cache.h"
 #include "memo-input.h"
 #include "memo-key.h"
+#include "memo-nest.h"
 #include "memo-record.h"
+#include "memo-wait.h"
 #include "run-command.h"
 #include "run-program.h"
 #include "run-signals.h"
@@ -39,6 +45,8 @@
 #define BYTES_PER_MS  (256 * 1024)
 #define SIGNAL_STATUS 128
 #define TITLE_SIZE    160
+/* A wait that may be one of a circle of them ends after this. */
+#define CIRCLE_MS UINT64_C(60000)
 
 struct memo {
         struct ctl *ctl;
@@ -51,6 +59,8 @@ struct memo {
         struct memo_cache cache;
         int input; /* the command's stdin; -1: our own */
         uint8_t key[CACHED_KEY_SIZE];
+        char title[TITLE_SIZE];     /* the command's words in one line */
+        struct cached_lease *lease; /* the right to run it; NULL: there is none */
 };
 
 /* --------------------------------------------------------------------------------- what is asked
@@ -238,33 +248,47 @@ static int replay(struct memo *m, struct record_view *v)
         return SIGNAL_STATUS + SIGPIPE;
 }
 
-/* True: *ret_status is that of what was replayed. */
-static bool serve(struct memo *m, int *ret_status)
+/* Replays what is in the reply, if that is a hit. @w: how it came; NULL: at once. */
+static bool serve(struct memo *m, const cached_reply *reply, const struct memo_wait *w,
+                  int *ret_status)
 {
-        cached_reply *reply = memo_cache_get(&m->cache, m->key);
-        char hex[KEY_FORMAT_SIZE], saved[UNITS_BUFFER_SIZE];
+        char hex[KEY_FORMAT_SIZE], time[UNITS_BUFFER_SIZE];
         struct record_view v;
         const void *bytes;
         size_t n = 0;
-        bool hit;
 
-        if (!reply)
-                return false;
         bytes = cached_reply_value(reply, &n);
         /* A failure is a hit only for those who asked for failures. */
-        hit = bytes && record_open(bytes, n, &v) == RECORD_OK &&
-              (v.status == 0 || m->options->failures);
-        if (hit) {
-                tell(m, "a hit, which saves %s: %s hex:%s",
-                     units_format_us(saved, cached_reply_cost_us(reply)), m->options->cache,
+        if (!bytes || record_open(bytes, n, &v) != RECORD_OK ||
+            (v.status != 0 && !m->options->failures))
+                return false;
+        if (w && w->pid)
+                tell(m, "a hit, after %s of waiting for pid %u: %s hex:%s",
+                     units_format_ms(time, w->waited_ms), (unsigned)w->pid, m->options->cache,
                      key_format_hex(hex, m->key, sizeof(m->key)));
-                *ret_status = replay(m, &v);
-        }
-        cached_reply_free(reply);
-        return hit;
+        else
+                tell(m, "a hit%s, which saves %s: %s hex:%s",
+                     cached_reply_is_stale(reply) ? ", stale" : "",
+                     units_format_us(time, cached_reply_cost_us(reply)), m->options->cache,
+                     key_format_hex(hex, m->key, sizeof(m->key)));
+        *ret_status = replay(m, &v);
+        return true;
 }
 
 /* --------------------------------------------------------------------------------------- a miss */
+
+/* The run has no result that others can have, and so they shall not wait for it. */
+static void let_go(struct memo *m, const char *reason)
+{
+        if (m->lease)
+                (void)cached_lease_end(m->lease, reason);
+}
+
+/* A record's. */
+static void on_dropped(void *data)
+{
+        let_go(data, "its output is too large to be stored");
+}
 
 static bool has_changed(struct memo *m)
 {
@@ -303,14 +327,29 @@ static void store(struct memo *m, struct record *record, const struct command_en
         else if (r < 0)
                 warn(m, "not stored: out of memory");
         else if (!has_changed(m)) {
-                if (memo_cache_set(&m->cache, m->key, bytes, n, m->options->ttl_ms, end->took_us))
+                if (memo_cache_set(&m->cache, m->key, m->lease, bytes, n, m->options->ttl_ms,
+                                   end->took_us))
                         tell(m, "stored: %s hex:%s", m->options->cache,
                              key_format_hex(hex, m->key, sizeof(m->key)));
-                else if (memo_cache_is_away(&m->cache))
+                else if (memo_cache_is_away(&m->cache) || m->cache.code == CACHED_SUPERSEDED)
                         tell(m, "not stored: %s", m->cache.why);
                 else
                         warn(m, "not stored: the daemon refused: %s", m->cache.why);
         }
+}
+
+/* Not stored, without a word from store(): who waits runs it then. */
+static void give_up(struct memo *m, const struct command_end *end)
+{
+        char reason[64];
+
+        /* Somebody did not want this run, which says nothing of the next one. */
+        if (end->interrupted) {
+                let_go(m, NULL);
+                return;
+        }
+        (void)snprintf(reason, sizeof(reason), "the command failed with status %d", end->status);
+        let_go(m, end->status ? reason : "its output could not be written");
 }
 
 static bool is_to_be_stored(struct memo *m, const struct command_end *end)
@@ -347,9 +386,18 @@ static void make_title(char title[TITLE_SIZE], char **argv)
                         title[n - 1] = '\0';
 }
 
+/* What runs inside of this run shall not wait for it. False: no memory, or too many of them. */
+static bool mark_running(struct memo *m)
+{
+        char *list = memo_nest_add(getenv(MEMO_NEST_VARIABLE), m->key);
+        bool done = list && setenv(MEMO_NEST_VARIABLE, list, 1) == 0;
+
+        free(list);
+        return done;
+}
+
 static int run(struct memo *m)
 {
-        char title[TITLE_SIZE] = "";
         uint64_t limit = m->options->max_output;
         struct command command = {
                 .path = m->path,
@@ -357,20 +405,31 @@ static int run(struct memo *m)
                 .input = m->input,
                 .default_sigpipe = !m->ctl->sigpipe_ignored,
                 .spinner = !m->options->quiet,
-                .title = title,
+                .title = m->title,
+                .dropped = on_dropped,
+                .data = m,
         };
         struct command_end end;
         struct record record;
         int r;
 
+        if (m->lease && !mark_running(m)) {
+                let_go(m, NULL);
+                m->lease = NULL;
+        }
+        if (m->lease)
+                memo_wait_tell(m->ctl, m->lease, m->argv, m->title);
         if (limit > m->cache.max_value)
                 limit = m->cache.max_value;
         record_init(&record, limit);
         command.record = &record;
-        make_title(title, m->argv);
         r = command_run(&command, &end);
         if (r == 0 && is_to_be_stored(m, &end))
                 store(m, &record, &end);
+        else if (r == 0)
+                give_up(m, &end);
+        /* Where it was not stored after all. */
+        let_go(m, "it was not stored");
         record_done(&record);
         if (r < 0)
                 return cannot_run(m, r);
@@ -443,6 +502,76 @@ static uint32_t timeout_ms(const struct memo *m)
         return ms < TIMEOUT_MAX ? (uint32_t)ms : TIMEOUT_MAX;
 }
 
+/* Why we run what somebody else runs or has run, too. */
+static void tell_why(struct memo *m, cached_lease *l)
+{
+        unsigned pid = cached_lease_holder_pid(l);
+
+        switch (cached_lease_state(l)) {
+        case CACHED_LEASE_BUSY:
+        case CACHED_LEASE_TIMEOUT:
+                tell(m, "not waiting any longer for pid %u, which runs it, too", pid);
+                break;
+        case CACHED_LEASE_FAILED:
+        case CACHED_LEASE_UNSTORABLE:
+                tell(m, "there is nothing to share of the run of pid %u: %s", pid,
+                     cached_lease_reason(l));
+                break;
+        default:
+                break;
+        }
+}
+
+/* A memo inside of the run of its own command. */
+static int run_inside(struct memo *m)
+{
+        cached_reply *reply = memo_cache_get(&m->cache, m->key);
+        int status;
+
+        if (reply && serve(m, reply, NULL, &status)) {
+                cached_reply_free(reply);
+                return status;
+        }
+        cached_reply_free(reply);
+        tell(m, "without the cache: this is part of a run of the same command");
+        return become(m);
+}
+
+/* What is stored, or what somebody else's run leads to, or our own run. */
+static int share(struct memo *m)
+{
+        struct memo_wait w = {.ctl = m->ctl,
+                              .cache = &m->cache,
+                              .key = m->key,
+                              .title = m->title,
+                              .wait_ms = m->options->wait_ms,
+                              .refresh = m->options->refresh,
+                              .quiet = m->options->quiet,
+                              .verbose = m->options->verbose};
+        cached_reply *reply;
+        cached_lease *lease;
+        int status = EXIT_DONE;
+        bool granted, is_served;
+
+        if (w.wait_ms > CIRCLE_MS && memo_nest_may_circle(getenv(MEMO_NEST_VARIABLE), m->key))
+                w.wait_ms = CIRCLE_MS;
+        memo_wait(&w, &reply, &lease);
+        granted = cached_lease_state(lease) == CACHED_LEASE_GRANTED;
+        /* What comes with the lease is to be made anew. */
+        is_served = reply && !granted && serve(m, reply, &w, &status);
+        cached_reply_free(reply);
+        if (!is_served && memo_cache_is_away(&m->cache)) {
+                tell(m, "without the cache: %s", m->cache.why);
+                status = become(m);
+        } else if (!is_served) {
+                tell_why(m, lease);
+                m->lease = granted ? lease : NULL;
+                status = run(m);
+        }
+        cached_lease_free(lease);
+        return status;
+}
+
 static int memo(struct memo *m)
 {
         int status = look(m);
@@ -459,13 +588,8 @@ static int memo(struct memo *m)
                 return status;
         if (find_key(m) < 0)
                 return become(m);
-        if (serve(m, &status))
-                return status;
-        if (memo_cache_is_away(&m->cache)) {
-                tell(m, "without the cache: %s", m->cache.why);
-                return become(m);
-        }
-        return run(m);
+        make_title(m->title, m->argv);
+        return memo_nest_has(getenv(MEMO_NEST_VARIABLE), m->key) ? run_inside(m) : share(m);
 }
 
 /* A descriptor that we open must not become anybody's stdout. */

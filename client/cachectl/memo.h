@@ -16,6 +16,8 @@ struct memo_options {
         bool input;          /* stdin is the command's, and part of the key */
         bool failures;       /* they are stored and replayed, too */
         uint64_t max_output; /* bytes of a record */
+        uint64_t wait_ms;    /* for a run that somebody else has begun; CACHED_NEVER: no end */
+        bool refresh;        /* run it, also if its output is stored */
         bool quiet, verbose;
 };
 

@@ -61,6 +61,11 @@ void output_table_free(struct libscols_table *t)
         scols_unref_table(t);
 }
 
+bool output_table_is_empty(struct libscols_table *t)
+{
+        return scols_table_get_nlines(t) == 0;
+}
+
 /* A copy with '?' for each mark that changes the direction of text; other control characters are
  * escaped by the table. NULL: no memory. */
 static char *cell_text(const char *text)

@@ -41,7 +41,9 @@ struct run {
         struct signals signals;
         struct spinner spinner;
         struct record *record;
-        pid_t pid; /* 0: it has ended */
+        const struct command *command;
+        bool is_dropped; /* the record, and that was told */
+        pid_t pid;       /* 0: it has ended */
         int pidfd;
         int wait_status;
 };
@@ -102,6 +104,15 @@ static void pump_all(struct run *run)
                 order_idle(&run->order);
 }
 
+static void tell_dropped(struct run *run)
+{
+        if (run->is_dropped || run->record->failed == 0)
+                return;
+        run->is_dropped = true;
+        if (run->command->dropped)
+                run->command->dropped(run->command->data);
+}
+
 static void reap(struct run *run)
 {
         pid_t r;
@@ -152,6 +163,7 @@ static void turn(struct run *run)
         /* In this order: what it wrote before it ended comes before what is no longer told apart.
          */
         pump_all(run);
+        tell_dropped(run);
         if (run->pid && fds[1].revents)
                 reap(run);
         spinner_tick(&run->spinner);
@@ -233,7 +245,9 @@ static int run_streams(struct run *run, const struct command *command, const int
 
 int command_run(const struct command *command, struct command_end *ret)
 {
-        struct run run = {.record = command->record, .one_place = is_one_place()};
+        struct run run = {.record = command->record,
+                          .command = command,
+                          .one_place = is_one_place()};
         int readers[ORDER_PIPES], r;
 
         r = signals_init(&run.signals);

@@ -20,6 +20,8 @@ struct command {
         bool spinner;      /* where there is a terminal */
         const char *title; /* what the spinner says */
         struct record *record;
+        void (*dropped)(void *data); /* called once when nothing will be recorded; NULL: nothing */
+        void *data;                  /* for it */
 };
 
 struct command_end {

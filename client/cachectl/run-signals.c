@@ -5,8 +5,9 @@
  *
  * A command runs in our process group, so what is typed at the terminal reaches it without us: we
  * only wait for what it makes of it. What is sent to our pid alone (kill, a service manager) is
- * meant for the command, and handed on. A signal that was ignored when we were started stays
- * ignored.
+ * meant for the command, and handed on; so is the hang-up of a terminal that was started for us
+ * (`xterm -e`), of which the kernel tells the leader of the session and nobody else. A signal that
+ * was ignored when we were started stays ignored.
  *
  * SIGTSTP and SIGCONT are left alone: both of us stop and go on together.
  */
@@ -63,7 +64,7 @@ void signals_take(struct signals *s, pid_t pid)
                         s->interrupted = true;
                 if (number == SIGINT && by_kernel)
                         s->by_terminal = true;
-                if (!by_kernel && pid > 0)
+                if (pid > 0 && (!by_kernel || (number == SIGHUP && getsid(0) == getpid())))
                         (void)kill(pid, number);
         }
 }

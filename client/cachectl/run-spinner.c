@@ -117,12 +117,17 @@ void spinner_tick(struct spinner *s)
                 draw(s, now);
 }
 
-void spinner_end(struct spinner *s)
+void spinner_erase(void)
 {
         static const char erase[] = "\r\033[K";
 
+        (void)!write(STDERR_FILENO, erase, sizeof(erase) - 1);
+}
+
+void spinner_end(struct spinner *s)
+{
         if (s->drawn)
-                (void)!write(STDERR_FILENO, erase, sizeof(erase) - 1);
+                spinner_erase();
         s->on = false;
         s->drawn = false;
 }

@@ -28,4 +28,7 @@ void spinner_tick(struct spinner *s);
 /* Takes it off the screen, for good. */
 void spinner_end(struct spinner *s);
 
+/* The same for a signal handler that ends us, after something was drawn. */
+void spinner_erase(void);
+
 #endif

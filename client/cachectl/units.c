@@ -128,6 +128,26 @@ const char *units_parse_count(const char *text, uint64_t *ret)
         return parse(text, count_units, ret);
 }
 
+/* A bare 1 might mean 1 % or all of it, so that a fraction begins with 0. */
+const char *units_parse_permille(const char *text, uint64_t *ret)
+{
+        static const struct unit percents[] = {{"%", 1000000}, {"", 100000000}, {NULL, 0}};
+        uint64_t millionths; /* of a percent */
+        const char *wrong = parse(text, percents, &millionths);
+        bool percent = strchr(text, '%') != NULL;
+
+        if (wrong)
+                return wrong;
+        if (!percent && (text[0] != '0' || text[1] != '.'))
+                return "it is neither";
+        if (millionths > 100000000)
+                return "it is more than the whole";
+        if (millionths % 100000)
+                return "it is finer than a thousandth";
+        *ret = millionths / 100000;
+        return NULL;
+}
+
 const char *units_format_count(char buf[UNITS_BUFFER_SIZE], uint64_t n)
 {
         snprintf(buf, UNITS_BUFFER_SIZE, "%" PRIu64, n);
@@ -158,6 +178,11 @@ const char *units_format_bytes(char buf[UNITS_BUFFER_SIZE], uint64_t n)
                 i++;
         }
         return format_tenths(buf, n, unit, suffixes[i]);
+}
+
+const char *units_format_permille(char buf[UNITS_BUFFER_SIZE], uint64_t permille)
+{
+        return format_tenths(buf, permille, 10, "%");
 }
 
 /* "3m12s"; the small part is left out when it is 0, so that round values can be typed as shown. */

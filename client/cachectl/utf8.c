@@ -82,6 +82,18 @@ bool utf8_is_name(const void *bytes, size_t n)
         return check(bytes, n, false);
 }
 
+void utf8_cut(char *text)
+{
+        size_t n = strlen(text), at = n;
+        uint32_t c;
+
+        while (at > 0 && n - at < 4 && ((uint8_t)text[at - 1] & 0xc0) == 0x80)
+                at--;
+        if (at > 0 && (uint8_t)text[at - 1] >= 0x80 &&
+            decode((const uint8_t *)text + at - 1, n - at + 1, &c) != n - at + 1)
+                text[at - 1] = '\0';
+}
+
 size_t utf8_direction_mark(const char *text)
 {
         uint32_t c;

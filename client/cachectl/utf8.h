@@ -17,4 +17,7 @@ bool utf8_is_name(const void *bytes, size_t n);
  * that a name reads as another one; 0: there is none. */
 size_t utf8_direction_mark(const char *text);
 
+/* Takes away the character at the end that is not all there, as where a text was cut. */
+void utf8_cut(char *text);
+
 #endif

@@ -36,33 +36,6 @@ static const struct output_column wide_columns[] = {
         {NULL},
 };
 
-/* "ttl 10m, 1000 entries, 64M bytes, pinned"; "-" where nothing is limited. */
-static void format_policy(const cached_reply *r, const char *prefix, char *buf, size_t n_buf)
-{
-        static const struct {
-                const char *before, *after;
-        } words[] = {{"ttl ", ""},
-                     {"", " entries"},
-                     {"", " bytes"}}; /* as the rows of fields_policy */
-        char policy[FIELDS_PATH_SIZE], path[FIELDS_PATH_SIZE], text[FIELDS_TEXT_SIZE];
-        size_t at = 0;
-        uint64_t n;
-
-        snprintf(buf, n_buf, "-");
-        fields_path(policy, prefix, "policy.");
-        for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-                if (cached_reply_u64(r, fields_path(path, policy, fields_policy[i].name), &n) !=
-                    CACHED_OK)
-                        continue;
-                at += (size_t)snprintf(buf + at, n_buf - at, "%s%s%s%s", at ? ", " : "",
-                                       words[i].before,
-                                       fields_format(r, policy, &fields_policy[i], text),
-                                       words[i].after);
-        }
-        if (fields_u64(r, prefix, "pinned"))
-                snprintf(buf + at, n_buf - at, "%spinned", at ? ", " : "");
-}
-
 static uint64_t sum_evicted(const cached_reply *r, const char *prefix)
 {
         return fields_u64(r, prefix, "evicted_max_entries") +
@@ -79,7 +52,7 @@ static int add_line(struct libscols_table *t, const cached_reply *r, const char 
 {
         char entries[UNITS_BUFFER_SIZE], bytes[UNITS_BUFFER_SIZE], hits[UNITS_BUFFER_SIZE];
         char misses[UNITS_BUFFER_SIZE], ratio[UNITS_BUFFER_SIZE], evicted[UNITS_BUFFER_SIZE];
-        char expired[UNITS_BUFFER_SIZE], saved[UNITS_BUFFER_SIZE], policy[4 * UNITS_BUFFER_SIZE];
+        char expired[UNITS_BUFFER_SIZE], saved[UNITS_BUFFER_SIZE], policy[FIELDS_TEXT_SIZE];
         uint64_t n_hits = fields_u64(r, prefix, "hits"), n_misses = fields_u64(r, prefix, "misses");
         const char *cells[] = {
                 fields_text(r, prefix, "name"),
@@ -94,7 +67,7 @@ static int add_line(struct libscols_table *t, const cached_reply *r, const char 
                 policy,
         };
 
-        format_policy(r, prefix, policy, sizeof(policy));
+        (void)fields_policy_words(r, prefix, policy);
         return output_table_add(t, cells);
 }
 
@@ -191,13 +164,15 @@ const struct verb verb_caches = {
                  "computing time that hits saved, as the writers gave it. EXPIRED and POLICY are "
                  "left out on a terminal of less than 110 columns.",
         .options = {[OPT_NAMES] = {"names", 0, NULL, "print the names alone, one a line"}},
-        .json = "caches: a list of objects of name, policy (ttl_ms, max_entries, max_bytes; "
-                "null: no limit), pinned, entries, bytes_raw, bytes_held, hits, misses, "
+        .json = "caches: a list of objects of name, policy (as of `cachectl policy`), pinned, "
+                "entries, bytes_raw, bytes_held, hits, misses, "
                 "mapped_hits, mapped_misses, stores, "
                 "deletes, expirations, evicted_max_entries, evicted_max_bytes, "
                 "evicted_uid_share, evicted_realm_budget, evicted_global_budget, evicted_index, "
                 "evicted_realm_entries, evicted_large_values, "
-                "clears, time_saved_us, opens, policy_changes, refused.",
+                "clears, time_saved_us, opens, policy_changes, refused, leases (granted), "
+                "refreshes (of them: while a value was there), lease_waits, leases_lost, "
+                "lease_failures, superseded (stores), computing, waiting (both: now), tags.",
         .example = "cachectl caches --json | jq -r '.caches[].name'",
         .run = run,
 };

@@ -2,6 +2,7 @@
 
 /* clients: who is connected */
 
+#include "computations.h"
 #include "fields.h"
 #include "output.h"
 #include "verb.h"
@@ -46,9 +47,16 @@ static const struct field fields[] = {
 static int print_json(struct ctl *ctl, const cached_reply *r)
 {
         size_t n = cached_reply_count(r, "clients");
-        json_t *root = json_object(), *array = json_array();
+        json_t *root, *array, *computations;
         char prefix[FIELDS_PATH_SIZE];
-        int failed = json_object_set_new(root, "clients", array) < 0;
+        int status = computations_json(ctl, NULL, &computations), failed;
+
+        if (status != EXIT_DONE)
+                return status;
+        root = json_object();
+        array = json_array();
+        failed = json_object_set_new(root, "clients", array) < 0;
+        failed |= json_object_set_new(root, "computations", computations) < 0;
 
         for (size_t i = 0; i < n && !failed; i++) {
                 json_t *o = json_object();
@@ -69,6 +77,7 @@ static int print_table(struct ctl *ctl, const cached_reply *r)
         size_t n = cached_reply_count(r, "clients");
         struct libscols_table *t = output_table_new(columns);
         char prefix[FIELDS_PATH_SIZE], buf[N_COLUMNS][FIELDS_TEXT_SIZE];
+        int status;
 
         for (size_t i = 0; i < n && t; i++) {
                 const char *cells[N_COLUMNS];
@@ -81,7 +90,8 @@ static int print_table(struct ctl *ctl, const cached_reply *r)
                         t = NULL;
                 }
         }
-        return output_table(ctl, t);
+        status = output_table(ctl, t);
+        return status == EXIT_DONE ? computations_print(ctl, NULL, true) : status;
 }
 
 static int run(struct ctl *ctl, const struct args *a)
@@ -104,9 +114,11 @@ const struct verb verb_clients = {
         .synopsis = "",
         .summary = "List who is connected",
         .about = "Those of the realm; all of them for root and for the daemon's own uid. This "
-                 "cachectl is one.",
+                 "cachectl is one. COMPUTING lists what clients of the realm compute now, under "
+                 "leases.",
         .json = "clients: a list of objects of connection, pid, uid, name, realm, role, age_ms, "
-                "idle_ms, requests, bytes_in, bytes_out, queued_bytes, views, view_bytes.",
+                "idle_ms, requests, bytes_in, bytes_out, queued_bytes, views, view_bytes; "
+                "computations: as in `cachectl stats --json`, with the connection of each.",
         .example = "cachectl clients",
         .run = run,
 };

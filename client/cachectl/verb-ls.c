@@ -29,6 +29,23 @@ struct listing {
         const char *cache;
 };
 
+/* What is special about it, behind its key: few entries have any of it. */
+static void print_marks(const cached_reply *r, const char *prefix)
+{
+        char path[FIELDS_PATH_SIZE];
+        size_t n = cached_reply_count(r, fields_path(path, prefix, "entry.tags"));
+
+        if (fields_u64(r, prefix, "entry.negative"))
+                fputs("  (negative)", stdout);
+        if (fields_u64(r, prefix, "entry.vary"))
+                fputs("  (has variants)", stdout);
+        for (size_t i = 0; i < n; i++) {
+                (void)snprintf(path, sizeof(path), "entry.tags[%zu]", i);
+                fputs("  #", stdout);
+                output_text(stdout, fields_text(r, prefix, path));
+        }
+}
+
 static void print_line(const cached_reply *r, const char *prefix, const void *key, size_t n_key)
 {
         char text[KEY_FORMAT_SIZE], size[UNITS_BUFFER_SIZE], ttl[UNITS_BUFFER_SIZE];
@@ -36,13 +53,18 @@ static void print_line(const cached_reply *r, const char *prefix, const void *ke
         uint64_t ttl_ms, cost_us = fields_u64(r, prefix, "entry.cost_us");
         bool ends;
 
-        fields_path(path, prefix, "entry.ttl_ms");
-        ends = cached_reply_u64(r, path, &ttl_ms) == CACHED_OK;
-        printf("%7s  %7s  %7s  %10" PRIu64 "  %s\n",
+        ends = cached_reply_u64(r, fields_path(path, prefix, "entry.ttl_ms"), &ttl_ms) == CACHED_OK;
+        /* Where it is served on after its ttl, it is the fresh part that people count on. */
+        (void)cached_reply_u64(r, fields_path(path, prefix, "entry.fresh_ms"), &ttl_ms);
+        printf("%7s  %7s  %7s  %10" PRIu64 "  %s",
                units_format_bytes(size, fields_u64(r, prefix, "entry.size")),
-               ends ? units_format_ms(ttl, ttl_ms) : "never",
+               fields_u64(r, prefix, "entry.stale") ? "stale"
+               : ends                               ? units_format_ms(ttl, ttl_ms)
+                                                    : "never",
                cost_us ? units_format_us(cost, cost_us) : "-",
                fields_u64(r, prefix, "entry.version"), key_format(text, key, n_key));
+        print_marks(r, prefix);
+        putchar('\n');
 }
 
 static int print_json(struct ctl *ctl, const cached_reply *r, const char *prefix, const void *key,
@@ -55,6 +77,7 @@ static int print_json(struct ctl *ctl, const cached_reply *r, const char *prefix
         fields_path(path, prefix, "entry.");
         failed = output_json_key(o, key, n_key) < 0;
         failed |= fields_to_json(r, path, fields_entry, o) < 0;
+        failed |= fields_to_json(r, path, fields_tags, o) < 0;
         failed |= fields_to_json(r, prefix, fields_more, o) < 0;
         failed |= !failed && json_dumpf(o, stdout, JSON_COMPACT) < 0 && !ferror(stdout);
         json_decref(o);
@@ -153,14 +176,18 @@ const struct verb verb_ls = {
         .synopsis = "CACHE [--limit N]",
         .summary = "List the entries of a cache",
         .about = "In no particular order. SIZE is that of the value as it is stored, TTL what is "
-                 "left of it, COST the computing time that a hit saves. Entries that are stored "
+                 "left of it (`stale`: it is over, and the entry is served on), COST the computing "
+                 "time that a hit saves. Behind the key stand its #tags, and `(negative)` where "
+                 "what is stored is that there is no value. Entries that are stored "
                  "meanwhile may be missing or appear twice. It does not count as a use.",
         .words = {"CACHE"},
         .n_required = 1,
         .options = {[OPT_LIMIT] = {"limit", 0, "N", "stop after so many"}},
         .json = "cache, and entries: a list, an entry on each line, of objects of key or "
-                "key_hex, version, size, flags, encoding, raw_size, cost_us, ttl_ms (null: never "
-                "expires), uid, charge, large (in a memory file of its own).",
+                "key_hex, version, size, flags, encoding, raw_size, cost_us, ttl_ms (until it is "
+                "gone; null: never), fresh_ms (until it is stale; null: it is never served as "
+                "that), stale, negative, vary, messages_size, uid, tags, charge, large (in a "
+                "memory file of its own).",
         .not_found = "no such cache",
         .example = "cachectl ls thumbnails --limit 20",
         .run = run,

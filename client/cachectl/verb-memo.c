@@ -3,6 +3,7 @@
 /* memo: run a command once, then serve what it printed from the cache */
 
 #include "memo.h"
+#include "units.h"
 #include "verb.h"
 
 #include <string.h>
@@ -20,6 +21,8 @@ enum {
         OPT_STDIN,
         OPT_FAILURES,
         OPT_MAX_OUTPUT,
+        OPT_WAIT,
+        OPT_REFRESH,
         OPT_QUIET,
         OPT_VERBOSE,
 };
@@ -43,6 +46,18 @@ static int check_watch(struct ctl *ctl, const struct args_list *names)
         return EXIT_DONE;
 }
 
+static int parse_wait(struct ctl *ctl, const char *text, uint64_t *ret_ms)
+{
+        const char *wrong = units_parse_duration_ms(text, ret_ms);
+
+        if (wrong)
+                return ctl_usage(ctl, "--wait '%s': %s; " UNITS_DURATION_HINT ", or 0s", text,
+                                 wrong);
+        if (*ret_ms > TTL_MAX_MS)
+                return ctl_usage(ctl, "--wait '%s': it is at most 3650d", text);
+        return EXIT_DONE;
+}
+
 static int parse_options(struct ctl *ctl, const struct args *a, struct memo_options *o)
 {
         int status = EXIT_DONE;
@@ -59,6 +74,8 @@ static int parse_options(struct ctl *ctl, const struct args *a, struct memo_opti
         if (status == EXIT_DONE && o->max_output > MAX_OUTPUT_MAX)
                 status = ctl_usage(ctl, "--max-output '%s': it is at most 64G",
                                    a->options[OPT_MAX_OUTPUT]);
+        if (status == EXIT_DONE && a->options[OPT_WAIT])
+                status = parse_wait(ctl, a->options[OPT_WAIT], &o->wait_ms);
         if (status == EXIT_DONE && o->quiet && o->verbose)
                 status = ctl_usage(ctl, "--quiet and --verbose exclude each other");
         if (status == EXIT_DONE)
@@ -75,6 +92,8 @@ static int run(struct ctl *ctl, const struct args *a)
                 .input = a->options[OPT_STDIN] != NULL,
                 .failures = a->options[OPT_FAILURES] != NULL,
                 .max_output = DEFAULT_MAX_OUTPUT,
+                .wait_ms = CACHED_NEVER,
+                .refresh = a->options[OPT_REFRESH] != NULL,
                 .quiet = a->options[OPT_QUIET] != NULL,
                 .verbose = a->options[OPT_VERBOSE] != NULL,
         };
@@ -100,6 +119,12 @@ static const char about[] =
         "--stdin what\n"
         "comes in. Name what the output depends on, or give it a --ttl: the cache cannot know.\n"
         "\n"
+        "While one run goes on, others of the same command wait for it, and print what it printed. "
+        "If\n"
+        "it is killed or interrupted, one of them runs COMMAND; if it fails, or its output is not "
+        "stored\n"
+        "for another reason, all of them do.\n"
+        "\n"
         "Stored is what came to an end by itself with status 0 (--cache-failures: any status). "
         "Not\n"
         "stored is what was interrupted, ended by a signal, printed more than --max-output, or "
@@ -117,7 +142,8 @@ static const char statuses[] =
 const struct verb verb_memo = {
         .name = "memo",
         .synopsis = "[--ttl D] [--cache NAME] [--watch FILE]… [--env NAME]… [--stdin] "
-                    "[--cache-failures] [--max-output S] [--quiet] [--verbose] [--] COMMAND…",
+                    "[--cache-failures] [--max-output S] [--wait D] [--refresh] [--quiet] "
+                    "[--verbose] [--] COMMAND…",
         .summary = "Run a command once, then serve its output from the cache",
         .about = about,
         .words = {"COMMAND"},
@@ -135,6 +161,12 @@ const struct verb verb_memo = {
                                       "store, and serve, what failed as well"},
                     [OPT_MAX_OUTPUT] = {"max-output", 0, "S",
                                         "do not store what is larger (default: 64M)"},
+                    [OPT_WAIT] = {"wait", 0, "D",
+                                  "run it, too, when another run takes longer; 0s: at once "
+                                  "(default: wait for its end)"},
+                    [OPT_REFRESH] = {"refresh", 0, NULL,
+                                     "run it now, also if its output is stored, which others get "
+                                     "until it ends; not if another run goes on"},
                     [OPT_QUIET] = {"quiet", 'q', NULL,
                                    "no spinner, and no word about what is not stored"},
                     [OPT_VERBOSE] = {"verbose", 'v', NULL,
@@ -143,6 +175,7 @@ const struct verb verb_memo = {
         .statuses = statuses,
         .example = "cachectl memo --ttl 1h -- curl -sS https://example.org/prices.json\n"
                    "  cachectl memo --watch data.csv --env LANG -- ./report.py data.csv\n"
+                   "  cachectl memo --refresh -- ./nightly-report  # for cron: nobody waits\n"
                    "  sort huge.txt | cachectl memo --stdin -- sha256sum",
         .run = run,
 };

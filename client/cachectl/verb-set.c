@@ -10,6 +10,7 @@
 #include "fields.h"
 #include "output.h"
 #include "units.h"
+#include "utf8.h"
 #include "value.h"
 #include "verb.h"
 
@@ -22,7 +23,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { OPT_TTL, OPT_NEVER, OPT_ADD, OPT_REPLACE, OPT_VERSION, OPT_FLAGS, OPT_COST };
+#define TAGS_MAX   8
+#define REASON_MAX 1024
+
+enum {
+        OPT_TTL,
+        OPT_NEVER,
+        OPT_ADD,
+        OPT_REPLACE,
+        OPT_VERSION,
+        OPT_FLAGS,
+        OPT_COST,
+        OPT_TAG,
+        OPT_NEGATIVE
+};
 
 /* Together with --json this says what came out; without it success is silent. */
 static const struct field fields[] = {
@@ -40,6 +54,37 @@ static int check_options(struct ctl *ctl, const struct args *a)
                 return ctl_usage(ctl, "--add and --replace exclude each other");
         if (a->options[OPT_ADD] && a->options[OPT_VERSION])
                 return ctl_usage(ctl, "--add and --version exclude each other");
+        if (a->options[OPT_NEGATIVE] && a->n_words > 2)
+                return ctl_usage(ctl, "--negative and FILE exclude each other");
+        return EXIT_DONE;
+}
+
+static int add_tags(struct ctl *ctl, const struct args_list *tags, cached_set_options *o)
+{
+        int r = CACHED_OK;
+
+        if (tags->n > TAGS_MAX)
+                return ctl_usage(ctl, "--tag is given %zu times: an entry has at most %d tags",
+                                 tags->n, TAGS_MAX);
+        for (size_t i = 0; i < tags->n && r == CACHED_OK; i++) {
+                int status = ctl_check_tag(ctl, tags->values[i]);
+
+                if (status != EXIT_DONE)
+                        return status;
+                r = cached_set_options_add_tag(o, tags->values[i]);
+        }
+        return ctl_result(ctl, r, NULL, "");
+}
+
+static int check_reason(struct ctl *ctl, const char *reason)
+{
+        size_t n = strlen(reason);
+
+        if (n > REASON_MAX)
+                return ctl_usage(ctl, "--negative: the reason is longer than %d bytes", REASON_MAX);
+        if (!utf8_is_name(reason, n))
+                return ctl_usage(ctl, "--negative: the reason is not UTF-8 text, or has control "
+                                      "characters in it");
         return EXIT_DONE;
 }
 
@@ -106,10 +151,14 @@ static int parse_options(struct ctl *ctl, const struct args *a, cached_set_optio
                 if (status == EXIT_DONE)
                         r = cached_set_options_set_cost_us(o, n);
         }
+        if (status == EXIT_DONE && a->options[OPT_NEGATIVE])
+                status = check_reason(ctl, a->options[OPT_NEGATIVE]);
         if (status == EXIT_DONE && r == CACHED_OK &&
             (a->options[OPT_ADD] || a->options[OPT_REPLACE]))
                 r = cached_set_options_set_mode(o, a->options[OPT_ADD] ? CACHED_SET_ADD_ONLY
                                                                        : CACHED_SET_REPLACE_ONLY);
+        if (status == EXIT_DONE && r == CACHED_OK)
+                return add_tags(ctl, &a->lists[OPT_TAG], o);
         return status != EXIT_DONE ? status : ctl_result(ctl, r, NULL, "");
 }
 
@@ -196,6 +245,24 @@ static int print_json(struct ctl *ctl, const char *cache, const struct key *key,
         return output_json(ctl, o);
 }
 
+/* @r: what came of it. Frees the reply. */
+static int finish(struct ctl *ctl, const struct args *a, const struct key *key, int r,
+                  cached_reply *reply)
+{
+        int status;
+
+        if (r == CACHED_EXISTS) {
+                ctl_note(ctl, "not stored: the key is already stored; leave --add out to replace "
+                              "its value");
+                status = EXIT_NOT_FOUND;
+        } else
+                status = ctl_result(ctl, r, reply, "no such entry; nothing was stored");
+        if (status == EXIT_DONE && ctl->json)
+                status = print_json(ctl, a->words[0], key, reply);
+        cached_reply_free(reply);
+        return status;
+}
+
 static int store(struct ctl *ctl, const struct args *a, const struct key *key,
                  const cached_set_options *o)
 {
@@ -203,9 +270,7 @@ static int store(struct ctl *ctl, const struct args *a, const struct key *key,
         struct input in;
         int status, r;
 
-        status = ctl_connect(ctl);
-        if (status == EXIT_DONE)
-                status = input_open(ctl, a->n_words > 2 ? a->words[2] : NULL, &in);
+        status = input_open(ctl, a->n_words > 2 ? a->words[2] : NULL, &in);
         if (status != EXIT_DONE)
                 return status;
         status = input_read(ctl, &in);
@@ -219,17 +284,20 @@ static int store(struct ctl *ctl, const struct args *a, const struct key *key,
         else
                 r = cached_set(ctl->client, a->words[0], key->bytes, key->n, in.value.bytes,
                                in.value.n, o, &reply);
-        if (r == CACHED_EXISTS) {
-                ctl_note(ctl, "not stored: the key is already stored; leave --add out to replace "
-                              "its value");
-                status = EXIT_NOT_FOUND;
-        } else
-                status = ctl_result(ctl, r, reply, "no such entry; nothing was stored");
-        if (status == EXIT_DONE && ctl->json)
-                status = print_json(ctl, a->words[0], key, reply);
-        cached_reply_free(reply);
+        status = finish(ctl, a, key, r, reply);
         input_done(&in);
         return status;
+}
+
+/* That there is no value. */
+static int store_negative(struct ctl *ctl, const struct args *a, const struct key *key,
+                          const cached_set_options *o)
+{
+        cached_reply *reply = NULL;
+        int r = cached_set_negative(ctl->client, a->words[0], key->bytes, key->n,
+                                    a->options[OPT_NEGATIVE], o, &reply);
+
+        return finish(ctl, a, key, r, reply);
 }
 
 static int run(struct ctl *ctl, const struct args *a)
@@ -246,7 +314,10 @@ static int run(struct ctl *ctl, const struct args *a)
                 return ctl_no_memory(ctl);
         status = parse_options(ctl, a, o);
         if (status == EXIT_DONE)
-                status = store(ctl, a, &key, o);
+                status = ctl_connect(ctl);
+        if (status == EXIT_DONE)
+                status = a->options[OPT_NEGATIVE] ? store_negative(ctl, a, &key, o)
+                                                  : store(ctl, a, &key, o);
         cached_set_options_free(o);
         return status;
 }
@@ -254,11 +325,14 @@ static int run(struct ctl *ctl, const struct args *a)
 const struct verb verb_set = {
         .name = "set",
         .synopsis = "CACHE KEY [FILE|-] [--ttl D | --never] [--add | --replace | --version N] "
-                    "[--flags N] [--cost D]",
+                    "[--flags N] [--cost D] [--tag TAG]… [--negative REASON]",
         .summary = "Store a value",
         .about = "The value is the content of FILE, byte for byte; of stdin where FILE is `-` or "
                  "absent. An unknown cache is created. Without --ttl and --never the cache's "
-                 "policy says how long the entry lives.",
+                 "policy says how long the entry lives.\n\n"
+                 "With --negative there is no value: what is stored is that there is none. Who "
+                 "asks for the key is told so, with the reason, and need not try to compute it. "
+                 "Give it a --ttl.",
         .words = {"CACHE", "KEY", "FILE"},
         .n_required = 2,
         .options = {[OPT_TTL] = {"ttl", 0, "D", "expire after this long: 1ms to 3650d"},
@@ -269,8 +343,11 @@ const struct verb verb_set = {
                                      "store only over exactly this version (compare and set)"},
                     [OPT_FLAGS] = {"flags", 0, "N",
                                    "32 bits that are kept with the value; 12, or 0x0c"},
-                    [OPT_COST] = {"cost", 0, "D",
-                                  "what computing it took; each hit saves as much"}},
+                    [OPT_COST] = {"cost", 0, "D", "what computing it took; each hit saves as much"},
+                    [OPT_TAG] = {"tag", 0, "TAG",
+                                 "a name by which `clear` finds it; up to 8 of them", true},
+                    [OPT_NEGATIVE] = {"negative", 0, "REASON",
+                                      "store that there is no value, and why"}},
         .json = "cache, key or key_hex, version, size, ttl_ms (null: never expires).",
         .not_found = "not stored: --add and the key is there, --replace and it is not, or another "
                      "version",

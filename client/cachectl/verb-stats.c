@@ -2,6 +2,7 @@
 
 /* stats: of the daemon, the realm and all its caches, or of one cache */
 
+#include "computations.h"
 #include "fields.h"
 #include "output.h"
 #include "units.h"
@@ -171,12 +172,15 @@ static json_t *takeover_json(const cached_reply *r)
         return NULL;
 }
 
-static int print_json(struct ctl *ctl, const cached_reply *r, bool of_one_cache)
+static int print_json(struct ctl *ctl, const cached_reply *r, const char *cache)
 {
-        json_t *root = json_object(), *daemon;
-        int failed = 0;
+        json_t *root, *daemon, *computations;
+        int status = computations_json(ctl, cache, &computations), failed = 0;
 
-        if (of_one_cache)
+        if (status != EXIT_DONE)
+                return status;
+        root = json_object();
+        if (cache)
                 failed |=
                         json_object_set_new(root, "cache",
                                             fields_cache_json(r, "cache.", fields_cache_stats)) < 0;
@@ -190,6 +194,7 @@ static int print_json(struct ctl *ctl, const cached_reply *r, bool of_one_cache)
                 failed |= json_object_set_new(daemon, "takeover", takeover_json(r)) < 0;
                 failed |= json_object_set_new(root, "daemon", daemon) < 0;
         }
+        failed |= json_object_set_new(root, "computations", computations) < 0;
         if (failed) {
                 json_decref(root);
                 root = NULL;
@@ -286,7 +291,7 @@ static void print_reasons(const cached_reply *r)
         }
 }
 
-static int print_text(struct ctl *ctl, const cached_reply *r, bool of_one_cache)
+static int print_text(struct ctl *ctl, const cached_reply *r, const char *cache)
 {
         static const struct section sections[] = {
                 {"CACHE ", "cache.", fields_cache_stats, .of_caches = true, .has_policy = true},
@@ -297,8 +302,10 @@ static int print_text(struct ctl *ctl, const cached_reply *r, bool of_one_cache)
         static const struct section takeover = {"TAKEOVER", "daemon.takeover.", fields_takeover};
         int status = EXIT_DONE;
 
-        if (of_one_cache)
-                return print_section(ctl, r, &sections[0]);
+        if (cache) {
+                status = print_section(ctl, r, &sections[0]);
+                return status == EXIT_DONE ? computations_print(ctl, cache, true) : status;
+        }
         for (size_t i = 1; i < sizeof(sections) / sizeof(sections[0]) && status == EXIT_DONE; i++) {
                 status = print_section(ctl, r, &sections[i]);
                 putchar('\n');
@@ -308,6 +315,8 @@ static int print_text(struct ctl *ctl, const cached_reply *r, bool of_one_cache)
                 print_reasons(r);
                 putchar('\n');
         }
+        if (status == EXIT_DONE)
+                status = computations_print(ctl, NULL, false);
         return status == EXIT_DONE ? print_latencies(ctl, r) : status;
 }
 
@@ -326,8 +335,7 @@ static int run(struct ctl *ctl, const struct args *a)
         r = cached_stats(ctl->client, cache, &reply);
         status = ctl_result(ctl, r, reply, "no such cache");
         if (status == EXIT_DONE)
-                status = ctl->json ? print_json(ctl, reply, cache != NULL)
-                                   : print_text(ctl, reply, cache != NULL);
+                status = ctl->json ? print_json(ctl, reply, cache) : print_text(ctl, reply, cache);
         cached_reply_free(reply);
         return status;
 }
@@ -347,9 +355,15 @@ const struct verb verb_stats = {
                 "means that both places of a key in the index were full, which practically only "
                 "happens where keys were made to collide.\n\n"
                 "Mapped hits and misses are those of clients that read the arena by themselves; "
-                "hits and misses count them, too.",
+                "hits and misses count them, too.\n\n"
+                "A lease is the right to compute a missing value, which one caller on the machine "
+                "has while others wait. COMPUTING lists those that are held now: by whom, for how "
+                "long, how many wait, and how far it is.",
         .words = {"CACHE"},
-        .json = "with CACHE, cache: an object as in `cachectl caches --json`. Without, total: "
+        .json = "computations: a list of cache, key or key_hex, lease_id (a string), connection, "
+                "pid, uid, holder, age_ms, waiters, permille, progress, refresh (a value is "
+                "there), hold_ms (null: as long as the holder lives). "
+                "With CACHE, cache: an object as in `cachectl caches --json`. Without, total: "
                 "the same numbers for all caches; realm: name, budget_bytes, uid_share_bytes, "
                 "bytes_charged, bytes_reclaiming, caches, entries, arena_bytes, table_bytes, "
                 "large_bytes, index_buckets, held_bytes, mapped_clients, page_bytes, views, "

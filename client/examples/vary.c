@@ -23,8 +23,8 @@ static int file_changed(void *data, const char *name, cached_result *out)
         (void)data;
         if (stat(name, &st) < 0)
                 return -1;
-        (void)snprintf(text, sizeof(text), "%lld %lld %lld", (long long)st.st_ino,
-                       (long long)st.st_size, (long long)st.st_mtime);
+        (void)snprintf(text, sizeof(text), "%lld %lld %lld.%09ld", (long long)st.st_ino,
+                       (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
         return cached_result_set(out, text, strlen(text));
 }
 

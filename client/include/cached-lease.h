@@ -248,7 +248,7 @@ void cached_lease_free(cached_lease *l);
  * cached_lease_state() - what to do
  * @l:  may be NULL
  *
- * Return: one of the CACHED_LEASE_ states; a later daemon may have others: compute then, without
+ * Return: one of the CACHED_LEASE_* states; a later daemon may have others: compute then, without
  * a lease.
  */
 int cached_lease_state(const cached_lease *l);

@@ -62,7 +62,7 @@
  *
  * Fork: as for any call. What a child computes of a run that began in its parent is not stored.
  *
- * Filling a cache again: where the environment has CACHED_WARM with names of caches, separated by
+ * Filling a cache again: where the environment has $CACHED_WARM with names of caches, separated by
  * colons, when the handle is made, their values are computed anew even if they are there, each
  * once.
  */
@@ -312,7 +312,8 @@ void *cached_result_value(cached_result *r, size_t *ret_size);
  * cached_result_is_hit() - whether the value came from the cache
  * @r:  may be NULL
  *
- * Return: 1: the function did not run; else 0.
+ * Return: 1: the function did not run, or it failed and the value is an old one that the cache's
+ * policy serves on then (cached_result_cache_code() is CACHED_NOT_FOUND); else 0.
  */
 int cached_result_is_hit(const cached_result *r);
 

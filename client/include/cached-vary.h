@@ -58,7 +58,8 @@ typedef struct cached_inputs cached_inputs; /* what a function may depend on */
  * @out:   takes the value: cached_result_set() or cached_result_take(); without either it is empty.
  *         Borrowed for the call. Long values are a matter of time: a digest serves as well
  *
- * Runs in the thread of the call, without locks held.
+ * Runs in the thread of the call, without locks held. It may memoize; it reads no inputs itself:
+ * cached_input() is for functions.
  *
  * Return: CACHED_OK; any other code: it cannot be read, and the call fails with that. Use numbers
  * below 0, or CACHED_ERR_CALLER and above.
@@ -122,7 +123,7 @@ int cached_memoize_vary(cached *c, const char *name, cached_key *arguments,
  *
  * Return: CACHED_OK; what the getter returned, if that is another: the call fails with it, whatever
  * the function does then; CACHED_LIMIT: it read far too many; CACHED_ERR_NOMEM; CACHED_ERR_USAGE:
- * nobody has a getter for the name, or this thread is in no such function.
+ * nobody has a getter for the name, or this thread is in no such function, or in a getter.
  */
 int cached_input(const char *name, const void **ret, size_t *ret_size);
 

@@ -29,7 +29,7 @@
 static enum status answer_failure(struct request *r, Cached__V1__Lease *lease,
                                   Cached__V1__LeaseState state, const struct share *why)
 {
-        lease_failure_message(lease, state, why);
+        lease_share_message(lease, state, why);
         Cached__V1__Reply reply = reply_to(r, STATUS_NOT_FOUND);
         return reply_message(r, &reply);
 }
@@ -37,6 +37,7 @@ static enum status answer_failure(struct request *r, Cached__V1__Lease *lease,
 static enum status answer_value(struct request *r, Cached__V1__Lease *lease, struct share *s)
 {
         const struct cache_ref none = {0};
+        lease_share_message(lease, CACHED__V1__LEASE_STATE__LEASE_NONE, s);
         r->share = s;
         enum status status = get_answer(r, &none, &s->entry);
         r->share = NULL;

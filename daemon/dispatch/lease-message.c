@@ -30,8 +30,8 @@ void lease_message(Cached__V1__Lease *to, Cached__V1__LeaseState state, const st
                 to->progress = l->progress;
 }
 
-void lease_failure_message(Cached__V1__Lease *to, Cached__V1__LeaseState state,
-                           const struct share *why)
+void lease_share_message(Cached__V1__Lease *to, Cached__V1__LeaseState state,
+                         const struct share *why)
 {
         to->state = state;
         if (!why)

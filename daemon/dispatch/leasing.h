@@ -103,8 +103,8 @@ static inline bool leasing_has_decided(const struct dispatcher *d)
 /* Fills @to, initialised by the caller; it borrows from the lease and its holder. */
 void lease_message(Cached__V1__Lease *to, Cached__V1__LeaseState state, const struct lease *l,
                    uint64_t now_ms);
-void lease_failure_message(Cached__V1__Lease *to, Cached__V1__LeaseState state,
-                           const struct share *why);
+void lease_share_message(Cached__V1__Lease *to, Cached__V1__LeaseState state,
+                         const struct share *why);
 /* More than a Lease takes in a reply that has a value. */
 #define LEASE_SMALL 48
 

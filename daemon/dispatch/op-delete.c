@@ -11,7 +11,7 @@ enum status op_delete(struct request *r)
 {
         const Cached__V1__Delete *msg = r->msg->delete_;
         struct cache_ref ref;
-        struct key_ref key;
+        struct key_ref key = {0};
         enum status status = decode_cache(r, msg->cache_id, msg->cache, &ref);
         if (status == STATUS_OK)
                 status = decode_key(r, &msg->key, &key);

@@ -47,6 +47,15 @@ static struct share *share_copy(struct request *r, uint64_t n, size_t n_bytes)
         return s;
 }
 
+/* Whose the value is, or the failure. */
+static void name_holder(struct share *s, const struct client *holder)
+{
+        const struct peer *peer = conn_peer(holder->conn);
+        s->holder_pid = (uint32_t)peer->pid;
+        s->holder_uid = (uint32_t)peer->uid;
+        memcpy(s->holder, holder->name, sizeof(s->holder));
+}
+
 struct share *share_entry(struct request *r, const struct store_entry *e)
 {
         struct share *s;
@@ -59,6 +68,7 @@ struct share *share_entry(struct request *r, const struct store_entry *e)
                         s->large = large_ref(e->large);
                 else
                         s->hold = store_hold(r->who.realm->store, e);
+                name_holder(s, r->client);
                 return s->large || s->hold ? s : share_unref(s);
         }
         s = share_copy(r, e->n_value, (size_t)e->n_value);
@@ -68,6 +78,7 @@ struct share *share_entry(struct request *r, const struct store_entry *e)
         if (e->n_value > 0)
                 memcpy(s->bytes, e->value, e->n_value);
         s->entry.value = s->bytes;
+        name_holder(s, r->client);
         return s;
 }
 
@@ -102,22 +113,19 @@ struct share *share_value(struct request *r, const struct store_put *put, struct
         else if (!put->source && put->n_value > 0)
                 memcpy(s->bytes, put->value, put->n_value);
         describe(s, put);
+        name_holder(s, r->client);
         return s;
 }
 
 struct share *share_failure(const struct lease *l, const char *reason, uint64_t now_ms)
 {
-        const struct client *holder = l->party->ctx;
-        const struct peer *peer = conn_peer(holder->conn);
         size_t n = strlen(reason) + 1;
         struct share *s = share_new(n);
 
         if (!s)
                 return NULL;
-        s->holder_pid = (uint32_t)peer->pid;
-        s->holder_uid = (uint32_t)peer->uid;
+        name_holder(s, l->party->ctx);
         s->age_ms = now_ms > l->since ? now_ms - l->since : 0;
-        memcpy(s->holder, holder->name, sizeof(s->holder));
         s->reason = memcpy(s->bytes, reason, n);
         return s;
 }

@@ -17,9 +17,9 @@ struct share {
         struct store_hold *hold;
         bool unstored;
         struct store_entry entry; /* its `value` stays as long as this does */
-        /* Of a failure: whose, and why. */
+        /* Who stored it, or failed; and of a failure why. */
         uint32_t holder_pid, holder_uid;
-        uint64_t age_ms;
+        uint64_t age_ms; /* of a failure: of the lease */
         char holder[WIRE_CLIENT_MAX + 1];
         char *reason; /* in `bytes` */
         uint8_t bytes[];

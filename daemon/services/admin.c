@@ -167,6 +167,8 @@ static const char *format_ms(uint64_t ms, char buf[TIME_TEXT_MAX])
 
 static void explain_text(const struct store_fate *fate, uint64_t now_ms, char *text, size_t n)
 {
+        const char *what = fate->live && fate->entry.negative ? "that there is no value is stored"
+                                                              : "it is stored";
         char time[TIME_TEXT_MAX];
 
         if (!fate->live && !fate->known) {
@@ -177,10 +179,10 @@ static void explain_text(const struct store_fate *fate, uint64_t now_ms, char *t
                 snprintf(text, n, "a miss: %s, %s ago", cause_text(fate->cause),
                          format_ms(fate->age_ms, time));
         } else if (fate->entry.deadline == STORE_NEVER) {
-                snprintf(text, n, "a hit: it is stored and never expires");
+                snprintf(text, n, "a hit: %s and never expires", what);
         } else {
                 uint64_t left = fate->entry.deadline > now_ms ? fate->entry.deadline - now_ms : 0;
-                snprintf(text, n, "a hit: it is stored and expires in %s", format_ms(left, time));
+                snprintf(text, n, "a hit: %s and expires in %s", what, format_ms(left, time));
         }
 }
 

@@ -168,11 +168,10 @@ static int measure(const struct setup *p, const int *pipes)
         if (r == 0)
                 r = last_told(pipes, p->processes) == 0 || store_all(p, c, pipes, took);
         if (r == 0) {
-                size_t n = (size_t)p->events;
+                size_t n = (size_t)p->events, half = n / 2, last = n - 1, p99 = last - n / 100;
                 qsort(took, n, sizeof(*took), compare);
                 printf("{\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f}\n",
-                       (double)took[n / 2] / 1e3, (double)took[n - 1 - n / 100] / 1e3,
-                       (double)took[n - 1] / 1e3);
+                       (double)took[half] / 1e3, (double)took[p99] / 1e3, (double)took[last] / 1e3);
         }
         cached_free(c);
         cached_options_free(o);

@@ -6,10 +6,14 @@ The peer is the well-known recipe on redis: SET NX, and a GET every 10 ms.
 
 import contextlib
 import os
+import selectors
 import shutil
 import statistics
+import subprocess
+import sys
+import time
 
-from bench import CLIENT_CPU, RUNS, Trouble, number
+from bench import CACHECTL, CLIENT_CPU, ROOT, RUNS, TOOLS, Client, Trouble, fields, number
 from mapped import tool
 
 # A holder and everybody who waits, on one machine: neither servers nor clients are pinned here.
@@ -104,7 +108,90 @@ def lease_killed(b):
                    "holder had forked a child that keeps its socket")
 
 
+# Of 64 processes: one computes, the others wait with the library, with Python alone, and in cachectl.
+WAITERS = {"C": 24, "Python": 20, "cachectl": 19}
+CACHE_STATS_WAITING = 34
+
+
+def waiting(client):
+    return fields(fields(client.call(24)[24])[2]).get(CACHE_STATS_WAITING, 0)
+
+
+def until(condition, what, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Trouble(what)
+        time.sleep(0.002)
+
+
+def received(processes, kinds):
+    """{kind: when each of them had the value}; what cachectl prints is looked at from here."""
+    at = {kind: [] for kind in kinds}
+    with selectors.DefaultSelector() as s:
+        for process, kind in zip(processes, kinds):
+            if kind == "cachectl":
+                s.register(process.stdout, selectors.EVENT_READ)
+        while s.get_map():
+            for key, _ in s.select(10) or [(None, None)]:
+                if key is None:
+                    raise Trouble("cachectl waits for ever")
+                at["cachectl"].append(time.monotonic_ns())
+                s.unregister(key.fileobj)
+    for process, kind in zip(processes, kinds):
+        out, _ = process.communicate(timeout=30)
+        if process.returncode != 0:
+            raise Trouble(f"a waiter in {kind} failed")
+        if kind != "cachectl":
+            at[kind].append(int(out))
+    return at
+
+
+def one_for_all(server, folder, client, number_of_run):
+    """{kind: milliseconds from the beginning of the store until the last of them had the value}."""
+    where = [str(server.path), "once", f"key{number_of_run}"]
+    commands = {"C": [TOOLS / "bench-once", *where],
+                "Python": [sys.executable, ROOT / "tests" / "bench" / "once-waiter.py", folder, *where],
+                "cachectl": [CACHECTL, "--socket", where[0], "get", where[1], where[2], "--wait", "60s"]}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with contextlib.ExitStack() as stack:
+        def start(command):
+            process = stack.enter_context(subprocess.Popen([str(a) for a in command], **pipes))
+            stack.callback(lambda: process.poll() is None and process.kill())
+            return process
+
+        holder = start(commands["C"])
+        if holder.stdout.readline() != b"computes\n":
+            raise Trouble("nobody computes")
+        kinds = [kind for kind, n in WAITERS.items() for _ in range(n)]
+        processes = [start(commands[kind]) for kind in kinds]
+        until(lambda: waiting(client) == len(kinds), "not all of them wait")
+        holder.stdin.write(b"\n")
+        holder.stdin.flush()
+        began = int(holder.stdout.readline())
+        return {kind: (max(at) - began) / 1e6 for kind, at in received(processes, kinds).items()}
+
+
+def lease_64(b):
+    """One holder and 63 who wait, in three languages."""
+    protoc = shutil.which("protoc")
+    if not protoc:
+        raise Trouble("protoc is missing")
+    folder = b.directory / "protoc"
+    folder.mkdir()
+    subprocess.run([protoc, "-I", ROOT / "proto", "--python_out", folder, "cached.proto"], check=True)
+    server = b.ours()
+    client = Client(server.path)
+    runs = [one_for_all(server, folder, client, n) for n in range(RUNS)]
+    client.close()
+    b.add("lease-64", "ms", [max(r.values()) for r in runs], "64 processes have the value 10 ms after its store began",
+          lambda o, _: o <= 10, processes=1 + sum(WAITERS.values()))
+    b.notes.append("lease-64: the last one " + ", ".join(
+        f"in {kind} ({n}) {number(statistics.median(r[kind] for r in runs))} ms" for kind, n in WAITERS.items()))
+
+
 BENCHMARKS = {
+    "lease-64": (lease_64, "when 64 processes (C, Python, cachectl) have what one of them computes"),
     "lease-herd": (lease_herd, "1,000 callers in 50 processes miss one key, against the recipe for redis"),
     "lease-cost": (lease_cost, "a miss and the store after it, with a lease against without"),
     "lease-written": (lease_written, "when the last of 64 who wait has its reply in its socket"),

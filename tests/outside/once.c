@@ -10,15 +10,15 @@
  * with the run's tag and fields between tabs.
  *
  *     option NAME VALUE    for the runs that begin later: wait, lease-wait, hold, refresh, waiting,
- * ttl (numbers) define KEY OP...     what the function does for this key, in order: gate says
- * "gate" and waits for "open" call:HANDLE:KEY   memoizes that one progress:N:TEXT   so many per
- * mille fork              a child that does nothing, and lives value:TEXT   decline
+ *     ttl, keep (numbers) define KEY OP...     what the function does for this key, in order: gate
+ * says "gate" and waits for "open" call:HANDLE:KEY   memoizes that one progress:N:TEXT   so many
+ * per mille fork              a child that does nothing, and lives value:TEXT   large:MIB   decline
  * negative:MS:TEXT   reason:TEXT   fail:CODE run TAG HANDLE KEY   HANDLE is 0, 1, or 2: one that
  * was derived from 0 open TAG             lets the function of that run go on close HANDLE
  * cached_close()
  *
  * It says "TAG runs" when a function begins, "TAG forked PID", "TAG waits PID AGE PERMILLE TEXT",
- * and "TAG done CODE HIT STALE CACHE-CODE WAITED HOLDER VALUE ERROR".
+ * "TAG kept SIZE RIGHT", and "TAG done CODE HIT STALE CACHE-CODE WAITED HOLDER VALUE ERROR".
  */
 
 #include <cached.h>
@@ -33,9 +33,12 @@
 #define N_RUNS    1024
 #define N_KEYS    64
 #define N_TEXT    512
+/* Of a large value so many bytes are passed over between two that are looked at: less than a page.
+ */
+#define STEP 1024
 
 struct options {
-        unsigned long wait, hold, refresh, waiting, ttl;
+        unsigned long wait, hold, refresh, waiting, ttl, keep;
         uint64_t lease_wait;
 };
 
@@ -79,7 +82,7 @@ static char *ops_of(struct program *p, const char *key)
 
         pthread_mutex_lock(&p->lock);
         for (int i = 0; i < p->n_keys; i++)
-                if (!strcmp(p->keys[i], key))
+                if (!ops && !strcmp(p->keys[i], key))
                         ops = strdup(p->ops[i]);
         pthread_mutex_unlock(&p->lock);
         return ops ? ops : strdup("");
@@ -135,6 +138,38 @@ static int waiting(void *data, const cached_lease *l)
 
 static int memoize(struct run *r, int handle, const char *key, cached_result **ret);
 
+/* So many MiB, each byte of which depends on where it is. */
+static int large(const char *arg, cached_result *out)
+{
+        size_t n = strtoul(arg, NULL, 10) << 20;
+        uint8_t *value = malloc(n);
+
+        if (!value)
+                return CACHED_ERR_NOMEM;
+        for (size_t i = 0; i < n; i++)
+                value[i] = (uint8_t)(i >> 12);
+        return cached_result_take(out, value, n);
+}
+
+/* A large value is looked at and written to, and kept until the gate is open: then it is as it was
+ * left. */
+static void keep(struct run *r, uint8_t *value, size_t n)
+{
+        uint8_t own = (uint8_t)('A' + getpid() % 26);
+        char text[64];
+        size_t right = 0;
+
+        for (size_t i = 0; i < n; i += STEP)
+                right += value[i] == (uint8_t)(i >> 12);
+        for (size_t i = 0; i < n; i += n / 4)
+                value[i] = own;
+        gate(r);
+        for (size_t i = 0; i < n; i += STEP)
+                right += value[i] == (i % (n / 4) ? (uint8_t)(i >> 12) : own);
+        (void)snprintf(text, sizeof(text), "kept\t%zu\t%zu", n, right);
+        tell(r, text);
+}
+
 static int call(struct run *r, const char *where)
 {
         cached_result *result;
@@ -161,6 +196,8 @@ static int one_op(struct run *r, char *op, cached_result *out)
                 return call(r, arg);
         else if (!strcmp(op, "value") && arg)
                 return cached_result_set(out, arg, strlen(arg));
+        else if (!strcmp(op, "large") && arg)
+                return large(arg, out);
         else if (!strcmp(op, "reason") && arg)
                 (void)cached_result_set_reason(out, arg);
         else if (!strcmp(op, "fail") && arg)
@@ -218,6 +255,8 @@ static void *run(void *data)
         int code = memoize(r, r->handle, r->key, &result);
 
         value = cached_result_value(result, &n);
+        if (r->o.keep && value && n >= 4 && cached_result_is_hit(result))
+                keep(r, cached_result_value(result, NULL), n);
         (void)snprintf(text, sizeof(text), "done\t%d\t%d\t%d\t%d\t%llu\t%u\t%.*s\t%s", code,
                        cached_result_is_hit(result), cached_result_is_stale(result),
                        cached_result_cache_code(result),
@@ -271,6 +310,8 @@ static void set_option(struct options *o, const char *name, const char *value)
                 o->waiting = n;
         else if (!strcmp(name, "ttl"))
                 o->ttl = n;
+        else if (!strcmp(name, "keep"))
+                o->keep = n;
 }
 
 static void command(struct program *p, char *line)

@@ -22,8 +22,9 @@ from cachectl import (CACHECTL, DONE, NOT_FOUND, REFUSED, TIMEOUT, UNREACHABLE, 
 
 pytestmark = needs_cachectl
 
+NO_WINDOWS = {"stale_for_ms": 0, "stale_if_error_ms": 0, "refresh_ahead_permille": 0, "expire_jitter_permille": 0}
 VERBS = ["ping", "version", "stats", "caches", "ls", "get", "set", "touch", "del", "clear", "policy", "explain",
-         "clients", "config"]
+         "clients", "monitor", "config"]
 
 
 # ---- help and usage
@@ -401,7 +402,8 @@ def test_cli34_a_miss_is_1(cli, js, c, tmp_path):
             assert not r.out and r.err.startswith(f"cachectl: {verb}: not found")
         cli("get", *args, "-o", str(tmp_path / "f"), status=NOT_FOUND)
         assert (tmp_path / "f").read_text() == "old"
-        assert js("get", *args, status=NOT_FOUND) == {"cache": args[0], "key": args[1], "found": False}
+        assert js("get", *args, status=NOT_FOUND) == {"cache": args[0], "key": args[1], "found": False,
+                                                          "negative": False, "reason": None}
         assert js("del", *args, status=NOT_FOUND) == {"cache": args[0], "key": args[1], "deleted": False}
     for args in (["ls", "nocache"], ["stats", "nocache"], ["policy", "nocache"], ["clear", "nocache"]):
         r = cli(*args, status=NOT_FOUND)
@@ -414,7 +416,8 @@ def test_cli35_get_json(cli, js, c):
     c.set("t", b"k", "ä\0\n".encode(), flags=7, cost_us=1500, ttl_ms=60000)
     o = js("get", "t", "k")
     assert list(o) == ["cache", "key", "found", "version", "size", "flags", "encoding", "raw_size", "cost_us",
-                       "ttl_ms", "uid", "value"]
+                       "ttl_ms", "fresh_ms", "stale", "negative", "vary",
+                       "messages_size", "uid", "value"]
     assert o["value"] == "ä\0\n" and o["size"] == 4 and o["flags"] == 7 and o["cost_us"] == 1500
     assert 0 < o["ttl_ms"] <= 60000 and o["encoding"] == "raw" and o["uid"] == os.geteuid()
     binary = bytes(range(256))
@@ -599,7 +602,7 @@ def test_cli60_clear(cli, js, c):
     assert c.get("a", b"0") is None and c.get("b", b"k") == b"v"
     assert cli("clear", "--all").text == "1 entry cleared in 2 caches\n"
     assert c.get("b", b"k") is None
-    assert js("clear", "a") == {"cache": "a", "entries": 0, "caches": 1}
+    assert js("clear", "a") == {"cache": "a", "tag": None, "prefix": None, "entries": 0, "caches": 1}
     assert js("clear", "--all")["cache"] is None
 
 
@@ -608,13 +611,13 @@ def test_cli61_policy(cli, js, c):
     c.open("t", ttl_ms=5000, max_entries=10)
     o = js("policy", "t")
     assert list(o) == ["name", "policy", "pinned", "opens", "policy_changes"]
-    assert o["policy"] == {"ttl_ms": 5000, "max_entries": 10, "max_bytes": None} and not o["pinned"]
+    assert o["policy"] == {"ttl_ms": 5000, "max_entries": 10, "max_bytes": None} | NO_WINDOWS and not o["pinned"]
     o = js("policy", "t", "--max-bytes", "64M", "--ttl", "1m")
-    assert o["policy"] == {"ttl_ms": 60000, "max_entries": 10, "max_bytes": 64 << 20} and o["pinned"]
+    assert o["policy"] == {"ttl_ms": 60000, "max_entries": 10, "max_bytes": 64 << 20} | NO_WINDOWS and o["pinned"]
     c.open("t", ttl_ms=1)
     assert js("policy", "t")["policy"]["ttl_ms"] == 60000
     o = js("policy", "t", "--no-max-bytes", "--no-ttl", "--max-entries", "3")
-    assert o["policy"] == {"ttl_ms": None, "max_entries": 3, "max_bytes": None}
+    assert o["policy"] == {"ttl_ms": None, "max_entries": 3, "max_bytes": None} | NO_WINDOWS
     o = js("policy", "t", "--unpin")
     assert not o["pinned"] and o["policy"]["ttl_ms"] == 1
     t = cli("policy", "t").text

@@ -48,7 +48,8 @@ def test_cli70_ls_pages_through_everything(cli, js, c):
     o = js("ls", "t")
     assert o["cache"] == "t" and len(o["entries"]) == n and {e["key"] for e in o["entries"]} == keys
     assert list(o["entries"][0]) == ["key", "version", "size", "flags", "encoding", "raw_size", "cost_us", "ttl_ms",
-                                     "uid", "charge", "large"]
+                                     "fresh_ms", "stale", "negative", "vary", "messages_size", "uid", "tags", "charge",
+                                     "large"]
     lines = cli("ls", "t").lines
     assert lines[0].split() == ["SIZE", "TTL", "COST", "VERSION", "KEY"]
     assert len(lines) == n + 1 and {line.split()[4] for line in lines[1:]} == keys
@@ -96,7 +97,8 @@ def test_cli74_caches(cli, js, c):
     assert set(by_name) == {"t", "other cache ä"}
     o = by_name["t"]
     assert (o["hits"], o["misses"], o["stores"], o["entries"]) == (2, 1, 1, 1)
-    assert o["policy"] == {"ttl_ms": 600000, "max_entries": 1000, "max_bytes": 64 << 20}
+    assert o["policy"] == {"ttl_ms": 600000, "max_entries": 1000, "max_bytes": 64 << 20, "stale_for_ms": 0, "stale_if_error_ms": 0,
+                           "refresh_ahead_permille": 0, "expire_jitter_permille": 0}
     assert o["time_saved_us"] == 4000000
     lines = cli("caches").lines
     assert lines[0].split() == ["CACHE", "ENTRIES", "BYTES", "HITS", "MISSES", "RATIO", "SAVED", "EVICTED", "EXPIRED",
@@ -118,9 +120,9 @@ def test_cli76_stats(cli, js, c):
     c.set("t", b"k", b"v")
     c.get("t", b"k"), c.get("t", b"none")
     o = js("stats", "t")
-    assert list(o) == ["cache"] and o["cache"] == [x for x in js("caches")["caches"] if x["name"] == "t"][0]
+    assert list(o) == ["cache", "computations"] and o["cache"] == [x for x in js("caches")["caches"] if x["name"] == "t"][0]
     o = js("stats")
-    assert list(o) == ["total", "realm", "daemon"]
+    assert list(o) == ["total", "realm", "daemon", "computations"]
     assert o["total"]["hits"] == 1 and o["realm"]["caches"] == 1 and o["realm"]["name"] == f"uid:{os.geteuid()}"
     assert o["daemon"]["pid"] > 0 and o["daemon"]["resident_bytes"] > 0
     # What the contract has, JSON has: under the same names.
@@ -140,7 +142,7 @@ def test_cli76_stats(cli, js, c):
     assert t.startswith("CACHE t\n") and re.search(r"^hits +1$", t, re.M) and re.search(r"^ttl +never expires$", t, re.M)
 
 
-OF_GET = {"view_id", "unchanged"}  # about that reply, not about the entry
+OF_GET = {"view_id", "unchanged", "unstored"}  # about that reply, not about the entry
 
 
 def test_cli77_json_has_every_field_of_the_contract(cli, js, c):
@@ -293,6 +295,23 @@ def test_cli92_tables_on_a_terminal(daemon, c, columns):
             assert "…" in text, "a name that is cut says so"
         for line in text.splitlines():
             assert len(line) <= columns and line == line.rstrip(), (args, line)
+
+
+def test_cli92_a_policy_of_one_entry(cli, c):
+    c.open("one", ttl_ms=60000, max_entries=1)
+    c.open("two", max_entries=2)
+    lines = cli("caches").lines
+    assert [line.split(None, 9)[9] for line in lines[1:]] == ["ttl 1m, 1 entry", "2 entries"]
+
+
+def test_cli92_a_name_that_lacks_one_column_says_so(daemon):
+    """Also one that is short: what is cut without a mark looks like another name."""
+    daemon.client(name="abcdefgh")
+    s = ["--socket", str(daemon.socket)]
+    full = max(len(line) for line in on_terminal(200, *s, "clients").splitlines())
+    # A column or two: how wide the times are changes from run to run.
+    texts = [on_terminal(full - 1, *s, "clients") for _ in range(3)]
+    assert all(re.search(r" (abcdefgh|abc[d-g]*…) ", text) for text in texts), texts
 
 
 def test_cli93_a_name_cannot_steer_the_terminal(daemon, cli):

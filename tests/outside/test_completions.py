@@ -213,6 +213,19 @@ def test_cmp11_bash_commands_of_memo(daemon, c, tmp_path):
     assert bash("cachectl", "memo", "--", "ls", "--js") == set()
 
 
+def test_cmp13_bash_caches_and_command_of_warm(daemon, c, tmp_path):
+    """Any number of caches before the dashes, and behind them a command with arguments of its own."""
+    c.open("results")
+    e = env(daemon)
+    assert bash("cachectl", "warm", "res", e=e) == {"results"}
+    assert bash("cachectl", "warm", "-q", "results", "res", e=e) == {"results"}
+    assert "mkdir" in bash("cachectl", "warm", "results", "--", "mkd", e=e)
+    assert "mkdir" in bash("cachectl", "warm", "results", "other", "--", "mkd", e=e)
+    assert bash("cachectl", "warm", "results", "--", "ls", "--js") == set()
+    assert bash("cachectl", "monitor", "--kind", "ev", e=e) == {"evicted"}
+    assert bash("cachectl", "monitor", "res", e=e) == {"results"}
+
+
 def test_cmp12_bash_by_the_tab_key(daemon, c):
     c.open("thumbnails")
     e = env(daemon, TERM="dumb", INPUTRC="/dev/null")
@@ -266,6 +279,16 @@ def test_cmp32_fish_commands_of_memo():
     assert "--json" not in fish("cachectl memo -- mkdir --")
 
 
+@needs("fish")
+def test_cmp33_fish_caches_and_command_of_warm(daemon, c):
+    c.open("results")
+    offered = fish_all(["cachectl warm res", "cachectl warm -q results res", "cachectl warm results -- mkd",
+                        "cachectl warm results -- mkdir --", "cachectl monitor --kind ev", "cachectl monitor res"],
+                       e=env(daemon))
+    assert offered[0] == offered[1] == offered[5] == {"results"} and "mkdir" in offered[2]
+    assert "--json" not in offered[3] and offered[4] == {"evicted"}
+
+
 # ---- zsh
 
 @needs("zsh")
@@ -287,6 +310,8 @@ def test_cmp50_zsh_by_the_tab_key(daemon, c, tmp_path):
         ("cached --log-level=w\t", r"--log-level=warning "),
     ]
     if "memo" in VERBS:
+        lines += [("cachectl warm thum\t", r"warm thumbnails "), ("cachectl warm thumbnails -- mkdi\t", r"-- mkdir "),
+                  ("cachectl monitor --kind=ev\t", r"--kind=evicted ")]
         lines += [("cachectl memo -- mkdi\t", r"memo -- mkdir "), ("cachectl memo mkdi\t", r"memo mkdir ")]
     with Terminal(["zsh", "-f", "-i"], e, str(tmp_path)) as t:
         t.type(f"fpath=({FOLDER} $fpath); autoload -Uz compinit; compinit -D -u; PROMPT='READY''> '\n", "READY> ")

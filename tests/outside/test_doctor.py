@@ -342,6 +342,20 @@ def test_doc43_a_configuration_that_went_wrong(small):
     assert d.status == PROBLEM and c["status"] == "problem" and f"{small.config_path}:2" in c["text"]
 
 
+def test_doc43_a_configuration_that_was_named_from_elsewhere(home):
+    """By a relative path: the daemon tells the whole one, which doctor can read and people can use."""
+    (home / "here").mkdir()
+    (home / "here" / "conf").write_text("")
+    process = subprocess.Popen([harness.BINARY, "--socket", str(home / "s"), "--config", "here/conf"], cwd=home,
+                               stderr=subprocess.DEVNULL)
+    try:
+        harness.wait_until(lambda: run_plain("--socket", str(home / "s"), "ping").status == DONE, "it answers")
+        c = doctor("--socket", str(home / "s")).one("configuration")
+        assert c["status"] == "ok" and c["text"] == f"{home}/here/conf: right"
+    finally:
+        end(process)
+
+
 def test_doc44_without_the_program(home):
     d = doctor("--socket", str(home / "none"), env=environment(PATH="/nonexistent"))
     if any(shutil.which("cached", path=p) for p in ("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",)):

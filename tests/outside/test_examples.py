@@ -210,6 +210,11 @@ def test_vary(daemon, tmp_path):
     assert run(daemon, "vary", first) == said + "3 lines, from the cache\n"
     second.write_text("two\nthree\n")
     assert run(daemon, "vary", first) == said + "4 lines, counted\n"
+    before = second.stat()
+    with second.open("r+") as f:  # as long as before, in the same second
+        f.write("TWO")
+    os.utime(second, ns=(before.st_atime_ns, before.st_mtime_ns // 10**9 * 10**9 + (before.st_mtime_ns + 1) % 10**9))
+    assert run(daemon, "vary", first) == said + "4 lines, counted\n"
     second.unlink()
     done = subprocess.run([EXAMPLES / "vary", first], text=True, capture_output=True,
                           env=environment(daemon.socket), timeout=harness.PATIENCE * 3)

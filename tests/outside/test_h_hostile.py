@@ -356,7 +356,7 @@ def test_h23_enums_out_of_range(c, fields):
 
 def test_h24_policy_resets_out_of_range(c):
     """A field to reset that is none."""
-    for reset in ([0], [4], [1, 1 << 30]):
+    for reset in ([0], [max(pb.PolicyField.values()) + 1], [1, 1 << 30]):
         c.send_raw(frame(field(1, 0, varint(c.next_id())) + block(13, block(1, b"t") +
                          b"".join(field(4, 0, varint(x)) for x in reset))))
         assert c.wait(c.last_id)[0].status == pb.INVALID

@@ -43,6 +43,7 @@ def test_in01_what_lies_where(tree):
     for name in ("bin/cached", "bin/cachectl", "include/cached.h", "share/cached/cached.proto",
                  "share/cached/status.def", "share/cached/key-vectors.json", "share/doc/cached/PROTOCOL.md",
                  "share/doc/cached/ARENA.md", "share/doc/cached/KEYS.md", "share/doc/cached/JSON.md",
+                 "share/doc/cached/MEMO.md",
                  "share/doc/cached/cached.conf"):
         assert (at / name).is_file(), name
     assert (at / "share/cached/cached.proto").read_bytes() == (ROOT / "proto/cached.proto").read_bytes()

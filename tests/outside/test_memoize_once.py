@@ -4,6 +4,7 @@ once on the whole machine, and nobody waits for somebody who is no more.
 """
 
 import os
+import pathlib
 import signal
 import subprocess
 import threading
@@ -121,6 +122,12 @@ def waiting(daemon, n):
     wait_until(are, f"{n} wait")
 
 
+def pss(pids):
+    """Bytes: what is shared counts once in all."""
+    lines = [line for pid in pids for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+
+
 def runs(*programs):
     return sum(f[0] == "runs" for p in programs for told in p.told.values() for f in told)
 
@@ -141,6 +148,8 @@ def test_a_many_processes_compute_once(daemon, make):
     assert runs(*all_of_them) == 1
     assert {(d.code, d.cache, d.value, d.error) for d in done} == {(OK, OK, "v", "")}
     assert sorted(d.hit for d in done) == [False] + [True] * 63
+    who = all_of_them[[d.hit for d in done].index(False)].pid
+    assert {d.holder for d in done if d.hit} == {who}, "whose run they waited for"
 
 
 def test_a_threads_and_handles_of_one_process(daemon, make):
@@ -516,3 +525,43 @@ def test_f_a_stopped_daemon(daemon, make):
     p.say("open", "a")
     assert p.done("a").value == "p"
 
+
+
+# ---- large values
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_g_a_large_value_is_there_once(make_daemon, mapped):
+    """Eight who wait for 256 MiB have one copy of it in all, and each may write to it as to its own."""
+    n, size = 8, 256 << 20
+    daemon = make_daemon(memory={"realm_budget": "2G", "global_budget": "2G"})
+    holder, q = Once(daemon.socket, mapped), [Once(daemon.socket, mapped) for _ in range(n)]
+    holder.say("define", "k", f"gate large:{size >> 20}")
+    holder.run("a", until="gate")
+    for o in q:
+        o.say("option", "keep", 1)
+        o.run("a")
+    waiting(daemon, n)
+    pids = [daemon.pid, *(o.pid for o in q)]
+    before = pss(pids)
+    holder.say("open", "a")
+    assert holder.done("a").cache == OK
+    for o in q:
+        o.wait("a", "gate")
+    grown = pss(pids) - before
+    assert size * 0.9 < grown < size * 1.3, f"{grown / size:.2f} copies"
+    with daemon.probe() as c:
+        assert c.stats().realm.views == n
+    for o in q:
+        o.say("open", "a")
+    checked = (size + 1023) // 1024
+    for o in q:
+        assert o.wait("a", "kept") == [str(size), str(2 * checked)]
+        assert o.done("a").hit and o.done("a").code == OK
+    for o in [holder, *q]:
+        o.finish()
+
+    def gone():
+        with daemon.probe() as c:
+            return c.stats().realm.views == 0
+    wait_until(gone, "no views are left")

@@ -38,7 +38,10 @@ def test_p02_one_computes_and_others_get_its_value(a, b, x):
     lease = a.lease()
     i, k = b.ask(), x.ask()
     assert a.store(lease, b"value").status == wire.OK
-    assert has(b.wait(i), b"value").entry.version == has(x.wait(k), b"value").entry.version != 0
+    told = has(b.wait(i), b"value")
+    assert told.entry.version == has(x.wait(k), b"value").entry.version != 0
+    assert (told.lease.holder_pid, told.lease.holder, told.lease.holder_uid) == (a.pid, "holder", os.getuid())
+    assert told.lease.state == told.lease.lease_id == 0
     has(b.asked(), b"value")
 
 

@@ -240,6 +240,7 @@ def test_s30_a_negative_entry_is_an_answer_of_its_own(c, m, calls, clock):
     assert c.stats("calls").mapped_hits == before + 1, "the library read it in the mapping"
     with pytest.raises(mapped.Ask):
         m.mapped_get("calls", b"k")
+    assert c.explain("calls", b"k").text.startswith("a hit: that there is no value is stored and expires in ")
     assert c.explain("calls", b"k").entry.negative and c.list_entries("calls")[0].entry.negative
     clock.advance(HOUR)
     assert c.get("calls", b"k") is None

@@ -9,6 +9,8 @@
 
 #include "fake-store.h"
 
+#include <sys/mman.h>
+
 #define LEASES_MAX 256
 
 struct fake_lease {
@@ -24,7 +26,10 @@ struct fake_wait {
         uint64_t id; /* 0: none */
         uint64_t owner;
         int fd;
+        bool as_file;
 };
+
+#define VIEWS_MAX 64
 
 struct leases {
         struct store store; /* first */
@@ -32,7 +37,8 @@ struct leases {
         struct fake_wait waits[LEASES_MAX];
         uint64_t next_id;
         atomic_uint n_asked, n_ends, n_told, n_pings;
-        char reason[2048], text[512];
+        /* Of the first ones: a test may look at them once they are counted. */
+        char reasons[8][2048], text[512];
         uint32_t permille;
         _Atomic uint64_t owners[8];     /* of the first asks */
         _Atomic uint64_t last_lease_id; /* of a Set */
@@ -41,7 +47,68 @@ struct leases {
         atomic_int state;  /* a LeaseState that each ask is answered with; 0: as it is */
         atomic_int status; /* likewise a status */
         atomic_bool mute, mute_pings, hang_up;
+        /* Memory files: what is shared with who takes them, if there is one. */
+        int file; /* instead of no value; 0: none */
+        size_t n_file;
+        size_t n_cut;              /* so many bytes of the frame are sent; 0: all */
+        bool no_file;              /* says that one comes, and sends none */
+        uint64_t views[VIEWS_MAX]; /* that are out; 0: none */
+        atomic_uint n_files, n_releases, n_unchanged;
 };
+
+static inline bool lease_say_file(struct fake *d, int fd, uint64_t id)
+{
+        struct leases *s = d->data;
+        Cached__V1__Reply m = CACHED__V1__REPLY__INIT;
+        Cached__V1__EntryInfo entry = CACHED__V1__ENTRY_INFO__INIT;
+        union {
+                struct cmsghdr head;
+                uint8_t space[CMSG_SPACE(sizeof(int))];
+        } control = {0};
+        struct iovec iov;
+        struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
+        unsigned i = 0;
+        uint8_t *frame;
+        ssize_t sent;
+        size_t n;
+
+        while (s->views[i])
+                assert(++i < VIEWS_MAX);
+        entry.view_id = s->views[i] = 1000 + atomic_fetch_add(&s->n_files, 1);
+        entry.version = 1;
+        entry.size = s->n_file;
+        m.id = id;
+        m.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
+        m.entry = &entry;
+        frame = fake_frame(&m, NULL, 0, &n);
+        iov = (struct iovec){frame, s->n_cut ? s->n_cut : n};
+        if (!s->no_file) {
+                h.msg_control = &control;
+                h.msg_controllen = sizeof(control);
+                control.head.cmsg_level = SOL_SOCKET;
+                control.head.cmsg_type = SCM_RIGHTS;
+                control.head.cmsg_len = CMSG_LEN(sizeof(int));
+                memcpy(CMSG_DATA(&control.head), &s->file, sizeof(int));
+        }
+        sent = sendmsg(fd, &h, MSG_NOSIGNAL);
+        free(frame);
+        return sent == (ssize_t)iov.iov_len;
+}
+
+static inline void lease_release(struct leases *s, const Cached__V1__Release *m)
+{
+        assert(m->one_way && m->n_view_ids > 0);
+        pthread_mutex_lock(&s->store.lock);
+        for (size_t k = 0; k < m->n_view_ids; k++) {
+                unsigned i = 0;
+
+                while (s->views[i] != m->view_ids[k])
+                        assert(++i < VIEWS_MAX);
+                s->views[i] = 0;
+                atomic_fetch_add(&s->n_releases, 1);
+        }
+        pthread_mutex_unlock(&s->store.lock);
+}
 
 static inline struct fake_lease *lease_find(struct leases *s, const void *key, size_t n)
 {
@@ -112,8 +179,26 @@ static inline void lease_park(struct leases *s, const Cached__V1__Get *m, int fd
 
         while (w->id)
                 assert(++w < s->waits + LEASES_MAX);
-        *w = (struct fake_wait){.n_key = m->key.len, .id = id, .owner = m->lease->owner, .fd = fd};
+        *w = (struct fake_wait){.n_key = m->key.len,
+                                .id = id,
+                                .owner = m->lease->owner,
+                                .fd = fd,
+                                .as_file = m->as_file};
         memcpy(w->key, m->key.data, m->key.len);
+}
+
+static inline bool lease_say_unchanged(struct fake *d, int fd, uint64_t id)
+{
+        Cached__V1__Reply m = CACHED__V1__REPLY__INIT;
+        Cached__V1__EntryInfo entry = CACHED__V1__ENTRY_INFO__INIT;
+
+        atomic_fetch_add(&((struct leases *)d->data)->n_unchanged, 1);
+        entry.version = 1;
+        entry.unchanged = 1;
+        m.id = id;
+        m.result_case = CACHED__V1__REPLY__RESULT_ENTRY;
+        m.entry = &entry;
+        return fake_reply(d, fd, &m, NULL, 0);
 }
 
 static inline bool lease_ask(struct fake *d, int fd, uint64_t id, const Cached__V1__Get *m)
@@ -145,6 +230,8 @@ static inline bool lease_ask(struct fake *d, int fd, uint64_t id, const Cached__
         else if (!has)
                 lease_park(s, m, fd, id);
         pthread_mutex_unlock(&s->store.lock);
+        if (has && m->have_case && m->have_version == 1)
+                return lease_say_unchanged(d, fd, id);
         return !has || store_get(d, fd, id, m);
 }
 
@@ -159,7 +246,10 @@ static inline void lease_share(struct fake *d, const struct fake_lease *l, const
 
                 if (!w->id || w->n_key != l->n_key || memcmp(w->key, l->key, l->n_key) != 0)
                         continue;
-                (void)fake_reply_entry(d, w->fd, w->id, 1, value, n);
+                if (w->as_file && s->file && !value)
+                        (void)lease_say_file(d, w->fd, w->id);
+                else
+                        (void)fake_reply_entry(d, w->fd, w->id, 1, value, n);
                 w->id = 0;
         }
 }
@@ -169,7 +259,7 @@ static inline bool lease_set(struct fake *d, int fd, const struct fake_request *
         const Cached__V1__Set *m = r->m->set;
         struct leases *s = d->data;
         struct fake_lease *l;
-        bool ok = true;
+        int code = CACHED_OK;
 
         pthread_mutex_lock(&s->store.lock);
         s->last_lease_id = m->lease_id;
@@ -180,15 +270,17 @@ static inline bool lease_set(struct fake *d, int fd, const struct fake_request *
                 pthread_mutex_unlock(&s->store.lock);
                 return fake_reply_status(d, fd, r->m->id, CACHED_SUPERSEDED, "too late");
         }
+        /* Stored before the lease ends, or who asks in between is granted another one. */
+        if (!m->share_only)
+                code = store_take(&s->store, r);
         if (l) {
                 l->id = 0;
                 lease_share(d, l, r->body, r->n_body);
         }
         pthread_mutex_unlock(&s->store.lock);
         if (!m->share_only)
-                return store_set(d, fd, r);
-        ok = fake_reply_entry(d, fd, r->m->id, 0, NULL, 0);
-        return ok;
+                return store_set_reply(d, fd, r->m->id, code);
+        return fake_reply_entry(d, fd, r->m->id, 0, NULL, 0);
 }
 
 static inline bool lease_end(struct fake *d, int fd, const struct fake_request *r)
@@ -197,7 +289,9 @@ static inline bool lease_end(struct fake *d, int fd, const struct fake_request *
         struct leases *s = d->data;
 
         pthread_mutex_lock(&s->store.lock);
-        (void)snprintf(s->reason, sizeof(s->reason), "%s", m->reason);
+        if (atomic_load(&s->n_ends) < 8)
+                (void)snprintf(s->reasons[atomic_load(&s->n_ends)], sizeof(s->reasons[0]), "%s",
+                               m->reason);
         for (size_t i = 0; i < LEASES_MAX; i++)
                 if (s->held[i].id == m->lease_id)
                         lease_pass(d, &s->held[i]);
@@ -217,12 +311,17 @@ static inline bool lease_answer(struct fake *d, int fd, const struct fake_reques
                 return store_answer(d, fd, r);
         case CACHED__V1__REQUEST__OP_SET:
                 return lease_set(d, fd, r);
+        case CACHED__V1__REQUEST__OP_RELEASE:
+                lease_release(s, r->m->release);
+                return true;
         case CACHED__V1__REQUEST__OP_END_LEASE:
                 return lease_end(d, fd, r);
         case CACHED__V1__REQUEST__OP_LEASE_PROGRESS:
                 pthread_mutex_lock(&s->store.lock);
-                (void)snprintf(s->text, sizeof(s->text), "%s", r->m->lease_progress->text);
-                s->permille = r->m->lease_progress->permille;
+                if (atomic_load(&s->n_told) == 0) {
+                        (void)snprintf(s->text, sizeof(s->text), "%s", r->m->lease_progress->text);
+                        s->permille = r->m->lease_progress->permille;
+                }
                 pthread_mutex_unlock(&s->store.lock);
                 atomic_fetch_add(&s->n_told, 1);
                 return true;

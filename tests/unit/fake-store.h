@@ -151,21 +151,33 @@ static inline bool store_get_many(struct fake *d, int fd, uint64_t id, const Cac
         return ok;
 }
 
-static inline bool store_set(struct fake *d, int fd, const struct fake_request *r)
+/* Under the lock: what a Set is to be answered with; -1: nothing. */
+static inline int store_take(struct store *s, const struct fake_request *r)
 {
-        struct store *s = d->data;
         int code = atomic_load(&s->set_status);
 
         atomic_fetch_add(&s->n_sets, 1);
         if (atomic_load(&s->mute_sets))
-                return true;
-        if (code == CACHED_OK) {
-                pthread_mutex_lock(&s->lock);
-                code = store_put(s, r->m->set, r->body, r->n_body);
-                pthread_mutex_unlock(&s->lock);
-        }
-        return code == CACHED_OK ? fake_reply_entry(d, fd, r->m->id, 2, NULL, 0)
-                                 : fake_reply_status(d, fd, r->m->id, code, "as told");
+                return -1;
+        return code == CACHED_OK ? store_put(s, r->m->set, r->body, r->n_body) : code;
+}
+
+static inline bool store_set_reply(struct fake *d, int fd, uint64_t id, int code)
+{
+        if (code == CACHED_OK)
+                return fake_reply_entry(d, fd, id, 2, NULL, 0);
+        return code < 0 || fake_reply_status(d, fd, id, code, "as told");
+}
+
+static inline bool store_set(struct fake *d, int fd, const struct fake_request *r)
+{
+        struct store *s = d->data;
+        int code;
+
+        pthread_mutex_lock(&s->lock);
+        code = store_take(s, r);
+        pthread_mutex_unlock(&s->lock);
+        return store_set_reply(d, fd, r->m->id, code);
 }
 
 static inline bool store_set_many(struct fake *d, int fd, const struct fake_request *r)

@@ -239,7 +239,7 @@ static void check_entries(cached_events *e)
         assert_null(cached_event_prefix(v, &n));
         v = next(e, CACHED_EVENT_DELETED);
         assert_int_equal(cached_event_version(v), 0);
-        v = next(e, CACHED_EVENT_EXPIRED);
+        (void)next(e, CACHED_EVENT_EXPIRED);
         v = next(e, CACHED_EVENT_EVICTED);
         assert_string_equal(cached_event_cause(v), "FATE_EVICTED_MAX_BYTES");
 }

@@ -132,10 +132,16 @@ static void test_d_break_in_the_middle(void **state)
         world_end(&w);
 }
 
-/* The frames of Hello's reply and of one answer, cut after `cut` bytes on the first connection. */
+struct cut {
+        size_t n;
+        atomic_bool is_asked; /* only then does the first connection say anything */
+};
+
+/* The frames of Hello's reply and of one answer, cut after `n` bytes on the first connection. */
 static void serve_cut(struct fake *d, int fd, int nth)
 {
-        size_t cut = *(size_t *)d->data, n_hello, n_answer;
+        struct cut *c = d->data;
+        size_t cut = c->n, n_hello, n_answer;
         uint8_t *hello = fake_hello_frame(d, 1, &n_hello), *answer;
         struct fake_request r;
 
@@ -146,6 +152,8 @@ static void serve_cut(struct fake *d, int fd, int nth)
         }
         if (fake_read_request(d, fd, &r)) {
                 fake_request_done(&r);
+                while (!atomic_load(&c->is_asked))
+                        usleep(100);
                 fake_write(d, fd, hello, cut < n_hello ? cut : n_hello);
                 if (cut >= n_hello && fake_read_request(d, fd, &r)) {
                         answer = entry_frame(r.m->id, "key-0", 5, &n_answer);
@@ -180,11 +188,13 @@ static void test_d_dies_at_every_byte(void **state)
         free(fake_hello_frame(&measure, 1, &n_hello));
         free(entry_frame(2, "key-0", 5, &n_answer));
         for (size_t cut = 0; cut <= n_hello + n_answer; cut++) {
+                struct cut c = {.n = cut};
                 struct world w;
 
-                world_start(&w, serve_cut, &cut);
+                world_start(&w, serve_cut, &c);
                 enqueue_get(w.p, 0);
                 enqueue_get(w.p, 1);
+                atomic_store(&c.is_asked, true);
                 if (cut == n_hello + n_answer)
                         assert_int_equal(next_get(w.p), 0);
                 else

@@ -446,6 +446,7 @@ static void test_the_second_look_waits_for_no_page(void **state)
         c = mapped_new(&d, 1);
         assert_int_equal(set(c, "k", bytes, large, 0), CACHED_OK);
         assert_true(map_enter(&c->pool->map, &v));
+        assert(v.mp);
         head = atomic_load(&v.mp->page->ring[v.ring].head);
         assert_false(is_mapped_in(v.mp->dirty_word));
         assert_int_equal(cached_get_view(c, CACHE, "k", 1, CACHED_VIEW_READ, &view, NULL),

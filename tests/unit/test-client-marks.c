@@ -149,6 +149,17 @@ static bool kept_leases(struct fake *d, int fd, uint64_t id)
         return fake_reply(d, fd, &reply, NULL, 0);
 }
 
+/* Before it is answered: then the test looks. */
+static void kept_take_other(struct kept *k, const struct fake_request *r)
+{
+        if (k->other)
+                cached__v1__request__free_unpacked(k->other, NULL);
+        free(k->other_body);
+        k->other = r->m;
+        k->other_body = r->body;
+        k->n_other_body = r->n_body;
+}
+
 /* True: `r` was kept. */
 static bool kept_answer(struct fake *d, int fd, struct fake_request *r, bool *ok)
 {
@@ -165,15 +176,19 @@ static bool kept_answer(struct fake *d, int fd, struct fake_request *r, bool *ok
                 *ok = fake_reply_entry(d, fd, id, 7, NULL, 0);
                 return true;
         case CACHED__V1__REQUEST__OP_SET_POLICY:
+                kept_take_other(k, r);
                 *ok = fake_reply_cache(d, fd, id, "x", 0);
                 break;
         case CACHED__V1__REQUEST__OP_SET_MANY:
+                kept_take_other(k, r);
                 *ok = fake_reply_status(d, fd, id, CACHED_LIMIT, "kept");
                 break;
         case CACHED__V1__REQUEST__OP_CLEAR:
+                kept_take_other(k, r);
                 *ok = kept_clear(d, fd, id);
                 break;
         case CACHED__V1__REQUEST__OP_LIST_LEASES:
+                kept_take_other(k, r);
                 *ok = kept_leases(d, fd, id);
                 break;
         case CACHED__V1__REQUEST__OP_RELEASE:
@@ -182,12 +197,6 @@ static bool kept_answer(struct fake *d, int fd, struct fake_request *r, bool *ok
                 *ok = fake_reply_status(d, fd, id, CACHED_UNSUPPORTED, "not here");
                 return false;
         }
-        if (k->other)
-                cached__v1__request__free_unpacked(k->other, NULL);
-        free(k->other_body);
-        k->other = r->m;
-        k->other_body = r->body;
-        k->n_other_body = r->n_body;
         return true;
 }
 

@@ -269,7 +269,7 @@ static void test_b_arguments(void **state)
         name[129] = '\0';
         assert_usage(c, NULL, k, compute, NULL, "name");
         assert_usage(c, "f", k, NULL, NULL, "function");
-        assert_usage(c, "", k, compute, NULL, "name");
+        assert_usage(c, "", k, compute, NULL, "a function and its name");
         assert_usage(c, name, k, compute, NULL, "128");
         assert_usage(c, "a\nb", k, compute, NULL, "control");
         assert_usage(c, "\xff", k, compute, NULL, "UTF-8");

@@ -123,6 +123,70 @@ static void bad_durations_say_why(void **state)
         check_bad(units_parse_duration_ms, rows, N(rows));
 }
 
+static void parts_are_exact(void **state)
+{
+        static const struct parsed good[] = {
+                {"80%", 800},   {"12.5%", 125},   {"0.1%", 1},     {"100%", 1000}, {"0%", 0},
+                {"0.8", 800},   {"0.001", 1},     {"0.125", 125},  {"0.0", 0},     {"100.0%", 1000},
+                {"0.999", 999}, {"0.12500", 125}, {"099.9%", 999},
+        };
+        static const struct refused bad[] = {
+                {"", "it is empty"},
+                {"80", "it is neither"},
+                {"0", "it is neither"},
+                {"1", "it is neither"},
+                {"1.0", "it is neither"},
+                {"00.5", "it is neither"},
+                {"-0.5", "it may not be negative"},
+                {".5", "it does not start with a digit"},
+                {"%", "it does not start with a digit"},
+                {"0.", "digits are missing after the point"},
+                {"101%", "it is more than the whole"},
+                {"100.1%", "it is more than the whole"},
+                {"18446744073709551615%", "it is too large"},
+                {"0.8125", "it is finer than a thousandth"},
+                {"0.05%", "it is finer than a thousandth"},
+                {"0.1234567", "it has more than 6 digits after the point"},
+                {"80 %", "its unit is unknown"},
+                {"80%%", "its unit is unknown"},
+                {"0,8", "its unit is unknown"},
+        };
+        char buf[UNITS_BUFFER_SIZE];
+
+        check_good(units_parse_permille, good, N(good));
+        check_bad(units_parse_permille, bad, N(bad));
+        assert_string_equal(units_format_permille(buf, 800), "80%");
+        assert_string_equal(units_format_permille(buf, 125), "12.5%");
+        assert_string_equal(units_format_permille(buf, 1), "0.1%");
+        assert_string_equal(units_format_permille(buf, 1000), "100%");
+}
+
+static void a_cut_text_has_no_half_character(void **state)
+{
+        static const struct {
+                const char *text, *left;
+        } rows[] = {
+                {"", ""},
+                {"abc", "abc"},
+                {"a\xc3\xa4", "a\xc3\xa4"},
+                {"a\xc3", "a"},
+                {"a\xe2\x82\xac", "a\xe2\x82\xac"},
+                {"a\xe2\x82", "a"},
+                {"a\xe2", "a"},
+                {"a\xf0\x9f\x98\x80", "a\xf0\x9f\x98\x80"},
+                {"a\xf0\x9f\x98", "a"},
+                {"\xf0", ""},
+        };
+
+        for (size_t i = 0; i < N(rows); i++) {
+                char text[16];
+
+                strcpy(text, rows[i].text);
+                utf8_cut(text);
+                assert_string_equal(text, rows[i].left);
+        }
+}
+
 static void sizes_are_exact(void **state)
 {
         static const struct parsed good[] = {
@@ -572,6 +636,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(durations_are_exact),
                 cmocka_unit_test(bad_durations_say_why),
+                cmocka_unit_test(parts_are_exact),
+                cmocka_unit_test(a_cut_text_has_no_half_character),
                 cmocka_unit_test(sizes_are_exact),
                 cmocka_unit_test(counts_are_whole),
                 cmocka_unit_test(bytes_are_short),

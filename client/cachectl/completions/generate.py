@@ -18,6 +18,7 @@ HERE = pathlib.Path(__file__).parent
 KINDS = {"FILE": "file", "PATH": "file", "CACHE": "cache", "COMMAND": "command"}
 # Where the name alone does not say it: (verb, option or word).
 SPECIAL = {("memo", "cache"): "cache", ("warm", "cache"): "cache", ("memo", "env"): "env",
+           ("monitor", "kind"): "stored deleted cleared expired evicted policy refresh",
            ("config", "NAME"): "setting", ("cached", "log-level"): "error warning info debug"}
 
 
@@ -48,6 +49,8 @@ class Verb:
         self.takes_command = "COMMAND" in row["synopsis"]
         words = [w for w in row["words"] if not self.takes_command or "COMMAND" not in w and w != "ARGUMENT"]
         self.words = [(w, kind(self.name, w, w)) for w in words]
+        # `WORD… -- COMMAND…`: before the dashes, any number of the first kind.
+        self.words_first = self.takes_command and bool(self.words)
 
 
 def run(*command):
@@ -71,8 +74,9 @@ def bash(verbs, options):
     return {
         "VERBS": " ".join(v.name for v in verbs),
         "COMMAND_VERBS": "|".join(v.name for v in verbs if v.takes_command) or "-",
+        "WORDS_FIRST": "|".join(v.name for v in verbs if v.words_first) or "-",
         "VALUES": "".join(bash_options(options, "*")) + "".join("".join(bash_options(v.options, v.name)) for v in verbs),
-        "WORDS": "".join(f"        {v.name}/{i}) kind='{k}' ;;\n" for v in verbs
+        "WORDS": "".join(f"        {v.name}/{'*' if v.words_first else i}) kind='{k}' ;;\n" for v in verbs
                          for i, (_, k) in enumerate(v.words) if k),
         "OPTIONS": "".join(f"        {v.name}) options='{' '.join(s for o in v.options for s in o.spellings())}' ;;\n"
                            for v in verbs if v.options),
@@ -111,8 +115,9 @@ def zsh_option(o):
 
 def zsh_verb(v):
     specs = [zsh_option(o) for o in v.options]
-    specs += [zsh_quote(f"{i}:{zsh_text(w)}:{zsh_action(k)}") for i, (w, k) in enumerate(v.words, 1)]
-    if v.takes_command:
+    specs += [zsh_quote(f"{'*' if v.words_first else i}:{zsh_text(w)}:{zsh_action(k)}")
+              for i, (w, k) in enumerate(v.words, 1)]
+    if v.takes_command and not v.words_first:
         specs += ["'(-)1: :_command_names -e'", "'*:: :_normal'"]
     return f"    {v.name}) _arguments -s -S $globals {' '.join(specs)} ;;\n"
 
@@ -122,6 +127,7 @@ def zsh(verbs, options):
         "VERBS": "".join(f"    {zsh_quote(v.name + ':' + zsh_text(v.summary))}\n" for v in verbs),
         "GLOBALS": "".join(f"    {zsh_option(o)}\n" for o in options),
         "CASES": "".join(map(zsh_verb, verbs)),
+        "WORDS_FIRST": "|".join(v.name for v in verbs if v.words_first) or "-",
     }
 
 
@@ -147,7 +153,8 @@ def fish_words(v):
     for i, (_, k) in enumerate(v.words):
         if k:
             action = FISH[k].replace("-x ", "-f ") if k in FISH else f"-f -a {fish_quote(k)}"
-            yield f"complete -c cachectl -n '__cachectl_at {v.name} {i}' {action}\n"
+            condition = f"__cachectl_in {v.name}" if v.words_first else f"__cachectl_at {v.name} {i}"
+            yield f"complete -c cachectl -n '{condition}' {action}\n"
 
 
 def fish(verbs, options):
@@ -160,7 +167,8 @@ def fish(verbs, options):
         sys.exit(f"with a value in one verb, without in another: {valued & flags}")
     return {
         "VALUED": " ".join(sorted(valued)),
-        "COMMAND_VERBS": " ".join(v.name for v in verbs if v.takes_command) or "-",
+        "COMMAND_VERBS": " ".join(v.name for v in verbs if v.takes_command and not v.words_first) or "-",
+        "WORDS_FIRST": " ".join(v.name for v in verbs if v.words_first) or "-",
         "VERBS": "".join(f"complete -c cachectl -n __cachectl_no_verb -f -a {v.name} -d {fish_quote(v.summary)}\n"
                          for v in verbs),
         "GLOBALS": "".join(fish_option(o, " -n __cachectl_options") for o in options),
