@@ -450,7 +450,8 @@ static int lease_get_asked(cached *c, const struct lease_want *w, struct cached_
                 return call_hand_out(old->code, old, NULL, ret);
         }
         cached_reply_free(old);
-        (void)failure_nomem(&f);
+        if (!r)
+                (void)failure_nomem(&f);
         return call_hand_out(code, r, &f, ret);
 }
 

@@ -16,6 +16,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -47,7 +48,9 @@ static void line_inherit(struct line *l, bool is_whole)
         if (l->part && is_whole && !l->is_read)
                 cached_reply_free(l->part);
         l->part = NULL;
-        l->asks = NULL;
+        l->asks = l->last_ask = NULL;
+        l->n_unsent = 0;
+        l->wake_bits = 0;
         l->is_opening = l->is_read = l->is_broken = false;
         l->n_leases = l->n_sent = l->n_left = 0;
         l->ping_id = 0;
@@ -64,21 +67,78 @@ void line_lock(struct pool *p)
 
 void line_unlock(struct pool *p)
 {
-        guard_unlock(&p->line.guard);
+        struct line *l = &p->line;
+        uint32_t bits = l->wake_bits;
+
+        l->wake_bits = 0;
+        guard_unlock(&l->guard);
+        if (bits)
+                (void)syscall(SYS_futex, (uint32_t *)(void *)&l->wakes, FUTEX_WAKE_BITSET_PRIVATE,
+                              INT_MAX, NULL, NULL, bits);
 }
 
-void line_wake(struct line_ask *a)
+/* ----------------------------------------------------------------------------------------- asks */
+
+void line_add(struct line *l, struct line_ask *a)
 {
-        atomic_store(&a->woken, 1);
-        (void)syscall(SYS_futex, (uint32_t *)(void *)&a->woken, FUTEX_WAKE_PRIVATE, 1, NULL, NULL,
-                      0);
+        a->bit = UINT32_C(1) << (l->next_bit++ % 32);
+        a->is_listed = true;
+        a->generation = l->at.generation;
+        a->next = NULL;
+        a->prev = l->last_ask;
+        if (a->prev)
+                a->prev->next = a;
+        else
+                l->asks = a;
+        l->last_ask = a;
+        l->n_unsent++;
 }
 
-static void line_end_ask(struct line_ask *a, int code, const char *text)
+void line_remove(struct line *l, struct line_ask *a)
 {
-        a->is_done = true;
+        if (a->prev)
+                a->prev->next = a->next;
+        else
+                l->asks = a->next;
+        if (a->next)
+                a->next->prev = a->prev;
+        else
+                l->last_ask = a->prev;
+        if (!a->id)
+                l->n_unsent--;
+        a->is_listed = false;
+}
+
+void line_wake(struct line *l, const struct line_ask *a)
+{
+        if (l->wake_bits == 0)
+                atomic_fetch_add_explicit(&l->wakes, 1, memory_order_relaxed);
+        l->wake_bits |= a->bit;
+}
+
+void line_pass_place(struct line *l)
+{
+        if (l->n_unsent == 0)
+                return;
+        for (struct line_ask *a = l->asks; a; a = a->next)
+                if (!a->id) {
+                        line_wake(l, a);
+                        return;
+                }
+}
+
+/* Somebody else than who waits for it ends it. */
+static void line_end_ask(struct line *l, struct line_ask *a)
+{
+        line_remove(l, a);
+        line_wake(l, a);
+        atomic_store_explicit(&a->is_done, true, memory_order_release);
+}
+
+static void line_fail_ask(struct line *l, struct line_ask *a, int code, const char *text)
+{
         a->code = failure_set(&a->why, code, "%s", text);
-        line_wake(a);
+        line_end_ask(l, a);
 }
 
 /* --------------------------------------------------------------------------------------- losing */
@@ -111,11 +171,13 @@ void line_break(struct pool *p, int code, const char *text)
                 return;
         }
         line_drop_conn(l);
-        for (struct line_ask *a = l->asks; a; a = a->next)
+        for (struct line_ask *a = l->asks, *next; a; a = next) {
+                next = a->next;
                 if (a->id && !a->is_done)
-                        line_end_ask(a, code, text);
+                        line_fail_ask(l, a, code, text);
                 else if (!a->id)
-                        line_wake(a); /* there are places now, on another one */
+                        line_wake(l, a); /* there are places now, on another one */
+        }
 }
 
 void line_close(struct pool *p)
@@ -125,9 +187,11 @@ void line_close(struct pool *p)
         line_lock(p);
         l->is_closed = true;
         line_break(p, CACHED_ERR_CLOSED, cached_strerror(CACHED_ERR_CLOSED));
-        for (struct line_ask *a = l->asks; a; a = a->next)
+        for (struct line_ask *a = l->asks, *next; a; a = next) {
+                next = a->next;
                 if (!a->is_done && !a->id)
-                        line_end_ask(a, CACHED_ERR_CLOSED, cached_strerror(CACHED_ERR_CLOSED));
+                        line_fail_ask(l, a, CACHED_ERR_CLOSED, cached_strerror(CACHED_ERR_CLOSED));
+        }
         line_unlock(p);
 }
 
@@ -145,7 +209,7 @@ static void line_opened(struct line *l)
         l->is_opening = false;
         for (struct line_ask *a = l->asks; a; a = a->next)
                 if (!a->id)
-                        line_wake(a);
+                        line_wake(l, a);
 }
 
 /* Without the guard, but for the moments in which the connection becomes known. */
@@ -266,6 +330,7 @@ int line_send(struct pool *p, Cached__V1__Request *request, struct line_ask *a, 
                 /* From now on its reply may come. */
                 a->id = request->id;
                 a->since_ns = l->used_ns;
+                l->n_unsent--;
                 l->n_sent++;
         }
         for (;;) {
@@ -361,7 +426,7 @@ static void line_take_event(struct line *l, struct cached_reply *r)
         }
         cached_reply_free(a->event);
         a->event = r;
-        line_wake(a);
+        line_wake(l, a);
 }
 
 static void line_take_reply(struct pool *p, struct cached_reply *r)
@@ -374,6 +439,7 @@ static void line_take_reply(struct pool *p, struct cached_reply *r)
         else if (!a)
                 line_give_back(p, r);
         if (!a) {
+                line_pass_place(l);
                 cached_reply_free(r);
                 return;
         }
@@ -381,10 +447,10 @@ static void line_take_reply(struct pool *p, struct cached_reply *r)
         /* From now on, and not from when its thread is awake: line_forsake(). */
         if (is_grant(r))
                 l->n_leases++;
+        line_pass_place(l);
         a->reply = r;
-        a->is_done = true;
         a->code = CACHED_OK;
-        line_wake(a);
+        line_end_ask(l, a);
 }
 
 /* Whether the body is more than a value: who asked for that may have given up. */
@@ -392,6 +458,13 @@ static bool has_messages(const struct cached_reply *r, uint64_t n_body)
 {
         return r->code == CACHED_OK && r->message->result_case == CACHED__V1__REPLY__RESULT_ENTRY &&
                n_body > r->message->entry->size;
+}
+
+/* Who is to be woken is so when all is read: else each would take the guard, and the processor,
+ * from who reads. */
+static void line_unlock_later(struct pool *p)
+{
+        guard_unlock(&p->line.guard);
 }
 
 /* What a reply must be to be one. */
@@ -409,7 +482,7 @@ static int line_check(struct pool *p, struct cached_reply *r, uint64_t n_body, s
         else if (id == p->line.ping_id)
                 op = CACHED__V1__REQUEST__OP_PING;
         is_known = id < p->line.conn->next_id;
-        line_unlock(p);
+        line_unlock_later(p);
         if (!is_known)
                 return failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered a request that was not sent");
@@ -490,7 +563,7 @@ static int line_receive_all(struct pool *p, struct failure *f)
                         line_take_event(l, r);
                 else
                         line_take_reply(p, r);
-                line_unlock(p);
+                line_unlock_later(p);
         } while (code == CACHED_OK);
         return code == CONN_AGAIN ? CACHED_OK : code;
 }

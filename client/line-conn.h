@@ -7,26 +7,34 @@
 #include "client/handle.h"
 #include "client/line.h"
 
-/* A request that somebody waits for, on his stack. */
+/* A request that somebody waits for, on his stack. Who reads meets many of them, each in memory
+ * that his processor has not seen for a while: what he touches lies together. */
 struct line_ask {
-        struct line_ask *next;
-        uint64_t id; /* 0: not sent yet */
-        Cached__V1__Request__OpCase op;
-        bool is_done;
-        bool is_told;               /* its thread is in a callback, and reads nothing */
-        int code;                   /* then: CACHED_OK with a reply, or why there is none */
-        struct failure why;         /* unless CACHED_OK */
+        struct line_ask *next, *prev;
+        uint64_t id;                /* 0: not sent yet */
         struct cached_reply *reply; /* owned */
         struct cached_reply *event; /* the newest that was not looked at; owned */
-        uint64_t since_ns;          /* when it was sent */
-        _Atomic uint32_t woken;     /* futex */
+        Cached__V1__Request__OpCase op;
+        unsigned generation;
+        uint32_t bit;         /* of a wake-up: few share it */
+        int code;             /* when it is done: CACHED_OK with a reply, or why there is none */
+        bool is_listed;       /* in the line of that generation */
+        bool is_told;         /* its thread is in a callback, and reads nothing */
+        _Atomic bool is_done; /* whoever else sets it does so last: it may go at once */
+        uint64_t since_ns;    /* when it was sent */
+        struct failure why;   /* unless CACHED_OK */
 };
 
-/* The guard; in a child the first to lock finds an empty line. */
+/* The guard; in a child the first to lock finds an empty line. Giving it up wakes. */
 void line_lock(struct pool *p);
 void line_unlock(struct pool *p);
 
-void line_wake(struct line_ask *a);
+void line_add(struct line *l, struct line_ask *a);
+void line_remove(struct line *l, struct line_ask *a);
+/* When the guard is given up. */
+void line_wake(struct line *l, const struct line_ask *a);
+/* A place among those in flight has come free. */
+void line_pass_place(struct line *l);
 
 /*
  * line_open() - a connection that has said Hello, if there is none

@@ -9,9 +9,11 @@
  * was not used for a while (line_rest()).
  *
  * Many threads wait on it at once. One of them reads, for all: it hands each reply to whoever
- * asked, and when its own has come another one goes on reading. All others sleep on a word of their
- * own until that happens, something came for them, or their time is over. Nobody reads when nobody
- * waits: what comes then is found by the next one.
+ * asked, and when its own has come another one goes on reading. All others sleep until that
+ * happens, something came for them, or their time is over: on one word, each with a bit, so that
+ * all who are to be woken are by one call, when everything that was there is read. Who has its
+ * reply is out of the line already, and takes no lock any more. Nobody reads when nobody waits:
+ * what comes then is found by the next one.
  *
  * A daemon that is there answers in time that the request does not wait for, or the wait would not
  * be known from a daemon that stopped. So after some silence a Ping is sent; a daemon that does not
@@ -57,6 +59,7 @@ struct wait {
         struct line_at at; /* where it was sent */
         uint64_t tick_ns;  /* when `news` is called next; UINT64_MAX: not by time */
         uint64_t pause_ns; /* of silence before the next ping */
+        bool is_free;      /* somebody else ended it, and the guard is not held */
 };
 
 /* ------------------------------------------------------------------------------------- asks */
@@ -64,25 +67,6 @@ struct wait {
 static bool same_at(struct line_at a, struct line_at b)
 {
         return a.generation == b.generation && a.epoch == b.epoch;
-}
-
-static void ask_add(struct line *l, struct line_ask *a)
-{
-        struct line_ask **end = &l->asks;
-
-        while (*end)
-                end = &(*end)->next;
-        *end = a;
-}
-
-/* A place among those in flight has come free. */
-static void line_pass_place(struct line *l)
-{
-        for (struct line_ask *a = l->asks; a; a = a->next)
-                if (!a->id && !a->is_done) {
-                        line_wake(a);
-                        return;
-                }
 }
 
 /* Somebody else is to read, if anybody waits: for a reply, or, where none does, for a place. */
@@ -96,18 +80,15 @@ static void line_pass_reading(struct line *l)
                 if (!a->is_done && !a->is_told && (!reader || (a->id && !reader->id)))
                         reader = a;
         if (reader)
-                line_wake(reader);
+                line_wake(l, reader);
 }
 
 static void ask_remove(struct pool *p, struct line_ask *a)
 {
         struct line *l = &p->line;
-        struct line_ask **at = &l->asks;
 
-        while (*at && *at != a)
-                at = &(*at)->next;
-        if (*at)
-                *at = a->next;
+        if (a->is_listed && a->generation == l->at.generation)
+                line_remove(l, a);
         line_pass_reading(l);
         line_pass_place(l);
 }
@@ -126,22 +107,22 @@ static uint64_t earlier(uint64_t a, uint64_t b)
         return a < b ? a : b;
 }
 
-/* With the guard, which is given up until somebody wakes the ask. */
-static void ask_sleep(struct pool *p, struct line_ask *a, uint64_t until_ns)
+/* With the guard, which is given up for good. Until somebody wakes the ask, or perhaps another. */
+static void ask_sleep(struct pool *p, const struct line_ask *a, uint64_t until_ns)
 {
-        struct timespec t = {0}, *left = NULL;
+        struct line *l = &p->line;
+        uint32_t bit = a->bit, seen;
+        struct timespec t = {0}, *until = NULL;
 
-        atomic_store(&a->woken, 0);
+        seen = atomic_load_explicit(&l->wakes, memory_order_relaxed);
         line_unlock(p);
         if (until_ns != UINT64_MAX) {
-                uint64_t now = deadline_now_ns(), ns = until_ns > now ? until_ns - now : 0;
-
-                t = (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-                left = &t;
+                t = (struct timespec){(time_t)(until_ns / 1000000000u),
+                                      (long)(until_ns % 1000000000u)};
+                until = &t;
         }
-        (void)syscall(SYS_futex, (uint32_t *)(void *)&a->woken, FUTEX_WAIT_PRIVATE, 0, left, NULL,
-                      0);
-        line_lock(p);
+        (void)syscall(SYS_futex, (uint32_t *)(void *)&l->wakes, FUTEX_WAIT_BITSET_PRIVATE, seen,
+                      until, NULL, bit);
 }
 
 /* How many may be in flight. */
@@ -242,12 +223,15 @@ static bool wait_step(struct wait *w)
         until = earlier(wait_probe(w, now), earlier(w->tick_ns, w->want->d.at_ns));
         if (w->ask.is_done)
                 return true;
-        if (l->is_read || !l->conn) {
-                ask_sleep(w->p, &w->ask, until);
-        } else {
+        if (!l->is_read && l->conn) {
                 line_read(w->p, (struct deadline){until});
                 line_pass_place(l);
+                return true;
         }
+        ask_sleep(w->p, &w->ask, until);
+        w->is_free = atomic_load_explicit(&w->ask.is_done, memory_order_acquire);
+        if (!w->is_free)
+                line_lock(w->p);
         return true;
 }
 
@@ -259,10 +243,12 @@ static void wait_for_place(struct wait *w, struct deadline until)
 {
         struct line *l = &w->p->line;
 
-        if (l->conn && !l->is_opening && !l->is_read)
+        if (l->conn && !l->is_opening && !l->is_read) {
                 line_read(w->p, until);
-        else
+        } else {
                 ask_sleep(w->p, &w->ask, until.at_ns);
+                line_lock(w->p);
+        }
 }
 
 /* What a Get may come without depends on who is asked. */
@@ -299,7 +285,8 @@ static int wait_send(cached *c, struct wait *w, struct failure *f)
                         w->want->is_silent = code == CACHED_ERR_TIMEOUT;
                         if (code != CACHED_OK)
                                 return code;
-                        line_pass_place(l); /* perhaps there are more */
+                        if (l->n_sent + l->n_left < line_places(l, false))
+                                line_pass_place(l); /* perhaps there are more */
                         return CACHED_OK;
                 }
                 if (code == CACHED_OK && w->want->is_nested)
@@ -336,10 +323,33 @@ static void line_forsake(struct pool *p)
         if (!line_is_forsaken(l))
                 return;
         /* It may be there already. */
-        if (!l->is_read && !l->is_opening)
+        if (!l->is_read && !l->is_opening) {
                 line_read(p, DEADLINE_NOW);
+                line_pass_reading(&p->line); /* others may have come meanwhile */
+        }
         if (line_is_forsaken(l))
                 line_break(p, CACHED_ERR_TIMEOUT, cached_strerror(CACHED_ERR_TIMEOUT));
+}
+
+/* With the guard, which is given up. */
+static void wait_end(struct wait *w, bool is_here)
+{
+        struct pool *p = w->p;
+        struct line *l = &p->line;
+
+        if (is_here && w->ask.id && !w->ask.reply && l->conn && same_at(w->at, l->at)) {
+                l->n_sent--;
+                l->n_left++;
+        }
+        if (is_here) {
+                ask_remove(p, &w->ask);
+        } else {
+                /* What came is the parent's, who has it as well. */
+                cached_reply_free(w->ask.reply);
+                w->ask.reply = NULL;
+        }
+        line_forsake(p);
+        line_unlock(p);
 }
 
 /* One attempt. */
@@ -353,30 +363,19 @@ static int wait_run(cached *c, struct line_want *want, struct failure *f, struct
 
         w.ask.op = want->request->op_case;
         line_lock(p);
-        ask_add(&p->line, &w.ask);
+        line_add(&p->line, &w.ask);
         code = wait_send(c, &w, f);
         if (code == CACHED_OK && want->every_ms)
                 w.tick_ns = w.ask.since_ns + want->every_ms * UINT64_C(1000000);
         while (code == CACHED_OK && !w.ask.is_done)
                 is_here = wait_step(&w);
-        if (is_here && w.ask.id && !w.ask.reply && p->line.conn && same_at(w.at, p->line.at)) {
-                p->line.n_sent--;
-                p->line.n_left++;
-        }
-        if (is_here) {
-                ask_remove(p, &w.ask);
-        } else {
-                /* What came is the parent's, who has it as well. */
-                cached_reply_free(w.ask.reply);
-                w.ask.reply = NULL;
-        }
+        if (!w.is_free)
+                wait_end(&w, is_here);
         if (code == CACHED_OK) {
                 code = w.ask.code;
                 if (code != CACHED_OK)
                         *f = w.ask.why;
         }
-        line_forsake(p);
-        line_unlock(p);
         cached_reply_free(w.ask.event);
         *ret = w.ask.reply;
         *ret_at = w.at;
@@ -479,9 +478,12 @@ void line_rest(struct pool *p, uint64_t now_ns)
         struct line *l = &p->line;
 
         line_lock(p);
-        /* Leases that came too late go back. */
-        if (l->conn && !l->is_opening && !l->is_read && l->n_left > 0)
+        /* Leases that came too late go back. Meanwhile others may have come to wait. */
+        if (l->conn && !l->is_opening && !l->is_read && l->n_left > 0) {
                 line_read(p, DEADLINE_NOW);
+                line_pass_reading(l);
+                line_forsake(p);
+        }
         if (l->conn && !l->is_opening && !l->asks && l->n_leases == 0 &&
             now_ns > l->used_ns + IDLE_NS)
                 line_break(p, CACHED_ERR_CLOSED, cached_strerror(CACHED_ERR_CLOSED));

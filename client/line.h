@@ -46,11 +46,15 @@ struct line {
         unsigned n_leases; /* that were granted on it and have not ended */
         unsigned n_sent;   /* requests that are in flight and that somebody waits for */
         unsigned n_left;   /* in flight, and nobody waits any more */
+        unsigned n_unsent; /* of `asks`: those that wait for a place, or for the connection */
         uint64_t next_owner;
-        struct line_ask *asks; /* oldest first */
-        uint64_t used_ns;      /* when it was last used */
-        uint64_t heard_ns;     /* when something came */
-        uint64_t ping_id;      /* 0: none is in flight */
+        struct line_ask *asks, *last_ask; /* that are not done, oldest first */
+        uint32_t wake_bits;               /* who is woken when the guard is given up */
+        uint32_t next_bit;
+        _Atomic uint32_t wakes; /* futex: how often somebody was to be woken */
+        uint64_t used_ns;       /* when it was last used */
+        uint64_t heard_ns;      /* when something came */
+        uint64_t ping_id;       /* 0: none is in flight */
         uint64_t ping_ns;
 
         /* The reader's: a reply whose body is still on its way. */

@@ -13,8 +13,9 @@
 
 /* A body up to this size shares the reply's allocation: most values need one malloc in all. */
 #define REPLY_INLINE_BODY 4096
-/* Holds an unpacked reply to Get, Set, Touch or Delete. Others get more from the heap. */
-#define REPLY_INLINE_MESSAGE 256
+/* Holds an unpacked reply to Get, Set, Touch or Delete, or to who waited for a lease. Others get
+ * more from the heap. */
+#define REPLY_INLINE_MESSAGE 352
 /*
  * What one message may unfold to. An empty submessage takes 2 bytes on the wire and some 250 in
  * memory, so that 64 MiB of nonsense could ask for 8 GiB. Honest replies (16 MiB of entries or of

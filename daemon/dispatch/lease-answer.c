@@ -4,8 +4,9 @@
  *
  * A parked request is answered as a Get that comes now would be, by the same code, with the value
  * that was stored for it: a request is made of what was kept. Ten thousand of them are answered in
- * portions, others being served in between, and each connection is given as much as it may have
- * waiting in its output; the rest of its requests is answered when it has read that.
+ * portions, others being served in between and what was answered being sent, and each connection is
+ * given as much as it may have waiting in its output; the rest of its requests is answered when it
+ * has read that.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -21,8 +22,9 @@
 #include "services/limits.h"
 #include "transport/conn.h"
 
-#define PORTION_NS  UINT64_C(1000000)
-#define FILES_QUEUE 8192 /* bytes of replies that come with descriptors: some 40 */
+#define PORTION_NS   UINT64_C(100000)
+#define PORTION_LOOK 8u   /* answers between two looks at the clock */
+#define FILES_QUEUE  8192 /* bytes of replies that come with descriptors: some 40 */
 
 static enum status answer_failure(struct request *r, Cached__V1__Lease *lease,
                                   Cached__V1__LeaseState state, const struct share *why)
@@ -154,6 +156,7 @@ void leasing_flush(struct dispatcher *d)
 {
         uint64_t until = server_tick(d->server) + PORTION_NS;
         struct lease_waiter *w;
+        unsigned n = 0;
         while ((w = leases_decided(&d->leases))) {
                 struct client *client = w->party->ctx;
                 if (is_full(client, w)) {
@@ -162,7 +165,7 @@ void leasing_flush(struct dispatcher *d)
                         continue;
                 }
                 answer_waiter(d, w);
-                if (server_tick(d->server) >= until)
+                if (++n % PORTION_LOOK == 0 && server_tick(d->server) >= until)
                         return;
         }
 }

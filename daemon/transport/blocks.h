@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define BLOCK_SIZE       (64 * 1024) /* guess: 400 requests of 100 bytes; a larger one gained nothing */
-#define BLOCKS_SPARE_MAX 8           /* so much is kept: 512 KiB */
+#define BLOCKS_SPARE_MAX 64          /* so much is kept for a while: 4 MiB */
 
 #define BLOCKS_CLASSES 5 /* 192 KiB to 2 MiB: of each one is kept, 4 MiB at most */
 

@@ -45,9 +45,10 @@ struct plan {
  * their own, and who has finished only counts.
  */
 struct field {
-        atomic_uint go[MAX_CALLERS];    /* by process: the number of the round that has begun */
-        atomic_uint n_ready, n_arrived; /* callers in all: sleeping before a round; back from it */
+        atomic_uint go[MAX_CALLERS]; /* by process: the number of the round that has begun */
+        atomic_uint n_ready;         /* callers in all that are back from their round */
         unsigned n_callers;
+        long parent;               /* part of the keys */
         _Atomic uint64_t ready_ns; /* of this round: when the function ended */
         atomic_uint n_computed, n_failed;
         uint64_t received_ns[MAX_CALLERS];
@@ -94,7 +95,6 @@ static void wait_for_all(struct field *f, atomic_uint *word)
 
 static void begin_round(struct field *f, unsigned n_processes)
 {
-        wait_for_all(f, &f->n_ready);
         for (unsigned i = 0; i < n_processes; i++)
                 atomic_fetch_add(&f->go[i], 1);
         for (unsigned i = 0; i < n_processes; i++)
@@ -118,21 +118,20 @@ static int call_rounds(struct thread *t)
 {
         atomic_uint *go = &t->field->go[t->number / t->plan->n_threads];
         int failed = 0;
-        for (unsigned round = 0; round < t->plan->n_rounds; round++) {
+        for (unsigned round = 0;; round++) {
                 char key[HERD_KEY_SIZE];
                 uint64_t value = 0;
-                snprintf(key, sizeof(key), "round-%ld-%u", (long)getppid(), round);
+                /* What is done between its stamp and its sleep others wait for: as little as can
+                 * be. Nobody ends while others still measure. */
                 count_up(&t->field->n_ready, t->field->n_callers);
                 sleep_while(go, round);
+                if (round == t->plan->n_rounds)
+                        return failed;
+                snprintf(key, sizeof(key), "round-%ld-%u", t->field->parent, round);
                 if (t->plan->type->call(t->caller, key, compute, t, &value) < 0 || value == 0)
                         failed = 1;
                 t->field->received_ns[t->number] = now_ns();
-                count_up(&t->field->n_arrived, t->field->n_callers);
         }
-        /* Nobody ends while others still measure. */
-        count_up(&t->field->n_ready, t->field->n_callers);
-        sleep_while(go, t->plan->n_rounds);
-        return failed;
 }
 
 static void *thread_main(void *data)
@@ -186,35 +185,43 @@ static int by_size(const void *a, const void *b)
         return x < y ? -1 : x > y;
 }
 
-static void report_round(const struct plan *p, struct field *f, unsigned round)
+static double us_of(const uint64_t *waits, unsigned k)
+{
+        return (double)waits[k] / 1e3;
+}
+
+static void report_round(struct field *f, unsigned round)
 {
         static uint64_t waits[MAX_CALLERS];
         uint64_t ready = atomic_load(&f->ready_ns), sum = 0;
         unsigned n = 0;
-        for (unsigned i = 0; i < p->n_processes * p->n_threads; i++) {
+        for (unsigned i = 0; i < f->n_callers; i++) {
                 if (f->computed[i])
                         continue;
                 waits[n] = f->received_ns[i] > ready ? f->received_ns[i] - ready : 0;
                 sum += waits[n++];
         }
-        unsigned half = n / 2, p99 = n * 99 / 100;
         qsort(waits, n, sizeof(waits[0]), by_size);
-        printf("%s{\"computed\":%u,\"waited\":%u,\"mean_us\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,"
-               "\"max_us\":%.1f}",
-               round ? "," : "", atomic_load(&f->n_computed), n, n ? (double)sum / n / 1e3 : 0,
-               n ? (double)waits[half] / 1e3 : 0, n ? (double)waits[p99] / 1e3 : 0,
-               n ? (double)waits[n - 1] / 1e3 : 0);
+        printf("%s{\"computed\":%u,\"waited\":%u", round ? "," : "", atomic_load(&f->n_computed),
+               n);
+        if (n > 0)
+                printf(",\"mean_us\":%.1f,\"first_us\":%.1f,\"p10_us\":%.1f,\"p50_us\":%.1f,"
+                       "\"p99_us\":%.1f,\"max_us\":%.1f",
+                       (double)sum / n / 1e3, us_of(waits, 0), us_of(waits, n / 10),
+                       us_of(waits, n / 2), us_of(waits, (n - 1) * 99 / 100), us_of(waits, n - 1));
+        printf("}");
 }
 
 static void run_rounds(const struct plan *p, struct field *f)
 {
         printf("{\"rounds\":[");
+        wait_for_all(f, &f->n_ready);
         for (unsigned round = 0; round < p->n_rounds; round++) {
                 atomic_store(&f->n_computed, 0);
                 memset(f->computed, 0, sizeof(f->computed));
                 begin_round(f, p->n_processes);
-                wait_for_all(f, &f->n_arrived);
-                report_round(p, f, round);
+                wait_for_all(f, &f->n_ready);
+                report_round(f, round);
         }
         begin_round(f, p->n_processes);
         printf("]}\n");
@@ -227,6 +234,7 @@ static struct field *make_field(const struct plan *p)
         if (f == MAP_FAILED)
                 return NULL;
         f->n_callers = p->n_processes * p->n_threads;
+        f->parent = (long)getpid();
         return f;
 }
 
@@ -292,7 +300,7 @@ static int read_options(int argc, char **argv, struct plan *p)
                 unsigned n = optarg ? (unsigned)strtoul(optarg, NULL, 10) : 0;
                 switch (o) {
                 case 'b':
-                        p->type = type_of(optarg ? optarg : "");
+                        p->type = optarg ? type_of(optarg) : NULL;
                         break;
                 case 's':
                         p->socket_path = optarg;

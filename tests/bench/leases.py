@@ -5,6 +5,7 @@ The peer is the well-known recipe on redis: SET NX, and a GET every 10 ms.
 """
 
 import contextlib
+import os
 import selectors
 import shutil
 import statistics
@@ -19,6 +20,27 @@ from mapped import tool
 PROCESSES, THREADS = 50, 20
 
 
+@contextlib.contextmanager
+def time_shared():
+    """Who is started meanwhile shares the processors as programs do, but goes before others where that is allowed.
+
+    A thousand threads of one real-time priority are moved from processor to processor at each wake-up: that would be
+    what is measured.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, param, nice = os.sched_getscheduler(0), os.sched_getparam(0), os.getpriority(os.PRIO_PROCESS, 0)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    try:
+        if policy != os.SCHED_OTHER:
+            os.setpriority(os.PRIO_PROCESS, 0, -20)
+        yield
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        os.sched_setscheduler(0, policy, param)
+
+
 def herd(server, backend, rounds):
     r = tool("bench-herd", "--backend", backend, "--socket", server.path, "--processes", PROCESSES, "--threads", THREADS,
              "--rounds", rounds, "--compute-ms", 50)["rounds"]
@@ -27,6 +49,11 @@ def herd(server, backend, rounds):
 
 def lease_herd(b):
     """How long 999 callers wait for a value once it is there."""
+    with time_shared():
+        lease_herd_run(b)
+
+
+def lease_herd_run(b):
     redis = shutil.which("redis-server")
     servers = [(b.ours(more="[limits]\nconnections_per_uid = 4096\n"), "cached")]
     if redis:
@@ -41,6 +68,7 @@ def lease_herd(b):
     peers = {"redis": [r["mean_us"] for r in rounds["redis"]]} if redis else {}
     b.add("lease-herd", "µs", ours, "one computation, and at most a fifth of the recipe's waiting once the value is there",
           lambda _, r: once and (r is None or r <= 1 / 5), peers, computed_once=once)
+    b.notes.append("lease-herd: not with real-time priority, but at the best nice value that is allowed")
     for name, all_rounds in rounds.items():
         b.notes.append(f"lease-herd, {name}: {PROCESSES * THREADS} callers in {PROCESSES} processes wait "
                        f"{number(statistics.median(r['mean_us'] for r in all_rounds))} µs in the mean, the last one "
