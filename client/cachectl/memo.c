@@ -377,13 +377,15 @@ static void make_title(char title[TITLE_SIZE], char **argv)
                         break;
                 n += (size_t)k;
         }
-        /* One line; and where it was cut, not half a character. */
+        /* One line; and where it was cut, not half a character, and a sign of it. */
         for (char *p = title; *p; p++)
                 if ((unsigned char)*p < ' ')
                         *p = ' ';
-        if (n >= TITLE_SIZE)
-                for (n = TITLE_SIZE - 1; n > 0 && (title[n - 1] & 0x80); n--)
-                        title[n - 1] = '\0';
+        if (n < TITLE_SIZE)
+                return;
+        for (n = TITLE_SIZE - sizeof("…"); n > 0 && (title[n] & 0xc0) == 0x80; n--)
+                ;
+        (void)snprintf(title + n, TITLE_SIZE - n, "…");
 }
 
 /* What runs inside of this run shall not wait for it. False: no memory, or too many of them. */

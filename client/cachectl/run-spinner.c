@@ -64,7 +64,8 @@ int spinner_timeout_ms(const struct spinner *s)
         return s->next_ms > now ? (int)(s->next_ms - now) : 0;
 }
 
-/* So much of the text as is sure to fit: its bytes are at least as many as its columns. */
+/* So much of the text as is sure to fit: its bytes are at least as many as its columns. Where it is
+ * cut there is a column for saying so. */
 static int text_width(const char *text)
 {
         struct winsize size;
@@ -77,6 +78,7 @@ static int text_width(const char *text)
                 return 0;
         if ((size_t)width >= strlen(text))
                 return (int)strlen(text);
+        width--;
         /* Not in the middle of a character. */
         while (width > 0 && ((unsigned char)text[width] & 0xc0) == 0x80)
                 width--;
@@ -89,6 +91,7 @@ static void draw(struct spinner *s, uint64_t now)
         uint64_t ms = now - s->started_ms, seconds = ms / MS_PER_SEC;
         char line[TEXT_MAX + 64], took[32];
         int width = text_width(s->what), n;
+        bool is_cut = width > 0 && (size_t)width < strlen(s->what);
 
         if (seconds < S_PER_MINUTE)
                 (void)snprintf(took, sizeof(took), "%u.%us", (unsigned)seconds,
@@ -97,8 +100,8 @@ static void draw(struct spinner *s, uint64_t now)
                 (void)snprintf(took, sizeof(took), "%llum%02us",
                                (unsigned long long)(seconds / S_PER_MINUTE),
                                (unsigned)(seconds % S_PER_MINUTE));
-        n = snprintf(line, sizeof(line), "\r%c %s  %.*s\033[K", signs[s->turn++ % 4], took,
-                     width < TEXT_MAX ? width : 0, s->what);
+        n = snprintf(line, sizeof(line), "\r%c %s  %.*s%s\033[K", signs[s->turn++ % 4], took,
+                     width < TEXT_MAX ? width : 0, s->what, is_cut ? "…" : "");
         if (n > 0 && write(STDERR_FILENO, line, (size_t)n) == n)
                 s->drawn = true;
 }
