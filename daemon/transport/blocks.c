@@ -3,8 +3,9 @@
  * Buffer blocks
  *
  * Most memory is taken in blocks of one size. A few returned ones are kept, the last returned is
- * the next given (its lines are still in the cache). Of each larger size one is kept, too: new
- * pages cost about as much as filling them.
+ * the next given (its lines are still in the cache). So those at the bottom are what was not
+ * needed, and go. Of each larger size one is kept, too: new pages cost about as much as filling
+ * them.
  *
  * From a block's size on, memory is mapped and not malloc's: the heap would keep what was taken in
  * a rush for as long as any small thing lies above it. Owns the spare ones only; who got memory
@@ -15,6 +16,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #define LARGE_MAX large_size(BLOCKS_CLASSES - 1)
@@ -102,12 +104,16 @@ bool blocks_have_spare(const struct blocks *b)
         return found;
 }
 
-static void free_blocks(struct blocks *b)
+/* The first @n, which were returned before the others. */
+static void free_blocks(struct blocks *b, unsigned n)
 {
-        while (b->n_spare > 0) {
-                unmap(b->spare[--b->n_spare], BLOCK_SIZE);
+        for (unsigned i = 0; i < n; i++) {
+                unmap(b->spare[i], BLOCK_SIZE);
                 b->bytes -= BLOCK_SIZE;
         }
+        b->n_spare -= n;
+        memmove(b->spare, b->spare + n, b->n_spare * sizeof(b->spare[0]));
+        b->n_low = b->n_spare;
 }
 
 static void free_large(struct blocks *b)
@@ -125,8 +131,7 @@ bool blocks_trim(struct blocks *b)
 {
         bool idle = !b->used && !b->used_large;
 
-        if (!b->used)
-                free_blocks(b);
+        free_blocks(b, b->n_low);
         if (!b->used_large)
                 free_large(b);
         b->used = b->used_large = false;
@@ -135,7 +140,7 @@ bool blocks_trim(struct blocks *b)
 
 void blocks_done(struct blocks *b)
 {
-        free_blocks(b);
+        free_blocks(b, b->n_spare);
         free_large(b);
         assert(b->bytes == 0);
 }
@@ -143,8 +148,13 @@ void blocks_done(struct blocks *b)
 void *blocks_get(struct blocks *b)
 {
         b->used = true;
-        if (b->n_spare > 0)
-                return b->spare[--b->n_spare];
+        if (b->n_spare > 0) {
+                void *block = b->spare[--b->n_spare];
+
+                if (b->n_spare < b->n_low)
+                        b->n_low = b->n_spare;
+                return block;
+        }
         return blocks_alloc(b, BLOCK_SIZE);
 }
 

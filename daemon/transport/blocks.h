@@ -20,6 +20,7 @@
 struct blocks {
         void *spare[BLOCKS_SPARE_MAX];
         unsigned n_spare;
+        unsigned n_low;              /* the fewest that there were since they were last looked at */
         void *large[BLOCKS_CLASSES]; /* NULL: none */
         bool used, used_large;       /* since they were last looked at: something was taken */
         uint64_t bytes;              /* all buffer memory, spare included */
@@ -38,7 +39,8 @@ void blocks_release(struct blocks *b, void *p, size_t n);
 
 /* Whether anything is kept that nobody uses. */
 bool blocks_have_spare(const struct blocks *b);
-/* Frees what is kept of the sizes that nobody took since the last call. True: nobody took any. */
+/* Frees what nobody needed since the last call: of the blocks, as many as were never taken. True:
+ * nobody took anything. */
 bool blocks_trim(struct blocks *b);
 
 #endif

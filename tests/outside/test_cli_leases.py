@@ -527,7 +527,7 @@ def do_something(c, clock):
         ("stored", "cache k 5 bytes"), ("stored", "cache hex:00ff 1.9K"), ("deleted", "cache k"),
         ("stored", "cache t 1 bytes"), ("cleared", "cache tag red, 1 entry"), ("cleared", "cache prefix us, 0 entries"),
         ("cleared", "cache prefix hex:00, 1 entry"), ("cleared", "cache 0 entries"),
-        ("policy", "cache 1 entries, stale for 1s, pinned"), ("stored", "cache one 1 bytes"),
+        ("policy", "cache 1 entry, stale for 1s, pinned"), ("stored", "cache one 1 bytes"),
         ("evicted", "cache one max entries"), ("stored", "cache two 1 bytes"), ("expired", "cache two"),
         ("cleared", "all caches 0 entries")]
 
