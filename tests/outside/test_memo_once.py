@@ -686,6 +686,7 @@ def test_m97_refresh(memo, crowd):
     assert memo(*command)[0] == b"old\n" and memo.runs == 1
     runner = crowd.start("--refresh", *command)
     crowd.until(runner.pid, 0)
+    harness.wait_until(lambda: memo.runs == 2, "its command runs")
     assert memo(*command)[0] == memo("--refresh", *command)[0] == b"old\n" and memo.runs == 2
     crowd.go()
     assert outcome(runner) == (0, b"new\n")
@@ -699,6 +700,7 @@ def test_m97_a_refresh_that_fails_or_is_killed(memo, crowd):
     (memo.dir / "new").touch()
     runner = crowd.start("--refresh", *command)
     crowd.until(runner.pid, 0)
+    harness.wait_until(lambda: memo.runs == 2, "its command runs")
     runner.kill()
     runner.wait()
     assert memo(*command)[0] == b"old\n" and memo.runs == 2
