@@ -314,30 +314,46 @@ static void memo_keep(struct memo *m, int found, uint64_t cost_us)
  */
 
 /*
- * The function failed, with the reason in the result. Whoever waits may try; where the policy says
- * so, what was there before serves on, for this caller, too. True: it does.
+ * What may be served though computing it anew failed: what is stored now, since it may have been
+ * cleared while the function ran. What the look-up brought stands for it only where nobody can be
+ * asked. NULL: nothing.
  */
-static bool memo_fail(struct memo *m)
+static cached_reply *memo_get_old(struct memo *m)
 {
         struct get_how how = {.is_own = true,
                               .no_touch = true,
                               .with_messages = record_is_heard(&m->record),
                               .patience_ms = m->o->wait_ms};
-        struct failure why = m->r->why;
-        bool is_held = m->lease && m->lease->is_held;
-        cached_reply *reply = m->old;
+        cached_reply *old = m->old, *reply;
         int code;
 
         m->old = NULL;
-        if (reply) {
-                (void)cached_lease_end(m->lease, why.text);
-        } else if (is_held) {
+        code = entries_get(m->c, m->cache, m->key, sizeof(m->key), how, &reply);
+        code = memo_judge(code, reply);
+        if (code == CACHED_OK && (old || reply_is_stale(reply))) {
+                cached_reply_free(old);
+                return reply;
+        }
+        cached_reply_free(reply);
+        if (code == CACHED_OK || code == CACHED_NOT_FOUND || code == CACHED_NEGATIVE) {
+                cached_reply_free(old);
+                old = NULL;
+        }
+        return old;
+}
+
+/*
+ * The function failed, with the reason in the result. Whoever waits may try; where the policy says
+ * so, what was there before serves on, for this caller, too. True: it does.
+ */
+static bool memo_fail(struct memo *m)
+{
+        struct failure why = m->r->why;
+        cached_reply *reply = NULL;
+
+        if (m->old || (m->lease && m->lease->is_held)) {
                 lease_end_now(m->lease, why.text, m->o->wait_ms);
-                code = entries_get(m->c, m->cache, m->key, sizeof(m->key), how, &reply);
-                if (memo_judge(code, reply) != CACHED_OK || !reply_is_stale(reply)) {
-                        cached_reply_free(reply);
-                        reply = NULL;
-                }
+                reply = memo_get_old(m);
         }
         result_reset(m->r);
         if (reply)

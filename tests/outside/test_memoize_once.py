@@ -412,6 +412,33 @@ def test_e_a_refresh_that_fails(daemon, clock, c, make):
     assert p.done("c")[:4] == (OK, True, True, OK) and runs(p) == 2
 
 
+def test_e_a_refresh_that_fails_after_a_clear(daemon, clock, c, make):
+    """What was cleared while the function ran is not served when it fails; what was not is, and what somebody stored."""
+    windows(c, stale_for_ms=10000)
+    p = make(mapped=False)
+    for n, (key, meanwhile, code, value) in enumerate([
+            ("k0", lambda key: None, OK, "old"),
+            ("k1", lambda key: c.must("clear", cache="once"), 300, ""),
+            ("k2", lambda key: c.must("set", b"other", cache="once", key=entry_key(c)), OK, "other")]):
+        c.must("clear", cache="once")
+        p.say("define", key, "value:old")
+        p.run(f"a{n}", key)
+        assert p.done(f"a{n}").value == "old"
+        clock.advance(1500)
+        p.say("define", key, "gate fail:300")
+        p.run(f"b{n}", key, until="gate")
+        meanwhile(key)
+        p.say("open", f"b{n}")
+        done = p.done(f"b{n}")
+        assert (done.code, done.value, done.cache) == (code, value, NOT_FOUND)
+
+
+def entry_key(c):
+    """Of the only entry."""
+    found, = c.call("list_entries", cache="once")[0].list_entries.entries
+    return found.key
+
+
 def test_e_ahead_of_time(daemon, clock, c, make):
     """Late in its time the value is computed anew, by one, before it is stale."""
     windows(c, refresh_ahead_permille=500)
