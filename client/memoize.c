@@ -113,10 +113,12 @@ static int memo_note(struct memo *m, int code, const cached_reply *reply)
         return code;
 }
 
-/* An encoding that another program knows is a miss. */
-static int memo_judge(int code, const cached_reply *reply)
+/* An encoding that another program knows is a miss, and so is the name of an input where a value is
+ * wanted. */
+static int memo_judge(int code, const cached_reply *reply, bool may_be_node)
 {
-        if (code == CACHED_OK && cached_reply_encoding(reply) != CACHED_ENCODING_RAW)
+        if (code == CACHED_OK && (cached_reply_encoding(reply) != CACHED_ENCODING_RAW ||
+                                  (reply_entry(reply)->vary && !may_be_node)))
                 return CACHED_NOT_FOUND;
         return code;
 }
@@ -179,7 +181,7 @@ int memo_look_up(struct memo *m)
         if (memo_is_to_warm(m))
                 how.refresh = true;
         code = lease_get(m->c, &w, &reply, &m->lease);
-        code = memo_judge(code, reply);
+        code = memo_judge(code, reply, m->record.vary != NULL);
         if (code == CACHED_NEGATIVE && cached_lease_state(m->lease) == CACHED_LEASE_GRANTED)
                 code = CACHED_NOT_FOUND;
         memo_note_wait(m, reply);
@@ -329,7 +331,7 @@ static cached_reply *memo_get_old(struct memo *m)
 
         m->old = NULL;
         code = entries_get(m->c, m->cache, m->key, sizeof(m->key), how, &reply);
-        code = memo_judge(code, reply);
+        code = memo_judge(code, reply, false);
         if (code == CACHED_OK && (old || reply_is_stale(reply))) {
                 cached_reply_free(old);
                 return reply;

@@ -419,7 +419,8 @@ def test_e_a_refresh_that_fails_after_a_clear(daemon, clock, c, make):
     for n, (key, meanwhile, code, value) in enumerate([
             ("k0", lambda key: None, OK, "old"),
             ("k1", lambda key: c.must("clear", cache="once"), 300, ""),
-            ("k2", lambda key: c.must("set", b"other", cache="once", key=entry_key(c)), OK, "other")]):
+            ("k2", lambda key: c.must("set", b"other", cache="once", key=entry_key(c)), OK, "other"),
+            ("k3", lambda key: c.must("set", b"input", cache="once", key=entry_key(c), vary=True), 300, "")]):
         c.must("clear", cache="once")
         p.say("define", key, "value:old")
         p.run(f"a{n}", key)
@@ -431,6 +432,19 @@ def test_e_a_refresh_that_fails_after_a_clear(daemon, clock, c, make):
         p.say("open", f"b{n}")
         done = p.done(f"b{n}")
         assert (done.code, done.value, done.cache) == (code, value, NOT_FOUND)
+
+
+def test_e_the_name_of_an_input_is_no_value(c, make):
+    p = make()
+    p.say("define", "k", "value:old")
+    p.run("a")
+    p.done("a")
+    c.must("set", b"input", cache="once", key=entry_key(c), vary=True)
+    p.say("define", "k", "value:new")
+    p.run("b")
+    assert p.done("b")[:4] == (OK, False, False, OK) and p.done("b").value == "new"
+    p.run("c")
+    assert p.done("c").hit and p.done("c").value == "new"
 
 
 def entry_key(c):
