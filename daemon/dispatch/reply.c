@@ -188,7 +188,7 @@ void reply_entry(Cached__V1__EntryInfo *info, const struct store_entry *e, uint6
         info->stale = e->stale;
         if (e->fresh.fresh != 0 && e->fresh.fresh < e->deadline) {
                 info->fresh_case = CACHED__V1__ENTRY_INFO__FRESH_FRESH_MS;
-                info->fresh_ms = e->stale ? 0 : e->fresh.fresh - now_ms;
+                info->fresh_ms = !e->stale && e->fresh.fresh > now_ms ? e->fresh.fresh - now_ms : 0;
         }
 }
 

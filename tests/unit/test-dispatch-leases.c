@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Dispatch, in process: who waits for a lease and cannot be answered at once
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "dispatch-world.h"
+
+#define LEASES ((uint64_t)CACHED__V1__FEATURE__FEATURE_LEASES)
+
+/* Two clients that may have leases. */
+struct two {
+        struct world *w;
+        struct conn *a, *b;
+};
+
+static struct two two_new(struct world *w)
+{
+        return (struct two){w, connect_as(w, UID, "", LEASES), connect_as(w, UID, "", LEASES)};
+}
+
+static void ask(struct two *t, struct conn *c)
+{
+        Cached__V1__LeaseAsk lease = CACHED__V1__LEASE_ASK__INIT;
+        Cached__V1__Get get = CACHED__V1__GET__INIT;
+        get.cache = (char *)"c";
+        get.key = key_of("k");
+        get.lease = &lease;
+        Cached__V1__Request m = REQUEST(GET, get, &get);
+        m.id = ++t->w->id;
+        send_request(c, &m, NULL, 0);
+}
+
+/* The id of the lease that the next reply grants. */
+static uint64_t granted(struct conn *c)
+{
+        struct reply r = take_reply(c);
+        assert_true(status_is(r.m, STATUS_NOT_FOUND));
+        assert_int_equal(r.m->lease->state, CACHED__V1__LEASE_STATE__LEASE_GRANTED);
+        uint64_t id = r.m->lease->lease_id;
+        reply_done(&r);
+        return id;
+}
+
+static void store(struct two *t, struct conn *c, uint64_t lease)
+{
+        Cached__V1__Set set = set_of("c", "k");
+        set.lease_id = lease;
+        struct reply r = send_set(t->w, c, &set, "v", 1);
+        assert_true(status_is(r.m, STATUS_OK));
+        reply_done(&r);
+}
+
+static void end_turn(struct two *t)
+{
+        (void)dispatcher_maintain(t->w->server.dispatcher, server_now_ms(&t->w->server), 64);
+}
+
+/* What the entry says of itself is as of then. */
+static void test_an_answer_comes_after_the_value_has_become_stale(void **state)
+{
+        struct two t = two_new(*state);
+        Cached__V1__OpenCache open = CACHED__V1__OPEN_CACHE__INIT;
+        Cached__V1__Policy policy = CACHED__V1__POLICY__INIT;
+        open.cache = (char *)"c";
+        open.policy = &policy;
+        policy.ttl_case = CACHED__V1__POLICY__TTL_TTL_MS;
+        policy.ttl_ms = 100;
+        policy.stale_for_ms = 1000;
+        Cached__V1__Request m = REQUEST(OPEN_CACHE, open_cache, &open);
+        struct reply r = call(t.w, t.a, &m, NULL, 0);
+        reply_done(&r);
+        ask(&t, t.a);
+        uint64_t lease = granted(t.a);
+        ask(&t, t.b);
+        t.b->queued_for_long = 1 << 20; /* it does not read */
+        store(&t, t.a, lease);
+        assert_true(t.b->await_drain);
+        assert_int_equal(t.b->n_out, 0);
+        t.w->server.now_ns += UINT64_C(300) * 1000000;
+        t.b->queued_for_long = 0;
+        dispatch_handler.on_drained(t.b);
+        end_turn(&t);
+        r = take_reply(t.b);
+        assert_true(status_is(r.m, STATUS_OK));
+        assert_int_equal(r.n_body, 1);
+        assert_int_equal(r.m->lease->waited_ms, 300);
+        assert_int_equal(r.m->entry->fresh_case, CACHED__V1__ENTRY_INFO__FRESH_FRESH_MS);
+        assert_int_equal(r.m->entry->fresh_ms, 0);
+        assert_int_equal(r.m->entry->ttl_ms, 800);
+        reply_done(&r);
+        fake_conn_free(t.a);
+        fake_conn_free(t.b);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                TEST(test_an_answer_comes_after_the_value_has_become_stale),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
