@@ -102,7 +102,7 @@ static bool takes_file(const struct lease_waiter *w)
         return s && s->entry.large && !s->unstored && (w->note.flags & LEASE_NOTE_AS_FILE);
 }
 
-/* As much as it may have, or it ends. */
+/* Has it as much as it may have? */
 static bool is_full(const struct client *client, const struct lease_waiter *w)
 {
         struct conn_info conn;
@@ -110,7 +110,25 @@ static bool is_full(const struct client *client, const struct lease_waiter *w)
         conn_info(client->conn, &conn);
         if (takes_file(w) && most > FILES_QUEUE)
                 most = FILES_QUEUE;
-        return conn.queued >= most && !conn.closing;
+        return conn.queued >= most;
+}
+
+static bool is_closing(const struct client *client)
+{
+        struct conn_info conn;
+        conn_info(client->conn, &conn);
+        return conn.closing;
+}
+
+/* Nothing comes after its client's last reply; and a lease is for somebody who learns of it. */
+static void drop_waiter(struct dispatcher *d, struct lease_waiter *w)
+{
+        struct lease *l =
+                w->outcome == LEASE_GOT_LEASE ? leases_find(&d->leases, w->lease_id) : NULL;
+        if (l)
+                (void)lease_give_up(&d->leases, l, NULL, server_now_ms(d->server));
+        share_unref(w->payload);
+        lease_waiter_free(&d->leases, w);
 }
 
 /* Its lease was lost before it was told of it: it waits for nothing any more, and may ask again. */
@@ -159,12 +177,15 @@ void leasing_flush(struct dispatcher *d)
         unsigned n = 0;
         while ((w = leases_decided(&d->leases))) {
                 struct client *client = w->party->ctx;
-                if (is_full(client, w)) {
+                if (is_closing(client)) {
+                        drop_waiter(d, w);
+                } else if (is_full(client, w)) {
                         lease_waiter_block(w);
                         conn_await_drain(client->conn);
                         continue;
+                } else {
+                        answer_waiter(d, w);
                 }
-                answer_waiter(d, w);
                 if (++n % PORTION_LOOK == 0 && server_tick(d->server) >= until)
                         return;
         }
@@ -183,7 +204,8 @@ static void send_progress(struct dispatcher *d, const struct lease_waiter *w)
 {
         struct client *client = w->party->ctx;
         const struct lease *l = w->slot->holder;
-        if (!(client->features & CACHED__V1__FEATURE__FEATURE_EVENTS) || is_full(client, w))
+        if (!(client->features & CACHED__V1__FEATURE__FEATURE_EVENTS) || is_closing(client) ||
+            is_full(client, w))
                 return;
         struct request r;
         request_init(&r, client, 0);

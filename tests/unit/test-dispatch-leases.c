@@ -98,9 +98,37 @@ static void test_an_answer_comes_after_the_value_has_become_stale(void **state)
         fake_conn_free(t.b);
 }
 
+/* A peer that broke the protocol has had its last reply. What it waited for goes to the next. */
+static void test_nothing_follows_a_last_reply(void **state)
+{
+        struct two t = two_new(*state);
+        ask(&t, t.a);
+        uint64_t lease = granted(t.a);
+        ask(&t, t.b);
+        fake_conn_frame(t.b, (const uint8_t *)"\xff", 1, NULL, 0, INLINE_MAX);
+        assert_failure(take_reply(t.b), STATUS_PROTOCOL, "");
+        assert_true(t.b->closed);
+        struct conn *last = connect_as(t.w, UID, "", LEASES);
+        ask(&t, last);
+        /* Its holder gives up: the one that ends is first in the line. */
+        Cached__V1__EndLease end = CACHED__V1__END_LEASE__INIT;
+        end.lease_id = lease;
+        Cached__V1__Request m = REQUEST(END_LEASE, end_lease, &end);
+        struct reply r = call(t.w, t.a, &m, NULL, 0);
+        assert_true(status_is(r.m, STATUS_OK));
+        reply_done(&r);
+        assert_int_equal(t.b->n_out, 0);
+        store(&t, last, granted(last));
+        assert_int_equal(t.b->n_out, 0);
+        fake_conn_free(last);
+        fake_conn_free(t.a);
+        fake_conn_free(t.b);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+                TEST(test_nothing_follows_a_last_reply),
                 TEST(test_an_answer_comes_after_the_value_has_become_stale),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
