@@ -70,8 +70,6 @@ void schedules_run(struct dispatcher *d, uint64_t now_ms)
 {
         struct schedules *all = &d->schedules;
         const struct config *cfg = d->cfg;
-        if (cfg->n_schedules == 0)
-                return;
         struct look now = {.now_ms = now_ms, .wall_ms = server_wall_ms(d->server)};
         if (all->last_wall_ms > now.wall_ms)
                 all->last_wall_ms = now.wall_ms; /* it was set back */

@@ -598,6 +598,15 @@ static void test_subscribing_without_memory(void **state)
 
 #define HOUR_MS UINT64_C(3600000)
 
+static void reload(struct world *w, const char *text)
+{
+        struct config *cfg = fake_config(text);
+        dispatcher_reconfigure(w->server.dispatcher, cfg);
+        config_free(w->server.cfg);
+        w->server.cfg = cfg;
+        end_turn(w);
+}
+
 static int schedules_up(void **state)
 {
         static const char text[] =
@@ -608,13 +617,9 @@ static int schedules_up(void **state)
         assert_int_equal(setenv("TZ", "UTC0", 1), 0);
         assert_int_equal(world_up(state), 0);
         w = *state;
-        struct config *cfg = fake_config(text);
         w->server.wall_ms = 3 * (int64_t)HOUR_MS; /* 03:00 on January 1st, 1970 */
         w->server.now_ns = 1000 * HOUR_MS * MS;
-        dispatcher_reconfigure(w->server.dispatcher, cfg);
-        config_free(w->server.cfg);
-        w->server.cfg = cfg;
-        end_turn(w);
+        reload(w, text);
         return 0;
 }
 
@@ -702,13 +707,24 @@ static void test_a_reload_changes_schedules(void **state)
         struct conn *c = connect_as(w, UID, "", EVENTS);
         SUBSCRIBE(w, c, "", REFRESH);
         advance(w, HOUR_MS / 2);
-        struct config *cfg = fake_config(CONFIG "[schedule soon]\ncache = t\nrealm = uid:1000\n"
-                                                "every = 10m\n");
-        dispatcher_reconfigure(w->server.dispatcher, cfg);
-        config_free(w->server.cfg);
-        w->server.cfg = cfg;
-        end_turn(w);
+        reload(w, CONFIG "[schedule soon]\ncache = t\nrealm = uid:1000\nevery = 10m\n");
         assert_int_equal(c->n_out, 0); /* what lies before it does not count */
+        advance(w, HOUR_MS / 6);
+        assert_refresh(c, "soon");
+        assert_int_equal(c->n_out, 0);
+        fake_conn_free(c);
+}
+
+/* Who subscribed while there were none is not asked for what had come before. */
+static void test_a_reload_brings_the_first_schedule(void **state)
+{
+        struct world *w = *state;
+        struct conn *c = connect_as(w, UID, "", EVENTS);
+        reload(w, CONFIG);
+        SUBSCRIBE(w, c, "", REFRESH);
+        advance(w, 30 * HOUR_MS);
+        reload(w, CONFIG "[schedule soon]\ncache = t\nrealm = uid:1000\nevery = 10m\nat = 04:30\n");
+        assert_int_equal(c->n_out, 0);
         advance(w, HOUR_MS / 6);
         assert_refresh(c, "soon");
         assert_int_equal(c->n_out, 0);
@@ -739,6 +755,7 @@ int main(void)
                 SCHEDULES(test_schedules),
                 SCHEDULES(test_the_wall_clock_is_set),
                 SCHEDULES(test_a_reload_changes_schedules),
+                SCHEDULES(test_a_reload_brings_the_first_schedule),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
