@@ -14,7 +14,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <sys/random.h>
 
 #include "config.h"
 #include "dispatch/client.h"

@@ -105,8 +105,6 @@ void lease_message(Cached__V1__Lease *to, Cached__V1__LeaseState state, const st
                    uint64_t now_ms);
 void lease_share_message(Cached__V1__Lease *to, Cached__V1__LeaseState state,
                          const struct share *why);
-/* More than a Lease takes in a reply that has a value. */
-#define LEASE_SMALL 48
 
 /* A Computation with its parts. */
 struct computation_message {

@@ -9,7 +9,6 @@
  */
 #include "dispatch/share.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 

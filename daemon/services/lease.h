@@ -38,7 +38,6 @@ struct lease_party {
         struct list waiters; /* by `of_party` */
         struct list blocked; /* by `turn`: were decided on, and cannot be answered now */
         struct lease_timer timer;
-        uint32_t n_waiters;
 };
 
 /* Place of something in a hash. */
