@@ -58,7 +58,7 @@ static uint32_t kind_of(const Cached__V1__Event *m)
         }
 }
 
-bool event_take(struct cached_event *v, struct cached_reply *r)
+void event_take(struct cached_event *v, struct cached_reply *r)
 {
         const Cached__V1__Event *m = r->message->event;
 
@@ -69,7 +69,6 @@ bool event_take(struct cached_event *v, struct cached_reply *r)
                 v->lost = m->lost->events;
         if (v->kind == 0)
                 event_done(v);
-        return v->kind != 0;
 }
 
 void event_set_lost(struct cached_event *v, uint64_t n)

@@ -13,8 +13,8 @@ struct cached_event {
         struct cached_reply *r; /* owned; NULL: it is our own */
 };
 
-/* Consumes `r`, which is an event. False: of a kind that is not known here. */
-bool event_take(struct cached_event *v, struct cached_reply *r);
+/* Consumes `r`, which is an event. One of a kind that is not known here is none. */
+void event_take(struct cached_event *v, struct cached_reply *r);
 void event_set_lost(struct cached_event *v, uint64_t n);
 void event_done(struct cached_event *v);
 

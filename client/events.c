@@ -184,15 +184,14 @@ static int events_flush(struct cached_events *e)
 }
 
 /* What is not an event. */
-static int events_answer(struct cached_events *e, const struct cached_reply *r, uint64_t n_body)
+static int events_answer(struct cached_events *e, struct cached_reply *r, uint64_t n_body)
 {
         int code;
 
         if (e->state != EVENTS_ASKING || r->message->id != e->id)
                 return failure_set(&e->failure, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered a request that was not made");
-        code = reply_check((struct cached_reply *)(uintptr_t)r, CACHED__V1__REQUEST__OP_SUBSCRIBE,
-                           false, n_body, &e->failure);
+        code = reply_check(r, CACHED__V1__REQUEST__OP_SUBSCRIBE, false, n_body, &e->failure);
         if (code != CACHED_OK)
                 return code;
         if (r->code != CACHED_OK)
@@ -217,7 +216,7 @@ static int events_receive(struct cached_events *e)
         case CONN_EVENT:
                 /* Before the answer they are those of no subscription. */
                 if (e->state == EVENTS_TOLD) {
-                        (void)event_take(&e->event, r);
+                        event_take(&e->event, r);
                         return CACHED_OK;
                 }
                 break;

@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-#include "client/lease.h"
+#include "client/lease-options.h"
 
 cached_lease_options *cached_lease_options_new(void)
 {

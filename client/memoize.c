@@ -369,10 +369,7 @@ static bool memo_fail(struct memo *m)
 static int memo_call(struct memo *m, cached_compute compute, void *data)
 {
         const struct running *top = running_top();
-        struct running here = {.cache = m->cache,
-                               .key = m->key,
-                               .n_key = sizeof(m->key),
-                               .pool = m->c ? m->c->pool : NULL,
+        struct running here = {.pool = m->c ? m->c->pool : NULL,
                                .record = &m->record,
                                .lease = m->lease && m->lease->is_held ? m->lease : NULL};
         int code;

@@ -97,16 +97,6 @@ int messages_add(struct cached_messages *m, const char *type, size_t n_type, con
         return CACHED_OK;
 }
 
-int messages_join(struct cached_messages *to, const struct cached_messages *from)
-{
-        int code = CACHED_OK;
-
-        for (size_t i = 0; code == CACHED_OK && i < from->n; i++)
-                code = messages_add(to, messages_type(from, i), from->list[i].n_type,
-                                    messages_data(from, i), from->list[i].n);
-        return code;
-}
-
 int cached_messages_add(cached_messages *m, const char *type, const void *data, size_t n)
 {
         if (!m || !type)

@@ -32,9 +32,6 @@ void messages_done(struct cached_messages *m);
 int messages_add(struct cached_messages *m, const char *type, size_t n_type, const void *data,
                  size_t n);
 
-/* Appends all of them. CACHED_OK, CACHED_ERR_NOMEM or CACHED_LIMIT: some may be there. */
-int messages_join(struct cached_messages *to, const struct cached_messages *from);
-
 static inline const char *messages_type(const struct cached_messages *m, size_t i)
 {
         return (const char *)m->bytes + m->list[i].at;

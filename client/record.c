@@ -44,8 +44,6 @@ static void say(const struct running *at, const struct record *own, const char *
         const struct record *shown = own && own->show ? own : NULL;
 
         for (; at && running_is_ours(at); at = at->outer) {
-                if (!at->record)
-                        continue;
                 record_add(at->record, type, n_type, data, n);
                 if (!shown && at->record->show)
                         shown = at->record;
@@ -78,7 +76,7 @@ int cached_message(const char *type, const void *data, size_t n)
         n_type = strlen(type);
         if (wire_utf8_prefix(type, n_type) < n_type)
                 return CACHED_ERR_USAGE;
-        if (!top || !top->record || !running_is_ours(top))
+        if (!top || !running_is_ours(top))
                 return CACHED_NOT_FOUND;
         say(top, NULL, type, n_type, data ? data : "", n);
         return top->record->code;

@@ -14,7 +14,6 @@
 #include "client/running.h"
 
 #include <assert.h>
-#include <string.h>
 #include <unistd.h>
 
 static _Thread_local struct running *running_innermost;
@@ -40,13 +39,4 @@ struct running *running_top(void)
 bool running_is_ours(const struct running *r)
 {
         return r->pid == getpid();
-}
-
-bool running_has(const char *cache, const uint8_t *key, size_t n_key)
-{
-        for (const struct running *r = running_innermost; r; r = r->outer)
-                if (r->n_key == n_key && memcmp(r->key, key, n_key) == 0 &&
-                    strcmp(r->cache, cache) == 0)
-                        return true;
-        return false;
 }

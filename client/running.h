@@ -12,7 +12,7 @@
  *
  * To keep something with a computation: add a field, which running_push() leaves alone and whose
  * memory is the business of who uses it, and set it before the push (struct running is on the stack
- * of cached_memoize(), see memoize.c, memo_compute()). What the field collects is taken after the
+ * of cached_memoize(), see memoize.c, memo_call()). What the field collects is taken after the
  * pop. A nested computation finds the outer one in `outer`.
  *
  * Only the thread that pushed looks at its stack, so there is no lock. A child process that was
@@ -21,8 +21,6 @@
  */
 
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/types.h>
 
 #include "client/line.h"
@@ -33,13 +31,10 @@ struct record;
 
 struct running {
         /* Set by who pushes it. Borrowed while it is on the stack. */
-        const char *cache;
-        const uint8_t *key;
-        size_t n_key;
         struct pool *pool;          /* its handle's; NULL: there is no cache */
         struct line_owner owner;    /* number 0: it has none yet */
         struct cached_lease *lease; /* NULL: it computes without one */
-        struct record *record;      /* NULL: it keeps none */
+        struct record *record;
 
         /* Set by running_push(). */
         struct running *outer; /* NULL: none */
@@ -55,8 +50,5 @@ struct running *running_top(void);
 
 /* False: it began in a process that this one was forked from. */
 bool running_is_ours(const struct running *r);
-
-/* Whether this thread computes this very key, by whichever handle of this process. */
-bool running_has(const char *cache, const uint8_t *key, size_t n_key);
 
 #endif

@@ -307,7 +307,7 @@ static void run_note(struct vary *v, const struct vary_input *in)
 static void note_outer(const struct running *at, const struct vary_input *from)
 {
         for (; at && running_is_ours(at); at = at->outer) {
-                struct vary *v = at->record ? at->record->vary : NULL;
+                struct vary *v = at->record->vary;
                 const struct vary_input *in;
                 int code;
 
@@ -353,7 +353,7 @@ int cached_input(const char *name, const void **ret, size_t *ret_size)
         struct vary *v;
         int code;
 
-        if (!name || !top || !top->record || !top->record->vary || !running_is_ours(top) ||
+        if (!name || !top || !top->record->vary || !running_is_ours(top) ||
             wire_cache_name_fault(name, strlen(name)))
                 return CACHED_ERR_USAGE;
         v = top->record->vary;
