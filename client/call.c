@@ -108,8 +108,15 @@ int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_bod
         return CACHED_OK;
 }
 
-const char call_needs_newer_daemon[] =
-        "the daemon is too old for tags, messages, negative entries and leases: update it";
+int call_check_features(const struct conn *c, bool needs_leases, struct failure *f)
+{
+        if (needs_leases && c->hello_state == CONN_HELLO_DONE &&
+            !(c->features & CACHED__V1__FEATURE__FEATURE_LEASES))
+                return failure_set(f, CACHED_UNSUPPORTED,
+                                   "the daemon is too old for tags, messages, negative entries and "
+                                   "leases: update it");
+        return CACHED_OK;
+}
 
 struct call call_init(Cached__V1__Request__OpCase op)
 {
@@ -397,9 +404,10 @@ static int call_send_all(cached *c, struct call *call, struct conn *conn, struct
                          struct failure *f, enum conn_sent *ret_sent)
 {
         struct release told = {0};
+        int code = call_check_features(conn, call->needs_leases, f);
 
-        if (call->needs_leases && !(conn->features & CACHED__V1__FEATURE__FEATURE_LEASES))
-                return failure_set(f, CACHED_UNSUPPORTED, "%s", call_needs_newer_daemon);
+        if (code != CACHED_OK)
+                return code;
         buffer_take(&conn->out, buffer_n(&conn->out));
         if (!call->request.repeated) {
                 pool_take_released(c->pool, &told);

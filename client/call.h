@@ -42,8 +42,6 @@ struct call {
         uint64_t have_instance, have_version;
 };
 
-extern const char call_needs_newer_daemon[];
-
 struct call call_init(Cached__V1__Request__OpCase op);
 
 int call_run(cached *c, struct call *call, cached_reply **ret);
@@ -59,6 +57,8 @@ int call_hand_out(int code, struct cached_reply *r, const struct failure *f, cac
 
 /* Does the daemon take a request of these sizes? CACHED_TOO_LARGE: no. */
 int call_check_sizes(const struct conn *c, size_t n_message, uint64_t n_body, struct failure *f);
+/* Does it take it for what it is, as far as that is known yet? CACHED_UNSUPPORTED: no. */
+int call_check_features(const struct conn *c, bool needs_leases, struct failure *f);
 
 /* Frame header and message, appended to `out`; the limits are those of the connection. */
 int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_body,

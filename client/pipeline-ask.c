@@ -7,6 +7,7 @@
  * only what was accepted has a reply.
  */
 
+#include "client/entries.h"
 #include "client/many.h"
 #include "client/pipeline.h"
 
@@ -129,6 +130,7 @@ int cached_pipeline_set(cached_pipeline *p, const char *cache, const void *key, 
         call.body = n_value > 0 ? body : body + 1;
         call.n_body_iov = (n_value > 0) + (body[1].iov_len > 0);
         call.n_body = body[0].iov_len + body[1].iov_len;
+        call.needs_leases = set_needs_leases(&m);
         code = pipeline_submit(p, &call, tag);
         packed_done(&packed);
         return code;
@@ -178,6 +180,7 @@ int cached_pipeline_set_many(cached_pipeline *p, const char *cache, size_t n,
         call.body = many.body;
         call.n_body_iov = many.n_body_iov;
         call.n_body = many.n_body;
+        call.needs_leases = n > 0 && set_needs_leases(many.m.sets[0]);
         code = pipeline_submit(p, &call, tag);
         set_many_done(&many);
         return code;

@@ -11,8 +11,8 @@
  * Requests are accepted before there is a connection, and beyond what the daemon takes at a time.
  * They lie in `out`, in order: first those that may leave (n_released bytes), then those that are
  * held (n_held requests) until Hello is answered and enough replies have come. Only Hello's reply
- * tells how large a request may be; one that was accepted before and is too large is lost then, and
- * the rest goes on.
+ * tells how large a request may be, and what the daemon knows; one that was accepted before and is
+ * nothing for it is lost then, and the rest goes on.
  *
  * The deadline is that of the reply that comes next, as for a pipeline that waits: the handle's
  * timeout after the last reply, or after the first request when nothing was on the way.
@@ -94,8 +94,8 @@ void pipeline_loop_asked(cached_pipeline *p)
 
 /* ----------------------------------------------------------------------------------- connecting */
 
-/* Now that the daemon has told its limits: what is larger goes no further. */
-static void pipeline_refuse_large(cached_pipeline *p)
+/* Now that the daemon has told its limits: what it would not take goes no further. */
+static void pipeline_refuse(cached_pipeline *p)
 {
         uint8_t *from, *to;
 
@@ -106,7 +106,9 @@ static void pipeline_refuse_large(cached_pipeline *p)
                 struct frame_header h = frame_header_read(from);
                 size_t n = FRAME_HEADER_SIZE + h.n_message + (size_t)h.n_body;
 
-                if (call_check_sizes(p->conn, h.n_message, h.n_body, &p->failure) != CACHED_OK) {
+                if (call_check_sizes(p->conn, h.n_message, h.n_body, &p->failure) != CACHED_OK ||
+                    call_check_features(p->conn, slot_at(p, id)->needs_leases, &p->failure) !=
+                            CACHED_OK) {
                         p->loop.n_held--;
                         pipeline_lose(p, id);
                 } else {
@@ -144,7 +146,7 @@ static int pipeline_hello(cached_pipeline *p)
         if (code != CONN_AGAIN && code != CACHED_ERR_NOMEM)
                 pool_attempted(p->handle->pool, code, &p->failure);
         if (code == CACHED_OK)
-                pipeline_refuse_large(p);
+                pipeline_refuse(p);
         return code;
 }
 

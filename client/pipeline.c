@@ -455,7 +455,9 @@ static int pipeline_push(cached_pipeline *p, struct call *call, enum slot_state 
         int code;
 
         call->request.id = p->end;
-        code = call_pack(p->conn, &call->request, call->n_body, &p->out, &p->failure);
+        code = call_check_features(p->conn, call->needs_leases, &p->failure);
+        if (code == CACHED_OK)
+                code = call_pack(p->conn, &call->request, call->n_body, &p->out, &p->failure);
         if (code != CACHED_OK)
                 return code;
         if (call->n_body > 0 && !pipeline_reserve_values(p, call)) {
@@ -464,7 +466,8 @@ static int pipeline_push(cached_pipeline *p, struct call *call, enum slot_state 
         }
         *slot_at(p, p->end++) = (struct slot){.tag = tag,
                                               .state = (uint8_t)state,
-                                              .op = (uint8_t)call->request.op_case};
+                                              .op = (uint8_t)call->request.op_case,
+                                              .needs_leases = call->needs_leases};
         p->n_open++;
         if (p->nonblocking)
                 p->loop.n_held++;

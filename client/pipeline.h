@@ -22,7 +22,8 @@ struct slot {
         char *cache; /* of an internal OpenCache: owned */
         uint8_t state;
         uint8_t op;
-        uint8_t code; /* when lost */
+        uint8_t code;      /* when lost */
+        bool needs_leases; /* see struct call */
 };
 
 /* What a pipeline has beside the rest when it waits for nothing. */

@@ -1110,7 +1110,8 @@ int cached_pipeline_get(cached_pipeline *p, const char *cache, const void *key, 
  * @o:      NULL: the defaults
  * @tag:    comes back with the reply; any number
  *
- * Return: as cached_pipeline_get().
+ * Return: as cached_pipeline_get(); CACHED_UNSUPPORTED: the daemon is too old for what @o asks
+ * for. Where that is not known yet cached_pipeline_next() tells.
  */
 int cached_pipeline_set(cached_pipeline *p, const char *cache, const void *key, size_t n_key,
                         const void *value, size_t n_value, const cached_set_options *o,

@@ -200,6 +200,39 @@ static void test_b_too_large_before_hello(void **state)
         gate_done(&g);
 }
 
+/* Likewise what an older daemon would take for something else. */
+static void test_b_too_new_before_hello(void **state)
+{
+        cached_set_options *o = cached_set_options_new();
+        struct gate g;
+        struct world w;
+        cached_reply *r;
+        uint64_t tag;
+
+        gate_init(&g);
+        world_start(&w, serve_late, &g);
+        assert_int_equal(cached_set_options_add_tag(o, "tag"), CACHED_OK);
+        for (uint64_t i = 0; i < 6; i++)
+                assert_int_equal(cached_pipeline_set(w.p, "x", "k", 1, "v", 1,
+                                                     i % 3 == 1 ? o : NULL, i),
+                                 CACHED_OK);
+        gate_open(&g);
+        for (uint64_t i = 1; i < 6; i += 3) {
+                assert_int_equal(next(w.p, &tag, &r), CACHED_UNSUPPORTED);
+                assert_int_equal(tag, i);
+                assert_non_null(strstr(cached_reply_error(r), "too old"));
+                cached_reply_free(r);
+        }
+        for (uint64_t i = 0; i < 6; i++)
+                if (i % 3 != 1)
+                        expect(w.p, i, CACHED_OK);
+        assert_int_equal(cached_pipeline_set(w.p, "x", "k", 1, "v", 1, o, 7), CACHED_UNSUPPORTED);
+        assert_int_equal(cached_pipeline_in_flight(w.p), 0);
+        world_end(&w);
+        gate_done(&g);
+        cached_set_options_free(o);
+}
+
 static void test_b_full(void **state)
 {
         size_t n = 40u << 20;
@@ -414,6 +447,7 @@ int main(void)
                 TEST(test_a_inside_epoll),
                 TEST(test_b_limit_in_flight),
                 TEST(test_b_too_large_before_hello),
+                TEST(test_b_too_new_before_hello),
                 TEST(test_b_full),
                 TEST(test_b_full_of_requests),
                 TEST(test_c_a_byte_at_a_time),

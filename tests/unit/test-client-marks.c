@@ -356,6 +356,29 @@ static void test_b_older_daemon(void **state)
         scene_end(&s);
 }
 
+static void test_b_older_daemon_and_pipelines(void **state)
+{
+        const void *key = "a", *value = "AA";
+        const size_t n_key = 1, n_value = 2;
+        cached_set_options *o = cached_set_options_new();
+        cached_pipeline *p;
+        struct scene s;
+
+        scene_begin(&s, 0);
+        p = cached_pipeline_new(s.c);
+        assert_int_equal(cached_set_options_set_negative(o, 1), CACHED_OK);
+        assert_int_equal(cached_pipeline_set(p, "x", "k", 1, "v", 1, o, 1), CACHED_UNSUPPORTED);
+        assert_int_equal(cached_pipeline_set_many(p, "x", 1, &key, &n_key, &value, &n_value, o, 2),
+                         CACHED_UNSUPPORTED);
+        assert_int_equal(cached_pipeline_in_flight(p), 0);
+        assert_int_equal(cached_pipeline_set(p, "x", "k", 1, "v", 1, NULL, 3), CACHED_OK);
+        assert_int_equal(cached_pipeline_next(p, NULL, NULL), CACHED_OK);
+        assert_int_equal(atomic_load(&s.k.n_requests), 1);
+        cached_pipeline_free(p);
+        cached_set_options_free(o);
+        scene_end(&s);
+}
+
 static void test_b_computations(void **state)
 {
         struct scene s;
@@ -723,6 +746,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_a_policy, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_b_tags, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_b_older_daemon, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_b_older_daemon_and_pipelines, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_b_computations, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_c_negative, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_d_list, setup, teardown),
