@@ -280,6 +280,7 @@ struct asking {
         struct waiting waiting;
         struct line_owner owner;
         bool is_nested, is_silent;
+        bool is_counted; /* as a use, or as a miss: this look-up was, by an earlier step */
         uint64_t wait_ms;
         struct failure f;
         struct cached_reply *r; /* owned */
@@ -319,6 +320,7 @@ static int ask_once(struct asking *a, uint64_t wait_ms, bool with_news)
         get.cache = (char *)(uintptr_t)a->want->cache;
         get.key = (ProtobufCBinaryData){a->want->n_key, (uint8_t *)(uintptr_t)a->want->key};
         get.lease = &ask;
+        get.no_touch = a->is_counted;
         get.with_messages = a->want->with_messages;
         if (a->have) {
                 get.have_version = a->have->version;
@@ -345,6 +347,7 @@ static int ask_with_news(struct asking *a)
         if (waiting_call(&a->waiting) != 0)
                 return code;
         a->r = NULL;
+        a->is_counted = true;
         code = ask_once(a, a->wait_ms, true);
         cached_reply_free(a->waiting.known);
         if (a->r || code != CACHED_ERR_TIMEOUT || a->is_silent) {
@@ -411,9 +414,10 @@ static int ask_finish(struct asking *a, int code, cached_reply **ret, cached_lea
         return call_hand_out(code, a->r, &a->f, ret);
 }
 
-static int ask(cached *c, const struct lease_want *w, cached_reply **ret, cached_lease **ret_lease)
+static int ask(cached *c, const struct lease_want *w, bool is_counted, cached_reply **ret,
+               cached_lease **ret_lease)
 {
-        struct asking a = {.c = c, .want = w, .wait_ms = w->o->wait_ms};
+        struct asking a = {.c = c, .want = w, .wait_ms = w->o->wait_ms, .is_counted = is_counted};
         int code;
 
         a.owner = owner_of(c, w, &a.is_nested);
@@ -441,7 +445,7 @@ static int lease_get_asked(cached *c, const struct lease_want *w, struct cached_
                            cached_reply **ret, cached_lease **ret_lease)
 {
         cached_reply *r = NULL;
-        int code = ask(c, w, &r, ret_lease);
+        int code = ask(c, w, old != NULL, &r, ret_lease);
         struct failure f;
 
         /* A daemon that cannot say what is to be done leaves what was there. */

@@ -501,8 +501,10 @@ def test_e_stale_values_that_are_mapped(daemon, c, make):
         return tag if p.all(tag, "gate") else None
 
     tag = wait_until(due, "the value is due")
+    before = c.stats("once").hits
     q.run("b")
     assert q.done("b")[:4] == (OK, True, True, OK) and q.done("b").value == "old"
+    assert c.stats("once").hits == before + 1  # though it looked by itself, and asked
     p.say("open", tag)
     assert p.done(tag).value == "new"
     q.run("c")

@@ -36,7 +36,7 @@ struct leases {
         struct fake_lease held[LEASES_MAX];
         struct fake_wait waits[LEASES_MAX];
         uint64_t next_id;
-        atomic_uint n_asked, n_ends, n_told, n_pings;
+        atomic_uint n_asked, n_counted, n_ends, n_told, n_pings;
         /* Of the first ones: a test may look at them once they are counted. */
         char reasons[8][2048], text[512];
         uint32_t permille;
@@ -210,6 +210,7 @@ static inline bool lease_ask(struct fake *d, int fd, uint64_t id, const Cached__
 
         if (n < 8)
                 s->owners[n] = m->lease->owner;
+        atomic_fetch_add(&s->n_counted, !m->no_touch);
         if (atomic_load(&s->hang_up))
                 return false;
         if (atomic_load(&s->mute))
