@@ -130,29 +130,35 @@ int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char 
         return status;
 }
 
-int ctl_connect(struct ctl *ctl)
+int ctl_dial(const struct ctl *ctl, const char *client, uint32_t timeout_ms, cached **ret,
+             cached_reply **ret_hello)
 {
         cached_options *o = cached_options_new();
-        int r = o ? CACHED_OK : CACHED_ERR_NOMEM, status;
+        int r = o ? CACHED_OK : CACHED_ERR_NOMEM;
 
-        if (r == CACHED_OK && ctl->socket)
+        if (r == CACHED_OK)
                 r = cached_options_set_socket(o, ctl->socket);
-        if (r == CACHED_OK && ctl->realm)
+        if (r == CACHED_OK)
                 r = cached_options_set_realm(o, ctl->realm);
         if (r == CACHED_OK && ctl->has_service_uid)
                 r = cached_options_set_service_uid(o, ctl->service_uid);
         if (r == CACHED_OK)
-                r = cached_options_set_client_name(o, "cachectl");
+                r = cached_options_set_client_name(o, client);
         if (r == CACHED_OK)
-                r = cached_options_set_timeout_ms(o, ctl->timeout_ms);
+                r = cached_options_set_timeout_ms(o, timeout_ms);
         if (r == CACHED_OK)
                 r = cached_options_set_decode(o, !ctl->as_stored);
         if (r == CACHED_OK)
-                r = cached_new(o, &ctl->client);
+                r = cached_new(o, ret);
         cached_options_free(o);
-        if (r == CACHED_OK)
-                r = cached_connect(ctl->client, &ctl->hello);
-        status = ctl_result(ctl, r, ctl->hello, "no such realm");
+        return r == CACHED_OK ? cached_connect(*ret, ret_hello) : r;
+}
+
+int ctl_connect(struct ctl *ctl)
+{
+        int r = ctl_dial(ctl, "cachectl", ctl->timeout_ms, &ctl->client, &ctl->hello);
+        int status = ctl_result(ctl, r, ctl->hello, "no such realm");
+
         if (ctl->realm && (r == CACHED_INVALID || r == CACHED_DENIED))
                 fputs("Leave --realm out for your own.\n", stderr);
         return status;

@@ -46,6 +46,11 @@ struct ctl {
 int ctl_connect(struct ctl *ctl);
 void ctl_done(struct ctl *ctl);
 
+/* Connects under a name and with a timeout of the caller's, and reports nothing: a code of the
+ * library's. *ret and *ret_hello are untouched, or freed by the caller whatever the code is. */
+int ctl_dial(const struct ctl *ctl, const char *client, uint32_t timeout_ms, cached **ret,
+             cached_reply **ret_hello);
+
 /* Reports @code unless it is CACHED_OK, and returns the exit status that it stands for. @missing
  * says what was not found ("no such cache"), for CACHED_NOT_FOUND. */
 int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char *missing);

@@ -33,24 +33,11 @@ static bool failed(struct memo_cache *c, int code, const cached_reply *reply)
 bool memo_cache_open(struct memo_cache *c, const struct ctl *ctl, const char *name,
                      uint32_t timeout_ms)
 {
-        cached_options *o = cached_options_new();
-        int r = o ? CACHED_OK : CACHED_ERR_NOMEM;
         cached_reply *hello = NULL;
+        int r;
 
         *c = (struct memo_cache){.name = name};
-        if (r == CACHED_OK)
-                r = cached_options_set_socket(o, ctl->socket);
-        if (r == CACHED_OK)
-                r = cached_options_set_realm(o, ctl->realm);
-        if (r == CACHED_OK)
-                r = cached_options_set_client_name(o, "cachectl memo");
-        if (r == CACHED_OK)
-                r = cached_options_set_timeout_ms(o, timeout_ms);
-        if (r == CACHED_OK)
-                r = cached_new(o, &c->client);
-        cached_options_free(o);
-        if (r == CACHED_OK)
-                r = cached_connect(c->client, &hello);
+        r = ctl_dial(ctl, "cachectl memo", timeout_ms, &c->client, &hello);
         if (r == CACHED_OK) {
                 c->max_value = fields_u64(hello, "", "max_value_bytes");
                 c->uid = fields_u64(hello, "", "uid");

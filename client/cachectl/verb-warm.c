@@ -138,26 +138,11 @@ static bool count_stores(struct warm *w, const char *cache, uint64_t *ret)
 /* False: the daemon is away, and the command runs plainly. Why is not the command's matter. */
 static bool look_before(struct warm *w)
 {
-        cached_options *o = cached_options_new();
         struct ctl *ctl = w->ctl;
-        int r = o ? CACHED_OK : CACHED_ERR_NOMEM;
+        int r;
 
-        if (r == CACHED_OK)
-                r = cached_options_set_socket(o, ctl->socket);
-        if (r == CACHED_OK)
-                r = cached_options_set_realm(o, ctl->realm);
-        if (r == CACHED_OK && ctl->has_service_uid)
-                r = cached_options_set_service_uid(o, ctl->service_uid);
-        if (r == CACHED_OK)
-                r = cached_options_set_client_name(o, "cachectl warm");
-        if (r == CACHED_OK)
-                r = cached_options_set_timeout_ms(o, ctl->timeout_given ? ctl->timeout_ms
-                                                                        : TIMEOUT_MS);
-        if (r == CACHED_OK)
-                r = cached_new(o, &ctl->client);
-        cached_options_free(o);
-        if (r == CACHED_OK)
-                r = cached_connect(ctl->client, &ctl->hello);
+        r = ctl_dial(ctl, "cachectl warm", ctl->timeout_given ? ctl->timeout_ms : TIMEOUT_MS,
+                     &ctl->client, &ctl->hello);
         if (r != CACHED_OK) {
                 if (!w->quiet)
                         ctl_note(ctl, "without the cache: %s",

@@ -195,21 +195,26 @@ def foreign(daemon):
             except OSError:
                 pass
 
-    def serve():
-        while True:
-            try:
-                a, _ = listener.accept()
-            except OSError:
-                return
-            b = socket.socket(socket.AF_UNIX)
+    def carry(a):
+        with a, socket.socket(socket.AF_UNIX) as b:
             b.connect(str(daemon.socket))
             threads = [threading.Thread(target=pump, args=x) for x in ((a, b), (b, a))]
             for t in threads:
                 t.start()
             for t in threads:
                 t.join()
-            a.close()
-            b.close()
+
+    def serve():
+        carriers = []
+        while True:
+            try:
+                a, _ = listener.accept()
+            except OSError:
+                break
+            carriers.append(threading.Thread(target=carry, args=(a,)))
+            carriers[-1].start()
+        for t in carriers:
+            t.join()
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -227,6 +232,17 @@ def test_st30_a_foreign_daemon_is_trusted_when_named(foreign):
     assert run_plain("--socket", foreign, "--service-uid", "12346", "ping").status == UNREACHABLE
     assert run_plain("--socket", foreign, "--service-uid", "12345", "ping").status == DONE
     assert run_plain("--socket", foreign, "ping", "--service-uid=12345").status == DONE
+
+
+def test_st30_so_it_is_by_what_runs_a_command(foreign):
+    """Without the option the command runs as if there were no daemon."""
+    memo, warm = (["memo", "--verbose", "--", "echo", "x"], ["warm", "c", "--", "echo", "x"])
+    for command in memo, warm:
+        r = run_plain("--socket", foreign, *command)
+        assert (r.status, r.text) == (DONE, "x\n") and "without the cache" in r.err and "12345" in r.err
+    foreign = ["--socket", foreign, "--service-uid", "12345"]
+    assert "memo: stored: " in run_plain(*foreign, *memo).err and "memo: a hit" in run_plain(*foreign, *memo).err
+    assert run_plain(*foreign, *warm).err.startswith("cachectl: warm: c: 0 entries stored")
 
 
 def test_st31_a_realm_that_is_not_there(cli):
