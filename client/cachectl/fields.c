@@ -85,7 +85,7 @@ const struct field fields_entry[] = {
         {NULL},
 };
 
-const struct field fields_tags[] = {{"tags", FIELD_TEXTS, "tags", .hide_zero = true}, {NULL}};
+const struct field fields_tags[] = {{"tags", FIELD_TEXTS, "tags"}, {NULL}};
 
 const char *const fields_roles[] = {"none", "reader", "writer", "admin", NULL};
 

@@ -30,6 +30,7 @@
 #include "run-program.h"
 #include "run-signals.h"
 #include "units.h"
+#include "utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -377,15 +378,14 @@ static void make_title(char title[TITLE_SIZE], char **argv)
                         break;
                 n += (size_t)k;
         }
-        /* One line; and where it was cut, not half a character, and a sign of it. */
-        for (char *p = title; *p; p++)
+        for (char *p = title; *p; p++) /* one line */
                 if ((unsigned char)*p < ' ')
                         *p = ' ';
-        if (n < TITLE_SIZE)
+        if (n < TITLE_SIZE && !*argv)
                 return;
-        for (n = TITLE_SIZE - sizeof("…"); n > 0 && (title[n] & 0xc0) == 0x80; n--)
-                ;
-        (void)snprintf(title + n, TITLE_SIZE - n, "…");
+        title[TITLE_SIZE - sizeof("…")] = '\0';
+        utf8_cut(title);
+        (void)strcat(title, "…");
 }
 
 /* What runs inside of this run shall not wait for it. False: no memory, or too many of them. */

@@ -197,11 +197,6 @@ static void print_text(struct monitor *m, const cached_event *v)
 
 /* ---- for programs */
 
-static json_t *text_or_null(const char *text)
-{
-        return text && *text ? json_string(text) : json_null();
-}
-
 static int add_entry(json_t *o, const cached_event *v)
 {
         size_t n_key = 0;
@@ -212,19 +207,12 @@ static int add_entry(json_t *o, const cached_event *v)
 
 static int add_cleared(json_t *o, const cached_event *v)
 {
-        char hex[KEY_FORMAT_SIZE];
         size_t n = 0;
         const void *prefix = cached_event_prefix(v, &n);
         int failed;
 
-        failed = json_object_set_new(o, "tag", text_or_null(cached_event_tag(v))) < 0;
-        if (!prefix || n > KEY_MAX)
-                failed |= json_object_set_new(o, "prefix", json_null()) < 0;
-        else if (key_is_text(prefix, n))
-                failed |= json_object_set_new(o, "prefix", json_stringn(prefix, n)) < 0;
-        else
-                failed |= json_object_set_new(o, "prefix_hex",
-                                              json_string(key_format_hex(hex, prefix, n))) < 0;
+        failed = json_object_set_new(o, "tag", output_json_text(cached_event_tag(v))) < 0;
+        failed |= output_json_bytes(o, "prefix", n <= KEY_MAX ? prefix : NULL, n) < 0;
         failed |= json_object_set_new(o, "entries", output_json_u64(cached_event_entries(v))) < 0;
         return failed ? -ENOMEM : 0;
 }
@@ -286,7 +274,8 @@ static int print_json(struct ctl *ctl, const cached_event *v)
         failed = json_object_set_new(o, "time_ms", output_json_u64(when_ms(v))) < 0;
         failed |= json_object_set_new(o, "kind", json_string(kind_name(kind))) < 0;
         if (kind != CACHED_EVENT_LOST)
-                failed |= json_object_set_new(o, "cache", text_or_null(cached_event_cache(v))) < 0;
+                failed |= json_object_set_new(o, "cache", output_json_text(cached_event_cache(v))) <
+                          0;
         failed |= add_what(o, v) != 0;
         if (failed) {
                 json_decref(o);

@@ -22,6 +22,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#define NAME_SIZE 32 /* of a member */
+
 struct libscols_table *output_table_new(const struct output_column *columns)
 {
         struct libscols_table *t = scols_new_table();
@@ -149,17 +151,30 @@ json_t *output_json_u64(uint64_t n)
         return json_integer(n > INT64_MAX ? INT64_MAX : (json_int_t)n);
 }
 
-int output_json_key(json_t *object, const void *key, size_t n_key)
+int output_json_bytes(json_t *object, const char *name, const void *bytes, size_t n)
 {
-        char hex[KEY_FORMAT_SIZE];
+        char hex[KEY_FORMAT_SIZE], name_hex[NAME_SIZE];
         int r;
 
-        if (key_is_text(key, n_key))
-                r = json_object_set_new(object, "key", json_stringn(key, n_key));
+        (void)snprintf(name_hex, sizeof(name_hex), "%s_hex", name);
+        if (!bytes)
+                r = json_object_set_new(object, name, json_null());
+        else if (key_is_text(bytes, n))
+                r = json_object_set_new(object, name, json_stringn(bytes, n));
         else
-                r = json_object_set_new(object, "key_hex",
-                                        json_string(key_format_hex(hex, key, n_key)));
+                r = json_object_set_new(object, name_hex,
+                                        json_string(key_format_hex(hex, bytes, n)));
         return r < 0 ? -ENOMEM : 0;
+}
+
+int output_json_key(json_t *object, const void *key, size_t n_key)
+{
+        return output_json_bytes(object, "key", key, n_key);
+}
+
+json_t *output_json_text(const char *text)
+{
+        return text && *text ? json_string(text) : json_null();
 }
 
 void output_text(FILE *f, const char *text)

@@ -43,6 +43,12 @@ json_t *output_json_u64(uint64_t n);
 /* Adds "key", or "key_hex" when it is not text. Returns 0 or -ENOMEM. */
 int output_json_key(json_t *object, const void *key, size_t n_key);
 
+/* The same as @name, or @name with "_hex" behind it; null for NULL. @n: at most KEY_MAX. */
+int output_json_bytes(json_t *object, const char *name, const void *bytes, size_t n);
+
+/* null for NULL and for "". */
+json_t *output_json_text(const char *text);
+
 /* @text with control characters, and marks that change its direction, replaced by '?'. */
 void output_text(FILE *f, const char *text);
 

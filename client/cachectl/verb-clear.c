@@ -22,32 +22,15 @@ struct what {
         struct key prefix;       /* of no bytes: all of them */
 };
 
-/* "prefix", or "prefix_hex" when it is not text. */
-static int add_prefix(json_t *o, const struct key *prefix)
-{
-        char hex[KEY_FORMAT_SIZE];
-
-        if (prefix->n == 0)
-                return json_object_set_new(o, "prefix", json_null());
-        if (key_is_text(prefix->bytes, prefix->n))
-                return json_object_set_new(o, "prefix",
-                                           json_stringn((const char *)prefix->bytes, prefix->n));
-        return json_object_set_new(o, "prefix_hex",
-                                   json_string(key_format_hex(hex, prefix->bytes, prefix->n)));
-}
-
-static json_t *text_or_null(const char *text)
-{
-        return text ? json_string(text) : json_null();
-}
-
 static int print_json(struct ctl *ctl, const struct what *what, const cached_reply *reply)
 {
         json_t *o = json_object();
 
-        if (json_object_set_new(o, "cache", text_or_null(what->cache)) < 0 ||
-            json_object_set_new(o, "tag", text_or_null(what->tag)) < 0 ||
-            add_prefix(o, &what->prefix) < 0 || fields_to_json(reply, "", fields, o) < 0) {
+        if (json_object_set_new(o, "cache", output_json_text(what->cache)) < 0 ||
+            json_object_set_new(o, "tag", output_json_text(what->tag)) < 0 ||
+            output_json_bytes(o, "prefix", what->prefix.n ? what->prefix.bytes : NULL,
+                              what->prefix.n) < 0 ||
+            fields_to_json(reply, "", fields, o) < 0) {
                 json_decref(o);
                 o = NULL;
         }
