@@ -4,11 +4,21 @@
     cli(ARG…, stdin=…, status=0)   the result of a run, whose exit status is checked
     js(ARG…)                       the document that it prints with --json
     run_plain(ARG…)                without a socket and without a check of the status
+    start(ARG…)                    in the background: a Running
+    terminal(), child_on(slave)    a pseudo-terminal, and what makes it that of a child
 """
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
+import select
+import struct
 import subprocess
+import termios
+import time
 
 import pytest
 
@@ -86,3 +96,78 @@ def js(cli):
     def run(*args, status=DONE, **more):
         return cli("--json", *args, status=status, **more).json
     return run
+
+
+class Running:
+    """cachectl in the background."""
+
+    def __init__(self, daemon, *args, stdout=subprocess.PIPE, **more):
+        self.p = subprocess.Popen([CACHECTL, "--socket", str(daemon.socket), *args], stdout=stdout,
+                                  stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment(TZ="UTC"), **more)
+        self.text = b""
+
+    def read(self, fd, pattern):
+        """Reads until the pattern is there; gives all that came so far."""
+        deadline = time.monotonic() + harness.PATIENCE
+        while not re.search(pattern, self.text):
+            assert time.monotonic() < deadline, self.text
+            if select.select([fd], [], [], 0.1)[0]:
+                part = os.read(fd, 65536)
+                assert part, (self.text, self.p.stderr.read() if fd != self.p.stderr.fileno() else "")
+                self.text += part
+        return self.text
+
+    def out(self, pattern):
+        return self.read(self.p.stdout.fileno(), pattern)
+
+    def err(self, pattern):
+        self.text = b""
+        return self.read(self.p.stderr.fileno(), pattern)
+
+    def end(self, status=DONE):
+        """(stdout, stderr) of what was not read."""
+        out, err = self.p.communicate(timeout=TIMEOUT)
+        assert not harness.SANITIZER.search(err.decode()), err
+        assert self.p.returncode == status, (self.p.returncode, err)
+        return out, err.decode()
+
+
+@pytest.fixture
+def start(daemon):
+    """start(ARG…): cachectl, which goes on."""
+    made = []
+
+    def run(*args, **more):
+        made.append(Running(daemon, *args, **more))
+        return made[-1]
+
+    yield run
+    for r in made:
+        if r.p.poll() is None:
+            r.p.kill()
+        r.p.wait()
+        for pipe in (r.p.stdout, r.p.stderr):
+            if pipe:
+                pipe.close()
+
+
+@contextlib.contextmanager
+def terminal(columns=80):
+    """(master, slave) of a pseudo-terminal."""
+    try:
+        master, slave = pty.openpty()
+    except OSError as e:
+        pytest.skip(f"no pseudo-terminal can be had here (is /dev/pts mounted?): {e}")
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    try:
+        yield master, slave
+    finally:
+        os.close(master)
+
+
+def child_on(slave):
+    """The child is the foreground job of the terminal."""
+    def set_up():
+        os.setsid()
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    return set_up
