@@ -143,8 +143,7 @@ static void *thread_main(void *data)
                 failed = type->warm(t->caller) < 0;
         if (failed) {
                 fprintf(stderr, "bench-herd: a caller cannot connect\n");
-                _exit(1); /* the barrier is never full: the alarm, or whoever looks, ends the rest
-                           */
+                _exit(1); /* not all will be ready: the alarm, or whoever looks, ends the rest */
         }
         if (call_rounds(t))
                 atomic_fetch_add(&t->field->n_failed, 1);

@@ -97,7 +97,6 @@ static int cached_caller_warm(struct herd_caller *c)
 
 const struct herd_type herd_cached = {
         .name = "cached",
-        .help = "cached_memoize(), a handle a process",
         .open = cached_caller_open,
         .warm = cached_caller_warm,
         .call = cached_caller_call,

@@ -148,7 +148,6 @@ static int redis_warm(struct herd_caller *c)
 
 const struct herd_type herd_redis = {
         .name = "redis",
-        .help = "redis-server: SET NX, and a GET every 10 ms",
         .open = redis_open,
         .warm = redis_warm,
         .call = redis_call,

@@ -12,7 +12,6 @@ struct herd_caller;
 
 struct herd_type {
         const char *name;
-        const char *help;
         /* Of one process; every thread of it shares what is returned, or has an own one. */
         int (*open)(const char *socket_path, struct herd_caller **ret);
         /* Connects whatever the calls of a thread will need, so that no call does. 0 or -errno. */

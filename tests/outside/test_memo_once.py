@@ -99,14 +99,6 @@ def outcome(p, err=b""):
     return p.returncode, out
 
 
-def is_gone(pid):
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
-            return f.read().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
 # ---- one run
 
 def test_m90_twenty_at_once(memo, crowd):

@@ -3,7 +3,6 @@
 
 import contextlib
 import os
-import pathlib
 import pty
 import re
 import select

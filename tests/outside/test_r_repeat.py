@@ -9,7 +9,7 @@ import pytest
 
 import harness
 import wire
-from wire import HEADER, frame, pb, request
+from wire import frame, pb, request
 
 ID = bytes(range(16))
 

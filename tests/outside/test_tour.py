@@ -6,7 +6,6 @@ one session of one shell. A block of code whose first line names a file (```c he
 may differ, and so may the width of blanks; `ls` has no order.
 """
 
-import os
 import pathlib
 import re
 import shlex
