@@ -55,6 +55,7 @@ struct client *client_free(struct client *client, uint64_t now_ms)
         repeat_leave(client, now_ms);
         views_leave(&d->views, client);
         leasing_leave(client, now_ms);
+        client->process = process_unref(client->process);
         if (client->realm) {
                 realm_unmap(client->realm, client->reader, now_ms);
                 realm_leave(client->realm, now_ms);

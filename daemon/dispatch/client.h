@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "dispatch/process.h"
 #include "dispatch/upload-area.h"
 #include "proto/wire.h"
 #include "realm/access.h"
@@ -18,7 +19,6 @@ struct conn;
 struct outcome_client;
 struct dispatcher;
 struct lease_party;
-struct peer_watch;
 struct reader;
 struct realm;
 struct unfinished;
@@ -42,11 +42,11 @@ struct client {
                                         has taken it over */
         uint64_t hello_id;           /* with `past` */
         uint64_t last_repeated;
-        struct unfinished *unfinished; /* the request that is being carried out, or NULL */
-        struct viewer *viewer;         /* with the views that it was sent, or NULL */
-        struct lease_party *party;     /* with its leases and what it waits for, or NULL */
-        struct peer_watch *watch; /* of its process, with `party`; NULL: it cannot be watched */
-        bool orphaned;            /* the process that it belongs to has ended */
+        struct unfinished *unfinished;     /* the request that is being carried out, or NULL */
+        struct viewer *viewer;             /* with the views that it was sent, or NULL */
+        struct lease_party *party;         /* with its leases and what it waits for, or NULL */
+        struct process *process;           /* that it belongs to; NULL: nothing hangs on that yet */
+        struct process_end party_end;      /* with `party` */
         struct subscription *subscription; /* or NULL */
         uint64_t features;
         char name[WIRE_CLIENT_MAX + 1];

@@ -646,6 +646,7 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         d->own_uid = geteuid();
         subscribers_init(&d->subscribers);
         d->overflow_uid = access_overflow_uid();
+        processes_init(&d->processes);
         int r = bump_init(&d->bump, BUMP_FIRST, bump_limit(cfg));
         if (r < 0) {
                 free(d);

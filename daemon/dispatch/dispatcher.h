@@ -14,6 +14,7 @@
 #include "dispatch/client.h"
 #include "dispatch/dispatch.h"
 #include "dispatch/outcomes.h"
+#include "dispatch/process.h"
 #include "dispatch/quota.h"
 #include "dispatch/schedule.h"
 #include "dispatch/subscribe.h"
@@ -46,6 +47,7 @@ struct dispatcher {
         struct leases leases;
         struct backoff backoff; /* of values that could not be computed anew */
         struct outcomes outcomes;
+        struct processes processes;
         struct views views;
         struct reaper *reaper;
         struct quota subscriptions; /* their number */

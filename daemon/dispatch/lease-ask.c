@@ -33,27 +33,20 @@ static void on_process_end(void *ctx)
 {
         struct client *client = ctx;
         uint64_t now_ms = server_tick(client->d->server) / 1000000;
-        client->orphaned = true;
         lease_party_expire(&client->d->leases, client->party, now_ms + ORPHAN_MS);
         conn_finish(client->conn);
 }
 
 static enum status orphan(struct request *r)
 {
-        r->client->orphaned = true;
         return verdict_set(&r->verdict, STATUS_INVALID,
                            "the process that opened this connection has ended, and a lease ends "
                            "with its process: open another connection to ask for leases");
 }
 
-static enum status watch(struct request *r)
+/* Why its process cannot be watched. */
+static enum status unwatched(struct request *r, int k)
 {
-        struct client *client = r->client;
-        int k = conn_watch_peer(client->conn, on_process_end, client, &client->watch);
-        if (k == 0 || k == -ENOTSUP) /* then its connection alone tells its end */
-                return STATUS_OK;
-        client->party =
-                lease_party_free(&r->d->leases, client->party, r->who.now_ms, share_release);
         if (k == -ESRCH)
                 return orphan(r);
         if (k == -EMFILE || k == -ENFILE)
@@ -67,17 +60,24 @@ static enum status watch(struct request *r)
 static enum status enter(struct request *r)
 {
         struct client *client = r->client;
-        if (__builtin_expect(client->orphaned, 0))
+        struct process *process;
+        int k = process_of(client, &process);
+        if (__builtin_expect(k < 0, 0))
+                return unwatched(r, k);
+        if (__builtin_expect(process->ended, 0))
                 return orphan(r);
         if (__builtin_expect(client->party != NULL, 1))
                 return STATUS_OK;
-        int k = lease_party_new(&r->d->leases, r->who.uid, client, &client->party);
-        return k < 0 ? verdict_errno(&r->verdict, k, "granting a lease") : watch(r);
+        k = lease_party_new(&r->d->leases, r->who.uid, client, &client->party);
+        if (k < 0)
+                return verdict_errno(&r->verdict, k, "granting a lease");
+        process_listen(process, &client->party_end, on_process_end, client);
+        return STATUS_OK;
 }
 
 void leasing_leave(struct client *client, uint64_t now_ms)
 {
-        client->watch = peer_watch_free(client->watch);
+        process_unlisten(&client->party_end);
         client->party = lease_party_free(&client->d->leases, client->party, now_ms, share_release);
 }
 

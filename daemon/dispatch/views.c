@@ -7,15 +7,13 @@
  * who pays for it).
  *
  *   account   a uid: what it may have is bounded by number and by bytes, each file counted once
- *   process   whose end ends its views; watched from its first view on, so that no other process
- *             can be taken for it later. Connections of one process share the watch
+ *   household of a process, whose end ends its views (see process.c): all of its viewers
  *   viewer    a connection, or what is left of one: there while it is connected, and as long after
  *             that as it has views
  *   view      a number that the reader knows it by, and the value
  *
- * Where a process cannot be watched (an old kernel, a filter of system calls) its views end with
- * the connection. Where descriptors for watching run short there is no view: the value goes as
- * bytes.
+ * Where a process cannot be watched its views end with the connection. Where descriptors for
+ * watching run short there is no view: the value goes as bytes.
  *
  * That a process has ended is only noted when it is told: what follows is done at the end of the
  * turn, when the memory files may be written to.
@@ -49,30 +47,29 @@ struct view {
 };
 
 struct viewer {
-        struct viewer *prev, *next; /* of the process */
-        struct process *process;
+        struct viewer *prev, *next; /* of the household */
+        struct household *household;
         struct client *client; /* NULL: its connection has ended */
         struct view *views;
         uint64_t n, bytes;
 };
 
-struct process {
-        struct process *prev, *next; /* of the account */
+struct household {
+        struct household *prev, *next; /* of the account */
         struct views *all;
         struct views_account *account;
         struct viewer *viewers;
-        struct peer_watch *watch; /* NULL: it cannot be watched */
-        pid_t pid;
-        bool ended;
-        bool to_reap; /* and its views are still there */
+        struct process *process; /* a reference */
+        struct process_end end;
+        bool to_reap; /* the process has ended, and its views are still there */
 };
 
 struct views_account {
         struct views_account *next;
         uid_t uid;
         uint64_t n, bytes;
-        struct process *processes;
-        unsigned n_processes;
+        struct household *households;
+        unsigned n_households;
 };
 
 /* ---- numbers */
@@ -115,7 +112,7 @@ static uint64_t new_id(struct views *v)
         return v->last_id;
 }
 
-/* ---- accounts, processes, viewers */
+/* ---- accounts, households, viewers */
 
 static struct views_account *account_get(struct views *v, uid_t uid)
 {
@@ -136,7 +133,7 @@ static struct views_account *account_get(struct views *v, uid_t uid)
 static void account_settle(struct views *v, struct views_account *a)
 {
         struct views_account **at = &v->accounts;
-        if (a->processes)
+        if (a->households)
                 return;
         assert(a->n == 0);
         while (*at != a)
@@ -145,59 +142,61 @@ static void account_settle(struct views *v, struct views_account *a)
         free(a);
 }
 
-static void process_settle(struct process *p)
+static void household_settle(struct household *h)
 {
-        struct views_account *a = p->account;
-        if (p->viewers)
+        struct views_account *a = h->account;
+        if (h->viewers)
                 return;
-        if (p->prev)
-                p->prev->next = p->next;
+        if (h->prev)
+                h->prev->next = h->next;
         else
-                a->processes = p->next;
-        if (p->next)
-                p->next->prev = p->prev;
-        a->n_processes--;
-        p->all->n_ended -= p->to_reap;
-        peer_watch_free(p->watch);
-        free(p);
+                a->households = h->next;
+        if (h->next)
+                h->next->prev = h->prev;
+        a->n_households--;
+        h->all->n_ended -= h->to_reap;
+        process_unlisten(&h->end);
+        process_unref(h->process);
+        free(h);
 }
 
 static void on_process_end(void *ctx)
 {
-        struct process *p = ctx;
-        p->ended = p->to_reap = true;
-        p->all->n_ended++;
+        struct household *h = ctx;
+        h->to_reap = true;
+        h->all->n_ended++;
 }
 
 /* Of the client's peer; a new one has no viewer yet. */
-static int process_get(struct views *v, struct views_account *a, struct conn *conn,
-                       struct process **ret)
+static int household_get(struct views *v, struct views_account *a, struct client *client,
+                         struct household **ret)
 {
-        pid_t pid = conn_peer(conn)->pid;
-        struct process *p = pid > 0 ? a->processes : NULL;
-        while (p && (p->pid != pid || !p->watch || p->ended))
-                p = p->next;
-        if (p) {
-                *ret = p;
+        struct process *process;
+        int k = process_of(client, &process);
+        if (k < 0 || process->ended)
+                return k == -ENOMEM ? k : VIEWS_E_NOT;
+        struct household *h = a->households;
+        while (h && h->process != process)
+                h = h->next;
+        if (h) {
+                *ret = h;
                 return 0;
         }
-        if (a->n_processes >= PROCESSES_PER_UID_MAX)
+        if (a->n_households >= PROCESSES_PER_UID_MAX)
                 return VIEWS_E_NOT;
-        p = calloc(1, sizeof(*p));
-        if (!p)
+        h = calloc(1, sizeof(*h));
+        if (!h)
                 return -ENOMEM;
-        *p = (struct process){.all = v, .account = a, .pid = pid};
-        int k = conn_watch_peer(conn, on_process_end, p, &p->watch);
-        if (k < 0 && k != -ENOTSUP) {
-                free(p);
-                return VIEWS_E_NOT;
-        }
-        p->next = a->processes;
-        if (p->next)
-                p->next->prev = p;
-        a->processes = p;
-        a->n_processes++;
-        *ret = p;
+        *h = (struct household){.all = v,
+                                .account = a,
+                                .process = process_ref(process),
+                                .next = a->households};
+        process_listen(process, &h->end, on_process_end, h);
+        if (h->next)
+                h->next->prev = h;
+        a->households = h;
+        a->n_households++;
+        *ret = h;
         return 0;
 }
 
@@ -205,25 +204,25 @@ static int viewer_get(struct views *v, struct views_account *a, struct client *c
                       struct viewer **ret)
 {
         struct viewer *w = client->viewer;
-        struct process *p;
-        if (w && w->process->ended)
+        struct household *h;
+        if (w && w->household->process->ended)
                 return VIEWS_E_NOT;
         if (w) {
                 *ret = w;
                 return 0;
         }
-        int k = process_get(v, a, client->conn, &p);
+        int k = household_get(v, a, client, &h);
         if (k != 0)
                 return k;
         w = calloc(1, sizeof(*w));
         if (!w) {
-                process_settle(p);
+                household_settle(h);
                 return -ENOMEM;
         }
-        *w = (struct viewer){.process = p, .client = client, .next = p->viewers};
+        *w = (struct viewer){.household = h, .client = client, .next = h->viewers};
         if (w->next)
                 w->next->prev = w;
-        p->viewers = w;
+        h->viewers = w;
         client->viewer = w;
         *ret = w;
         return 0;
@@ -231,19 +230,19 @@ static int viewer_get(struct views *v, struct views_account *a, struct client *c
 
 static void viewer_settle(struct viewer *w)
 {
-        struct process *p = w->process;
-        struct views_account *a = p->account;
-        struct views *v = p->all;
+        struct household *h = w->household;
+        struct views_account *a = h->account;
+        struct views *v = h->all;
         if (w->client || w->views)
                 return;
         if (w->prev)
                 w->prev->next = w->next;
         else
-                p->viewers = w->next;
+                h->viewers = w->next;
         if (w->next)
                 w->next->prev = w->prev;
         free(w);
-        process_settle(p);
+        household_settle(h);
         account_settle(v, a);
 }
 
@@ -264,7 +263,7 @@ static bool may_have(const struct views_account *a, const struct client *client,
 static int add(struct views *v, struct viewer *viewer, struct realm *realm, struct large *l,
                uint64_t *ret_id)
 {
-        struct views_account *a = viewer->process->account;
+        struct views_account *a = viewer->household->account;
         bool had = large_is_held_by(l, a->uid);
         struct view *w = calloc(1, sizeof(*w));
         if (!w || grow(v) < 0 || large_hold(l, a->uid) < 0) {
@@ -308,7 +307,7 @@ int views_add(struct views *v, struct client *client, struct large *l, uint64_t 
 static void view_end(struct views *v, struct view *w, bool settle)
 {
         struct viewer *viewer = w->viewer;
-        struct views_account *a = viewer->process->account;
+        struct views_account *a = viewer->household->account;
         struct view **at = bucket_of(v, w->id);
         uint64_t size = w->large->size;
         while (*at != w)
@@ -336,7 +335,7 @@ void views_release(struct views *v, uid_t uid, uint64_t id)
         struct view *w = v->n_buckets ? *bucket_of(v, id) : NULL;
         while (w && w->id != id)
                 w = w->next_of_bucket;
-        if (!w || w->viewer->process->account->uid != uid)
+        if (!w || w->viewer->household->account->uid != uid)
                 return;
         struct viewer *viewer = w->viewer;
         view_end(v, w, true);
@@ -350,19 +349,19 @@ void views_leave(struct views *v, struct client *client)
                 return;
         client->viewer = NULL;
         viewer->client = NULL;
-        while (!viewer->process->watch && viewer->views)
+        while (!viewer->household->process->watch && viewer->views)
                 view_end(v, viewer->views, true);
         viewer_settle(viewer);
 }
 
 /* ---- ends */
 
-/* Ends at most @steps views; returns how many. The process may be gone then. */
-static unsigned reap_process(struct views *v, struct process *p, unsigned steps)
+/* Ends at most @steps views; returns how many. The household may be gone then. */
+static unsigned reap_household(struct views *v, struct household *h, unsigned steps)
 {
         struct viewer *next;
         unsigned done = 0;
-        for (struct viewer *w = p->viewers; w; w = next) {
+        for (struct viewer *w = h->viewers; w; w = next) {
                 next = w->next;
                 for (; w->views && done < steps; done++)
                         view_end(v, w->views, true);
@@ -370,7 +369,7 @@ static unsigned reap_process(struct views *v, struct process *p, unsigned steps)
                         return done;
                 if (!next) {
                         v->n_ended--;
-                        p->to_reap = false;
+                        h->to_reap = false;
                 }
                 viewer_settle(w);
         }
@@ -381,22 +380,22 @@ bool views_reap(struct views *v, unsigned steps)
 {
         struct views_account *next_account;
         for (struct views_account *a = v->n_ended ? v->accounts : NULL; a; a = next_account) {
-                struct process *next;
+                struct household *next;
                 next_account = a->next;
-                for (struct process *p = a->processes; p; p = next) {
-                        next = p->next;
-                        if (p->to_reap)
-                                steps -= reap_process(v, p, steps);
+                for (struct household *h = a->households; h; h = next) {
+                        next = h->next;
+                        if (h->to_reap)
+                                steps -= reap_household(v, h, steps);
                 }
         }
         return v->n_ended > 0;
 }
 
 /* Its viewers, and with the last one itself. */
-static void process_done(struct views *v, struct process *p)
+static void household_done(struct views *v, struct household *h)
 {
         struct viewer *next;
-        for (struct viewer *w = p->viewers; w; w = next) {
+        for (struct viewer *w = h->viewers; w; w = next) {
                 struct view *next_view;
                 next = w->next;
                 assert(!w->client);
@@ -412,11 +411,11 @@ void views_done(struct views *v)
 {
         struct views_account *next_account;
         for (struct views_account *a = v->accounts; a; a = next_account) {
-                struct process *next;
+                struct household *next;
                 next_account = a->next;
-                for (struct process *p = a->processes; p; p = next) {
-                        next = p->next;
-                        process_done(v, p);
+                for (struct household *h = a->households; h; h = next) {
+                        next = h->next;
+                        household_done(v, h);
                 }
         }
         free(v->buckets);

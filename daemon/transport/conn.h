@@ -120,6 +120,8 @@ void conn_drop_fd(struct conn *c, int fd);
 struct peer_watch;
 int conn_watch_peer(const struct conn *c, void (*on_end)(void *ctx), void *ctx,
                     struct peer_watch **ret);
+/* Whether it has ended, also when @on_end was not called yet. */
+bool peer_watch_is_over(const struct peer_watch *w);
 struct peer_watch *peer_watch_free(struct peer_watch *w); /* NULL is fine; returns NULL */
 
 /* Closes when the queued output is sent, or at once if it cannot be. No more frames are handled. */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -84,6 +85,13 @@ int conn_watch_peer(const struct conn *c, void (*on_end)(void *ctx), void *ctx,
         }
         *ret = w;
         return 0;
+}
+
+bool peer_watch_is_over(const struct peer_watch *w)
+{
+        struct pollfd p = {.fd = w->fd, .events = POLLIN};
+
+        return poll(&p, 1, 0) > 0;
 }
 
 struct peer_watch *peer_watch_free(struct peer_watch *w)

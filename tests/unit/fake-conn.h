@@ -220,6 +220,7 @@ int conn_put_file(struct conn *c, int fd, size_t room, void (*done)(void *ctx, b
 struct peer_watch {
         void (*on_end)(void *ctx);
         void *ctx;
+        bool over; /* and nobody was told yet */
 };
 
 int conn_watch_peer(const struct conn *c, void (*on_end)(void *ctx), void *ctx,
@@ -237,6 +238,11 @@ int conn_watch_peer(const struct conn *c, void (*on_end)(void *ctx), void *ctx,
                 *c->ret_watch = w;
         *ret = w;
         return 0;
+}
+
+bool peer_watch_is_over(const struct peer_watch *w)
+{
+        return w->over;
 }
 
 struct peer_watch *peer_watch_free(struct peer_watch *w)

@@ -349,6 +349,29 @@ static void test_e_the_end_of_a_process(void **state)
         fake_conn_free(b);
 }
 
+/* Its process has ended, another one has its id by now, and nobody was told yet. */
+static void test_e_an_id_that_is_used_again(void **state)
+{
+        struct world *w = *state;
+        struct peer_watch *watch = NULL;
+        struct conn *a = connect_files(w), *b = connect_files(w);
+
+        a->ret_watch = &watch;
+        expect_ok(set_file(w, a, "k", SIZE, value_file(SIZE, SEALS)));
+        assert_int_not_equal(view(w, a, "k"), 0);
+        watch->over = true;
+        assert_int_not_equal(view(w, b, "k"), 0);
+        fake_conn_send_files(a, true);
+        fake_conn_send_files(b, true);
+        watch->on_end(watch->ctx);
+        fake_conn_free(a);
+        (void)dispatcher_maintain(w->server.dispatcher, server_now_ms(&w->server), 8);
+        assert_int_equal(stats(w).views, 1);
+        assert_int_not_equal(view(w, b, "k"), 0);
+        fake_conn_send_files(b, true);
+        fake_conn_free(b);
+}
+
 static void test_f_what_was_never_sent(void **state)
 {
         struct world *w = *state;
@@ -419,6 +442,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_d_where_processes_cannot_be_watched, world_up,
                                                 world_down),
                 cmocka_unit_test_setup_teardown(test_e_the_end_of_a_process, world_up, world_down),
+                cmocka_unit_test_setup_teardown(test_e_an_id_that_is_used_again, world_up,
+                                                world_down),
                 cmocka_unit_test_setup_teardown(test_f_what_was_never_sent, world_up, world_down),
                 cmocka_unit_test_setup_teardown(test_g_a_view_keeps_a_realm, world_up, world_down),
                 cmocka_unit_test_setup_teardown(test_h_descriptors, world_up, world_down),

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dispatch, in process: who waits for a lease and cannot be answered at once
+ * Dispatch, in process: who waits for a lease and cannot be answered at once, and whose process
+ * ends
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -125,10 +127,57 @@ static void test_nothing_follows_a_last_reply(void **state)
         fake_conn_free(t.b);
 }
 
+/* All of its connections end, and so do its leases; who asks now is told. */
+static void test_a_process_ends(void **state)
+{
+        struct two t = two_new(*state);
+        struct peer_watch *watch = NULL;
+        struct conn *last = connect_as(t.w, UID, "", LEASES);
+        t.a->ret_watch = &watch;
+        last->peer.pid++;
+        ask(&t, t.a);
+        uint64_t lease = granted(t.a);
+        ask(&t, t.b);
+        ask(&t, last);
+        watch->on_end(watch->ctx);
+        assert_true(t.a->finished);
+        assert_true(t.b->finished);
+        assert_false(last->finished);
+        ask(&t, t.a);
+        assert_failure(take_reply(t.a), STATUS_INVALID, "open another connection");
+        /* What it had sent before still counts. */
+        store(&t, t.a, lease);
+        struct reply r = take_reply(last);
+        assert_true(status_is(r.m, STATUS_OK));
+        reply_done(&r);
+        fake_conn_free(t.a);
+        fake_conn_free(t.b);
+        fake_conn_free(last);
+}
+
+/* Without a descriptor to watch it by there is no lease, and another time there may be. */
+static void test_a_process_that_is_not_watched(void **state)
+{
+        struct two t = two_new(*state);
+        t.a->watch_error = -EMFILE;
+        ask(&t, t.a);
+        assert_failure(take_reply(t.a), STATUS_LIMIT, "RLIMIT_NOFILE");
+        t.a->watch_error = -ESRCH;
+        ask(&t, t.a);
+        assert_failure(take_reply(t.a), STATUS_INVALID, "open another connection");
+        t.a->watch_error = 0;
+        ask(&t, t.a);
+        (void)granted(t.a);
+        fake_conn_free(t.a);
+        fake_conn_free(t.b);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST(test_nothing_follows_a_last_reply),
+                TEST(test_a_process_ends),
+                TEST(test_a_process_that_is_not_watched),
                 TEST(test_an_answer_comes_after_the_value_has_become_stale),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
