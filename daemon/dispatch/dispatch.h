@@ -6,7 +6,7 @@
  * Dispatch: where protobuf ends
  *
  * Turns the frames of a connection into calls of services, and their results into replies. Owns the
- * realms, the state of each client and the latency histograms. See dispatch.c.
+ * realms, the state of each client and the latency histograms. See dispatch.c and dispatcher.c.
  *
  * Needs from server.h: server_dispatcher(server), server_now_ns(server), server_now_ms(server),
  * server_stats(server, &s), server_reload(server, err, n_err), server_stopping(server),

@@ -34,6 +34,9 @@ enum op_index {
         N_OPS,
 };
 
+/* More than a Set of SetMany takes unpacked, with its reply. */
+#define BUMP_PER_KEY ((size_t)512)
+
 struct dispatcher {
         struct server *server;
         const struct config *cfg; /* borrowed */

@@ -5,6 +5,7 @@
 /*
  * Leasing: requests that ask for leases, wait, or end them
  *
+ *   leasing        its place in the dispatcher
  *   lease-ask      a Get with `lease`: answered at once, or parked
  *   lease-answer   parked requests are answered, as much at a time as a turn allows
  *   lease-end      what requests that change something mean for leases
