@@ -385,7 +385,8 @@ static void make_title(char title[TITLE_SIZE], char **argv)
                 return;
         title[TITLE_SIZE - sizeof("…")] = '\0';
         utf8_cut(title);
-        (void)strcat(title, "…");
+        n = strlen(title);
+        (void)snprintf(title + n, TITLE_SIZE - n, "…");
 }
 
 /* What runs inside of this run shall not wait for it. False: no memory, or too many of them. */

@@ -37,7 +37,7 @@ static struct process *find(struct processes *all, pid_t pid)
         return NULL;
 }
 
-static void on_end(void *ctx)
+static void tell(void *ctx)
 {
         struct process *p = ctx;
         p->ended = true;
@@ -53,7 +53,7 @@ static int process_new(struct processes *all, struct conn *conn, struct process 
         struct process *p = calloc(1, sizeof(*p));
         if (!p)
                 return -ENOMEM;
-        int k = conn_watch_peer(conn, on_end, p, &p->watch);
+        int k = conn_watch_peer(conn, tell, p, &p->watch);
         if (k < 0 && k != -ENOTSUP) {
                 free(p);
                 return k;
@@ -98,9 +98,10 @@ struct process *process_unref(struct process *p)
         return NULL;
 }
 
-void process_listen(struct process *p, struct process_end *end, void (*told)(void *ctx), void *ctx)
+void process_listen(struct process *p, struct process_end *end, void (*on_end)(void *ctx),
+                    void *ctx)
 {
-        *end = (struct process_end){.on_end = told, .ctx = ctx};
+        *end = (struct process_end){.on_end = on_end, .ctx = ctx};
         list_init(&end->node);
         list_append(&p->ends, &end->node);
 }
