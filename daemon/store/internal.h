@@ -212,10 +212,13 @@ static inline struct store_counters *cache_counters(struct table_cache *c)
         static_assert(sizeof(c->counters) == sizeof(struct store_counters), "counters");
         return (struct store_counters *)(void *)c->counters;
 }
-/* Do entries with a TTL get an EXT_FRESH? */
-static inline bool cache_has_windows(const struct table_cache *c)
+/* Does an entry with this TTL (or STORE_TTL_POLICY) get an EXT_FRESH? */
+static inline bool cache_gives_window(const struct table_cache *c, uint64_t ttl_ms)
 {
-        return c->policy.stale_for_ms || c->policy.stale_if_error_ms || c->policy.refresh_ahead;
+        const struct table_policy *p = &c->policy;
+
+        return (ttl_ms == STORE_TTL_POLICY ? p->ttl_ms : ttl_ms) != STORE_NEVER &&
+               (p->stale_for_ms || p->stale_if_error_ms || p->refresh_ahead);
 }
 static inline uint32_t gen_index(uint32_t id)
 {

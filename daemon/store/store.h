@@ -131,12 +131,11 @@ void store_watch(struct store *s, store_departed departed, void *ctx);
 
 /* The pure charge function of PROTOCOL.md. @n_stored: as stored. @apart: in an extent, or in a file
  * of its own. */
-struct store_put;
 uint64_t store_charge(size_t n_key, uint64_t n_stored, unsigned ext_fields, unsigned n_tags,
                       bool apart);
-/* For it: the fields (EXT_*) that an entry of @p will have; @windows: its cache's policy has stale
- * windows, or is to refresh ahead. */
-unsigned store_ext_fields(const struct store_put *p, bool windows);
+/* For it: the fields (EXT_*) that an entry of @p will have; @window: its cache gives it one. */
+struct store_put;
+unsigned store_ext_fields(const struct store_put *p, bool window);
 /* Would a value of this size lie in an extent, or in a file of its own? */
 bool store_is_apart(const struct store *s, uint64_t n_stored);
 
@@ -150,11 +149,6 @@ struct store_policy {
         uint64_t stale_for_ms, stale_if_error_ms;
         uint32_t refresh_ahead, expire_jitter;
 };
-
-static inline bool store_has_windows(const struct store_policy *p)
-{
-        return p->stale_for_ms || p->stale_if_error_ms || p->refresh_ahead;
-}
 
 /* Counters of one cache; they survive clear. Lies in the table. */
 struct store_counters {
