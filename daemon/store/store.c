@@ -66,6 +66,7 @@ struct store *store_leave(struct store *s)
 {
         if (!s)
                 return NULL;
+        free(s->told); /* nothing is written any more: a successor may be at work */
         sweeps_end(s);
         large_table_done(s);
         extent_holds_done(s);

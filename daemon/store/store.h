@@ -431,9 +431,17 @@ unsigned store_inputs(struct store *s, uint32_t cache, const void *key, size_t n
 struct store_use {
         uint32_t handle, version_lo;
 };
-#define STORE_USES_MAX 32
-/* As the latest uses, in this order. Anything may stand there; returns how many counted. */
-unsigned store_used(struct store *s, const struct store_use *uses, unsigned n);
+/* As the latest uses, in this order. Anything may stand there. */
+void store_used(struct store *s, const struct store_use *uses, unsigned n);
+/* Of all that were told: those that counted, and the others. */
+struct store_uses {
+        uint64_t counted, stale;
+};
+void store_uses(struct store *s, struct store_uses *ret);
+/* What was told is put by until something depends on it; no longer. It would be lost with the
+ * process, and tell a successor nothing. */
+void store_apply_told(struct store *s);
+bool store_has_told(const struct store *s);
 /* Adds to the counters of a cache; another id is ignored. */
 void store_count_mapped(struct store *s, uint32_t cache, uint64_t hits, uint64_t misses);
 
