@@ -11,7 +11,8 @@
  * turn. A turn takes a bounded number, so that a thousand full rings hold up requests for some
  * milliseconds a turn, and not for a second at once. Half of it is shared out among the realms that
  * have readers, the other half is anybody's: a realm whose readers note nonsense as fast as they
- * can delays its own uses, and not those of others.
+ * can delays its own uses, and not those of others. What the store has put by (store/mapped.c) is
+ * applied within half a second, a realm a turn.
  *
  * A reader that walks over its mapping fills holes in the arena (see arena/holes.c). So the arenas
  * are looked at a second after anything happened; then each second while readers of other uids may

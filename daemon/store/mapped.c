@@ -14,6 +14,9 @@
  * cleared, and before the counts are told. Nothing that an entry is can change meanwhile; so
  * afterwards all is as if each had been applied when it was told. While readers only read, that is
  * when the hash is full, or when realm/mapping.c says that it is time.
+ *
+ * Where there are few repetitions, since entries are many or requests come in between, that is not
+ * worth the hash: then uses are applied at once for a while, longer each time.
  */
 
 #include <stdlib.h>
@@ -45,12 +48,15 @@ static bool is_entry(const struct store *s, uint32_t handle, uint32_t version_lo
         return g->state == GEN_LIVE && g->id == b->gen;
 }
 
-#define TOLD_MAX  12288u
-#define LOOKS_MAX 64u                 /* anybody can note uses that all want the same place */
-#define TIMES_MAX (UINT32_C(1) << 24) /* in all */
-#define APPLY_MAX 32u                 /* waits for memory overlap among so many, */
-#define PUT_MAX   128u                /* and among so many */
-#define FEW       32u
+#define TOLD_MAX   12288u
+#define LOOKS_MAX  64u                 /* anybody can note uses that all want the same place */
+#define TIMES_MAX  (UINT32_C(1) << 24) /* in all */
+#define APPLY_MAX  32u                 /* waits for memory overlap among so many, */
+#define PUT_MAX    128u                /* and among so many */
+#define FEW        32u
+#define JUDGED_MIN 256u
+#define DIRECT_MIN 16384u
+#define DIRECT_MAX 1048576u
 
 /* Uses of one entry, as somebody says. */
 struct told {
@@ -60,6 +66,8 @@ struct told {
 };
 
 struct store_told {
+        uint32_t n_direct; /* uses to come that are not put by */
+        uint32_t n_direct_next;
         uint32_t n_times;             /* in all */
         uint16_t places[TOLD_PLACES]; /* a hash: numbers in at[], from 1 on; 0: free */
         struct told at[TOLD_MAX];     /* store.n_told of them */
@@ -152,6 +160,19 @@ static const uint16_t *sort(struct store_told *t, uint32_t n)
         return from;
 }
 
+/* Was it worth it? Few uses do not say. */
+static void judge(struct store_told *t, uint32_t n)
+{
+        if (t->n_times < JUDGED_MIN)
+                return;
+        if (t->n_times >= n + n / 2) {
+                t->n_direct_next = DIRECT_MIN;
+                return;
+        }
+        t->n_direct = t->n_direct_next > DIRECT_MIN ? t->n_direct_next : DIRECT_MIN;
+        t->n_direct_next = t->n_direct < DIRECT_MAX ? t->n_direct * 2 : DIRECT_MAX;
+}
+
 void store_apply_told(struct store *s)
 {
         struct store_told *t = s->told;
@@ -171,6 +192,7 @@ void store_apply_told(struct store *s)
         }
         for (uint32_t i = 0; i < n; i++)
                 t->places[t->place[i]] = 0;
+        judge(t, n);
         t->n_times = 0;
 }
 
@@ -235,19 +257,32 @@ static void put_all_by(struct store *s, const struct store_use *uses, unsigned n
                 put_by(s, &uses[i], places[i]);
 }
 
+static void apply_directly(struct store *s, const struct store_use *uses, unsigned n)
+{
+        struct told one[APPLY_MAX];
+        const struct told *told[APPLY_MAX];
+
+        for (unsigned i = 0; i < n; i++) {
+                one[i] = (struct told){uses[i].handle, uses[i].version_lo, 1, 0};
+                told[i] = &one[i];
+        }
+        apply(s, told, n);
+}
+
 void store_used(struct store *s, const struct store_use *uses, unsigned n)
 {
-        if (!s->told)
-                s->told = calloc(1, sizeof(*s->told));
-        for (unsigned i = 0, k; i < n; i += k) {
-                k = n - i < PUT_MAX ? n - i : PUT_MAX;
-                if (s->told) {
-                        put_all_by(s, uses + i, k);
-                } else { /* one by one, then */
-                        struct told one = {uses[i].handle, uses[i].version_lo, 1, 0};
+        struct store_told *t = s->told ? s->told : (s->told = calloc(1, sizeof(*t)));
 
-                        apply(s, &(const struct told *){&one}, k = 1);
+        for (unsigned i = 0, k; i < n; i += k) {
+                k = n - i < APPLY_MAX ? n - i : APPLY_MAX;
+                if (t && t->n_direct == 0) {
+                        k = n - i < PUT_MAX ? n - i : PUT_MAX;
+                        put_all_by(s, uses + i, k);
+                        continue;
                 }
+                apply_directly(s, uses + i, k);
+                if (t)
+                        t->n_direct -= k < t->n_direct ? k : t->n_direct;
         }
 }
 
