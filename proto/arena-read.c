@@ -17,15 +17,15 @@
  *
  * The counter's protocol in C11 terms: load the counter with acquire, copy with plain loads,
  * acquire fence, load the counter again. The copies race with the writer, and the second look
- * throws away what the race spoiled. ThreadSanitizer knows no fences: the three RACY functions,
- * which copy, compare and find tags, are excused from it, and only they read what is not atomic.
+ * throws away what the race spoiled. Only what is RACY reads what is not atomic, see racy.h.
  *
  * See also: Boehm, "Can seqlocks get along with programming language memory models?" (MSPC 2012).
  */
 
 #include "proto/arena-read.h"
 
-#include <string.h>
+#include "proto/arena-ext.h"
+#include "proto/racy.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -40,93 +40,10 @@
 /* So many bytes may be copied in vain: a few values of megabytes. */
 #define COPIED_MAX (UINT64_C(16) << 20)
 
-#define EXT_MAX EXT_SIZE_MAX
-
-/* Excused from ThreadSanitizer, which holds only for code that is not made part of other code. */
-#if defined(__has_feature)
-#define HAS_FEATURE(x) __has_feature(x)
-#else
-#define HAS_FEATURE(x) 0
-#endif
-#if defined(__SANITIZE_THREAD__) || HAS_FEATURE(thread_sanitizer)
-#define RACY __attribute__((no_sanitize("thread"), noinline))
-#else
-#define RACY inline
-#endif
-
 /* Part of arena_read(): what it was given stays in registers. */
 #define HOT         inline __attribute__((always_inline))
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
-
-typedef uint8_t bytes16 __attribute__((vector_size(16), aligned(1), may_alias));
-typedef uint64_t word64 __attribute__((aligned(1), may_alias));
-typedef uint32_t word32 __attribute__((aligned(1), may_alias));
-
-#define RACY_LOAD(type, from)     (*(const volatile type *)(const void *)(from))
-#define RACY_MOVE(type, to, from) (*(type *)(void *)(to) = RACY_LOAD(type, from))
-
-/*
- * Copies bytes that somebody may be writing. The volatile loads keep the compiler from replacing
- * them by a call of memcpy(), which ThreadSanitizer would see, and from loading twice what was
- * checked. The last bytes are taken with the width of those before them, so some are copied twice.
- */
-static RACY void racy_copy(void *to, const void *from, size_t n)
-{
-        uint8_t *t = to;
-        const uint8_t *f = from;
-
-        if (n >= 16) {
-                size_t i = 0;
-
-#if defined(__x86_64__)
-                if (n >= 256) {
-                        __asm__ volatile("rep movsb" : "+D"(t), "+S"(f), "+c"(n) : : "memory");
-                        return;
-                }
-#endif
-                for (; i + 16 <= n; i += 16)
-                        RACY_MOVE(bytes16, t + i, f + i);
-                RACY_MOVE(bytes16, t + n - 16, f + n - 16);
-        } else if (n >= 8) {
-                RACY_MOVE(word64, t, f);
-                RACY_MOVE(word64, t + n - 8, f + n - 8);
-        } else if (n >= 4) {
-                RACY_MOVE(word32, t, f);
-                RACY_MOVE(word32, t + n - 4, f + n - 4);
-        } else {
-                for (; n > 0; n--)
-                        *t++ = RACY_LOAD(uint8_t, f++);
-        }
-}
-
-/* Whether `n` bytes that somebody may be writing are these. */
-static RACY bool racy_is(const void *from, const void *what, size_t n)
-{
-        const uint8_t *f = from, *w = what;
-        uint64_t difference = 0;
-
-        if (n >= 16) {
-                typedef uint64_t words2 __attribute__((vector_size(16), aligned(1), may_alias));
-                words2 d = {0};
-                size_t i = 0;
-
-                for (; i + 16 <= n; i += 16)
-                        d |= RACY_LOAD(words2, f + i) ^ *(const words2 *)(const void *)(w + i);
-                if (i < n)
-                        d |= RACY_LOAD(words2, f + n - 16) ^
-                             *(const words2 *)(const void *)(w + n - 16);
-                difference = d[0] | d[1];
-        } else if (n >= 8) {
-                difference =
-                        (RACY_LOAD(word64, f) ^ *(const word64 *)(const void *)w) |
-                        (RACY_LOAD(word64, f + n - 8) ^ *(const word64 *)(const void *)(w + n - 8));
-        } else {
-                for (size_t i = 0; i < n; i++)
-                        difference |= (uint64_t)(RACY_LOAD(uint8_t, f + i) ^ w[i]);
-        }
-        return difference == 0;
-}
 
 static HOT uint32_t load32(const uint32_t *p)
 {
@@ -231,124 +148,6 @@ static HOT const uint8_t *chunk_of(const struct arena_map *m, uint32_t handle, u
         return m->spans + ((uint64_t)span << ARENA_SPAN_SHIFT) + chunk * size;
 }
 
-/* Takes the next field, if the block has it and it is whole. */
-static bool take_field(const uint8_t **p, const uint8_t *end, void *to, size_t n)
-{
-        if ((size_t)(end - *p) < n)
-                return false;
-        memcpy(to, *p, n);
-        *p += n;
-        return true;
-}
-
-static uint16_t marks_of(uint32_t marks)
-{
-        return (marks & MARK_NEGATIVE ? ARENA_HIT_NEGATIVE : 0) |
-               (marks & MARK_VARY ? ARENA_HIT_VARY : 0);
-}
-
-/* Fields that are not whole end it: the counter will tell whether that counts. */
-static void read_ext(const uint8_t *p, uint32_t n, struct arena_hit *hit)
-{
-        const uint8_t *end = p + n;
-        uint32_t encoding = 0, marks = 0;
-        struct arena_ext x;
-
-        if (!take_field(&p, end, &x, sizeof(x)) ||
-            (x.fields & EXT_FLAGS && !take_field(&p, end, &hit->flags, 4)) ||
-            (x.fields & EXT_COST && !take_field(&p, end, &hit->cost_us, 8)) ||
-            (x.fields & EXT_ENCODING &&
-             (!take_field(&p, end, &hit->raw_size, 8) || !take_field(&p, end, &encoding, 4))))
-                return;
-        hit->encoding = encoding < UINT16_MAX ? (uint16_t)encoding : UINT16_MAX;
-        if (x.fields & EXT_FRESH) {
-                if (!take_field(&p, end, &hit->fresh, sizeof(hit->fresh)))
-                        return;
-                hit->marks |= ARENA_HIT_WINDOW;
-        }
-        if (x.fields & EXT_MARKS) {
-                if (!take_field(&p, end, &marks, 4))
-                        return;
-                hit->marks |= marks_of(marks);
-        }
-        if (x.fields & EXT_MESSAGES && take_field(&p, end, &hit->n_messages, 8))
-                hit->marks |= ARENA_HIT_MESSAGES;
-}
-
-/* What time makes of an entry with a window. False: it is not to be served. */
-static bool look_at_window(struct arena_hit *hit, uint64_t now_ms)
-{
-        const struct arena_fresh *f = &hit->fresh;
-
-        if (f->fresh <= now_ms)
-                hit->marks |= ARENA_HIT_STALE;
-        if (f->refresh <= now_ms)
-                hit->marks |= ARENA_HIT_DUE;
-        return now_ms < f->serve;
-}
-
-/* A copy of an extension block, whose own length was checked. */
-struct ext_copy {
-        uint32_t n; /* 0: none */
-        _Alignas(8) uint8_t bytes[EXT_MAX];
-};
-
-/* Takes the block at `from`, of which there are at most `n_max` bytes. False: it is nonsense. */
-static bool take_ext(const uint8_t *from, uint32_t n_max, struct ext_copy *ret)
-{
-        struct arena_ext x;
-
-        if (n_max < sizeof(x))
-                return false;
-        racy_copy(&x, from, sizeof(x));
-        if (x.n_bytes < sizeof(x) || x.n_bytes > EXT_MAX || x.n_bytes > n_max)
-                return false;
-        memcpy(ret->bytes, &x, sizeof(x));
-        racy_copy(ret->bytes + sizeof(x), from + sizeof(x), x.n_bytes - sizeof(x));
-        ret->n = x.n_bytes;
-        return true;
-}
-
-/* What was cleared by tag still stands in the index. */
-enum life {
-        LIFE_NONSENSE,
-        LIFE_DEAD,
-        LIFE_HERE,
-};
-
-/* The tags are the last field. Whether the bit is read before or after a tag was cleared: either
- * counts, as long as the bucket's counter is the same afterwards, see ARENA.md, "Tags". */
-static enum life life_of(const struct arena_map *m, const struct ext_copy *ext)
-{
-        struct arena_ext x;
-        uint32_t n, at = sizeof(x);
-
-        memcpy(&x, ext->bytes, sizeof(x));
-        if (likely(!(x.fields & EXT_TAGS)))
-                return LIFE_HERE;
-        at += (x.fields & EXT_FLAGS ? 4u : 0u) + (x.fields & EXT_COST ? 8u : 0u) +
-              (x.fields & EXT_ENCODING ? 12u : 0u) +
-              (x.fields & EXT_FRESH ? (uint32_t)sizeof(struct arena_fresh) : 0u) +
-              (x.fields & EXT_MARKS ? 4u : 0u) + (x.fields & EXT_MESSAGES ? 8u : 0u);
-        if (at + sizeof(n) > ext->n)
-                return LIFE_NONSENSE;
-        memcpy(&n, ext->bytes + at, sizeof(n));
-        at += sizeof(n);
-        if (n > ARENA_ENTRY_TAGS || n * sizeof(struct arena_tag) > ext->n - at)
-                return LIFE_NONSENSE;
-        for (; n > 0; n--, at += sizeof(struct arena_tag)) {
-                uint32_t id;
-
-                memcpy(&id, ext->bytes + at, sizeof(id));
-                if (id >= ARENA_TAGS_MAX)
-                        return LIFE_NONSENSE;
-                if (atomic_load_explicit(&m->dead_tags[id / 32], memory_order_relaxed) >> id % 32 &
-                    1)
-                        return LIFE_DEAD;
-        }
-        return LIFE_HERE;
-}
-
 enum probe {
         PROBE_OTHER, /* not this key, or nonsense: the counter will tell whether that counts */
         PROBE_HIT,
@@ -409,14 +208,26 @@ static __attribute__((noinline)) enum probe take_extent(const struct look *l, co
         return PROBE_HIT;
 }
 
+/* What time makes of an entry with a window. False: it is not to be served. */
+static bool look_at_window(struct arena_hit *hit, uint64_t now_ms)
+{
+        const struct arena_fresh *f = &hit->fresh;
+
+        if (f->fresh <= now_ms)
+                hit->marks |= ARENA_HIT_STALE;
+        if (f->refresh <= now_ms)
+                hit->marks |= ARENA_HIT_DUE;
+        return now_ms < f->serve;
+}
+
 /* What only entries with an extension block can be; `n` stored bytes. PROBE_HIT: go on. */
-static HOT enum probe take_extra(const struct look *l, const struct ext_copy *ext, uint32_t sizes,
-                                 uint32_t *n)
+static HOT enum probe take_extra(const struct look *l, const struct arena_ext_copy *ext,
+                                 uint32_t sizes, uint32_t *n)
 {
         struct arena_hit *hit = l->hit;
         uint64_t n_value = *n;
 
-        read_ext(ext->bytes, ext->n, hit);
+        arena_ext_read(ext, hit);
         if (hit->marks & ARENA_HIT_WINDOW && !look_at_window(hit, l->q->now_ms))
                 return PROBE_EXPIRED;
         if (sizes & (ENTRY_LARGE | ENTRY_EXTENT))
@@ -432,7 +243,7 @@ static HOT enum probe take_extra(const struct look *l, const struct ext_copy *ex
  * @ext: NULL, or its extension block
  */
 static HOT enum probe take(const struct look *l, uint32_t handle, const struct arena_entry *e,
-                           const struct ext_copy *ext, const uint8_t *stored, uint32_t n)
+                           const struct arena_ext_copy *ext, const uint8_t *stored, uint32_t n)
 {
         struct arena_hit *hit = l->hit;
         uint64_t deadline = deadline_of(e);
@@ -467,7 +278,8 @@ static HOT enum probe take(const struct look *l, uint32_t handle, const struct a
 
 /* The rest of an entry's chunk, behind the header and, if there is one, the extension block. */
 static HOT enum probe probe_rest(const struct look *l, uint32_t handle, const struct arena_entry *e,
-                                 const struct ext_copy *ext, const uint8_t *key, uint32_t n_left)
+                                 const struct arena_ext_copy *ext, const uint8_t *key,
+                                 uint32_t n_left)
 {
         const struct arena_query *q = l->q;
         uint32_t n_stored = e->sizes >> 10;
@@ -478,7 +290,7 @@ static HOT enum probe probe_rest(const struct look *l, uint32_t handle, const st
         if (unlikely(deadline <= q->now_ms && deadline != ENTRY_40BIT_MAX))
                 return PROBE_EXPIRED;
         if (ext) {
-                enum life life = life_of(l->m, ext);
+                enum arena_life life = arena_ext_life(l->m, ext);
 
                 if (life != LIFE_HERE)
                         return life == LIFE_DEAD ? PROBE_EXPIRED : PROBE_OTHER;
@@ -505,9 +317,10 @@ static __attribute__((noinline)) enum probe probe_ext(const struct arena_map *m,
         uint32_t n_left = at.n_chunk - ENTRY_HEADER_SIZE;
         const uint8_t *from = at.chunk + ENTRY_HEADER_SIZE;
         struct arena_entry e = racy_entry(at.chunk);
-        struct ext_copy ext;
+        struct arena_ext_copy ext;
 
-        if (!entry_may_be(&e, gen, q) || !(e.sizes & ENTRY_EXT) || !take_ext(from, n_left, &ext))
+        if (!entry_may_be(&e, gen, q) || !(e.sizes & ENTRY_EXT) ||
+            !arena_ext_take(from, n_left, &ext))
                 return PROBE_OTHER;
         return probe_rest(&l, at.handle, &e, &ext, from + ext.n, n_left - ext.n);
 }

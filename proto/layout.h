@@ -198,4 +198,15 @@ static inline uint64_t arena_bucket_of(uint64_t h, uint64_t n)
         return b - ((uint64_t)(b >= n) << level);
 }
 
+/* Where a field of an extension begins, in bytes from the extension's first word. */
+static inline uint32_t arena_ext_offset(unsigned fields, unsigned field)
+{
+        unsigned before = fields & (field - 1);
+
+        return (uint32_t)sizeof(struct arena_ext) + (before & EXT_FLAGS ? 4u : 0u) +
+               (before & EXT_COST ? 8u : 0u) + (before & EXT_ENCODING ? 12u : 0u) +
+               (before & EXT_FRESH ? (uint32_t)sizeof(struct arena_fresh) : 0u) +
+               (before & EXT_MARKS ? 4u : 0u) + (before & EXT_MESSAGES ? 8u : 0u);
+}
+
 #endif

@@ -11,7 +11,8 @@
  * turn. A turn takes a bounded number, so that a thousand full rings hold up requests for some
  * milliseconds a turn, and not for a second at once. Half of it is shared out among the realms that
  * have readers, the other half is anybody's: a realm whose readers note nonsense as fast as they
- * can delays its own uses, and not those of others.
+ * can delays its own uses, and not those of others. What the store has put by (store/mapped.c) is
+ * applied within half a second, a realm a turn.
  *
  * A reader that walks over its mapping fills holes in the arena (see arena/holes.c). So the arenas
  * are looked at a second after anything happened; then each second while readers of other uids may
@@ -36,6 +37,7 @@
 #define SLOTS_OWN      15000u /* and for all realms with readers in equal parts, */
 #define SLOTS_OWN_MIN  1024u  /* which have this many at least */
 #define SLOTS_AT_ONCE  8192u  /* of a portion */
+#define APPLY_MS       500u
 #define HOLES_SLACK    (UINT64_C(256) << 10)
 #define HOLES_STEPS    8u /* pieces in a turn: about a millisecond */
 #define HOLES_SOON_MS  1000u
@@ -139,8 +141,10 @@ void mapping_done(struct realm *r)
 {
         if (!r->readers)
                 return;
-        r->realms->n_used += r->readers->n_used;
-        r->realms->n_stale += r->readers->n_stale;
+        struct store_uses uses;
+        store_uses(r->store, &uses);
+        r->realms->n_used += uses.counted;
+        r->realms->n_stale += uses.stale;
         r->realms->n_lost += r->readers->n_lost;
         r->readers = readers_free(r->readers);
 }
@@ -190,9 +194,29 @@ uint64_t realm_drain_portions(const struct realm *r)
 
 void realms_drain_all(struct realms *rs, uint64_t now_ms)
 {
-        for (struct realm *r = rs->first; r; r = r->next)
+        for (struct realm *r = rs->first; r; r = r->next) {
                 while (realm_drain_all(r, now_ms))
                         continue;
+                store_apply_told(r->store);
+        }
+}
+
+/* Uses that nothing depended on for a while, since a process that is killed takes them along; of
+ * one realm in a turn, which is a millisecond at most. True: another one waits. The look for holes
+ * is a turn that comes a second after the last use. */
+static bool apply_late(struct realms *rs, uint64_t now_ms)
+{
+        bool done = false;
+        for (struct realm *r = rs->first; r; r = r->next) {
+                if (!r->readers || now_ms < r->readers->apply_due_ms || !store_has_told(r->store))
+                        continue;
+                if (done)
+                        return true;
+                r->readers->apply_due_ms = now_ms + APPLY_MS;
+                store_apply_told(r->store);
+                done = true;
+        }
+        return false;
 }
 
 bool realms_drain(struct realms *rs, uint64_t now_ms)
@@ -213,7 +237,7 @@ bool realms_drain(struct realms *rs, uint64_t now_ms)
                 if (r->readers)
                         r->readers->slots = own;
         rs->slots = SLOTS_SHARED;
-        return left;
+        return apply_late(rs, now_ms) || left;
 }
 
 /* ---- holes */
@@ -303,8 +327,10 @@ void realms_uses(const struct realms *rs, uint64_t *ret_used, uint64_t *ret_stal
         for (const struct realm *r = rs->first; r; r = r->next) {
                 if (!r->readers)
                         continue;
-                *ret_used += r->readers->n_used;
-                *ret_stale += r->readers->n_stale;
+                struct store_uses uses;
+                store_uses(r->store, &uses);
+                *ret_used += uses.counted;
+                *ret_stale += uses.stale;
                 *ret_lost += r->readers->n_lost;
         }
 }

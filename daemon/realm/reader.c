@@ -80,9 +80,9 @@ void reader_end(struct reader *r)
                                       memory_order_release);
 }
 
-static struct store_use read_slot(const struct reader *r, unsigned ring)
+static struct store_use read_slot(const struct reader *r, unsigned ring, unsigned slot)
 {
-        const struct page_touch *t = &r->page->touches[ring][page_ring_slot(r->ring[ring].tail)];
+        const struct page_touch *t = &r->page->touches[ring][slot];
         return (struct store_use){
                 .handle = atomic_load_explicit(&t->handle, memory_order_relaxed),
                 .version_lo = atomic_load_explicit(&t->version_lo, memory_order_relaxed),
@@ -111,7 +111,7 @@ bool reader_look(struct reader *r, unsigned ring, uint64_t now_ms, unsigned *slo
                 see_head(r, ring, lost);
         bool any = false;
         while (g->tail != g->end && *slots > 0) {
-                struct store_use u = read_slot(r, ring);
+                struct store_use u = read_slot(r, ring, page_ring_slot(g->tail));
                 if (u.handle != 0)
                         break;
                 see_time(g, u.version_lo, now_ms);
@@ -128,16 +128,19 @@ unsigned reader_take(struct reader *r, unsigned ring, uint64_t until_ms, uint64_
                      struct store_use *uses, unsigned max, unsigned *slots)
 {
         struct reader_ring *g = &r->ring[ring];
-        unsigned n = 0;
-        while (*slots > 0 && n < max && g->tail != g->end && g->time_ms <= until_ms) {
-                struct store_use u = read_slot(r, ring);
-                g->tail++;
-                (*slots)--;
+        uint64_t n_there = g->end - g->tail, n_may = n_there < *slots ? n_there : *slots;
+        unsigned n = 0, slot = page_ring_slot(g->tail), taken = 0;
+        while (taken < n_may && n < max && g->time_ms <= until_ms) {
+                struct store_use u = read_slot(r, ring, slot);
+                slot = slot + 1 < PAGE_RING_SLOTS ? slot + 1 : 0;
+                taken++;
                 if (u.handle == 0)
                         see_time(g, u.version_lo, now_ms);
                 else
                         uses[n++] = u;
         }
+        g->tail += taken;
+        *slots -= taken;
         tell_tail(r, ring);
         return n;
 }

@@ -28,7 +28,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define GROWTH 64u /* bits */
+#define GROWTH   64u /* bits */
+#define TAKE_MAX 128u
 
 int readers_new(struct store *s, struct readers **ret)
 {
@@ -240,13 +241,11 @@ static void take(struct readers *rs, const struct idheap *h, uint64_t now_ms, un
         uint32_t id = rs->heap[0].id;
         struct reader *r = rs->at[id / PAGE_RINGS];
         unsigned ring = id % PAGE_RINGS;
-        struct store_use uses[STORE_USES_MAX];
+        struct store_use uses[TAKE_MAX];
         idheap_drop(h, id);
         uint64_t until = rs->n_heap > 0 ? rs->heap[0].key : UINT64_MAX;
-        unsigned n = reader_take(r, ring, until, now_ms, uses, STORE_USES_MAX, slots);
-        unsigned used = store_used(rs->store, uses, n);
-        rs->n_used += used;
-        rs->n_stale += n - used;
+        unsigned n = reader_take(r, ring, until, now_ms, uses, TAKE_MAX, slots);
+        store_used(rs->store, uses, n);
         if (!reader_ring_is_empty(r, ring))
                 idheap_put(h, id, r->ring[ring].time_ms);
 }

@@ -26,9 +26,9 @@ struct readers {
         bool any_look, any_emptied;
         struct idheap_item *heap;
         uint32_t n_heap;
-        uint64_t n_used, n_stale, n_lost; /* uses that counted, those that did not, those that were
-                                             overwritten */
-        uint64_t holes_cursor;            /* for mapping.c */
+        uint64_t n_lost;       /* uses that were overwritten */
+        uint64_t apply_due_ms; /* for mapping.c */
+        uint64_t holes_cursor; /* likewise */
         bool punching;
         bool is_lent;      /* somebody may have the arena, connected or not */
         bool is_lent_away; /* and may be of another uid */

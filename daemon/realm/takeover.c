@@ -28,6 +28,7 @@
 #include "log.h"
 #include "proto/page.h"
 #include "realm/mapping.h"
+#include "realm/readers.h"
 #include "realm/realm.h"
 #include "store/recover.h"
 
@@ -291,7 +292,7 @@ bool realms_each_file(const struct realms *rs, realm_file_visit visit, void *ctx
 void realms_let_go(struct realms *rs)
 {
         for (struct realm *r = rs->first; r; r = r->next) {
-                mapping_done(r);
+                r->readers = readers_free(r->readers); /* and nothing is applied any more */
                 charge_leave(&r->charge);
                 r->store = store_leave(r->store);
         }

@@ -46,9 +46,9 @@ int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t siz
                         struct store_arrival *ret, struct store_refusal *refusal)
 {
         const struct table_cache *c = cache_at(s, p->cache);
-        uint64_t charge =
-                store_charge(p->n_key, size, store_ext_fields(p, c && cache_has_windows(c)),
-                             p->n_tags + (p->variant_of.n > 0), store_is_apart(s, size));
+        bool window = c && cache_gives_window(c, p->ttl_ms);
+        uint64_t charge = store_charge(p->n_key, size, store_ext_fields(p, window),
+                                       p->n_tags + (p->variant_of.n > 0), store_is_apart(s, size));
         bool extent = extent_is_for(s, size) && extents_has_room(&s->a, size);
         bool large = store_is_apart(s, size) && !extent;
         struct room room = {.later = charge, .files = large};

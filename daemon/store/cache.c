@@ -211,6 +211,7 @@ int store_cache_info(struct store *s, uint32_t cache, struct store_cache_info *r
 
         if (!c)
                 return STORE_E_NO_CACHE;
+        apply_told(s);
         g = cache_gen(s, c);
         *ret = (struct store_cache_info){
                 .name = c->name,
@@ -231,6 +232,7 @@ struct store_counters *store_cache_counters(struct store *s, uint32_t cache)
 {
         struct table_cache *c = cache_at(s, cache);
 
+        apply_told(s);
         return c ? cache_counters(c) : NULL;
 }
 
@@ -297,6 +299,7 @@ static void begin_dying(struct store *s, struct table_cache *c, uint32_t gen, ui
         struct table_header *t = s->a.t;
         struct table_gen *old = cache_gen(s, c);
 
+        apply_told(s);
         old->state = GEN_DYING;
         old->cleared_at = now;
         t->n_tags -= old->n_tags[TAG_NAMED] + old->n_tags[TAG_NODE];

@@ -17,18 +17,10 @@ unsigned entry_ext_fields(const struct entry_extra *x)
 
 uint32_t entry_ext_size(unsigned fields, unsigned n_tags)
 {
-        uint32_t n = sizeof(struct arena_ext);
-
         if (fields == 0)
                 return 0;
-        n += (fields & EXT_FLAGS ? 4u : 0u) + (fields & EXT_COST ? 8u : 0u) +
-             (fields & EXT_ENCODING ? 12u : 0u) + (fields & EXT_MARKS ? 4u : 0u) +
-             (fields & EXT_MESSAGES ? 8u : 0u);
-        if (fields & EXT_FRESH)
-                n += (uint32_t)sizeof(struct arena_fresh);
-        if (fields & EXT_TAGS)
-                n += 4u + n_tags * (uint32_t)sizeof(struct arena_tag);
-        return n;
+        return arena_ext_offset(fields, EXT_TAGS) +
+               (fields & EXT_TAGS ? 4u + n_tags * (uint32_t)sizeof(struct arena_tag) : 0u);
 }
 
 static uint8_t *put(uint8_t *p, const void *v, size_t n)

@@ -127,8 +127,7 @@ static inline uint8_t *entry_fresh_at(const struct arena_entry *b)
 
         if (!(b->sizes & ENTRY_EXT) || !(x->fields & EXT_FRESH))
                 return NULL;
-        return (uint8_t *)(uintptr_t)(x + 1) + (x->fields & EXT_FLAGS ? 4u : 0u) +
-               (x->fields & EXT_COST ? 8u : 0u) + (x->fields & EXT_ENCODING ? 12u : 0u);
+        return (uint8_t *)(uintptr_t)x + arena_ext_offset(x->fields, EXT_FRESH);
 }
 
 /* The moments of a block that has them; .fresh 0: it has none. */

@@ -65,7 +65,7 @@ struct moments moments_of(const struct store *s, const struct table_cache *c, ui
         if (p->expire_jitter)
                 ttl_ms = shortened(s, ttl_ms, p->expire_jitter, version);
         m.deadline = after(now, ttl_ms);
-        if (!cache_has_windows(c))
+        if (!cache_gives_window(c, ttl_ms))
                 return m;
         m.fresh = (struct arena_fresh){
                 .fresh = m.deadline,

@@ -412,11 +412,12 @@ int index_insert(struct store *s, const struct index_key *k, uint32_t handle)
         return -ENOSPC;
 }
 
-uint32_t index_victim(const struct store *s, const struct index_key *k)
+uint32_t index_victim(struct store *s, const struct index_key *k)
 {
         const bucket_t *b = bucket_at(s, arena_bucket_of(k->h1, n_buckets(s)));
         uint32_t victim = ARENA_NONE;
 
+        apply_told(s);
         for (unsigned i = 0; i < ARENA_BUCKET_SLOTS; i++) {
                 uint32_t h = slot_handle(b, i);
 

@@ -52,6 +52,9 @@ struct store {
         void *departed_ctx;
         uint32_t keep;              /* handle that must not be evicted now: it is being replaced */
         struct store_sweep *sweeps; /* that are under way */
+        struct store_told *told;    /* what readers told and is not applied yet; may be NULL */
+        uint32_t n_told;            /* entries that it is about */
+        struct store_uses uses;
 };
 
 #define LISTING_MS 1000u /* the next page of a listing is expected within this time */
@@ -90,7 +93,7 @@ int index_insert(struct store *s, const struct index_key *k, uint32_t handle);
 void index_replace(struct store *s, struct index_slot slot, uint32_t handle, uint32_t op);
 void index_remove(struct store *s, struct index_slot slot);
 /* A resident of the key's first bucket, to be evicted when index_insert() cannot. */
-uint32_t index_victim(const struct store *s, const struct index_key *k);
+uint32_t index_victim(struct store *s, const struct index_key *k);
 /* Grows towards the entries there are; bounded. */
 void index_grow(struct store *s);
 /* One step towards a smaller index; false: it has the right size. */
@@ -101,7 +104,26 @@ void index_edit_begin(struct store *s, struct index_slot slot, uint32_t handle, 
                       const struct arena_fresh *fresh);
 void index_edit_end(struct store *s, struct index_slot slot);
 
-/* ---- lru.c */
+/* ---- mapped.c */
+#define TOLD_PLACE_BITS 16
+#define TOLD_PLACES     (1u << TOLD_PLACE_BITS)
+
+/* Where a use is looked for in the hash of those that are put by. */
+static inline uint32_t told_place(const struct store_use *u)
+{
+        uint64_t mix = (u->handle ^ (uint64_t)u->version_lo << 32) * UINT64_C(0x9e3779b97f4a7c15);
+
+        return (uint32_t)((mix ^ mix << 29) >> (64 - TOLD_PLACE_BITS));
+}
+
+/* First of all where something depends on what was used. */
+static inline void apply_told(struct store *s)
+{
+        if (__builtin_expect(s->n_told > 0, 0))
+                store_apply_told(s);
+}
+
+/* ---- lru.c: what readers told is applied before anything is looked at or changed. */
 /* Makes the list if it is not there; who then has no entry for it calls lru_list_put(). 0,
  * STORE_E_LIMIT, -ENOMEM. */
 int lru_list_get(struct store *s, uint32_t gen, uint32_t owner, uint32_t *ret_list);
@@ -111,9 +133,9 @@ void lru_push(struct store *s, uint32_t list, uint32_t handle);
 void lru_remove(struct store *s, uint32_t list, uint32_t handle);
 void lru_touch(struct store *s, uint32_t list, uint32_t handle);
 void lru_moved(struct store *s, uint32_t list, uint32_t from, uint32_t to);
-uint32_t lru_oldest_of_gen(const struct store *s, uint32_t gen);     /* handle or ARENA_NONE */
-uint32_t lru_oldest_of_owner(const struct store *s, uint32_t owner); /* likewise */
-uint32_t lru_oldest(const struct store *s);                          /* of the realm */
+uint32_t lru_oldest_of_gen(struct store *s, uint32_t gen);     /* handle or ARENA_NONE */
+uint32_t lru_oldest_of_owner(struct store *s, uint32_t owner); /* likewise */
+uint32_t lru_oldest(struct store *s);                          /* of the realm */
 /* Of a dying generation: its entries are no longer found by owner or in the realm. */
 void lru_list_forget(struct store *s, uint32_t list);
 void lru_forget(struct store *s); /* all lists; generations and owners are told */
@@ -212,10 +234,13 @@ static inline struct store_counters *cache_counters(struct table_cache *c)
         static_assert(sizeof(c->counters) == sizeof(struct store_counters), "counters");
         return (struct store_counters *)(void *)c->counters;
 }
-/* Do entries with a TTL get an EXT_FRESH? */
-static inline bool cache_has_windows(const struct table_cache *c)
+/* Does an entry with this TTL (or STORE_TTL_POLICY) get an EXT_FRESH? */
+static inline bool cache_gives_window(const struct table_cache *c, uint64_t ttl_ms)
 {
-        return c->policy.stale_for_ms || c->policy.stale_if_error_ms || c->policy.refresh_ahead;
+        const struct table_policy *p = &c->policy;
+
+        return (ttl_ms == STORE_TTL_POLICY ? p->ttl_ms : ttl_ms) != STORE_NEVER &&
+               (p->stale_for_ms || p->stale_if_error_ms || p->refresh_ahead);
 }
 static inline uint32_t gen_index(uint32_t id)
 {
@@ -343,9 +368,8 @@ void large_table_enlist(struct store *s, uint32_t id); /* the latest used */
 void large_table_adopt_end(struct store *s);           /* what is nobody's is free */
 void large_table_drop(struct store *s, uint32_t id);
 void large_table_touch(struct store *s, uint32_t id);
-uint32_t
-large_table_oldest(const struct store *s); /* that nobody holds: its handle or ARENA_NONE */
-void large_table_see(struct large *l);     /* a reference came or went */
+uint32_t large_table_oldest(struct store *s); /* that nobody holds: its handle or ARENA_NONE */
+void large_table_see(struct large *l);        /* a reference came or went */
 void large_table_done(struct store *s);
 
 #endif

@@ -80,6 +80,7 @@ void large_table_see(struct large *l)
         uint64_t charge = large_charge(l->size);
 
         if (held != l->held) {
+                apply_told(s);
                 l->held = held;
                 s->held += held ? charge : -charge;
                 s->a.owners[l->owner].held += held ? charge : -charge;
@@ -154,6 +155,7 @@ int large_table_add(struct store *s, struct large *l, uint32_t owner, uint32_t h
         }
         s->a.large[id] = (struct table_large){.size = l->size, .ino = ino, .handle = handle};
         attach(s, l, id, owner);
+        apply_told(s);
         list_push(s, id);
         (void)large_ref(l); /* then it is held by who stores it, for the moment */
         *ret_id = id;
@@ -183,10 +185,12 @@ void large_table_touch(struct store *s, uint32_t id)
         list_push(s, id);
 }
 
-uint32_t large_table_oldest(const struct store *s)
+uint32_t large_table_oldest(struct store *s)
 {
-        uint32_t id = s->a.t->large_tail;
+        uint32_t id;
 
+        apply_told(s);
+        id = s->a.t->large_tail;
         if (id != TABLE_NONE && s->a.large[id].handle == s->keep)
                 id = s->a.large[id].prev;
         return id == TABLE_NONE ? ARENA_NONE : s->a.large[id].handle;

@@ -213,6 +213,7 @@ void lru_push(struct store *s, uint32_t list, uint32_t handle)
 {
         struct table_list *l = &s->a.lists[list];
 
+        apply_told(s);
         rec_set_stamp(arena_rec(&s->a, handle), ++s->a.t->stamp);
         link_front(s, l, handle);
         if (l->n_entries++ == 0)
@@ -222,8 +223,10 @@ void lru_push(struct store *s, uint32_t list, uint32_t handle)
 void lru_remove(struct store *s, uint32_t list, uint32_t handle)
 {
         struct table_list *l = &s->a.lists[list];
-        bool was_tail = l->tail == handle;
+        bool was_tail;
 
+        apply_told(s);
+        was_tail = l->tail == handle;
         unlink_rec(s, l, handle);
         if (--l->n_entries == 0)
                 list_free(s, list);
@@ -234,8 +237,10 @@ void lru_remove(struct store *s, uint32_t list, uint32_t handle)
 void lru_touch(struct store *s, uint32_t list, uint32_t handle)
 {
         struct table_list *l = &s->a.lists[list];
-        bool was_tail = l->tail == handle;
+        bool was_tail;
 
+        apply_told(s);
+        was_tail = l->tail == handle;
         rec_set_stamp(arena_rec(&s->a, handle), ++s->a.t->stamp);
         if (l->head != handle) {
                 unlink_rec(s, l, handle);
@@ -268,17 +273,20 @@ static uint32_t tail_of(const struct store *s, uint32_t list)
         return list == TABLE_NONE ? ARENA_NONE : s->a.lists[list].tail;
 }
 
-uint32_t lru_oldest_of_gen(const struct store *s, uint32_t gen)
+uint32_t lru_oldest_of_gen(struct store *s, uint32_t gen)
 {
+        apply_told(s);
         return tail_of(s, s->a.gens[gen].lists);
 }
 
-uint32_t lru_oldest_of_owner(const struct store *s, uint32_t owner)
+uint32_t lru_oldest_of_owner(struct store *s, uint32_t owner)
 {
+        apply_told(s);
         return tail_of(s, s->a.owners[owner].lists);
 }
 
-uint32_t lru_oldest(const struct store *s)
+uint32_t lru_oldest(struct store *s)
 {
+        apply_told(s);
         return tail_of(s, s->a.t->oldest_list);
 }

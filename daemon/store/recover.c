@@ -122,14 +122,15 @@ static int list_gens(struct store *s)
 
 /* ---- caches */
 
-/* Names, and the generation that is the cache's alone: then that one is live. */
+/* Names, the generation that is the cache's alone (then that one is live), and policies: none has a
+ * TTL of 0, which moments could not follow from. */
 static bool cache_is_whole(struct store *s, uint32_t id)
 {
         struct table_cache *c = &s->a.caches[id];
         struct table_gen *g;
 
         if (!c->in_use || c->n_name == 0 || c->n_name > STORE_CACHE_NAME_MAX ||
-            c->gen >= s->a.t->gen_high)
+            c->gen >= s->a.t->gen_high || c->policy.ttl_ms == 0 || c->opened.ttl_ms == 0)
                 return false;
         g = &s->a.gens[c->gen];
         if (g->state != GEN_DYING || g->cache != id)

@@ -66,6 +66,7 @@ struct store *store_leave(struct store *s)
 {
         if (!s)
                 return NULL;
+        free(s->told); /* nothing is written any more: a successor may be at work */
         sweeps_end(s);
         large_table_done(s);
         extent_holds_done(s);
@@ -117,11 +118,10 @@ uint64_t store_charge(size_t n_key, uint64_t n_stored, unsigned ext_fields, unsi
         return entry_charge(entry_size(n_key, n_stored, n_ext), 0);
 }
 
-unsigned store_ext_fields(const struct store_put *p, bool windows)
+unsigned store_ext_fields(const struct store_put *p, bool window)
 {
         return (p->flags ? EXT_FLAGS : 0) | (p->cost_us ? EXT_COST : 0) |
-               (p->encoding ? EXT_ENCODING : 0) |
-               (windows && p->ttl_ms != STORE_NEVER ? EXT_FRESH : 0) |
+               (p->encoding ? EXT_ENCODING : 0) | (window ? EXT_FRESH : 0) |
                (p->negative || p->vary ? EXT_MARKS : 0) | (p->n_messages ? EXT_MESSAGES : 0) |
                (p->n_tags || p->variant_of.n ? EXT_TAGS : 0);
 }

@@ -131,12 +131,11 @@ void store_watch(struct store *s, store_departed departed, void *ctx);
 
 /* The pure charge function of PROTOCOL.md. @n_stored: as stored. @apart: in an extent, or in a file
  * of its own. */
-struct store_put;
 uint64_t store_charge(size_t n_key, uint64_t n_stored, unsigned ext_fields, unsigned n_tags,
                       bool apart);
-/* For it: the fields (EXT_*) that an entry of @p will have; @windows: its cache's policy has stale
- * windows, or is to refresh ahead. */
-unsigned store_ext_fields(const struct store_put *p, bool windows);
+/* For it: the fields (EXT_*) that an entry of @p will have; @window: its cache gives it one. */
+struct store_put;
+unsigned store_ext_fields(const struct store_put *p, bool window);
 /* Would a value of this size lie in an extent, or in a file of its own? */
 bool store_is_apart(const struct store *s, uint64_t n_stored);
 
@@ -150,11 +149,6 @@ struct store_policy {
         uint64_t stale_for_ms, stale_if_error_ms;
         uint32_t refresh_ahead, expire_jitter;
 };
-
-static inline bool store_has_windows(const struct store_policy *p)
-{
-        return p->stale_for_ms || p->stale_if_error_ms || p->refresh_ahead;
-}
 
 /* Counters of one cache; they survive clear. Lies in the table. */
 struct store_counters {
@@ -437,9 +431,17 @@ unsigned store_inputs(struct store *s, uint32_t cache, const void *key, size_t n
 struct store_use {
         uint32_t handle, version_lo;
 };
-#define STORE_USES_MAX 32
-/* As the latest uses, in this order. Anything may stand there; returns how many counted. */
-unsigned store_used(struct store *s, const struct store_use *uses, unsigned n);
+/* As the latest uses, in this order. Anything may stand there. */
+void store_used(struct store *s, const struct store_use *uses, unsigned n);
+/* Of all that were told: those that counted, and the others. */
+struct store_uses {
+        uint64_t counted, stale;
+};
+void store_uses(struct store *s, struct store_uses *ret);
+/* What was told is put by until something depends on it; no longer. It would be lost with the
+ * process, and tell a successor nothing. */
+void store_apply_told(struct store *s);
+bool store_has_told(const struct store *s);
 /* Adds to the counters of a cache; another id is ignored. */
 void store_count_mapped(struct store *s, uint32_t cache, uint64_t hits, uint64_t misses);
 

@@ -93,6 +93,7 @@ static unsigned compact_one(struct store *s, uint64_t now)
                 return 0;
         if (sweep_takes(s, from, now))
                 return 1;
+        apply_told(s);
         b = arena_block(&s->a, from);
         n = entry_total(b);
         if (alloc_block(&s->a, n, &to) < 0)

@@ -20,10 +20,8 @@
 
 #include <cmocka.h>
 
-#include "proto/arena-read.h"
-#include "store/internal.h"
+#include "arena-store.h"
 
-#define MIB       (UINT64_C(1) << 20)
 #define VALUE_MAX (200u << 10)
 #define N_KEYS    5000u
 
@@ -33,44 +31,6 @@ static uint64_t rng_next(uint64_t *state)
         *state ^= *state >> 7;
         *state ^= *state << 17;
         return *state;
-}
-
-static struct store *make(uint64_t budget)
-{
-        struct store_params p = {
-                .arena_size = UINT64_C(1) << 30,
-                .budget = budget,
-                .uid_share = budget,
-                .large_threshold = 4 * MIB,
-                .extent_min = 30 << 10,
-                .max_caches = 8,
-                .max_entries = 1 << 24,
-                .seed = {7, 8},
-        };
-        struct store *s = NULL;
-        uint32_t id;
-
-        assert_int_equal(store_new(&p, &s), 0);
-        assert_int_equal(store_cache_create(s, "c", 1, &id), 0);
-        assert_int_equal(id, 1);
-        return s;
-}
-
-static struct arena_map map_of(const struct store *s)
-{
-        struct arena_map m;
-
-        assert_null(arena_map_init(s->a.mem.base, s->a.mem.size, &m));
-        return m;
-}
-
-static struct arena_query query_of(const uint64_t *k, uint64_t now)
-{
-        return (struct arena_query){.cache = 1,
-                                    .name_hash = arena_name_hash("c", 1),
-                                    .key = k,
-                                    .n_key = 8,
-                                    .now_ms = now};
 }
 
 /* ------------------------------------------------------------------------------------ self-evident

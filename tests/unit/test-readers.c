@@ -23,6 +23,7 @@
 
 #include "proto/arena-read.h"
 #include "realm/readers.h"
+#include "store/internal.h"
 
 #define MIB  (UINT64_C(1) << 20)
 #define LOTS UINT_MAX
@@ -179,6 +180,22 @@ static bool mapped_get(struct mapped *m, unsigned ring, uint64_t key, uint64_t n
         return true;
 }
 
+static uint64_t counted(struct readers *rs)
+{
+        struct store_uses uses;
+
+        store_uses(rs->store, &uses);
+        return uses.counted;
+}
+
+static uint64_t stale(struct readers *rs)
+{
+        struct store_uses uses;
+
+        store_uses(rs->store, &uses);
+        return uses.stale;
+}
+
 static void drain(struct readers *rs, uint64_t now)
 {
         unsigned slots = LOTS;
@@ -255,7 +272,7 @@ static void mapped_reads_are_like_others(void **state)
         for (uint64_t key = 0; key < KEYS; key++)
                 assert_int_equal(has(a, key), has(b, key));
         same_counters(a, b, rs, n_reads);
-        assert_int_equal(rs->n_stale, 0);
+        assert_int_equal(stale(rs), 0);
         assert_int_equal(rs->n_lost, 0);
         while (store_evict_one(a, CAUSE_REALM_BUDGET, now) > 0) { /* the whole order */
                 assert_true(store_evict_one(b, CAUSE_REALM_BUDGET, now) > 0);
@@ -271,6 +288,170 @@ static void mapped_reads_are_like_others(void **state)
         readers_free(rs);
         store_free(a);
         store_free(b);
+}
+
+/* ---- uses that are put by */
+
+/* The keys of cache 1 in the order of use, at most @max. */
+static unsigned order_of(struct store *s, uint32_t *handles, unsigned max)
+{
+        unsigned n = 0;
+
+        for (uint32_t h = lru_oldest(s); h != ARENA_NONE; h = arena_rec(&s->a, h)->prev) {
+                assert_true(n < max);
+                handles[n++] = h;
+        }
+        return n;
+}
+
+static void same_order(struct store *a, struct store *b)
+{
+        enum { MAX = 20000 };
+        static uint32_t in_a[MAX], in_b[MAX];
+        unsigned n = order_of(a, in_a, MAX);
+
+        assert_int_equal(order_of(b, in_b, MAX), n);
+        assert_memory_equal(in_a, in_b, n * sizeof(in_a[0]));
+}
+
+static struct store_use use_at(const struct store *s, uint32_t handle)
+{
+        return (struct store_use){handle, arena_block(&s->a, handle)->version_lo};
+}
+
+/* What one store applies at once, use by use, the other one when it has to: nobody can tell. */
+static void uses_are_put_by_and_nobody_can_tell(void **state)
+{
+        enum { KEYS = 15000, STEPS = 400, USES = 60000 };
+        struct store *a = make_store(STORE_UNLIMITED), *b = make_store(STORE_UNLIMITED);
+        static struct store_use uses[USES];
+        static uint32_t handles[KEYS + STEPS];
+        struct store_uses ua, ub;
+        struct store_cache_info ia, ib;
+        uint64_t rng = 88172645463325252u, n_cleared;
+        unsigned n = 0, n_put_by = 0;
+
+        (void)state;
+        for (uint64_t key = 0; key < KEYS; key++) {
+                put(a, key, NOW);
+                put(b, key, NOW);
+        }
+        n = order_of(b, handles, KEYS);
+        for (unsigned step = 0; step < STEPS; step++) {
+                /* Few entries often; at last many, most of them once; and between, more than can
+                 * be put by. */
+                bool all = step == STEPS / 2, many = all || (step > STEPS / 2 && step % 8 == 0);
+                unsigned span = many ? KEYS : 1 + (unsigned)(rng_next(&rng) % 40);
+                unsigned n_uses = all ? USES : 1 + (unsigned)(rng_next(&rng) % (many ? 3000 : 300));
+                uint64_t x = rng_next(&rng), key = (x >> 8) % KEYS;
+
+                for (unsigned i = 0; i < n_uses; i++) {
+                        uint64_t y = rng_next(&rng);
+
+                        uses[i] = use_at(b, handles[(y >> 8) % (span < n ? span : n)]);
+                        if (y % 50 == 0)
+                                uses[i].version_lo += 1 + (y >> 60);
+                        if (y % 77 == 0)
+                                uses[i].handle = (uint32_t)(y >> 32);
+                        store_used(a, &uses[i], 1);
+                        store_apply_told(a);
+                }
+                store_used(b, uses, n_uses);
+                n_put_by += store_has_told(b);
+                if (x % 4 == 0) {
+                        put(a, key, NOW);
+                        put(b, key, NOW);
+                } else if (x % 4 == 1) {
+                        (void)store_delete(a, 1, &key, sizeof(key), NOW);
+                        (void)store_delete(b, 1, &key, sizeof(key), NOW);
+                } else if (x % 20 == 2) {
+                        assert_true(store_evict_one(a, CAUSE_REALM_BUDGET, NOW) > 0);
+                        assert_true(store_evict_one(b, CAUSE_REALM_BUDGET, NOW) > 0);
+                        same_order(a, b);
+                }
+        }
+        assert_true(n_put_by > STEPS / 4 && n_put_by < STEPS);
+        same_order(a, b);
+        uses[0] = use_at(b, lru_oldest(b));
+        store_used(a, uses, 1);
+        store_apply_told(a);
+        store_used(b, uses, 1);
+        assert_int_equal(store_clear(a, 1, NOW, &n_cleared), 0);
+        assert_int_equal(store_clear(b, 1, NOW, &n_cleared), 0);
+        store_uses(a, &ua);
+        store_uses(b, &ub);
+        assert_int_equal(ua.counted, ub.counted);
+        assert_int_equal(ua.stale, ub.stale);
+        assert_int_equal(store_cache_info(a, 1, &ia), 0);
+        assert_int_equal(store_cache_info(b, 1, &ib), 0);
+        assert_true(ia.counters.time_saved_us > 0);
+        assert_memory_equal(&ia.counters, &ib.counters, sizeof(ia.counters));
+        store_free(a);
+        store_free(b);
+}
+
+static void what_depends_on_uses_has_them(void **state)
+{
+        struct store *s = make_store(STORE_UNLIMITED);
+        struct store_cache_info info;
+        struct store_uses uses;
+        struct store_use u;
+        uint64_t n_cleared;
+
+        (void)state;
+        for (uint64_t key = 0; key < 100; key++)
+                put(s, key, NOW);
+        for (unsigned i = 0; i < 3; i++) {
+                u = use_at(s, lru_oldest(s));
+                store_used(s, &u, 1);
+                assert_true(store_has_told(s));
+                uint32_t oldest = i == 0   ? lru_oldest(s)
+                                  : i == 1 ? lru_oldest_of_gen(s, 1)
+                                           : lru_oldest_of_owner(s, 0);
+                assert_true(oldest != ARENA_NONE && oldest != u.handle);
+                assert_false(store_has_told(s));
+        }
+        store_used(s, &u, 1);
+        store_used(s, &u, 1);
+        assert_int_equal(store_cache_info(s, 1, &info), 0);
+        assert_int_equal(info.counters.time_saved_us, 1 + 2 + 3 + 2 * 3);
+        store_used(s, &u, 1);
+        assert_int_equal(store_clear(s, 1, NOW, &n_cleared), 0);
+        assert_int_equal(n_cleared, 100);
+        store_uses(s, &uses);
+        assert_int_equal(uses.counted, 6);
+        assert_int_equal(uses.stale, 0);
+        store_used(s, &u, 1);
+        store_uses(s, &uses);
+        assert_int_equal(uses.stale, 1);
+        store_free(s);
+}
+
+/* Uses that all want one place in the hash are applied when there are many. */
+static void uses_of_one_place_are_applied(void **state)
+{
+        enum { N = 1000 };
+        struct store *s = make_store(STORE_UNLIMITED);
+        struct store_use u = {.handle = 77}, real;
+        struct store_uses uses;
+        unsigned n = 0;
+
+        (void)state;
+        put(s, 1, NOW);
+        put(s, 2, NOW);
+        real = use_at(s, lru_oldest(s));
+        store_used(s, &real, 1);
+        for (uint32_t place = told_place(&u); n < N; u.version_lo++)
+                if (told_place(&u) == place) {
+                        store_used(s, &u, 1);
+                        n++;
+                }
+        assert_true(s->n_told < 100);
+        store_uses(s, &uses);
+        assert_int_equal(uses.counted, 1);
+        assert_int_equal(uses.stale, N);
+        assert_true(lru_oldest(s) != real.handle);
+        store_free(s);
 }
 
 /* A world with one reader and @n keys, stored in the order of their numbers. */
@@ -318,10 +499,10 @@ static void drains_are_bounded_and_take_the_oldest_first(void **state)
         do {
                 slots = 10;
                 n++;
-                assert_true(w.rs->n_used <= n * 10);
+                assert_true(counted(w.rs) <= n * 10);
         } while (readers_drain(w.rs, false, NOW + 1000, &slots));
         assert_true(n >= 20); /* 100 uses and 100 marks */
-        assert_int_equal(w.rs->n_used, 100);
+        assert_int_equal(counted(w.rs), 100);
         for (uint64_t key = 99; key > 0; key--) {
                 assert_true(has(w.s, key));
                 assert_true(store_evict_one(w.s, CAUSE_REALM_BUDGET, NOW) > 0);
@@ -343,17 +524,17 @@ static void what_was_emptied_is_looked_at_again(void **state)
         note(&w.m, 0, u.handle, u.version_lo);
         say(&w.m);
         drain(w.rs, NOW);
-        assert_int_equal(w.rs->n_used, 1);
+        assert_int_equal(counted(w.rs), 1);
         /* As if the reader had found its bit still set. */
         note(&w.m, 0, u.handle, u.version_lo);
         drain(w.rs, NOW);
-        assert_int_equal(w.rs->n_used, 2);
+        assert_int_equal(counted(w.rs), 2);
         drain(w.rs, NOW); /* once more, in vain */
         note(&w.m, 1, u.handle, u.version_lo);
         drain(w.rs, NOW);
-        assert_int_equal(w.rs->n_used, 2);
+        assert_int_equal(counted(w.rs), 2);
         assert_false(readers_drain(w.rs, true, NOW, &slots));
-        assert_int_equal(w.rs->n_used, 3);
+        assert_int_equal(counted(w.rs), 3);
         assert_int_equal(w.m.page->ring[1].tail, 1);
         end(&w);
 }
@@ -370,7 +551,7 @@ static void a_ring_that_runs_over_keeps_its_latest(void **state)
                 note(&w.m, 0, u.handle, u.version_lo);
         say(&w.m);
         drain(w.rs, NOW);
-        assert_int_equal(w.rs->n_used, PAGE_RING_SLOTS);
+        assert_int_equal(counted(w.rs), PAGE_RING_SLOTS);
         assert_int_equal(w.rs->n_lost, 100);
         assert_int_equal(w.m.page->ring[0].tail, PAGE_RING_SLOTS + 100);
         end(&w);
@@ -398,8 +579,8 @@ static void positions_beyond_32_bits(void **state)
         }
         say(&w.m);
         drain(w.rs, NOW);
-        assert_int_equal(w.rs->n_used, N);
-        assert_int_equal(w.rs->n_stale, N);
+        assert_int_equal(counted(w.rs), N);
+        assert_int_equal(stale(w.rs), N);
         assert_int_equal(w.rs->n_lost, 0);
         assert_true(w.m.page->ring[0].tail == start + N);
         assert_true(w.m.page->ring[1].tail == start + 1 + N);
@@ -508,7 +689,7 @@ static void a_thousand_readers(void **state)
                 part(&many[i], true);
         assert_int_equal(w.rs->n_gone, N / 2);
         drain(w.rs, NOW + N);
-        assert_int_equal(w.rs->n_used, N);
+        assert_int_equal(counted(w.rs), N);
         assert_int_equal(w.rs->n_gone, 0);
         assert_int_equal(readers_bytes(w.rs), DIRTY_MAP_SIZE + (N / 2 + 1) * CLIENT_PAGE_SIZE);
         for (uint64_t key = N - 1; key > 0; key--) {
@@ -544,7 +725,7 @@ static void who_left_is_not_listened_to(void **state)
         for (unsigned i = 0; i < 10; i++)
                 note(&m, 0, u.handle, u.version_lo);
         drain(w.rs, NOW);
-        assert_int_equal(w.rs->n_used, 1);
+        assert_int_equal(counted(w.rs), 1);
         part(&m, false);
         end(&w);
 }
@@ -574,6 +755,9 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(mapped_reads_are_like_others),
+                cmocka_unit_test(uses_are_put_by_and_nobody_can_tell),
+                cmocka_unit_test(what_depends_on_uses_has_them),
+                cmocka_unit_test(uses_of_one_place_are_applied),
                 cmocka_unit_test(drains_are_bounded_and_take_the_oldest_first),
                 cmocka_unit_test(what_was_emptied_is_looked_at_again),
                 cmocka_unit_test(a_ring_that_runs_over_keeps_its_latest),

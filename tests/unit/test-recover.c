@@ -351,6 +351,36 @@ static void test_a_cache_that_lost_its_name_is_empty(void **state)
         store_free(s);
 }
 
+/* Moments follow from the policy with every store. */
+static void test_a_cache_whose_policy_is_nonsense_is_empty(void **state)
+{
+        (void)state;
+        for (unsigned i = 0; i < 2; i++) {
+                struct store *s = make_store();
+                struct table_cache *c = &s->a.caches[1];
+                struct table_policy *p = i == 0 ? &c->policy : &c->opened;
+                struct store_put again = {
+                        .cache = 1, .key = "k1", .n_key = 2, .value = "value", .n_value = 5};
+                struct store_adopted report;
+                struct store_refusal why;
+                struct store_entry e;
+                struct files files;
+
+                put(s, 1, 1000, NULL);
+                files_of(s, &files);
+                p->ttl_ms = 0;
+                p->expire_jitter = 300;
+                store_leave(s);
+                assert_int_equal(adopt(&files.f, 1, &s, &report), 0);
+                assert_int_equal(report.n_caches_lost, 1);
+                assert_int_equal(store_get(s, 1, "k1", 2, 100, true, &e), STORE_E_MISS);
+                assert_int_equal(store_put(s, &again, 100, &e, &why), 0);
+                assert_true(e.deadline == STORE_NEVER);
+                store_check(s);
+                store_free(s);
+        }
+}
+
 /* ---- what stays */
 
 static void test_what_is_known_of_a_store_stays(void **state)
@@ -481,6 +511,7 @@ int main(void)
                 cmocka_unit_test(test_a_large_value_is_known_by_its_file),
                 cmocka_unit_test(test_entries_of_an_unknown_writer_are_dropped),
                 cmocka_unit_test(test_a_cache_that_lost_its_name_is_empty),
+                cmocka_unit_test(test_a_cache_whose_policy_is_nonsense_is_empty),
                 cmocka_unit_test(test_readers_hit_while_a_store_changes_hands),
         };
 
