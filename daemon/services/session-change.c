@@ -355,7 +355,7 @@ int session_change(const struct session_record *r, struct session_change *c, uin
                 return k;
         ret->version = r->version + 1;
         ret->item.version = ret->version;
-        uint8_t *at = put_bytes(to, r->bytes, SESSION_RECORD_HEAD + r->n_label);
+        uint8_t *at = put_bytes(to, r->bytes, (size_t)(r->lanes - r->bytes));
         session_put(to + HEAD_VERSION, ret->version, 8);
         session_put(to + HEAD_N_ITEMS, next.n_items, 4);
         at = put_lanes(r, c, ret, to, at);

@@ -8,18 +8,20 @@
 
 #include "services/session-record.h"
 
-/* Head: where its fields begin. Numbers are little-endian, as everything in the arena. */
+/* Head: where its fields begin. Numbers are little-endian, as everything in the arena. The last two
+ * are those of sessions that are bound. */
 enum {
         HEAD_LAYOUT = 0,
         HEAD_FLAGS = 1,
         HEAD_N_LABEL = 2,
         HEAD_N_LANES = 3,
         HEAD_N_ITEMS = 4,
-        HEAD_GRACE = 8,
-        HEAD_CREATED = 16,
-        HEAD_IDLE = 24,
-        HEAD_VERSION = 32,
-        HEAD_VERIFIER = 40,
+        HEAD_CREATED = 8,
+        HEAD_IDLE = 16,
+        HEAD_VERSION = 24,
+        HEAD_VERIFIER = 32,
+        HEAD_GRACE = 48,
+        HEAD_UNTIL = 52,
 };
 
 #define SESSION_LAYOUT 1u

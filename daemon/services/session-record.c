@@ -16,6 +16,7 @@
 #include "services/session-private.h"
 
 _Static_assert(HEAD_VERIFIER + SESSION_VERIFIER == SESSION_RECORD_HEAD, "the head has no gap");
+_Static_assert(HEAD_UNTIL + 8 == SESSION_RECORD_HEAD + SESSION_RECORD_BOUND, "nor its rest");
 
 /* At most 64 bits, seven a byte, the lowest first. False: it does not end within @end. */
 static bool take_varint(const uint8_t **at, const uint8_t *end, uint64_t *ret)
@@ -84,18 +85,24 @@ static bool read_head(const uint8_t *b, size_t n, struct session_record *r)
                 .bytes = b,
                 .n = n,
                 .verifier = b + HEAD_VERIFIER,
-                .label = b + SESSION_RECORD_HEAD,
                 .n_label = b[HEAD_N_LABEL],
                 .bound = b[HEAD_FLAGS] & SESSION_BOUND,
                 .forgot = b[HEAD_FLAGS] & SESSION_FORGOT,
-                .grace_ms = (uint32_t)session_take(b + HEAD_GRACE, 4),
                 .created_ms = session_take(b + HEAD_CREATED, 8),
                 .idle_ms = session_take(b + HEAD_IDLE, 8),
                 .version = session_take(b + HEAD_VERSION, 8),
                 .n_items = (uint32_t)session_take(b + HEAD_N_ITEMS, 4),
                 .n_lanes = b[HEAD_N_LANES],
         };
-        return r->n_label <= n - SESSION_RECORD_HEAD && r->n_items <= SESSION_ITEMS_MAX;
+        size_t n_head = SESSION_RECORD_HEAD + (r->bound ? SESSION_RECORD_BOUND : 0);
+        if (r->n_items > SESSION_ITEMS_MAX || n < n_head + r->n_label)
+                return false;
+        r->label = b + n_head;
+        if (r->bound) {
+                r->grace_ms = (uint32_t)session_take(b + HEAD_GRACE, 4);
+                r->until_ms = session_take(b + HEAD_UNTIL, 8);
+        }
+        return true;
 }
 
 bool session_record_read(const void *bytes, size_t n, struct session_record *ret)
@@ -179,15 +186,26 @@ void session_items_find(const struct session_record *r, struct session_item *ite
 
 size_t session_record_new(const struct session_record_new *what, uint8_t *to)
 {
+        size_t n = SESSION_RECORD_HEAD;
         memset(to, 0, SESSION_RECORD_HEAD);
         to[HEAD_LAYOUT] = SESSION_LAYOUT;
         to[HEAD_FLAGS] = what->bound ? SESSION_BOUND : 0;
         to[HEAD_N_LABEL] = (uint8_t)what->n_label;
-        session_put(to + HEAD_GRACE, what->grace_ms, 4);
         session_put(to + HEAD_CREATED, what->created_ms, 8);
         session_put(to + HEAD_IDLE, what->idle_ms, 8);
         memcpy(to + HEAD_VERIFIER, what->verifier, SESSION_VERIFIER);
+        if (what->bound) {
+                session_put(to + HEAD_GRACE, what->grace_ms, 4);
+                session_put(to + HEAD_UNTIL, what->until_ms, 8);
+                n += SESSION_RECORD_BOUND;
+        }
         if (what->n_label > 0)
-                memcpy(to + SESSION_RECORD_HEAD, what->label, what->n_label);
-        return SESSION_RECORD_HEAD + what->n_label;
+                memcpy(to + n, what->label, what->n_label);
+        return n + what->n_label;
+}
+
+void session_record_bind(const struct session_record *r, uint64_t until_ms, uint8_t *to)
+{
+        memcpy(to, r->bytes, r->n);
+        session_put(to + HEAD_UNTIL, until_ms, 8);
 }

@@ -10,13 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SESSION_VERIFIER    16u
-#define SESSION_LABEL_MAX   64u
-#define SESSION_ITEM_KEY    128u /* bytes of an item's key, at most */
-#define SESSION_LANES       64u
-#define SESSION_NEVER_IDLE  UINT64_MAX
-#define SESSION_ITEMS_MAX   65535u
-#define SESSION_RECORD_HEAD 56u
+#define SESSION_VERIFIER     16u
+#define SESSION_LABEL_MAX    64u
+#define SESSION_ITEM_KEY     128u /* bytes of an item's key, at most */
+#define SESSION_LANES        64u
+#define SESSION_NEVER_IDLE   UINT64_MAX
+#define SESSION_ITEMS_MAX    65535u
+#define SESSION_RECORD_HEAD  48u
+#define SESSION_RECORD_BOUND 12u /* more, of those that are bound */
 
 /* A record, checked from end to end. All pointers are into it. */
 struct session_record {
@@ -28,6 +29,8 @@ struct session_record {
         bool bound;  /* it ends when nobody has been attached for grace_ms */
         bool forgot; /* a lane was forgotten for want of room */
         uint32_t grace_ms;
+        uint64_t until_ms; /* of one that is bound: it ends then, boottime; 0: somebody is attached
+                            */
         uint64_t created_ms; /* boottime */
         uint64_t idle_ms;    /* SESSION_NEVER_IDLE */
         uint64_t version;
@@ -75,10 +78,14 @@ struct session_record_new {
         size_t n_label; /* at most SESSION_LABEL_MAX */
         bool bound;
         uint32_t grace_ms;
+        uint64_t until_ms;
         uint64_t created_ms, idle_ms;
 };
-#define SESSION_RECORD_NEW_MAX (SESSION_RECORD_HEAD + SESSION_LABEL_MAX)
+#define SESSION_RECORD_NEW_MAX (SESSION_RECORD_HEAD + SESSION_RECORD_BOUND + SESSION_LABEL_MAX)
 /* Writes it to @to, which has room for SESSION_RECORD_NEW_MAX bytes. Returns its length. */
 size_t session_record_new(const struct session_record_new *what, uint8_t *to);
+
+/* The same record, which is bound, with another `until_ms`. @to has room for r->n bytes. */
+void session_record_bind(const struct session_record *r, uint64_t until_ms, uint8_t *to);
 
 #endif
