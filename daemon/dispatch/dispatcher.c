@@ -15,6 +15,7 @@
 #include "dispatch/events.h"
 #include "dispatch/leasing.h"
 #include "dispatch/scope.h"
+#include "dispatch/session-message.h"
 #include "log.h"
 #include "realm/mapping.h"
 #include "server.h"
@@ -42,6 +43,7 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         d->cfg = cfg;
         d->own_uid = geteuid();
         subscribers_init(&d->subscribers);
+        attachments_init(&d->attachments);
         d->overflow_uid = access_overflow_uid();
         processes_init(&d->processes);
         int r = bump_init(&d->bump, BUMP_FIRST, bump_limit(cfg));
@@ -64,6 +66,8 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         }
         realms_init(&d->realms, cfg, server_instance(server));
         d->realms.reaper = d->reaper;
+        d->realms.session_departed = session_departed;
+        d->realms.session_ctx = d;
         limit_reaper(d);
         *ret = d;
         return 0;
@@ -75,9 +79,21 @@ bool dispatcher_adopt(struct dispatcher *d, struct given *given, enum takeover_f
                             server_log(d->server));
 }
 
+/* Nobody is attached to any session yet. */
+static void adopt_sessions(struct dispatcher *d)
+{
+        for (struct realm *r = d->realms.first; r; r = r->next) {
+                if (!r->hidden)
+                        continue;
+                session_unbind_all(r, server_now_ms(d->server));
+                realm_settle(r);
+        }
+}
+
 void dispatcher_adopted(struct dispatcher *d)
 {
         realms_adopted(&d->realms, server_now_ms(d->server));
+        adopt_sessions(d);
 }
 
 void dispatcher_renumber(struct dispatcher *d, uint64_t instance)
@@ -116,6 +132,7 @@ struct dispatcher *dispatcher_free(struct dispatcher *d)
                 return NULL;
         views_done(&d->views);
         leasing_done(d);
+        attachments_done(&d->attachments);
         realms_done(&d->realms);
         reaper_free(d->reaper);
         outcomes_done(&d->outcomes);
@@ -173,6 +190,7 @@ bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
         more |= realms_drain(&d->realms, now_ms);
         more |= realms_maintain(&d->realms, now_ms, steps);
         more |= scope_maintain(d, now_ms, steps); /* of sessions that have left just now, too */
+        more |= attach_flush(d, now_ms);
         return subscribe_flush(d, now_ms) || more;
 }
 
@@ -182,7 +200,8 @@ uint64_t dispatcher_next_deadline(const struct dispatcher *d)
         if (d->n_pending > 0 && d->events_due_ms < next)
                 next = d->events_due_ms;
         uint64_t others[] = {leases_next_due(&d->leases), subscribe_next_deadline(d),
-                             schedules_next_deadline(d), scope_next_deadline(d)};
+                             attach_next_deadline(d), schedules_next_deadline(d),
+                             scope_next_deadline(d)};
         for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
                 next = others[i] < next ? others[i] : next;
         uint64_t forget = outcomes_next_deadline(&d->outcomes, d->cfg->limits.outcome_ms);
