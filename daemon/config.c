@@ -32,7 +32,7 @@
 #include "config-who.h"
 
 /* A share of memory is at least this, so that a small machine still caches. */
-enum { REALM_SHARE_MIN_MIB = 1024, GLOBAL_SHARE_MIN_MIB = 1280 };
+enum { REALM_SHARE_MIN_MIB = 1024, GLOBAL_SHARE_MIN_MIB = 1280, SESSION_SHARE_MIN_MIB = 64 };
 
 enum {
         REALM_NAME_MAX = 40,
@@ -245,10 +245,11 @@ static int enter_section(struct loader *l, const char *name)
         }
         if (best)
                 return refuse(l, "unknown section [%.64s]; did you mean [%s]?", name, best);
-        return refuse(l,
-                      "unknown section [%.64s]; there are [daemon], [memory], [limits], "
-                      "[realm NAME] and [schedule NAME]",
-                      name);
+        return refuse(
+                l,
+                "unknown section [%.64s]; there are [daemon], [memory], [sessions], [limits], "
+                "[realm NAME] and [schedule NAME]",
+                name);
 }
 
 static struct realm_origin *origin_of(const struct config *cfg, const struct config_realm *realm)
@@ -390,7 +391,7 @@ static int on_setting(void *ctx, const char *section, const char *name, const ch
         if (!*section)
                 refuse(l,
                        "'%.64s' stands before any section; begin with [daemon], [memory], "
-                       "[limits], "
+                       "[sessions], [limits], "
                        "[realm NAME] or [schedule NAME]",
                        name);
         else if (more && (!l->realm || strcmp(name, realm_fields[REALM_BUDGET]) == 0 ||
@@ -644,6 +645,7 @@ static int finish(struct loader *l)
 
         resolve_share(&cfg->realm_budget, REALM_SHARE_MIN_MIB);
         resolve_share(&cfg->global_budget, GLOBAL_SHARE_MIN_MIB);
+        resolve_share(&cfg->session_budget, SESSION_SHARE_MIN_MIB);
         for (size_t i = 0; i < cfg->n_realms; i++) {
                 if (cfg->realms[i].budget == 0)
                         cfg->realms[i].budget = cfg->realm_budget.bytes;

@@ -54,6 +54,7 @@ struct config_schedule {
 #define CONFIG_TYPE_mode   mode_t
 #define CONFIG_TYPE_level  int
 #define CONFIG_TYPE_bool   bool
+#define CONFIG_TYPE_ms     uint64_t
 
 struct config_limits {
 #define LIMIT(name, ...) uint64_t name;

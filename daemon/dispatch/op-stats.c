@@ -160,7 +160,7 @@ static void fill_daemon(const struct request *r, Cached__V1__DaemonStats *to)
         to->budget_bytes = d->realms.pool.budget;
         if (client_is_privileged(r->client)) {
                 to->realms_told_case = CACHED__V1__DAEMON_STATS__REALMS_TOLD_REALMS;
-                to->realms = d->realms.n;
+                to->realms = d->realms.n - d->realms.n_hidden;
                 to->bytes_charged_told_case =
                         CACHED__V1__DAEMON_STATS__BYTES_CHARGED_TOLD_BYTES_CHARGED;
                 to->bytes_charged = d->realms.pool.total;

@@ -11,6 +11,10 @@
  * largest is a walk over the members (some hundreds), and it gives way until it is no longer the
  * largest. The same holds for large values, by their number, where descriptors run short.
  *
+ * A member that keeps what it has (sessions are no cache to be filled again) is bounded by its own
+ * budget alone. What it holds counts as what no eviction frees; only where nobody else can give way
+ * it does, for itself.
+ *
  * Under a budget that was lowered a store frees as much as it takes, and a bounded part of the
  * rest; charge_trim() does the other part, turn by turn.
  */
@@ -25,7 +29,10 @@
 
 void charge_join(struct charge *c, struct charge_pool *pool, struct store *store)
 {
-        *c = (struct charge){.pool = pool, .store = store, .next = pool->members};
+        *c = (struct charge){.pool = pool,
+                             .store = store,
+                             .keeps = c->keeps,
+                             .next = pool->members};
         if (pool->members)
                 pool->members->prev = c;
         pool->members = c;
@@ -59,8 +66,10 @@ static void settle(uint64_t *sum, uint64_t *part, uint64_t now)
 void charge_settle(struct charge *c)
 {
         settle(&c->pool->total, &c->seen, store_charged(c->store));
-        settle(&c->pool->held, &c->held, store_held(c->store));
-        settle(&c->pool->arriving, &c->arriving, store_arriving(c->store));
+        uint64_t arriving = store_arriving(c->store);
+        uint64_t held = c->keeps ? store_charged(c->store) - arriving : store_held(c->store);
+        settle(&c->pool->held, &c->held, held);
+        settle(&c->pool->arriving, &c->arriving, arriving);
         settle(&c->pool->files, &c->files, store_files(c->store));
 }
 
@@ -79,7 +88,7 @@ static struct charge *largest(struct charge_pool *pool, bool by_files, uint64_t 
         *ret_next = 0;
         for (struct charge *c = pool->members; c; c = c->next) {
                 uint64_t size = size_of(c, by_files);
-                if (size == 0 || c->barren == pool->round)
+                if (size == 0 || c->keeps || c->barren == pool->round)
                         continue;
                 if (!best || size > size_of(best, by_files)) {
                         *ret_next = best ? size_of(best, by_files) : 0;
@@ -160,6 +169,8 @@ int charge_make_room(struct charge *asking, const struct store_want *want, uint6
         charge_settle(asking); /* it is in the middle of a change */
         /* What no eviction frees: do not evict the rest in vain. */
         uint64_t fixed = pool->held + pool->arriving, adds = want->bytes + want->later;
+        if (asking->keeps)
+                fixed -= asking->held - store_held(asking->store);
         if (adds > pool->budget || fixed > pool->budget - adds)
                 return refuse(pool, ret);
         int r = make_files(asking, want->files, now_ms, ret);
@@ -173,7 +184,8 @@ int charge_make_room(struct charge *asking, const struct store_want *want, uint6
                                 return 0;
                         pool->extra--;
                 }
-                if (!evict_from_largest(pool, &y, false, now_ms))
+                if (!evict_from_largest(pool, &y, false, now_ms) &&
+                    !(asking->keeps && drop_one(asking, false, now_ms)))
                         return refuse(pool, ret);
         }
         return 0;

@@ -21,6 +21,7 @@ struct charge {
         struct store *store; /* NULL: not in the pool */
         /* What the pool's sums have of it. */
         uint64_t seen, held, arriving, files;
+        bool keeps;      /* it never gives way to others: what it holds counts as held */
         uint64_t barren; /* the last round in which it had nothing to drop */
         struct charge *prev, *next;
 };

@@ -8,6 +8,12 @@
  * caches, what clients opened them with (they send it again) and counters. Ten minutes lie between
  * the last client and that, so that a script that runs every minute finds its realm.
  *
+ * Sessions, and what lies in caches of their own, are in a hidden realm beside the one that they
+ * belong to: with a store of its own it has a budget of its own, and everything that keeps a store
+ * (expiry, what leaves when it is full, death of the process, takeover) keeps sessions. Its name
+ * has a blank, so nobody can enter it; its arena is never given to anybody, so nobody who maps the
+ * realm's sees a session in it.
+ *
  * Realms are few (limits.realms); all walks here are over all of them.
  *
  * Who may enter is not decided here: access.c.
@@ -16,6 +22,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -32,8 +39,18 @@
 #define STEPS_AT_ONCE 64  /* of one realm before the next has its turn */
 #define FILES_BESIDES 64u /* descriptors that are neither connections nor large values */
 
+#define HIDDEN_PREFIX "sessions of "
+
+const char *realm_parent_name(const char *name)
+{
+        size_t n = sizeof(HIDDEN_PREFIX) - 1;
+        return strncmp(name, HIDDEN_PREFIX, n) == 0 ? name + n : NULL;
+}
+
 static uint64_t realm_budget(const struct config *cfg, const char *name)
 {
+        if (realm_parent_name(name))
+                return cfg->session_budget.bytes;
         const struct config_realm *named = config_find_realm(cfg, name);
         return named ? named->budget : cfg->realm_budget.bytes;
 }
@@ -101,7 +118,20 @@ void realms_done(struct realms *rs)
                 realm_free(r);
         }
         rs->first = rs->turn = NULL;
-        rs->n = 0;
+        rs->n = rs->n_hidden = 0;
+}
+
+/* That of the sessions themselves is one of them. */
+static uint32_t max_caches(const struct config *cfg, const struct realm *r)
+{
+        return (uint32_t)(r->hidden ? cfg->limits.session_caches_per_realm + 1
+                                    : cfg->limits.caches_per_realm);
+}
+
+/* A session is never a file of its own. */
+static uint64_t large_threshold(const struct config *cfg, const struct realm *r)
+{
+        return r->hidden ? STORE_EXTENT_MAX : cfg->large_threshold;
 }
 
 void realms_reconfigure(struct realms *rs, const struct config *cfg)
@@ -112,9 +142,8 @@ void realms_reconfigure(struct realms *rs, const struct config *cfg)
         for (struct realm *r = rs->first; r; r = r->next) {
                 uint64_t budget = realm_budget(cfg, r->name);
                 store_set_budget(r->store, budget, config_share_of(&cfg->uid_share, budget));
-                store_set_limits(r->store, (uint32_t)cfg->limits.caches_per_realm,
-                                 cfg->limits.entries_per_realm, cfg->large_threshold,
-                                 (uint32_t)cfg->limits.tags_per_realm);
+                store_set_limits(r->store, max_caches(cfg, r), cfg->limits.entries_per_realm,
+                                 large_threshold(cfg, r), (uint32_t)cfg->limits.tags_per_realm);
                 realm_settle(r);
         }
 }
@@ -141,8 +170,8 @@ static struct store_params params_of(struct realm *r)
         return (struct store_params){
                 .budget = budget,
                 .uid_share = config_share_of(&cfg->uid_share, budget),
-                .large_threshold = cfg->large_threshold,
-                .max_caches = (uint32_t)cfg->limits.caches_per_realm,
+                .large_threshold = large_threshold(cfg, r),
+                .max_caches = max_caches(cfg, r),
                 .max_entries = cfg->limits.entries_per_realm,
                 .max_tags = (uint32_t)cfg->limits.tags_per_realm,
                 .instance = r->realms->instance,
@@ -173,6 +202,7 @@ static struct realm *realm_alloc(struct realms *rs, const char *name)
                 return NULL;
         r->realms = rs;
         r->serial = ++rs->last_serial;
+        r->hidden = realm_parent_name(name) != NULL;
         memcpy(r->name, name, n_name);
         return r;
 }
@@ -181,11 +211,26 @@ static struct realm *realm_alloc(struct realms *rs, const char *name)
 static void realm_link(struct realm *r)
 {
         struct realms *rs = r->realms;
+        r->charge.keeps = r->hidden;
         charge_join(&r->charge, &rs->pool, r->store);
         r->next = rs->first;
         rs->first = r;
         rs->n++;
+        rs->n_hidden += r->hidden;
         realms_note_arenas(rs);
+}
+
+static void realm_unlink(struct realm *r)
+{
+        struct realms *rs = r->realms;
+        struct realm **at = &rs->first;
+        while (*at != r)
+                at = &(*at)->next;
+        *at = r->next;
+        if (rs->turn == r)
+                rs->turn = r->next;
+        rs->n--;
+        rs->n_hidden -= r->hidden;
 }
 
 static int realm_new(struct realms *rs, const char *name, struct realm **ret)
@@ -203,13 +248,20 @@ static int realm_new(struct realms *rs, const char *name, struct realm **ret)
         return 0;
 }
 
-int realm_enter(struct realms *rs, const char *name, struct realm **ret)
+static struct realm *find_realm(const struct realms *rs, const char *name)
 {
         struct realm *r = rs->first;
         while (r && strcmp(r->name, name) != 0)
                 r = r->next;
+        return r;
+}
+
+int realm_enter(struct realms *rs, const char *name, struct realm **ret)
+{
+        struct realm *r = find_realm(rs, name);
+        assert(!realm_parent_name(name));
         if (!r) {
-                if (rs->n >= rs->cfg->limits.realms)
+                if (rs->n - rs->n_hidden >= rs->cfg->limits.realms)
                         return REALM_E_LIMIT;
                 int k = realm_new(rs, name, &r);
                 if (k != 0)
@@ -217,6 +269,31 @@ int realm_enter(struct realms *rs, const char *name, struct realm **ret)
         }
         r->n_clients++;
         *ret = r;
+        return 0;
+}
+
+static void join_parent(struct realm *r, struct realm *parent)
+{
+        assert(!parent->sessions && !parent->hidden && r->hidden);
+        parent->sessions = r;
+        r->parent = parent;
+}
+
+int realm_sessions(struct realm *r, struct realm **ret)
+{
+        if (!r->sessions) {
+                char name[STORE_LABEL_SIZE];
+                struct realm *hidden;
+                assert(!r->hidden);
+                int n = snprintf(name, sizeof(name), HIDDEN_PREFIX "%s", r->name);
+                if (n < 0 || (size_t)n >= sizeof(name))
+                        return -ENOSPC; /* no configuration has such a name */
+                int k = realm_new(r->realms, name, &hidden);
+                if (k != 0)
+                        return k;
+                join_parent(hidden, r);
+        }
+        *ret = r->sessions;
         return 0;
 }
 
@@ -252,6 +329,29 @@ int realm_adopt(struct realms *rs, const char *name, const struct store_files *f
         return 0;
 }
 
+size_t realms_link_sessions(struct realms *rs, uint64_t now_ms)
+{
+        struct realm *next;
+        size_t n_lost = 0;
+        for (struct realm *r = rs->first; r; r = next) {
+                next = r->next;
+                if (!r->hidden || r->parent)
+                        continue;
+                const char *name = realm_parent_name(r->name);
+                struct realm *parent = find_realm(rs, name);
+                if (!parent && realm_new(rs, name, &parent) == 0)
+                        parent->idle_since_ms = now_ms;
+                if (parent) {
+                        join_parent(r, parent);
+                        continue;
+                }
+                realm_unlink(r);
+                realm_free(r);
+                n_lost++;
+        }
+        return n_lost;
+}
+
 void realm_leave(struct realm *r, uint64_t now_ms)
 {
         assert(r->n_clients > 0);
@@ -266,10 +366,17 @@ void realm_settle(struct realm *r)
         charge_settle(&r->charge);
 }
 
+static bool is_empty(const struct realm *r)
+{
+        return store_entries(r->store) == 0 &&
+               store_files(r->store) == 0; /* readers may hold values that have left */
+}
+
+/* One that holds sessions never is by itself: it goes with its parent. */
 static bool is_unused(const struct realm *r)
 {
-        return r->n_clients == 0 && !r->keeps_policy && store_entries(r->store) == 0 &&
-               store_files(r->store) == 0; /* readers may hold values that have left */
+        return r->n_clients == 0 && !r->keeps_policy && !r->hidden && is_empty(r) &&
+               (!r->sessions || is_empty(r->sessions));
 }
 
 static uint64_t realm_next_deadline(const struct realm *r)
@@ -282,16 +389,19 @@ static uint64_t realm_next_deadline(const struct realm *r)
 
 static void free_unused(struct realms *rs, uint64_t now_ms)
 {
-        for (struct realm **at = &rs->first; *at;) {
-                struct realm *r = *at;
-                if (!is_unused(r) || now_ms - r->idle_since_ms < REALM_IDLE_MS) {
-                        at = &r->next;
+        struct realm *next;
+        for (struct realm *r = rs->first; r; r = next) {
+                struct realm *sessions = r->sessions;
+                next = r->next;
+                if (!is_unused(r) || now_ms - r->idle_since_ms < REALM_IDLE_MS)
                         continue;
+                if (sessions) {
+                        if (next == sessions)
+                                next = next->next;
+                        realm_unlink(sessions);
+                        realm_free(sessions);
                 }
-                *at = r->next;
-                if (rs->turn == r)
-                        rs->turn = r->next;
-                rs->n--;
+                realm_unlink(r);
                 realm_free(r);
                 realms_note_arenas(rs);
         }
@@ -301,7 +411,7 @@ uint32_t realms_least_caches(const struct realms *rs)
 {
         uint32_t least = (uint32_t)rs->cfg->limits.caches_per_realm;
         for (const struct realm *r = rs->first; r; r = r->next)
-                if (store_max_caches(r->store) < least)
+                if (!r->hidden && store_max_caches(r->store) < least)
                         least = store_max_caches(r->store);
         return least;
 }

@@ -31,6 +31,9 @@ struct realm {
         struct store *store;
         struct charge charge;
         struct readers *readers; /* NULL: nobody has ever looked into the arena */
+        struct realm *sessions;  /* NULL: none yet; see realm_sessions() */
+        struct realm *parent; /* of one that holds sessions; NULL: it is none, or not linked yet */
+        bool hidden;          /* it holds sessions */
         size_t n_clients;
         uint64_t idle_since_ms; /* when the last client left */
         /* Who wants to know what happens, and of what: subscribe.c's. */
@@ -46,7 +49,8 @@ struct realms {
         struct charge_pool pool;
         struct realm *first;
         struct realm *turn; /* the one whose upkeep comes next; NULL: the first */
-        size_t n;
+        size_t n;           /* in the list */
+        size_t n_hidden;    /* of them */
         uint64_t last_serial;
         uint64_t instance;
         uint64_t boot[2]; /* id of the machine's run; zeros: not known */
@@ -94,6 +98,17 @@ int realm_enter(struct realms *rs, const char *name, struct realm **ret);
 int realm_adopt(struct realms *rs, const char *name, const struct store_files *files,
                 uint64_t now_ms, struct store_adopted *ret_report);
 void realm_leave(struct realm *r, uint64_t now_ms);
+
+/* The realm that holds this one's sessions, and the caches of these: nobody enters or maps it, and
+ * it is told nowhere. Made if it is not there; it goes when @r does. 0, -ENOMEM, -ENOSPC, -EMFILE.
+ */
+int realm_sessions(struct realm *r, struct realm **ret);
+
+/* The name of such a realm's parent; NULL: this is the name of an ordinary one. */
+const char *realm_parent_name(const char *name);
+/* After all realms were adopted: puts parents and children together. Parents that did not come are
+ * made anew. Returns how many children had to go, since there was no memory for that. */
+size_t realms_link_sessions(struct realms *rs, uint64_t now_ms);
 
 /* In the epoch file. */
 void realms_note_arenas(const struct realms *rs);

@@ -52,6 +52,7 @@ struct adopting {
         struct given *given;
         struct log *log;
         uint64_t now_ms;
+        uint32_t n_kept;  /* arenas that realms go on with */
         uint32_t n_ended; /* arenas that were dropped, and whose readers know it */
         int *large;       /* descriptors that no store has taken out yet */
         size_t n_large;
@@ -81,6 +82,8 @@ static bool is_known(const struct realms *rs, const char *name)
         unsigned uid;
         int end = 0;
 
+        if (realm_parent_name(name))
+                name = realm_parent_name(name);
         if (sscanf(name, "uid:%10u%n", &uid, &end) == 1 && name[end] == '\0')
                 return true;
         return config_find_realm(rs->cfg, name) != NULL;
@@ -164,7 +167,8 @@ static void adopt_realm(struct adopting *a, uint32_t number, int arena, int tabl
                 a->n_ended += got.retired;
                 return;
         }
-        t->realms_kept++;
+        a->n_kept++;
+        t->realms_kept += realm_parent_name(name) == NULL;
         t->entries_kept += got.kept;
         t->large_kept += got.large_kept;
         note_entries(a, name, &got);
@@ -216,6 +220,16 @@ static void adopt_all(struct adopting *a)
         free(a->large);
 }
 
+static void link_sessions(struct adopting *a)
+{
+        size_t n_lost = realms_link_sessions(a->rs, a->now_ms);
+
+        if (n_lost > 0)
+                takeover_note(&a->rs->takeover, a->log,
+                              "the sessions of %zu realms dropped: no memory for the realms",
+                              n_lost);
+}
+
 /* How many arenas the daemon before us had, as far as readers can know any of them. */
 static uint32_t count_arenas(const struct realms *rs)
 {
@@ -239,6 +253,7 @@ bool realms_adopt(struct realms *rs, struct given *given, enum takeover_from fro
         take_large(&a);
         adopt_all(&a);
         given_done(given);
+        link_sessions(&a);
         log_write(log, LOG_INFO,
                   "took over %llu realms with %llu entries (%llu large); dropped %llu realms, %llu "
                   "entries, %llu descriptors",
@@ -246,7 +261,7 @@ bool realms_adopt(struct realms *rs, struct given *given, enum takeover_from fro
                   (unsigned long long)t->large_kept, (unsigned long long)t->realms_dropped,
                   (unsigned long long)t->entries_dropped,
                   (unsigned long long)t->descriptors_dropped);
-        return t->realms_kept + a.n_ended >= n;
+        return a.n_kept + a.n_ended >= n;
 }
 
 void realms_adopted(struct realms *rs, uint64_t now_ms)

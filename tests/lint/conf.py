@@ -35,6 +35,7 @@ INTRO = {
     "daemon": "",
     "memory": "How much may be kept. What is over a budget leaves in the order of its last use. A share (N%) is\n"
               "of the machine's memory, or of what the daemon's control group may use if that is less.",
+    "sessions": "",
     "limits": "What one client can take from the others. An error that a limit causes names it. A reload holds at\n"
               "once, but clients that are connected keep to the sizes that they were told.",
 }
@@ -112,7 +113,7 @@ def settings():
     """(section, name, default, explanation) in the order of the files."""
     for section, name, kind, default, low, high, text in rows(ROOT / "daemon/config.def", "SETTING"):
         limits = ""
-        if kind in ("bytes", "share"):
+        if kind in ("bytes", "share", "ms"):
             limits = f" ({in_units(number(low), kind)} to {in_units(number(high), kind)})"
         yield section, name, default, text + limits
     for name, default, low, high, unit, _, text in rows(ROOT / "daemon/limits.def", "LIMIT"):

@@ -403,11 +403,11 @@ static void test_c01_unknown_names(void **state)
                     "f.conf:1: unknown section [limit]; did you mean [limits]?");
         refuse_text("[foobar]\n",
                     "f.conf:1: unknown section [foobar]; there are [daemon], [memory], "
-                    "[limits], [realm NAME] and [schedule NAME]");
+                    "[sessions], [limits], [realm NAME] and [schedule NAME]");
         refuse_text(
                 "connections = 5\n",
                 "f.conf:1: 'connections' stands before any section; begin with [daemon], [memory], "
-                "[limits], [realm NAME] or [schedule NAME]");
+                "[sessions], [limits], [realm NAME] or [schedule NAME]");
         refuse_text("[realm a]\nreader = 5\n",
                     "f.conf:2: unknown setting 'reader' in [realm NAME]; did you mean 'readers'?");
 }
@@ -477,8 +477,9 @@ static void test_c05_schedules(void **state)
         refuse_text("[schedule]\n", "f.conf:1: [schedule] needs a name: [schedule NAME]");
         refuse_text("[schedule a b]\n", "f.conf:1: 'a b' is no schedule name: use 1 to 40 letters, "
                                         "digits, '.', '_', '-'");
-        refuse_text("[shedule]\n", "f.conf:1: unknown section [shedule]; there are [daemon], "
-                                   "[memory], [limits], [realm NAME] and [schedule NAME]");
+        refuse_text("[shedule]\n",
+                    "f.conf:1: unknown section [shedule]; there are [daemon], "
+                    "[memory], [sessions], [limits], [realm NAME] and [schedule NAME]");
         refuse_text("\n[schedule a]\nevery = 1h\n", "f.conf:2: [schedule a] names no cache: add a "
                                                     "line `cache = NAME`");
         refuse_text("[schedule a]\ncache = c\n",
