@@ -96,7 +96,7 @@ struct table_gen {
         uint32_t cache;
         uint32_t lists; /* the one with the oldest tail, or TABLE_NONE */
         uint64_t n_entries, bytes_held, bytes_raw;
-        uint32_t next;     /* among free or dying ones */
+        uint32_t next; /* among free or dying ones; of a live one, see cache.c: the next cache */
         uint32_t heap_pos; /* among the realm's generations by next deadline */
         uint32_t before;   /* id of the cache's generation before it, which may be gone; 0: none */
         uint64_t cleared_at;
@@ -132,7 +132,7 @@ struct table_policies {
 struct table_cache {
         uint32_t gen; /* index of the live generation */
         uint16_t n_name;
-        uint8_t in_use;
+        uint8_t in_use; /* 0: it was removed */
         uint8_t pinned;
         char name[TABLE_NAME_SIZE];
         struct table_policy policy, opened;

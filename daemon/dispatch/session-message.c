@@ -5,7 +5,6 @@
 #include "dispatch/session-message.h"
 
 #include <inttypes.h>
-#include <stddef.h>
 #include <string.h>
 
 #include "config.h"
@@ -82,6 +81,7 @@ void session_message_init(struct session_message *m, const struct request *r,
                 m->info.bound_case = CACHED__V1__SESSION_INFO__BOUND_GRACE_MS;
                 m->info.grace_ms = facts.record->grace_ms;
         }
+        m->info.caches = session_caches_count(ref->realm, ref->key);
         m->info.keys = facts.record->n_items;
         m->info.bytes = facts.record->n_stored;
         m->info.charge = facts.charge;
@@ -164,25 +164,12 @@ enum status session_answer_items(struct request *r, const struct session_items_r
 
 /* ---- sessions that end by themselves */
 
-static void on_departed(void *ctx, const struct store_departure *gone, uint64_t now)
+void session_departed(void *ctx, struct realm *hidden, const uint8_t *key, enum store_cause cause,
+                      uint64_t now_ms)
 {
-        struct realm *hidden = ctx;
-        struct dispatcher *d =
-                (struct dispatcher *)((char *)hidden->realms - offsetof(struct dispatcher, realms));
-        struct attach_news news = {
-                .change = gone->cause == CAUSE_EXPIRED
-                                  ? CACHED__V1__SESSION_CHANGE__SESSION_EXPIRED
-                                  : CACHED__V1__SESSION_CHANGE__SESSION_EVICTED,
+        const struct attach_news news = {
+                .change = cause == CAUSE_EXPIRED ? CACHED__V1__SESSION_CHANGE__SESSION_EXPIRED
+                                                 : CACHED__V1__SESSION_CHANGE__SESSION_EVICTED,
         };
-        uint32_t cache;
-        if (gone->n_key == SESSION_KEY &&
-            store_cache_find(hidden->store, SESSION_CACHE, sizeof(SESSION_CACHE) - 1, &cache) ==
-                    0 &&
-            gone->cache == cache)
-                attach_tell(d, hidden, gone->key, &news, now);
-}
-
-void session_watch(struct realm *hidden)
-{
-        store_watch(hidden->store, on_departed, hidden);
+        attach_tell(ctx, hidden, key, &news, now_ms);
 }

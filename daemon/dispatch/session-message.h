@@ -37,7 +37,8 @@ struct session_items_reply {
 };
 enum status session_answer_items(struct request *r, const struct session_items_reply *what);
 
-/* From now on who is attached is told of sessions that end by themselves. */
-void session_watch(struct realm *hidden);
+/* A session ended by itself: who is attached is told. Of a dispatcher, see struct realms. */
+void session_departed(void *ctx, struct realm *hidden, const uint8_t *key, enum store_cause cause,
+                      uint64_t now_ms);
 
 #endif

@@ -220,6 +220,8 @@ enum status session_open(const struct caller *who, const struct session_open *wh
         digest(hidden->store, token, d);
         status = store_new_one(&in, cache, what, d, v);
         realm_settle(hidden);
+        if (status == STATUS_OK)
+                store_cache_counters(hidden->store, cache)->opens++;
         if (status == STATUS_OK && !session_look(hidden, d, who->now_ms, ret))
                 return verdict_set(v, STATUS_INTERNAL, "the new session is not there");
         return status;
@@ -231,6 +233,8 @@ enum status session_close(const struct caller *who, const struct session_ref *re
         struct caller in = inside(who, ref->realm);
         enum status status = data_delete(&in, &cache_ref,
                                          (struct key_ref){.data = ref->key, .n = SESSION_KEY}, v);
+        if (status == STATUS_OK)
+                session_ended(ref->realm, ref->key);
         realm_settle(ref->realm);
         return status;
 }

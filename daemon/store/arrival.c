@@ -33,13 +33,20 @@ static void take(struct store_arrival *a, uint64_t charge)
         s->a.t->charged += charge;
 }
 
-static int refused(struct store *s, uint32_t cache, int r)
+static int refused(struct table_cache *c, int r)
 {
-        struct table_cache *c = cache_at(s, cache);
-
         if (c)
                 cache_counters(c)->refused += r == STORE_E_NO_SPACE || r == STORE_E_TOO_LARGE;
         return r;
+}
+
+/* The cache that it is for; NULL: there was none, or it is there no more. */
+static struct table_cache *cache_of(const struct store_arrival *a)
+{
+        struct store *s = a->store;
+        struct table_cache *c = cache_at(s, a->cache);
+
+        return c && s->a.cache_dir[a->cache].name_hash == a->name_hash ? c : NULL;
 }
 
 int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t size, uint64_t now,
@@ -66,7 +73,7 @@ int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t siz
         if (r == 0)
                 r = room_make(s, &room, now, refusal);
         if (r != 0)
-                return refused(s, p->cache, r);
+                return refused(cache_at(s, p->cache), r);
         *ret = (struct store_arrival){.store = s,
                                       .cache = p->cache,
                                       .owner = room.owner,
@@ -74,6 +81,8 @@ int store_arrival_begin(struct store *s, const struct store_put *p, uint64_t siz
                                       .size = size,
                                       .total = charge,
                                       .n_key = (uint32_t)p->n_key};
+        if (c)
+                ret->name_hash = s->a.cache_dir[p->cache].name_hash;
         memcpy(ret->key, p->key, p->n_key);
         s->n_files += large;
         if (extent &&
@@ -87,7 +96,7 @@ static void drop_old(struct store_arrival *a, uint64_t more, uint64_t now)
 {
         struct store *s = a->store;
         const struct table_owner *o = &s->a.owners[a->owner];
-        const struct table_cache *c = cache_at(s, a->cache);
+        const struct table_cache *c = cache_of(a);
         uint64_t later = a->total - a->taken, old;
         enum store_cause cause = N_CAUSES;
         struct found f;
@@ -155,7 +164,7 @@ int store_arrival_more(struct store_arrival *a, uint64_t least, uint64_t most, u
                         n = most;
                 r = take_until(a, n, now, refusal);
                 if (r != 0)
-                        return refused(a->store, a->cache, r);
+                        return refused(cache_of(a), r);
                 if (n == most || a->store->drops >= DROPS_MAX)
                         break;
         }
@@ -163,7 +172,7 @@ int store_arrival_more(struct store_arrival *a, uint64_t least, uint64_t most, u
                 int r = extents_commit(&a->store->a, a->place, n);
 
                 if (r < 0)
-                        return refused(a->store, a->cache, r);
+                        return refused(cache_of(a), r);
         }
         *ret_room = n;
         return 0;

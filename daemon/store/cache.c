@@ -7,7 +7,12 @@
  * id, and it is part of their hash, so the old ones are out of reach at once. The old generation is
  * dying: upkeep.c frees its entries bit by bit. (A cache of a few entries drops them instead.)
  *
- * Ids of caches count from 1 and are never reused while the store lives.
+ * Ids of caches count from 1. A cache that is removed keeps its record, without a name and with an
+ * empty generation, until another one is made in it: not before all generations that it had are
+ * gone, so whatever still refers to one of them (an entry, a sweep) means the cache that was. The
+ * last of them is the one before its present one, since they go in the order in which they were
+ * cleared; when that is freed the record joins those that can be used again, which are linked by
+ * the `next` of their generations.
  */
 
 #include <errno.h>
@@ -67,6 +72,7 @@ void gen_free(struct store *s, uint32_t gen)
         g->state = GEN_FREE;
         g->next = s->a.t->gen_free;
         s->a.t->gen_free = gen;
+        cache_was_last(s, g->cache, g->id);
 }
 
 /* Out of generations: so many clears are pending that some must be finished first. */
@@ -83,7 +89,7 @@ static int gen_get(struct store *s, uint32_t cache, uint32_t *ret_gen)
 
 struct table_cache *cache_at(const struct store *s, uint32_t cache)
 {
-        if (cache == 0 || cache > s->a.t->n_caches)
+        if (cache == 0 || cache > s->a.t->n_caches || !s->a.caches[cache].in_use)
                 return NULL;
         return &s->a.caches[cache];
 }
@@ -140,14 +146,58 @@ void cache_show(struct store *s, uint32_t cache)
         atomic_store_explicit(&d->generation, cache_gen(s, c)->id, memory_order_release);
 }
 
-int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_t *ret_cache)
+void cache_make_nameless(struct store *s, uint32_t cache, uint32_t gen)
 {
         static const struct table_policy none = {.ttl_ms = STORE_NEVER,
                                                  .max_entries = STORE_UNLIMITED,
                                                  .max_bytes = STORE_UNLIMITED};
+
+        s->a.caches[cache] = (struct table_cache){.gen = gen, .policy = none, .opened = none};
+}
+
+/* A record without a name that is nobody's; in the end it is in use. */
+static int get_record(struct store *s, uint32_t *ret)
+{
         struct table_header *t = s->a.t;
-        uint32_t *slot = name_slot(s, name, n_name);
-        uint32_t id = t->n_caches + 1, gen;
+        uint32_t id, gen;
+        int r;
+
+        while (s->reusable == 0 && t->n_caches == t->max_caches)
+                if (!evict_take_extra(s) || !evict_reclaim_one(s))
+                        return STORE_E_LIMIT;
+        while (s->reusable != 0) {
+                struct table_gen *g;
+
+                id = s->reusable;
+                g = cache_gen(s, &s->a.caches[id]);
+                s->reusable = g->next;
+                g->next = TABLE_NONE;
+                g->before = 0; /* what was there is nothing of the new one's */
+                if (g->n_entries > 0)
+                        continue; /* who left the table to us said so: it stays out of use */
+                s->n_removed--;
+                *ret = id;
+                return 0;
+        }
+        id = t->n_caches + 1;
+        if (id > t->max_caches)
+                return STORE_E_LIMIT;
+        r = arena_commit_element(&s->a.table, t->caches_off + sizeof(struct table_cache), id - 1,
+                                 sizeof(struct table_cache));
+        if (r == 0)
+                r = gen_get(s, id, &gen);
+        if (r != 0)
+                return r;
+        cache_make_nameless(s, id, gen);
+        atomic_signal_fence(memory_order_release);
+        t->n_caches = id;
+        *ret = id;
+        return 0;
+}
+
+int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_t *ret_cache)
+{
+        uint32_t *slot = name_slot(s, name, n_name), id;
         struct table_cache *c;
         int r;
 
@@ -156,25 +206,83 @@ int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_
                 *ret_cache = *slot;
                 return 0;
         }
-        if (t->n_caches >= s->p.max_caches)
+        if (s->a.t->n_caches - s->n_removed >= s->p.max_caches)
                 return STORE_E_LIMIT;
-        r = arena_commit_element(&s->a.table, t->caches_off + sizeof(*c), id - 1, sizeof(*c));
-        if (r == 0)
-                r = gen_get(s, id, &gen);
+        r = get_record(s, &id);
         if (r != 0)
                 return r;
         c = &s->a.caches[id];
-        *c = (struct table_cache){.gen = gen,
-                                  .n_name = (uint16_t)n_name,
-                                  .in_use = 1,
-                                  .policy = none,
-                                  .opened = none};
+        c->n_name = (uint16_t)n_name;
         memcpy(c->name, name, n_name);
-        atomic_signal_fence(memory_order_release); /* it is there from here on */
-        t->n_caches = id;
+        atomic_signal_fence(memory_order_release);
+        c->in_use = 1; /* it is there from here on */
         *slot = id;
         cache_show(s, id);
         *ret_cache = id;
+        return 0;
+}
+
+const char *store_cache_name(const struct store *s, uint32_t cache, size_t *ret_n)
+{
+        const struct table_cache *c = cache_at(s, cache);
+
+        *ret_n = c ? c->n_name : 0;
+        return c ? c->name : NULL;
+}
+
+/* Takes a name out of the table of names: those behind it that would not be found past the hole
+ * move up. */
+static void cache_name_remove(struct store *s, const struct table_cache *c)
+{
+        uint32_t mask = s->a.t->n_names - 1, *names = s->a.names;
+        uint32_t hole = (uint32_t)(name_slot(s, c->name, c->n_name) - names);
+
+        for (uint32_t i = (hole + 1) & mask; names[i] != 0; i = (i + 1) & mask) {
+                const struct table_cache *other = &s->a.caches[names[i]];
+                uint32_t home = (uint32_t)XXH3_64bits(other->name, other->n_name) & mask;
+
+                if (((i - home) & mask) < ((i - hole) & mask))
+                        continue;
+                names[hole] = names[i];
+                hole = i;
+        }
+        names[hole] = 0;
+}
+
+void cache_was_last(struct store *s, uint32_t cache, uint32_t gen_id)
+{
+        struct table_gen *g;
+
+        if (s->a.caches[cache].in_use)
+                return;
+        g = cache_gen(s, &s->a.caches[cache]);
+        if (g->cache != cache || g->before != gen_id)
+                return;
+        g->next = s->reusable;
+        s->reusable = cache;
+}
+
+static void begin_dying(struct store *s, struct table_cache *c, uint32_t gen, uint64_t now);
+
+int store_cache_remove(struct store *s, uint32_t cache, uint64_t now)
+{
+        struct table_cache *c = cache_at(s, cache);
+        uint32_t gen;
+        int r;
+
+        if (!c)
+                return STORE_E_NO_CACHE;
+        r = gen_get(s, cache, &gen);
+        if (r != 0)
+                return r;
+        cache_name_remove(s, c);
+        atomic_signal_fence(memory_order_release);
+        c->in_use = 0; /* it is gone from here on */
+        atomic_signal_fence(memory_order_release);
+        begin_dying(s, c, gen, now);
+        cache_make_nameless(s, cache, gen);
+        cache_show(s, cache);
+        s->n_removed++;
         return 0;
 }
 

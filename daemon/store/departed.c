@@ -17,8 +17,11 @@
 
 static uint64_t hash_of(const struct store *s, uint32_t cache, const void *key, uint32_t n_key)
 {
+        /* By its name: another cache may have the id of one that was removed. */
+        uint64_t name =
+                atomic_load_explicit(&s->a.cache_dir[cache].name_hash, memory_order_relaxed);
         uint64_t h = XXH3_64bits_withSeed(key, n_key,
-                                          s->a.h->seed[0] ^ (UINT64_C(0x9e3779b97f4a7c15) * cache));
+                                          s->a.h->seed[0] ^ (UINT64_C(0x9e3779b97f4a7c15) * name));
 
         return h ? h : 1;
 }

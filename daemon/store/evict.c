@@ -257,8 +257,11 @@ bool evict_of_owner(struct store *s, uint32_t owner, uint64_t now)
 bool evict_trim_one(struct store *s, uint32_t cache, uint64_t now)
 {
         const struct table_cache *c = cache_at(s, cache);
-        const struct table_gen *g = cache_gen(s, c);
+        const struct table_gen *g;
 
+        if (!c)
+                return false; /* it was removed */
+        g = cache_gen(s, c);
         if (g->n_entries > c->policy.max_entries)
                 return evict_of_cache(s, c->gen, CAUSE_MAX_ENTRIES, now);
         if (g->bytes_held > c->policy.max_bytes)

@@ -35,8 +35,11 @@ struct store {
         struct large *files;      /* all that the store is charged for, stored or still held */
         uint32_t n_files;         /* their number, and that of large values on their way in */
         struct store_hold *holds; /* of values in extents */
-        uint32_t trim;            /* from this cache on, one may be over a lowered limit; 0: none */
-        bool settled;             /* nothing changed since store_maintain() found nothing to do */
+        uint32_t reusable;        /* the first cache that was removed and whose record can be used
+                                     again; 0: none. See cache.c */
+        uint32_t n_removed; /* caches that were removed, and no other one is in their record */
+        uint32_t trim;      /* from this cache on, one may be over a lowered limit; 0: none */
+        bool settled;       /* nothing changed since store_maintain() found nothing to do */
         /* Parts of the realm's charge that no eviction frees: values that somebody is being sent,
          * and what has arrived of values that are on their way in. */
         uint64_t held, arriving;
@@ -253,6 +256,11 @@ bool cache_name_add(struct store *s, uint32_t cache);
 void cache_take_staged(struct store *s, uint32_t cache);
 /* Shows the cache to mapped readers as it is. */
 void cache_show(struct store *s, uint32_t cache);
+/* An empty record, of no cache: with a live, empty generation. */
+void cache_make_nameless(struct store *s, uint32_t cache, uint32_t gen);
+/* A generation is freed that was the cache's: if that was removed, and it was the last one, its
+ * record can be used again. */
+void cache_was_last(struct store *s, uint32_t cache, uint32_t gen_id);
 int gen_alloc(struct store *s, uint32_t cache, uint32_t *ret_gen);
 void gen_free(struct store *s, uint32_t gen);
 

@@ -129,8 +129,8 @@ static bool cache_is_whole(struct store *s, uint32_t id)
         struct table_cache *c = &s->a.caches[id];
         struct table_gen *g;
 
-        if (!c->in_use || c->n_name == 0 || c->n_name > STORE_CACHE_NAME_MAX ||
-            c->gen >= s->a.t->gen_high || c->policy.ttl_ms == 0 || c->opened.ttl_ms == 0)
+        if (c->n_name == 0 || c->n_name > STORE_CACHE_NAME_MAX || c->gen >= s->a.t->gen_high ||
+            c->policy.ttl_ms == 0 || c->opened.ttl_ms == 0)
                 return false;
         g = &s->a.gens[c->gen];
         if (g->state != GEN_DYING || g->cache != id)
@@ -175,6 +175,53 @@ static int cache_make_empty(struct recovery *r, uint32_t id)
         return STORE_E_REFUSED; /* somebody wants it so */
 }
 
+/* Of a cache that was removed. Its generation, unless that was the cache's still, is kept. */
+static bool removed_is_whole(struct store *s, uint32_t id)
+{
+        const struct table_cache *c = &s->a.caches[id];
+        struct table_gen *g;
+
+        if (c->n_name != 0 || c->gen >= s->a.t->gen_high)
+                return false;
+        g = &s->a.gens[c->gen];
+        if (g->state != GEN_DYING || g->cache != id)
+                return false;
+        g->state = GEN_LIVE;
+        g->cleared_at = 0;
+        return true;
+}
+
+/* Records of caches that were removed: what they had is dying. Each can be used when the last of
+ * that is gone. */
+static int recover_removed(struct store *s, const uint8_t *is_whole)
+{
+        uint32_t n_caches = s->a.t->n_caches;
+        uint32_t *last = calloc((size_t)n_caches + 1, sizeof(*last));
+        int n = 0;
+
+        if (!last)
+                return -ENOMEM;
+        for (uint32_t i = s->a.t->dying_head; i != TABLE_NONE; i = s->a.gens[i].next)
+                last[s->a.gens[i].cache] = s->a.gens[i].id;
+        for (uint32_t id = n_caches; n == 0 && id > 0; id--) {
+                uint32_t gen = s->a.caches[id].gen;
+
+                if (s->a.caches[id].in_use)
+                        continue;
+                if (!is_whole[id])
+                        n = gen_alloc(s, id, &gen);
+                if (n != 0)
+                        break;
+                cache_make_nameless(s, id, gen);
+                s->a.gens[gen].before = last[id];
+                s->n_removed++;
+                if (last[id] == 0)
+                        cache_was_last(s, id, 0);
+        }
+        free(last);
+        return n > 0 ? -ENOMEM : n;
+}
+
 static int recover_caches(struct recovery *r)
 {
         struct store *s = r->s;
@@ -190,10 +237,13 @@ static int recover_caches(struct recovery *r)
         if (!is_whole)
                 return -ENOMEM;
         for (uint32_t id = 1; id <= n_caches; id++)
-                is_whole[id] = cache_is_whole(s, id);
+                is_whole[id] =
+                        s->a.caches[id].in_use ? cache_is_whole(s, id) : removed_is_whole(s, id);
         n = list_gens(s);
+        if (n == 0)
+                n = recover_removed(s, is_whole);
         for (uint32_t id = 1; n == 0 && id <= n_caches; id++)
-                if (!is_whole[id])
+                if (!is_whole[id] && s->a.caches[id].in_use)
                         n = cache_make_empty(r, id);
         free(is_whole);
         return n;

@@ -718,7 +718,7 @@ void store_stats(const struct store *s, struct store_stats *ret)
                 .uid_share = s->p.uid_share,
                 .charged = t->charged,
                 .reclaiming = t->reclaiming,
-                .caches = t->n_caches,
+                .caches = t->n_caches - s->n_removed,
                 .entries = t->n_entries - t->n_reclaiming,
                 .arena_bytes = t->committed_bytes + t->index_bytes + s->a.extents.committed,
                 .table_bytes = t->rec_bytes + (uint64_t)t->n_pages * 4096,

@@ -172,10 +172,16 @@ struct store_cache_info {
         struct store_counters counters;
 };
 
-/* Cache ids are 1 … store_n_caches() and are never reused while the store lives. */
+/* Cache ids are 1 … store_n_caches(), but for those of caches that were removed. Such an id is
+ * reused, for another name; where none is removed, none ever is. */
 int store_cache_find(struct store *s, const char *name, size_t n_name, uint32_t *ret_cache);
 int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_t *ret_cache);
-uint32_t store_n_caches(const struct store *s);
+/* Clears it, and forgets its name, policy and counters: from now on its id is that of no cache, and
+ * later perhaps of another one. STORE_E_NO_CACHE; STORE_E_LIMIT as store_clear(); -ENOMEM. */
+int store_cache_remove(struct store *s, uint32_t cache, uint64_t now);
+uint32_t store_n_caches(const struct store *s); /* the highest id */
+/* Borrowed until the cache is removed; NULL: no such cache. */
+const char *store_cache_name(const struct store *s, uint32_t cache, size_t *ret_n);
 int store_cache_info(struct store *s, uint32_t cache,
                      struct store_cache_info *ret);                           /* or E_NO_CACHE */
 struct store_counters *store_cache_counters(struct store *s, uint32_t cache); /* or NULL */
@@ -330,8 +336,9 @@ int store_check_size(struct store *s, uint32_t cache, size_t n_key, uint64_t n_v
 struct store_arrival {
         struct store *store; /* NULL: not begun, or ended */
         uint32_t cache, owner, n_key;
-        bool large;  /* it belongs into a file of its own, which the caller makes */
-        bool extent; /* it has a place */
+        uint64_t name_hash; /* of the cache: its id may be another one's in the end */
+        bool large;         /* it belongs into a file of its own, which the caller makes */
+        bool extent;        /* it has a place */
         bool ready;
         uint32_t place;
         uint64_t size;

@@ -6,7 +6,8 @@
  * buckets; lists are ordered by stamp; heaps are heaps and records know their place in them; counts
  * and sums in headers are what a walk finds. Each tag of an entry has it in its list, once. Each
  * value in an extent has a place of its own, and each place that is in use has an entry, a holder,
- * or a value that is arriving.
+ * or a value that is arriving. Each cache is found by its name, and has a live generation that is
+ * its own; of those that were removed as many can be used again as have nothing that is dying.
  */
 
 #include "store-check.h"
@@ -447,11 +448,46 @@ static void check_index(struct store *s)
         CHECK(s->a.t->intent.op == INTENT_NONE);
 }
 
+static void check_caches(struct store *s)
+{
+        uint32_t n = s->a.t->n_caches, n_named = 0, n_removed = 0, n_reusable = 0;
+        uint8_t *dies = calloc((size_t)n + 1, 1);
+
+        CHECK(dies);
+        for (uint32_t i = s->a.t->dying_head; i != TABLE_NONE; i = s->a.gens[i].next)
+                dies[s->a.gens[i].cache] = 1;
+        for (uint32_t id = 1; id <= n; id++) {
+                const struct table_cache *c = &s->a.caches[id];
+                const struct table_gen *g = &s->a.gens[c->gen];
+                uint32_t found;
+
+                CHECK(g->state == GEN_LIVE && g->cache == id);
+                CHECK(s->a.cache_dir[id].generation == g->id);
+                CHECK(c->in_use || (c->n_name == 0 && g->n_entries == 0));
+                CHECK(!c->in_use ||
+                      (store_cache_find(s, c->name, c->n_name, &found) == 0 && found == id));
+                n_removed += !c->in_use;
+        }
+        for (uint32_t i = 0; i < s->a.t->n_names; i++)
+                n_named += s->a.names[i] != 0;
+        for (uint32_t id = s->reusable; id != 0; id = s->a.gens[s->a.caches[id].gen].next) {
+                CHECK(id <= n && !s->a.caches[id].in_use && !dies[id]);
+                dies[id] = 1; /* once */
+                n_reusable++;
+        }
+        CHECK(n_removed == s->n_removed && n_named == n - n_removed);
+        for (uint32_t id = 1; id <= n; id++)
+                CHECK(s->a.caches[id].in_use || dies[id]);
+        CHECK(n_reusable <= n_removed);
+        free(dies);
+}
+
 void store_check(struct store *s)
 {
         uint64_t used = 0, committed = 0, charge = 0, live = 0, n_heap = 0, in_heaps;
 
         check_gens(s, &in_heaps);
+        check_caches(s);
         check_list_heaps(s);
         check_owners(s);
         check_index(s);
