@@ -15,7 +15,6 @@
 #include "dispatch/events.h"
 #include "dispatch/leasing.h"
 #include "dispatch/scope.h"
-#include "dispatch/session-message.h"
 #include "log.h"
 #include "realm/mapping.h"
 #include "server.h"
@@ -66,7 +65,7 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         }
         realms_init(&d->realms, cfg, server_instance(server));
         d->realms.reaper = d->reaper;
-        d->realms.session_departed = session_departed;
+        d->realms.session_departed = attach_departed;
         d->realms.session_ctx = d;
         limit_reaper(d);
         *ret = d;

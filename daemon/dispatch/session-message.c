@@ -81,12 +81,12 @@ void session_message_init(struct session_message *m, const struct request *r,
                 m->info.bound_case = CACHED__V1__SESSION_INFO__BOUND_GRACE_MS;
                 m->info.grace_ms = facts.record->grace_ms;
         }
-        m->info.caches = session_caches_count(ref->realm, ref->key);
         m->info.keys = facts.record->n_items;
         m->info.bytes = facts.record->n_stored;
         m->info.charge = facts.charge;
         m->info.version = facts.record->version;
         m->info.attached = attach_count(r->d, ref);
+        m->info.caches = session_caches_count(ref->realm, ref->key);
 }
 
 /* One item with its key, which protobuf-c wants to end. */
@@ -160,16 +160,4 @@ enum status session_answer_items(struct request *r, const struct session_items_r
         }
         conn_commit(r->client->conn, (size_t)(at - r->out));
         return STATUS_OK;
-}
-
-/* ---- sessions that end by themselves */
-
-void session_departed(void *ctx, struct realm *hidden, const uint8_t *key, enum store_cause cause,
-                      uint64_t now_ms)
-{
-        const struct attach_news news = {
-                .change = cause == CAUSE_EXPIRED ? CACHED__V1__SESSION_CHANGE__SESSION_EXPIRED
-                                                 : CACHED__V1__SESSION_CHANGE__SESSION_EVICTED,
-        };
-        attach_tell(ctx, hidden, key, &news, now_ms);
 }

@@ -37,8 +37,4 @@ struct session_items_reply {
 };
 enum status session_answer_items(struct request *r, const struct session_items_reply *what);
 
-/* A session ended by itself: who is attached is told. Of a dispatcher, see struct realms. */
-void session_departed(void *ctx, struct realm *hidden, const uint8_t *key, enum store_cause cause,
-                      uint64_t now_ms);
-
 #endif
