@@ -267,7 +267,7 @@ static int get(cached_session *s, const char *const *keys, size_t n, bool withou
                                          "asked for",
                                          ret);
         }
-        return hand_out(code, r, ret);
+        return session_hand_out(code, r, ret);
 }
 
 int session_no_value(cached_reply *r, const char *key, cached_reply **ret)
