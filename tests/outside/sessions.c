@@ -50,9 +50,13 @@ static void run_open(struct driver *d, char **w)
 {
         cached_session_options *o = cached_session_options_new();
         cached_reply *r = NULL;
-        int code;
+        int code = cached_session_options_set_label(o, w[1]);
 
-        (void)cached_session_options_set_label(o, w[1]);
+        if (code != CACHED_OK) {
+                say(code, "", 0);
+                cached_session_options_free(o);
+                return;
+        }
         if (*w[2])
                 (void)cached_session_options_set_idle_ms(o, strtoull(w[2], NULL, 10));
         if (*w[3])
@@ -289,13 +293,26 @@ struct counting {
         int code; /* of the first that failed */
 };
 
+/* A call that found no daemon has done nothing: it is made again. */
+static int count_one(cached_session *s, const char *key)
+{
+        const int64_t start = 0;
+        int code = CACHED_ERR_UNREACHABLE;
+
+        for (int tries = 0; tries < 4000 && code == CACHED_ERR_UNREACHABLE; tries++) {
+                if (tries > 0)
+                        (void)usleep(5000);
+                code = cached_session_increment(s, key, 1, &start, NULL, NULL);
+        }
+        return code;
+}
+
 static void *count(void *data)
 {
         struct counting *g = data;
-        const int64_t start = 0;
 
         for (unsigned i = 0; i < g->n; i++) {
-                int code = cached_session_increment(g->s, g->key, 1, &start, NULL, NULL);
+                int code = count_one(g->s, g->key);
 
                 if (code == CACHED_OK)
                         g->n_ok++;

@@ -232,6 +232,8 @@ def test_session(daemon):
                              env=environment(daemon.socket)) for _ in range(8)]
     told = sorted(int(p.communicate(timeout=harness.PATIENCE * 3)[0].split()[3].rstrip(",")) for p in many)
     assert told == list(range(3, 11)) and all(p.returncode == 0 for p in many)
+    with daemon.client() as c:
+        c.must("close_session", token=bytes.fromhex(token))
 
 
 def test_session_that_is_none(daemon):
