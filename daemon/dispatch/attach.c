@@ -202,8 +202,10 @@ static void drop_attachment(struct dispatcher *d, struct attachment *t)
         list_unlink(&t->of_session);
         list_unlink(&t->of_client);
         t->session->n--;
-        if (!list_is_empty(&t->lost.node))
-                drop_news(ac, &t->lost);
+        if (!list_is_empty(&t->lost.node)) {
+                list_unlink(&t->lost.node);
+                ac->n_queued--;
+        }
         quota_give(&d->attachments.quota, conn_peer(ac->client->conn)->uid, 1);
         free(t);
 }
