@@ -170,6 +170,34 @@ const char *wire_ttl_fault(uint64_t ttl_ms)
         return NULL;
 }
 
+const char *wire_session_key_fault(const char *key, size_t n)
+{
+        if (n == 0)
+                return "a key of the session is empty: it is 1 to 128 bytes of UTF-8";
+        if (n > WIRE_SESSION_KEY_MAX)
+                return "a key of the session is longer than 128 bytes: use a shorter one";
+        switch (text_check(key, n)) {
+        case TEXT_NOT_UTF8:
+                return "a key of the session is not UTF-8: encode it as UTF-8";
+        case TEXT_CONTROL:
+                return "a key of the session contains a control character: use printable "
+                       "characters only";
+        case TEXT_OK:
+                break;
+        }
+        return NULL;
+}
+
+const char *wire_session_label_fault(const char *label, size_t n)
+{
+        if (n > WIRE_SESSION_LABEL_MAX)
+                return "the label is longer than 64 bytes: use a shorter one";
+        if (text_check(label, n) != TEXT_OK)
+                return "the label is not UTF-8 or contains a control character: use printable "
+                       "characters only";
+        return NULL;
+}
+
 const char *wire_stale_for_fault(uint64_t ms)
 {
         return ms > WIRE_TTL_MS_MAX ? "stale_for_ms is negative or longer than 10 years "

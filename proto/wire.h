@@ -28,6 +28,12 @@ const char *wire_realm_name_fault(const char *name, size_t n);
 const char *wire_tag_fault(const char *tag, size_t n);
 const char *wire_key_fault(size_t n);
 const char *wire_ttl_fault(uint64_t ttl_ms);
+/* Of sessions. */
+#define WIRE_SESSION_KEY_MAX      128
+#define WIRE_SESSION_LABEL_MAX    64
+#define WIRE_SESSION_GRACE_MS_MAX (UINT64_C(3600) * 1000)
+const char *wire_session_key_fault(const char *key, size_t n);
+const char *wire_session_label_fault(const char *label, size_t n);
 /* Fields of a policy, where 0 is none. */
 const char *wire_stale_for_fault(uint64_t ms);
 const char *wire_stale_if_error_fault(uint64_t ms);

@@ -50,6 +50,7 @@ struct client *client_free(struct client *client, uint64_t now_ms)
         unfinished_drop(client);
         upload_area_drop(client);
         subscribe_end(client);
+        attach_leave(client, now_ms);
         if (d->running == client)
                 d->running = NULL;
         repeat_leave(client, now_ms);

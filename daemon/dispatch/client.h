@@ -15,6 +15,7 @@
 #include "proto/wire.h"
 #include "realm/access.h"
 
+struct attached_client;
 struct conn;
 struct outcome_client;
 struct dispatcher;
@@ -48,6 +49,7 @@ struct client {
         struct process *process;           /* that it belongs to; NULL: nothing hangs on that yet */
         struct process_end party_end;      /* with `party` */
         struct subscription *subscription; /* or NULL */
+        struct attached_client *attached;  /* to sessions, or was; or NULL */
         uint64_t features;
         char name[WIRE_CLIENT_MAX + 1];
         struct upload_area area;

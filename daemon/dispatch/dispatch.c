@@ -151,12 +151,33 @@ static enum status violation(struct request *r, const char *what)
         return verdict_set(&r->verdict, STATUS_PROTOCOL, "%s", what);
 }
 
+/* Sessions remember by themselves what was done to them: what is said again about one may have a
+ * new id, as on another connection than the first one. */
+static bool is_about_session(const struct request *r)
+{
+        switch (r->msg->op_case) {
+        case CACHED__V1__REQUEST__OP_SESSION_SET:
+        case CACHED__V1__REQUEST__OP_SESSION_DELETE:
+        case CACHED__V1__REQUEST__OP_SESSION_INCREMENT:
+        case CACHED__V1__REQUEST__OP_SESSION_APPEND:
+                return true;
+        default:
+                return false;
+        }
+}
+
+/* Is it one of an earlier connection, by its id? */
+static bool comes_again(const struct request *r)
+{
+        return r->msg->repeated && !(is_about_session(r) && r->id > r->client->last_id);
+}
+
 static enum status check_order(struct request *r)
 {
         const struct client *client = r->client;
         if (r->id == 0)
                 return violation(r, "the request has no id: ids begin at 1 and grow");
-        if (__builtin_expect(r->msg->repeated, 0))
+        if (__builtin_expect(r->msg->repeated, 0) && comes_again(r))
                 return repeat_check(r);
         if (r->id <= client->last_id)
                 return violation(r,
@@ -216,10 +237,11 @@ static enum status check_role(struct request *r, const struct op *op)
 /* Whether the request may start; with its row. */
 static enum status admit(struct request *r, const struct op **ret)
 {
+        bool again = __builtin_expect(r->msg->repeated, 0) && comes_again(r);
         enum status status = check_order(r);
         if (__builtin_expect(status != STATUS_OK, 0))
                 return status;
-        if (!r->msg->repeated)
+        if (!again)
                 r->client->last_id = r->id;
         unsigned op_case = (unsigned)r->msg->op_case;
         const struct op *op = op_case < N_CASES ? op_of_case[op_case] : NULL;
@@ -228,7 +250,7 @@ static enum status admit(struct request *r, const struct op **ret)
                                    "this daemon (" VERSION
                                    ") does not know the request: update the "
                                    "daemon, or do without it");
-        if (__builtin_expect(r->msg->repeated, 0) && op->changes) {
+        if (__builtin_expect(again, 0) && op->changes) {
                 status = repeat_answer(r, op);
                 if (status != STATUS_OK || r->answered)
                         return status;
@@ -318,7 +340,8 @@ void request_finish(struct request *r, enum status status)
 {
         struct conn *c = r->client->conn;
         if (status != STATUS_OK) {
-                const char *text = status == STATUS_NOT_FOUND ? "" : r->verdict.text;
+                /* A miss says nothing, unless it is more than that. */
+                const char *text = r->verdict.status == status ? r->verdict.text : "";
                 if (status == STATUS_PROTOCOL)
                         r->d->protocol_errors++;
                 log_failure(r, status);
@@ -587,6 +610,7 @@ static void on_drained(struct conn *c)
                 return;
         leasing_drained(client);
         subscribe_drained(client);
+        attach_drained(client);
 }
 
 static void on_violation(struct conn *c, const char *what)

@@ -14,6 +14,7 @@
 #include "config.h"
 #include "dispatch/events.h"
 #include "dispatch/leasing.h"
+#include "dispatch/session-message.h"
 #include "log.h"
 #include "realm/mapping.h"
 #include "server.h"
@@ -41,6 +42,7 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         d->cfg = cfg;
         d->own_uid = geteuid();
         subscribers_init(&d->subscribers);
+        attachments_init(&d->attachments);
         d->overflow_uid = access_overflow_uid();
         processes_init(&d->processes);
         int r = bump_init(&d->bump, BUMP_FIRST, bump_limit(cfg));
@@ -74,9 +76,22 @@ bool dispatcher_adopt(struct dispatcher *d, struct given *given, enum takeover_f
                             server_log(d->server));
 }
 
+/* Nobody is attached to any session yet, and all departures of sessions are told from now on. */
+static void adopt_sessions(struct dispatcher *d)
+{
+        for (struct realm *r = d->realms.first; r; r = r->next) {
+                if (!r->hidden)
+                        continue;
+                session_watch(r);
+                session_unbind_all(r, server_now_ms(d->server));
+                realm_settle(r);
+        }
+}
+
 void dispatcher_adopted(struct dispatcher *d)
 {
         realms_adopted(&d->realms, server_now_ms(d->server));
+        adopt_sessions(d);
 }
 
 void dispatcher_renumber(struct dispatcher *d, uint64_t instance)
@@ -115,6 +130,7 @@ struct dispatcher *dispatcher_free(struct dispatcher *d)
                 return NULL;
         views_done(&d->views);
         leasing_done(d);
+        attachments_done(&d->attachments);
         realms_done(&d->realms);
         reaper_free(d->reaper);
         outcomes_done(&d->outcomes);
@@ -170,6 +186,7 @@ bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
         more |= views_reap(&d->views, steps);
         more |= realms_drain(&d->realms, now_ms);
         more |= realms_maintain(&d->realms, now_ms, steps);
+        more |= attach_flush(d, now_ms);
         return subscribe_flush(d, now_ms) || more;
 }
 
@@ -179,7 +196,7 @@ uint64_t dispatcher_next_deadline(const struct dispatcher *d)
         if (d->n_pending > 0 && d->events_due_ms < next)
                 next = d->events_due_ms;
         uint64_t others[] = {leases_next_due(&d->leases), subscribe_next_deadline(d),
-                             schedules_next_deadline(d)};
+                             attach_next_deadline(d), schedules_next_deadline(d)};
         for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
                 next = others[i] < next ? others[i] : next;
         uint64_t forget = outcomes_next_deadline(&d->outcomes, d->cfg->limits.outcome_ms);

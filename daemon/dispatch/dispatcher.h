@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/histogram.h"
+#include "dispatch/attach.h"
 #include "dispatch/bump.h"
 #include "dispatch/client.h"
 #include "dispatch/dispatch.h"
@@ -55,6 +56,7 @@ struct dispatcher {
         struct reaper *reaper;
         struct quota subscriptions; /* their number */
         struct subscribers subscribers;
+        struct attachments attachments;
         struct schedules schedules;
         const struct client *running; /* whose request is being carried out, or was last in this
                                          turn; NULL: none */
@@ -135,5 +137,6 @@ void clear_end_sweep(struct request *r);
 
 enum status op_set_accept(struct request *r, uint64_t n_body, struct upload **ret);
 enum status op_set_many_accept(struct request *r, uint64_t n_body, struct upload **ret);
+enum status op_session_set_accept(struct request *r, uint64_t n_body, struct upload **ret);
 
 #endif

@@ -207,6 +207,7 @@ enum status op_hello(struct request *r)
         client->realm = realm;
         client->role = role;
         client->features = msg->features & FEATURES;
+        client->features |= CACHED__V1__FEATURE__FEATURE_SESSIONS;
         if (client->features & FEATURE_FILES)
                 conn_accept_fds(client->conn);
         if (client->past)

@@ -307,6 +307,18 @@ static enum status put_large(const struct caller *who, uint32_t cache, struct st
         return put_verdict(who, put, r, &refusal, v);
 }
 
+enum status data_put(const struct caller *who, struct store_put *put, struct store_entry *ret,
+                     struct verdict *v)
+{
+        struct store_refusal refusal;
+        int r = store_put(who->realm->store, put, who->now_ms, ret, &refusal);
+        if (__builtin_expect(r == STORE_E_NO_PLACE, 0))
+                return put_large(who, put->cache, put, ret, v);
+        if (__builtin_expect(r == 0, 1))
+                return STATUS_OK;
+        return put_verdict(who, put, r, &refusal, v);
+}
+
 enum status data_set(const struct caller *who, const struct cache_ref *ref, struct store_put *put,
                      struct store_entry *ret, struct verdict *v)
 {
@@ -328,13 +340,7 @@ enum status data_set(const struct caller *who, const struct cache_ref *ref, stru
         bool arrived = put->large || (put->arrived && put->arrived->extent);
         if (!arrived && put->n_value >= who->cfg->large_threshold)
                 return put_large(who, cache, put, ret, v);
-        struct store_refusal refusal;
-        int r = store_put(who->realm->store, put, who->now_ms, ret, &refusal);
-        if (__builtin_expect(r == STORE_E_NO_PLACE, 0))
-                return put_large(who, cache, put, ret, v);
-        if (__builtin_expect(r == 0, 1))
-                return STATUS_OK;
-        return put_verdict(who, put, r, &refusal, v);
+        return data_put(who, put, ret, v);
 }
 
 enum status data_touch(const struct caller *who, const struct cache_ref *ref, struct key_ref key,

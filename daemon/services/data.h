@@ -58,6 +58,11 @@ void data_miss(const struct caller *who, const struct cache_ref *ref, const stru
 enum status data_set(const struct caller *who, const struct cache_ref *ref, struct store_put *put,
                      struct store_entry *ret, struct verdict *v);
 
+/* The same with cache and uid in @put, and of any size: it becomes a large one only where the store
+ * has no other place. */
+enum status data_put(const struct caller *who, struct store_put *put, struct store_entry *ret,
+                     struct verdict *v);
+
 /* Whether the value is larger than any may be. */
 enum status data_check_value(const struct caller *who, const struct store_put *put,
                              struct verdict *v);

@@ -158,6 +158,7 @@ void expiry_forget(struct store *s); /* all heaps */
 
 /* ---- owner.c */
 int owner_get(struct store *s, uint32_t uid, uint32_t *ret_owner); /* 0, STORE_E_LIMIT, -ENOMEM */
+bool owner_find(const struct store *s, uint32_t uid, uint32_t *ret_owner);
 void owner_rehash(struct store *s); /* their number and uids are known, nothing else is */
 
 /* ---- tag.c */

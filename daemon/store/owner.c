@@ -22,6 +22,19 @@ static uint32_t hash_of(const struct store *s, uint32_t uid)
         return idhash_mix(uid, s->a.h->seed[1]);
 }
 
+bool owner_find(const struct store *s, uint32_t uid, uint32_t *ret_owner)
+{
+        struct idhash h = owners_hash(s);
+
+        for (uint32_t i = idhash_first(&h, hash_of(s, uid)); i != IDHASH_NONE;
+             i = idhash_next(&h, i))
+                if (s->a.owners[i].uid == uid) {
+                        *ret_owner = i;
+                        return true;
+                }
+        return false;
+}
+
 int owner_get(struct store *s, uint32_t uid, uint32_t *ret_owner)
 {
         struct table_header *t = s->a.t;
@@ -29,11 +42,8 @@ int owner_get(struct store *s, uint32_t uid, uint32_t *ret_owner)
         uint32_t hash = hash_of(s, uid), i;
         int r;
 
-        for (i = idhash_first(&h, hash); i != IDHASH_NONE; i = idhash_next(&h, i))
-                if (s->a.owners[i].uid == uid) {
-                        *ret_owner = i;
-                        return 0;
-                }
+        if (owner_find(s, uid, ret_owner))
+                return 0;
         i = t->n_owners;
         if (i == ARENA_OWNERS_MAX)
                 return STORE_E_LIMIT;

@@ -756,6 +756,22 @@ uint64_t store_entries(const struct store *s)
         return s->a.t->n_entries - s->a.t->n_reclaiming;
 }
 
+uint64_t store_entries_of(const struct store *s, uint32_t cache, uint32_t uid)
+{
+        const struct table_cache *c = cache_at(s, cache);
+        uint32_t owner, list = TABLE_NONE;
+
+        if (c && owner_find(s, uid, &owner))
+                list = lru_list_find(s, c->gen, owner);
+        return list == TABLE_NONE ? 0 : s->a.lists[list].n_entries;
+}
+
+void store_seed(const struct store *s, uint64_t ret[2])
+{
+        ret[0] = s->a.h->seed[0];
+        ret[1] = s->a.h->seed[1];
+}
+
 void store_set_clock_offset(struct store *s, int64_t ms)
 {
         atomic_store_explicit(&s->a.h->clock_offset_ms, ms, memory_order_relaxed);

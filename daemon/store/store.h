@@ -485,6 +485,10 @@ uint64_t store_arriving(const struct store *s);
 /* Descriptors of large values: stored, still being sent, arriving. */
 uint32_t store_files(const struct store *s);
 uint64_t store_entries(const struct store *s);
+/* Of one cache: those that this uid wrote. */
+uint64_t store_entries_of(const struct store *s, uint32_t cache, uint32_t uid);
+/* Random, and the same for as long as the store lives, also in another process. */
+void store_seed(const struct store *s, uint64_t ret[2]);
 /* For readers: what they are to add to boottime. */
 void store_set_clock_offset(struct store *s, int64_t ms);
 int store_arena_fd(const struct store *s); /* borrowed */

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SESSION_MESSAGE_H
+#define SESSION_MESSAGE_H
+
+/* What several requests about sessions decode and encode in the same way. See session-message.c. */
+
+#include "dispatch/dispatcher.h"
+#include "services/session.h"
+
+/* The session that the request is about. */
+enum status session_of_token(struct request *r, const ProtobufCBinaryData *token,
+                             struct session_ref *ret);
+
+enum status decode_session_key(struct request *r, const char *key, struct session_item *ret);
+/* INVALID: a key is named twice. */
+enum status decode_session_sort(struct request *r, struct session_item *items, size_t n);
+/* @n of what a request names; array in the request's memory, of at least one. */
+enum status decode_session_items(struct request *r, size_t n, struct session_item **ret);
+
+/* SessionInfo with its parts; `info` refers into the rest. */
+struct session_message {
+        Cached__V1__SessionInfo info;
+        char id[SESSION_ID];
+        char label[SESSION_LABEL_MAX + 1];
+};
+void session_message_init(struct session_message *m, const struct request *r,
+                          const struct session_ref *ref);
+
+/* Queues SessionItems as the reply, with its values as the body, in the order of @items. Those that
+ * are not @found have no version; their status says so if @with_status. NO_MEMORY, TOO_LARGE. */
+struct session_items_reply {
+        enum status status; /* with the verdict's text, unless OK or NOT_FOUND */
+        const struct session_item *items;
+        size_t n;
+        uint64_t version;
+        bool again, values, with_status;
+};
+enum status session_answer_items(struct request *r, const struct session_items_reply *what);
+
+/* From now on who is attached is told of sessions that end by themselves. */
+void session_watch(struct realm *hidden);
+
+#endif
