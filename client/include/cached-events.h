@@ -53,6 +53,7 @@ typedef struct cached_event cached_event;   /* what happened */
 #define CACHED_EVENT_REFRESH 64u  /* a schedule asks for values to be computed anew */
 #define CACHED_EVENT_ALL     127u /* all of these */
 #define CACHED_EVENT_LOST    128u /* some were not kept; told in any case, and not to be asked for */
+#define CACHED_EVENT_SESSION 256u /* of a session: only from cached_session_watch() */
 
 /*
  * cached_subscribe() - asks to be told what happens from now on
