@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define VARIABLE "CACHED_SESSION"
+#define VARIABLE        "CACHED_SESSION"
 #define SESSION_KEY_MAX 128
 
 /* The beginning of a file: more than a token and its newline need. Negative errno. */
@@ -96,23 +96,30 @@ int session_check_key(struct ctl *ctl, const char *key)
         return EXIT_DONE;
 }
 
-int session_attach(struct session_run *run)
+int session_attach(struct session_run *run, cached_reply **ret)
 {
         int status = ctl_connect(run->ctl);
+        cached_reply *reply = NULL;
 
         if (status != EXIT_DONE)
                 return status;
-        return session_result(
-                run, cached_session_attach(run->ctl->client, run->token, &run->session, NULL),
-                NULL);
+        status = session_result(run,
+                                cached_session_attach(run->ctl->client, run->token, &run->session,
+                                                      &reply),
+                                reply);
+        if (ret)
+                *ret = reply;
+        else
+                cached_reply_free(reply);
+        return status;
 }
 
 int session_result(struct session_run *run, int code, const cached_reply *reply)
 {
-        const char *why = reply ? cached_reply_error(reply) : NULL;
+        /* The session may end between one request and the next. */
+        bool over = !run->session || cached_session_is_over(reply);
 
-        if (code == CACHED_NOT_FOUND && run->key && why && strstr(why, "key"))
-                return ctl_result(run->ctl, code, reply, "no such key in this session");
         return ctl_result(run->ctl, code, reply,
-                          "no such session: it has ended, or the token is another realm's");
+                          over ? "no such session: it has ended, or it is of another realm"
+                               : "no such key in this session");
 }

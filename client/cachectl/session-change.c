@@ -4,8 +4,8 @@
 
 #include "fields.h"
 #include "output.h"
-#include "session.h"
 #include "session-number.h"
+#include "session.h"
 #include "units.h"
 #include "value.h"
 
@@ -95,13 +95,13 @@ static int print_winner(struct session_run *run, const cached_reply *r)
         json_t *o;
         int failed, written;
 
-        value = cached_reply_item_value(r, 0, &n);
+        value = cached_reply_value(r, &n);
         ctl_note(run->ctl, "not stored: the key has a value already; leave --if-absent out to "
                            "replace it");
         if (run->ctl->json) {
                 o = of_key(run);
                 failed = json_object_set_new(o, "stored", json_false()) < 0;
-                failed |= session_json_item(o, r, 0, true) < 0;
+                failed |= session_json_item(o, r, 0, value, n) < 0;
                 return print_object(run, o, failed) == EXIT_DONE ? EXIT_NOT_FOUND : EXIT_REFUSED;
         }
         written = value ? value_write(STDOUT_FILENO, value, n, -1) : 0;
@@ -171,7 +171,7 @@ int session_set(struct session_run *run)
         int status = parse_version(run, &version);
 
         if (status == EXIT_DONE)
-                status = session_attach(run);
+                status = session_attach(run, NULL);
         if (status == EXIT_DONE)
                 status = take_value(run, &given);
         if (status == EXIT_DONE && run->args->options[SESSION_OPT_IF_ABSENT])
@@ -195,7 +195,7 @@ int session_append(struct session_run *run)
         if (status == EXIT_DONE && text && max == 0)
                 status = ctl_usage(run->ctl, "--max-bytes '%s': it is at least 1", text);
         if (status == EXIT_DONE)
-                status = session_attach(run);
+                status = session_attach(run, NULL);
         if (status == EXIT_DONE)
                 status = take_value(run, &given);
         if (status == EXIT_DONE)
@@ -229,7 +229,7 @@ static int parse_number(struct session_run *run, const char *what, const char *t
 static int print_sum(struct session_run *run, const cached_reply *r)
 {
         size_t n = 0;
-        const char *sum = cached_reply_item_value(r, 0, &n);
+        const char *sum = cached_reply_value(r, &n);
         json_t *o;
 
         if (!run->ctl->json) {
@@ -254,15 +254,15 @@ int session_incr(struct session_run *run)
         if (status == EXIT_DONE && text)
                 status = parse_number(run, "--start", text, &start);
         if (status == EXIT_DONE)
-                status = session_attach(run);
+                status = session_attach(run, NULL);
         if (status != EXIT_DONE)
                 return status;
         if (by.is_real || start.is_real)
                 r = cached_session_increment_real(run->session, run->key, by.real, &start.real,
-                                                  &reply);
+                                                  NULL, &reply);
         else
                 r = cached_session_increment(run->session, run->key, by.integer, &start.integer,
-                                             &reply);
+                                             NULL, &reply);
         status = session_result(run, r, reply);
         if (status == EXIT_DONE)
                 status = print_sum(run, reply);

@@ -38,11 +38,9 @@ int session_json_value(json_t *object, const void *bytes, size_t n)
         return r < 0 ? -ENOMEM : 0;
 }
 
-int session_json_item(json_t *object, const cached_reply *r, size_t i, bool with_value)
+int session_json_item(json_t *object, const cached_reply *r, size_t i, const void *value, size_t n)
 {
         char prefix[FIELDS_PATH_SIZE];
-        size_t n = 0;
-        const void *value = with_value ? cached_reply_item_value(r, i, &n) : NULL;
 
         fields_item(prefix, "items", i);
         if (fields_to_json(r, prefix, item, object) < 0)
@@ -50,22 +48,17 @@ int session_json_item(json_t *object, const cached_reply *r, size_t i, bool with
         return value ? session_json_value(object, value, n) : 0;
 }
 
-static const char *item_key(const cached_reply *r, size_t i)
-{
-        char prefix[FIELDS_PATH_SIZE];
-
-        fields_item(prefix, "items", i);
-        return fields_text(r, prefix, "key");
-}
-
 static int print_one_json(struct session_run *run, const cached_reply *r, bool found)
 {
+        bool elsewhere = run->args->options[SESSION_OPT_OUTPUT] != NULL;
+        size_t n = 0;
+        const void *value = cached_reply_value(r, &n);
         json_t *o = json_object();
         int failed = json_object_set_new(o, "key", json_string(run->key)) < 0;
 
         failed |= json_object_set_new(o, "found", json_boolean(found)) < 0;
         if (found)
-                failed |= session_json_item(o, r, 0, !run->args->options[SESSION_OPT_OUTPUT]) < 0;
+                failed |= session_json_item(o, r, 0, elsewhere ? NULL : value, n) < 0;
         if (failed) {
                 json_decref(o);
                 o = NULL;
@@ -97,7 +90,7 @@ static int get_one(struct session_run *run)
         int status;
 
         status = session_result(run, cached_session_get(run->session, run->key, &reply), reply);
-        value = cached_reply_item_value(reply, 0, &n);
+        value = cached_reply_value(reply, &n);
         if (status == EXIT_DONE)
                 status = write_value(run, value, n);
         if (run->ctl->json && status == EXIT_DONE)
@@ -110,18 +103,20 @@ static int get_one(struct session_run *run)
 
 static int print_all_json(struct session_run *run, const cached_reply *r)
 {
-        size_t n = cached_reply_count(r, "items");
         json_t *root = json_object(), *items = json_array();
+        const void *value;
+        const char *key;
+        size_t n;
         int failed = 0;
 
         failed |= json_object_set_new(root, "version",
                                       output_json_u64(fields_u64(r, "", "version"))) < 0;
         failed |= json_object_set_new(root, "items", items) < 0;
-        for (size_t i = 0; i < n && !failed; i++) {
+        for (size_t i = 0; !failed && (key = cached_session_item(r, i, &value, &n)); i++) {
                 json_t *o = json_object();
 
-                failed |= json_object_set_new(o, "key", json_string(item_key(r, i))) < 0;
-                failed |= session_json_item(o, r, i, true) < 0;
+                failed |= json_object_set_new(o, "key", json_string(key)) < 0;
+                failed |= session_json_item(o, r, i, value ? value : "", n) < 0;
                 failed |= json_array_append_new(items, o) < 0;
         }
         if (failed) {
@@ -136,7 +131,7 @@ static char *cell_of(const void *value, size_t n)
 {
         char *text;
 
-        if (value && utf8_is_printable(value, n))
+        if (utf8_is_printable(value, n))
                 return strndup(value, n);
         return asprintf(&text, "(%zu bytes that are no text)", n) < 0 ? NULL : text;
 }
@@ -147,13 +142,13 @@ static int print_all(struct session_run *run, const cached_reply *r)
                                                        {"VALUE", .cut = true},
                                                        {NULL}};
         struct libscols_table *t = output_table_new(columns);
-        size_t count = cached_reply_count(r, "items");
+        const void *value;
+        const char *key;
+        size_t n;
 
-        for (size_t i = 0; i < count && t; i++) {
-                size_t n = 0;
-                const void *value = cached_reply_item_value(r, i, &n);
-                char *text = cell_of(value, n);
-                const char *cells[] = {item_key(r, i), text};
+        for (size_t i = 0; t && (key = cached_session_item(r, i, &value, &n)); i++) {
+                char *text = cell_of(value ? value : "", n);
+                const char *cells[] = {key, text};
 
                 if (!text || output_table_add(t, cells) < 0) {
                         output_table_free(t);
@@ -184,7 +179,7 @@ int session_get(struct session_run *run)
                 return ctl_usage(run->ctl, "--output takes the value of one KEY, which is missing");
         if (path && !*path)
                 return ctl_usage(run->ctl, "--output '': it is empty");
-        status = session_attach(run);
+        status = session_attach(run, NULL);
         if (status != EXIT_DONE)
                 return status;
         return run->key ? get_one(run) : get_all(run);
@@ -192,15 +187,15 @@ int session_get(struct session_run *run)
 
 static int print_keys_json(struct session_run *run, const cached_reply *r)
 {
-        size_t n = cached_reply_count(r, "items");
         json_t *root = json_object(), *keys = json_array();
+        const char *key;
         int failed = 0;
 
         failed |= json_object_set_new(root, "version",
                                       output_json_u64(fields_u64(r, "", "version"))) < 0;
         failed |= json_object_set_new(root, "keys", keys) < 0;
-        for (size_t i = 0; i < n && !failed; i++)
-                failed |= json_array_append_new(keys, json_string(item_key(r, i))) < 0;
+        for (size_t i = 0; !failed && (key = cached_session_item(r, i, NULL, NULL)); i++)
+                failed |= json_array_append_new(keys, json_string(key)) < 0;
         if (failed) {
                 json_decref(root);
                 root = NULL;
@@ -211,14 +206,14 @@ static int print_keys_json(struct session_run *run, const cached_reply *r)
 /* A terminal is not steered by a key, a program gets it as it is. */
 static void print_keys(const cached_reply *r)
 {
-        size_t n = cached_reply_count(r, "items");
         bool terminal = isatty(STDOUT_FILENO);
+        const char *key;
 
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = 0; (key = cached_session_item(r, i, NULL, NULL)); i++) {
                 if (terminal)
-                        output_text(stdout, item_key(r, i));
+                        output_text(stdout, key);
                 else
-                        fputs(item_key(r, i), stdout);
+                        fputs(key, stdout);
                 putchar('\n');
         }
 }
@@ -226,7 +221,7 @@ static void print_keys(const cached_reply *r)
 int session_keys(struct session_run *run)
 {
         cached_reply *reply = NULL;
-        int status = session_attach(run);
+        int status = session_attach(run, NULL);
 
         if (status == EXIT_DONE)
                 status = session_result(run, cached_session_keys(run->session, &reply), reply);
@@ -253,7 +248,7 @@ static int print_deleted(struct session_run *run, bool deleted)
 int session_del(struct session_run *run)
 {
         cached_reply *reply = NULL;
-        int status = session_attach(run);
+        int status = session_attach(run, NULL);
 
         if (status != EXIT_DONE)
                 return status;
@@ -269,7 +264,7 @@ int session_del(struct session_run *run)
 int session_clear(struct session_run *run)
 {
         cached_reply *reply = NULL;
-        int status = session_attach(run);
+        int status = session_attach(run, NULL);
         json_t *o;
 
         if (status == EXIT_DONE)

@@ -120,9 +120,10 @@ int session_new(struct session_run *run)
         if (status == EXIT_DONE)
                 status = ctl_connect(run->ctl);
         if (status == EXIT_DONE)
-                status = session_result(
-                        run, cached_session_open(run->ctl->client, o, &run->session, &reply),
-                        reply);
+                status = session_result(run,
+                                        cached_session_open(run->ctl->client, o, &run->session,
+                                                            &reply),
+                                        reply);
         if (status == EXIT_DONE)
                 status = print_new(run, reply);
         cached_reply_free(reply);
@@ -133,12 +134,10 @@ int session_new(struct session_run *run)
 int session_show(struct session_run *run)
 {
         static const struct output_column columns[] = {{""}, {""}, {NULL}};
-        int status = session_attach(run);
         cached_reply *reply = NULL;
+        int status = session_attach(run, &reply);
         struct libscols_table *t;
 
-        if (status == EXIT_DONE)
-                status = session_result(run, cached_session_info(run->session, &reply), reply);
         if (status == EXIT_DONE && run->ctl->json) {
                 status = output_json(run->ctl, with_info(json_object(), reply, ""));
         } else if (status == EXIT_DONE) {
@@ -155,7 +154,7 @@ int session_show(struct session_run *run)
 
 int session_close(struct session_run *run)
 {
-        int status = session_attach(run);
+        int status = session_attach(run, NULL);
         cached_reply *reply = NULL;
 
         if (status == EXIT_DONE)

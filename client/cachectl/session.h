@@ -33,7 +33,7 @@ struct session_run {
         cached_session *session;
 };
 
-/* Each checks its words and options, attaches (session_attach()) and does it. An exit status. */
+/* Each checks its words and options, connects and does it. An exit status. */
 int session_new(struct session_run *run);
 int session_ls(struct session_run *run);
 int session_show(struct session_run *run);
@@ -52,8 +52,8 @@ int session_take_token(struct ctl *ctl, const char *word, char ret[SESSION_TOKEN
 /* Of a KEY. */
 int session_check_key(struct ctl *ctl, const char *key);
 
-/* Connects, and makes run->session. */
-int session_attach(struct session_run *run);
+/* Connects, and makes run->session. @ret: what is known of it; NULL: not interested. */
+int session_attach(struct session_run *run, cached_reply **ret);
 
 /* Reports a code of the library's, and returns its exit status. */
 int session_result(struct session_run *run, int code, const cached_reply *reply);
@@ -61,7 +61,8 @@ int session_result(struct session_run *run, int code, const cached_reply *reply)
 /* "value", or "value_base64" where it is no text. Returns 0 or -ENOMEM. */
 int session_json_value(json_t *object, const void *bytes, size_t n);
 
-/* version, size, flags and, if asked for, the value of an item of a reply. Returns 0 or -ENOMEM. */
-int session_json_item(json_t *object, const cached_reply *r, size_t i, bool with_value);
+/* version, size, flags of an item of a reply, and its value unless that is NULL. Returns 0 or
+ * -ENOMEM. */
+int session_json_item(json_t *object, const cached_reply *r, size_t i, const void *value, size_t n);
 
 #endif

@@ -122,29 +122,42 @@ const struct verb verb_session = {
         .about = about,
         .words = {"new|ls|show|get|set|del|keys|incr|append|clear|close", "TOKEN", "KEY", "VALUE"},
         .n_required = 1,
-        .options = {[SESSION_OPT_LABEL] = {"label", 0, "T", "new: what people know it by; up to 64 bytes"},
-        [SESSION_OPT_IDLE] = {"idle", 0, "D|never",
-                              "new: it ends when it was not used for so long: 1ms to 3650d "
-                              "(default: the daemon's sessions.idle)"},
-        [SESSION_OPT_GRACE] = {"grace", 0, "D",
-                               "new: it ends, too, when nothing was attached to it for so long: "
-                               "0s to 1h"},
-        [SESSION_OPT_OUTPUT] = {"output", 'o', "FILE",
-                                "get: write the value there, all or nothing; `-` is stdout"},
-        [SESSION_OPT_IF_ABSENT] = {"if-absent", 0, NULL,
-                                   "set: only where the key has no value; prints the one that it "
-                                   "has then"},
-        [SESSION_OPT_IF_VERSION] = {"if-version", 0, "N",
-                                    "set: only over exactly this version of the key"},
-        [SESSION_OPT_START] = {"start", 0, "N",
-                               "incr: what a key without a value counts as (default: 0)"},
-        [SESSION_OPT_MAX_BYTES] = {"max-bytes", 0, "S",
-                                   "append: drop the value's first bytes, as many as are beyond"},},
-        .json = "new, show, close: token (new alone), id, label, uid, age_ms, unused_ms, idle_ms (null: "
+        .options =
+                {
+                        [SESSION_OPT_LABEL] = {"label", 0, "T",
+                                               "new: what people know it by; up to 64 bytes"},
+                        [SESSION_OPT_IDLE] =
+                                {"idle", 0, "D|never",
+                                 "new: it ends when it was not used for so long: 1ms to 3650d "
+                                 "(default: the daemon's sessions.idle)"},
+                        [SESSION_OPT_GRACE] =
+                                {"grace", 0, "D",
+                                 "new: it ends, too, when nothing was attached to it for so long: "
+                                 "0s to 1h"},
+                        [SESSION_OPT_OUTPUT] =
+                                {"output", 'o', "FILE",
+                                 "get: write the value there, all or nothing; `-` is stdout"},
+                        [SESSION_OPT_IF_ABSENT] =
+                                {"if-absent", 0, NULL,
+                                 "set: only where the key has no value; prints the one that it "
+                                 "has then"},
+                        [SESSION_OPT_IF_VERSION] =
+                                {"if-version", 0, "N",
+                                 "set: only over exactly this version of the key"},
+                        [SESSION_OPT_START] =
+                                {"start", 0, "N",
+                                 "incr: what a key without a value counts as (default: 0)"},
+                        [SESSION_OPT_MAX_BYTES] =
+                                {"max-bytes", 0, "S",
+                                 "append: drop the value's first bytes, as many as are beyond"},
+                },
+        .json = "new, show, close: token (new alone), id, label, uid, age_ms, unused_ms, idle_ms "
+                "(null: "
                 "never ends by that), grace_ms (null: likewise), keys, bytes, charge, version, "
                 "attached, caches; ls: sessions, a list of the same without tokens. get: version, "
                 "items: a list of key, version, size, flags, and value or value_base64; get KEY: "
-                "key, found, and the same; keys: version, keys. set: key, stored, version, and with "
+                "key, found, and the same; keys: version, keys. set: key, stored, version, and "
+                "with "
                 "--if-absent value or value_base64; append: key, size, version; incr: key, value, "
                 "version; del: key, deleted; clear: keys, how many there were.",
         .not_found = "no such session or key; or `set` stored nothing, since the key has a value "

@@ -217,13 +217,20 @@ static void usage(FILE *f)
 }
 
 static const struct option options[] = {
-        {"backend", required_argument, NULL, 'b'},      {"socket", required_argument, NULL, 's'},
-        {"what", required_argument, NULL, 'w'},         {"sessions", required_argument, NULL, 'n'},
-        {"session-keys", required_argument, NULL, 'k'}, {"value-size", required_argument, NULL, 'v'},
-        {"count", required_argument, NULL, 'c'},        {"window", required_argument, NULL, 'i'},
-        {"idle-ms", required_argument, NULL, 'd'},      {"until-ms", required_argument, NULL, 'u'},
-        {"seed", required_argument, NULL, 'r'},         {"cpu", required_argument, NULL, 'p'},
-        {"keep", no_argument, NULL, 'K'},               {"help", no_argument, NULL, 'h'},
+        {"backend", required_argument, NULL, 'b'},
+        {"socket", required_argument, NULL, 's'},
+        {"what", required_argument, NULL, 'w'},
+        {"sessions", required_argument, NULL, 'n'},
+        {"session-keys", required_argument, NULL, 'k'},
+        {"value-size", required_argument, NULL, 'v'},
+        {"count", required_argument, NULL, 'c'},
+        {"window", required_argument, NULL, 'i'},
+        {"idle-ms", required_argument, NULL, 'd'},
+        {"until-ms", required_argument, NULL, 'u'},
+        {"seed", required_argument, NULL, 'r'},
+        {"cpu", required_argument, NULL, 'p'},
+        {"keep", no_argument, NULL, 'K'},
+        {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
 };
 

@@ -638,8 +638,9 @@ static void files_are_replaced_whole(void **state)
 static void tokens_are_32_digits(void **state)
 {
         char token[SESSION_TOKEN_DIGITS + 1] = "untouched";
-        static const char *const bad[] = {"",          "0",           TOKEN "0",  " " TOKEN,
-                                          TOKEN "\r\n", "\n" TOKEN "\n", "x" TOKEN, NULL};
+        static const char *const bad[] = {"",        "0",          TOKEN "0",
+                                          " " TOKEN, TOKEN "\r\n", "\n" TOKEN "\n",
+                                          "x" TOKEN, NULL};
 
         (void)state;
         assert_null(session_token_check(TOKEN));
@@ -659,8 +660,9 @@ static void tokens_are_32_digits(void **state)
 
 static void numbers_to_add_are_decimal(void **state)
 {
-        static const char *const bad[] = {"",    " 1",  "1 ",  "0x10", "inf", "nan",
-                                          "1e999", "-", "1.2.3", "e",  ".",  "9223372036854775808",
+        static const char *const bad[] = {"",      " 1",  "1 ",    "0x10",
+                                          "inf",   "nan", "1e999", "-",
+                                          "1.2.3", "e",   ".",     "9223372036854775808",
                                           NULL};
         struct session_number n = {.integer = 7};
 
