@@ -33,9 +33,9 @@
 struct attachment;
 
 struct session_news {
-        struct list node;         /* of the client's queue */
-        struct attachment *lost;  /* whose SESSION_LOST this is; else NULL */
-        uint8_t key[SESSION_KEY]; /* of the session */
+        struct list node;              /* of the client's queue */
+        struct attachment *lost;       /* whose SESSION_LOST this is; else NULL */
+        uint8_t key[SESSION_KEY_SIZE]; /* of the session */
         Cached__V1__SessionChange change;
         uint64_t version, when_ms;
         unsigned n_keys;
@@ -53,7 +53,7 @@ struct attachment {
 struct attached_session {
         struct attached_session *next; /* of the bucket */
         struct realm *hidden;
-        uint8_t key[SESSION_KEY];
+        uint8_t key[SESSION_KEY_SIZE];
         struct list attachments;
         uint64_t n;
 };
@@ -93,7 +93,7 @@ static struct attached_session **find_place(const struct attachments *a, const s
                                             const uint8_t *key)
 {
         struct attached_session **at = &a->buckets[bucket_of(a, key)];
-        while (*at && ((*at)->hidden != hidden || memcmp((*at)->key, key, SESSION_KEY) != 0))
+        while (*at && ((*at)->hidden != hidden || memcmp((*at)->key, key, SESSION_KEY_SIZE) != 0))
                 at = &(*at)->next;
         return at;
 }
@@ -140,7 +140,7 @@ static int need_session(struct attachments *a, const struct session_ref *ref,
                 if (!s)
                         return -ENOMEM;
                 s->hidden = ref->realm;
-                memcpy(s->key, ref->key, SESSION_KEY);
+                memcpy(s->key, ref->key, SESSION_KEY_SIZE);
                 list_init(&s->attachments);
                 *at = s;
                 a->n++;
@@ -226,7 +226,7 @@ static int add(struct attached_client *ac, struct attached_session *s, bool want
         t->wants_events = want_events;
         t->lost.lost = t;
         t->lost.change = CACHED__V1__SESSION_CHANGE__SESSION_LOST;
-        memcpy(t->lost.key, s->key, SESSION_KEY);
+        memcpy(t->lost.key, s->key, SESSION_KEY_SIZE);
         list_init(&t->lost.node);
         list_append(&s->attachments, &t->of_session);
         list_append(&ac->attachments, &t->of_client);
@@ -438,7 +438,7 @@ static struct session_news *make_news(const uint8_t *key, const struct attach_ne
                         .when_ms = now_ms,
                         .n_keys = n_keys,
                 };
-                memcpy(news->key, key, SESSION_KEY);
+                memcpy(news->key, key, SESSION_KEY_SIZE);
                 char *to = (char *)(news + 1);
                 news->keys = to;
                 for (size_t i = *at; i < end; i++) {
@@ -509,4 +509,14 @@ void attach_tell(struct dispatcher *d, const struct realm *hidden, const uint8_t
         }
         if (ends)
                 drop_session(&d->attachments, s);
+}
+
+void attach_departed(void *dispatcher, struct realm *hidden, const uint8_t *key,
+                     enum store_cause cause, uint64_t now_ms)
+{
+        const struct attach_news news = {
+                .change = cause == CAUSE_EXPIRED ? CACHED__V1__SESSION_CHANGE__SESSION_EXPIRED
+                                                 : CACHED__V1__SESSION_CHANGE__SESSION_EVICTED,
+        };
+        attach_tell(dispatcher, hidden, key, &news, now_ms);
 }

@@ -20,7 +20,6 @@ struct attached_session;
 struct client;
 struct dispatcher;
 struct realm;
-struct store_departure;
 
 /* The dispatcher's. */
 struct attachments {
@@ -62,6 +61,10 @@ struct attach_news {
 };
 void attach_tell(struct dispatcher *d, const struct realm *hidden, const uint8_t *key,
                  const struct attach_news *news, uint64_t now_ms);
+
+/* A session left its store by itself: for struct realms. */
+void attach_departed(void *dispatcher, struct realm *hidden, const uint8_t *key,
+                     enum store_cause cause, uint64_t now_ms);
 
 /* Sends what waits, as far as they read. True: more is to be sent, now. */
 bool attach_flush(struct dispatcher *d, uint64_t now_ms);

@@ -14,7 +14,9 @@
 #include <string.h>
 
 #include "config.h"
+#include "dispatch/scope.h"
 #include "proto/wire.h"
+#include "realm/realm.h"
 
 size_t decode_length(const char *text)
 {
@@ -33,7 +35,7 @@ enum status decode_cache_name(struct request *r, const char *name, struct cache_
         if (fault)
                 return invalid(r, fault);
         *ret = (struct cache_ref){.name = name, .n_name = n};
-        return STATUS_OK;
+        return r->who.realm->hidden ? scope_name(r, ret) : STATUS_OK;
 }
 
 enum status decode_cache(struct request *r, uint32_t id, const char *name, struct cache_ref *ret)

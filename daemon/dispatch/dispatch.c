@@ -27,6 +27,7 @@
 #include "dispatch/peek.h"
 #include "dispatch/repeat.h"
 #include "dispatch/reply.h"
+#include "dispatch/scope.h"
 #include "dispatch/unfinished.h"
 #include "log.h"
 #include "realm/mapping.h"
@@ -268,6 +269,8 @@ static enum status admit(struct request *r, const struct op **ret)
                                      "%s takes no body, but the frame has one of %" PRIu64
                                      " bytes: send the body length 0",
                                      op->name, r->n_body);
+        if (status == STATUS_OK && __builtin_expect(r->msg->session.len > 0, 0))
+                status = scope_enter(r);
         *ret = op;
         return status;
 }
@@ -584,6 +587,7 @@ static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_s
         r.id = u->request_id;
         r.op = u->op;
         r.lease_id = u->lease_id;
+        r.who.realm = u->realm;
         enum status status = arrival_more(&r, u, n, n_copied, &sink->room);
         realm_settle(client->realm);
         if (status == STATUS_OK)

@@ -14,7 +14,7 @@
 #include "config.h"
 #include "dispatch/events.h"
 #include "dispatch/leasing.h"
-#include "dispatch/session-message.h"
+#include "dispatch/scope.h"
 #include "log.h"
 #include "realm/mapping.h"
 #include "server.h"
@@ -65,6 +65,8 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         }
         realms_init(&d->realms, cfg, server_instance(server));
         d->realms.reaper = d->reaper;
+        d->realms.session_departed = attach_departed;
+        d->realms.session_ctx = d;
         limit_reaper(d);
         *ret = d;
         return 0;
@@ -76,13 +78,12 @@ bool dispatcher_adopt(struct dispatcher *d, struct given *given, enum takeover_f
                             server_log(d->server));
 }
 
-/* Nobody is attached to any session yet, and all departures of sessions are told from now on. */
+/* Nobody is attached to any session yet. */
 static void adopt_sessions(struct dispatcher *d)
 {
         for (struct realm *r = d->realms.first; r; r = r->next) {
                 if (!r->hidden)
                         continue;
-                session_watch(r);
                 session_unbind_all(r, server_now_ms(d->server));
                 realm_settle(r);
         }
@@ -146,6 +147,7 @@ void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
         schedules_changed(d);
         d->bump.limit = bump_limit(cfg);
         realms_reconfigure(&d->realms, cfg);
+        realms_limit_sessions(&d->realms, server_now_ms(d->server));
         limit_reaper(d);
         uint32_t caches = realms_least_caches(&d->realms);
         if (caches < cfg->limits.caches_per_realm)
@@ -186,6 +188,7 @@ bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
         more |= views_reap(&d->views, steps);
         more |= realms_drain(&d->realms, now_ms);
         more |= realms_maintain(&d->realms, now_ms, steps);
+        more |= scope_maintain(d, now_ms, steps); /* of sessions that have left just now, too */
         more |= attach_flush(d, now_ms);
         return subscribe_flush(d, now_ms) || more;
 }
@@ -196,7 +199,8 @@ uint64_t dispatcher_next_deadline(const struct dispatcher *d)
         if (d->n_pending > 0 && d->events_due_ms < next)
                 next = d->events_due_ms;
         uint64_t others[] = {leases_next_due(&d->leases), subscribe_next_deadline(d),
-                             attach_next_deadline(d), schedules_next_deadline(d)};
+                             attach_next_deadline(d), schedules_next_deadline(d),
+                             scope_next_deadline(d)};
         for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
                 next = others[i] < next ? others[i] : next;
         uint64_t forget = outcomes_next_deadline(&d->outcomes, d->cfg->limits.outcome_ms);

@@ -21,6 +21,7 @@
 #include "dispatch/leasing.h"
 #include "dispatch/reply.h"
 #include "dispatch/share.h"
+#include "realm/realm.h"
 #include "server.h"
 #include "services/limits.h"
 #include "transport/conn.h"
@@ -99,7 +100,7 @@ static struct lease_ask ask_of(const struct request *r)
                 .want_progress = ask->want_progress,
                 .note = {.request_id = r->id,
                          .version = has_version ? get->have_version : 0,
-                         .flags = (get->as_file ? LEASE_NOTE_AS_FILE : 0) |
+                         .flags = (get->as_file && !r->who.realm->hidden ? LEASE_NOTE_AS_FILE : 0) |
                                   (has_version ? LEASE_NOTE_HAS_VERSION : 0) |
                                   (get->with_messages ? LEASE_NOTE_MESSAGES : 0)},
         };

@@ -10,6 +10,7 @@
 #include "dispatch/decode.h"
 #include "dispatch/leasing.h"
 #include "dispatch/reply.h"
+#include "dispatch/scope.h"
 #include "dispatch/share.h"
 #include "realm/realm.h"
 
@@ -26,6 +27,8 @@ struct lease *leasing_find(const struct request *r, uint64_t id)
 {
         struct lease *l = id != 0 ? leases_find(&r->d->leases, id) : NULL;
         if (!l || lease_party_uid(l->party) != r->who.uid || lease_space(l->slot) != r->who.realm)
+                return NULL;
+        if (r->who.realm->hidden && !scope_has_cache(r, lease_cache(l->slot)))
                 return NULL;
         return l;
 }

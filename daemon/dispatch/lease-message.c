@@ -5,7 +5,9 @@
 #include <stdio.h>
 
 #include "dispatch/leasing.h"
+#include "dispatch/scope.h"
 #include "dispatch/share.h"
+#include "realm/realm.h"
 #include "transport/conn.h"
 
 void lease_message(Cached__V1__Lease *to, Cached__V1__LeaseState state, const struct lease *l,
@@ -56,7 +58,9 @@ void computation_message_init(struct computation_message *m, const struct lease 
 
         cached__v1__computation__init(to);
         m->name[0] = '\0';
-        if (store_cache_info(realm->store, lease_cache(s), &cache) == 0)
+        if (realm->hidden)
+                scope_cache_name(realm, lease_cache(s), m->name, sizeof(m->name));
+        else if (store_cache_info(realm->store, lease_cache(s), &cache) == 0)
                 snprintf(m->name, sizeof(m->name), "%.*s", (int)cache.n_name, cache.name);
         conn_info(holder->conn, &conn);
         to->cache = m->name;

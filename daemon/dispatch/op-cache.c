@@ -8,6 +8,7 @@
 #include "dispatch/events.h"
 #include "dispatch/ops.h"
 #include "dispatch/reply.h"
+#include "realm/realm.h"
 
 void cache_message_init(struct cache_message *m, uint32_t cache,
                         const struct store_cache_info *info)
@@ -24,10 +25,16 @@ void cache_message_init(struct cache_message *m, uint32_t cache,
         m->info.policy_changes = info->counters.policy_changes;
 }
 
+/* Of a session's cache nobody is told: who has the token shares it with whom they please. */
+static bool tells_changes(const struct request *r)
+{
+        return !r->who.realm->hidden;
+}
+
 /* Room for the reply, and for the cache in the client's set, before anything is changed. */
 static enum status prepare(struct request *r)
 {
-        if (r->client->features & CACHED__V1__FEATURE__FEATURE_EVENTS) {
+        if (tells_changes(r) && r->client->features & CACHED__V1__FEATURE__FEATURE_EVENTS) {
                 uint32_t max_id = store_n_caches(r->who.realm->store) + 1;
                 int k = client_reserve_caches(r->client, max_id);
                 if (k < 0)
@@ -45,7 +52,7 @@ static void answer(struct request *r, const struct policy_result *result)
         reply.result_case = CACHED__V1__REPLY__RESULT_CACHE;
         reply.cache = &message.info;
         reply_queue(r, &reply, NULL, 0, 0);
-        if (!result->changed)
+        if (!result->changed || !tells_changes(r))
                 return;
         events_policy_changed(r->d, r->client, result->cache);
         subscribe_policy_changed(r, result);
@@ -68,7 +75,8 @@ enum status op_open_cache(struct request *r)
                                      &r->verdict);
         if (status != STATUS_OK)
                 return status;
-        client_opened(r->client, result.cache);
+        if (tells_changes(r))
+                client_opened(r->client, result.cache);
         answer(r, &result);
         return STATUS_OK;
 }

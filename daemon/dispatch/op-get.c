@@ -2,9 +2,9 @@
 /*
  * Get: one entry. A small value is copied into the output; a long one is sent from its extent or
  * memory file, which stays as long as the output needs it, whatever happens to the entry, or the
- * file itself is sent (see views.c). What the client cannot decode is decoded for it (see plain.c).
- * Of what it has already it is told only that. Recorded messages are the end of what is stored; who
- * does not want them gets what is before.
+ * file itself is sent (see views.c), but of a session's own caches. What the client cannot decode
+ * is decoded for it (see plain.c). Of what it has already it is told only that. Recorded messages
+ * are the end of what is stored; who does not want them gets what is before.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,6 +17,7 @@
 #include "dispatch/share.h"
 #include "proto/frame.h"
 #include "proto/wire.h"
+#include "realm/realm.h"
 
 /* From here on a reference and an extra segment are cheaper than the copy. Guess, not measured. */
 #define ATTACH_MIN ((uint64_t)64 * 1024)
@@ -218,7 +219,8 @@ enum status get_answer(struct request *r, const struct cache_ref *ref, const str
                 return answer_unchanged(r, e);
         if (plain_is_due(r, e))
                 return answer_plain(r, ref, e);
-        if (msg->as_file && e->large && (r->client->features & CACHED__V1__FEATURE__FEATURE_FILES))
+        if (msg->as_file && e->large &&
+            (r->client->features & CACHED__V1__FEATURE__FEATURE_FILES) && !r->who.realm->hidden)
                 return answer_file(r, e);
         return answer(r, e);
 }

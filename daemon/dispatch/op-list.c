@@ -59,7 +59,7 @@ static enum status page_verdict(struct page *p)
         return STATUS_OK;
 }
 
-static bool visit_cache(void *ctx, const struct store_cache_info *info)
+static bool visit_cache(void *ctx, uint32_t cache, const struct store_cache_info *info)
 {
         struct page *p = ctx;
         struct cache_stats_message *m = bump_alloc(&p->r->d->bump, sizeof(*m));
@@ -68,9 +68,7 @@ static bool visit_cache(void *ctx, const struct store_cache_info *info)
                 return false;
         }
         cache_stats_message_init(m, info);
-        uint32_t cache;
-        if (store_cache_find(p->r->who.realm->store, info->name, info->n_name, &cache) == 0)
-                cache_stats_message_gauge(m, p->r, cache);
+        cache_stats_message_gauge(m, p->r, cache);
         return page_add(p, &m->stats.base);
 }
 

@@ -129,7 +129,6 @@ enum status op_open_session(struct request *r)
                 status = session_open(&r->who, &what, token, &ref, &r->verdict);
         if (status != STATUS_OK)
                 return status;
-        session_watch(ref.realm);
         if (msg->attach)
                 status = attach(r, &ref, msg->want_events);
         if (status != STATUS_OK) {

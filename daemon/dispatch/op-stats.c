@@ -68,11 +68,35 @@ void cache_stats_message_gauge(struct cache_stats_message *m, const struct reque
         m->stats.waiting = gauge.waiting;
 }
 
+/* Of sessions and what is in their caches. */
+static void fill_sessions(const struct realm *r, Cached__V1__RealmStats *to)
+{
+        uint64_t budget = r->realms->cfg->session_budget.bytes;
+        struct store_cache_info home;
+        struct store_stats stats;
+        to->session_budget_bytes = budget;
+        if (!r->sessions ||
+            store_cache_info(r->sessions->store, session_caches_home(r->sessions), &home) != 0)
+                return;
+        store_stats(r->sessions->store, &stats);
+        to->sessions = home.entries;
+        to->session_bytes = stats.charged;
+        to->session_budget_bytes = stats.budget;
+        to->sessions_opened = home.counters.opens;
+        to->sessions_expired = home.counters.departed[CAUSE_EXPIRED];
+        for (unsigned cause = 0; cause < N_CAUSES; cause++)
+                if (cause != CAUSE_EXPIRED && cause != CAUSE_CLEARED && cause != CAUSE_DELETED &&
+                    cause != CAUSE_REPLACED)
+                        to->sessions_evicted += home.counters.departed[cause];
+        to->session_caches = stats.caches - 1; /* one has the sessions */
+}
+
 static void fill_realm(const struct request *r, Cached__V1__RealmStats *to)
 {
+        const struct realm *its = r->client->realm;
         struct store_stats stats;
-        store_stats(r->who.realm->store, &stats);
-        to->name = r->who.realm->name;
+        store_stats(its->store, &stats);
+        to->name = r->client->realm->name;
         to->budget_bytes = stats.budget;
         to->uid_share_bytes = stats.uid_share;
         to->bytes_charged = stats.charged;
@@ -88,11 +112,12 @@ static void fill_realm(const struct request *r, Cached__V1__RealmStats *to)
         to->view_bytes = stats.view_bytes;
         to->departed_bytes = stats.view_departed_bytes;
         struct mapping_stats mapping;
-        realm_mapping_stats(r->who.realm, &mapping);
+        realm_mapping_stats(its, &mapping);
         to->mapped_clients = mapping.clients;
         to->page_bytes = mapping.bytes;
         to->prepared_bytes = mapping.prepared;
-        to->upload_bytes = upload_area_bytes(r->who.realm, r->d->clients);
+        to->upload_bytes = upload_area_bytes(its, r->d->clients);
+        fill_sessions(its, to);
 }
 
 static bool fill_latency(struct request *r, const struct op *op, const struct histogram *h,
@@ -223,10 +248,15 @@ enum status op_stats(struct request *r)
                 if (data_find_cache(&r->who, &ref, &id, &r->verdict) == STATUS_OK)
                         cache_stats_message_gauge(&cache, r, id);
                 result.cache = &cache.stats;
+        } else if (r->who.realm->hidden) {
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "Stats with a session is about one of its caches: name it, or "
+                                   "leave the session out");
         }
         admin_total(&r->who, &info);
         cache_stats_message_init(&total, &info);
-        cache_stats_message_gauge(&total, r, 0);
+        if (!r->who.realm->hidden) /* leases are not counted by session */
+                cache_stats_message_gauge(&total, r, 0);
         result.total = &total.stats;
         Cached__V1__RealmStats realm = CACHED__V1__REALM_STATS__INIT;
         fill_realm(r, &realm);

@@ -11,10 +11,11 @@
  */
 #include "dispatch/peek.h"
 
-#define WIRE_VARINT 0
-#define WIRE_BYTES  2
-#define FIELD_GET   14
-#define FIELD_SET   16
+#define WIRE_VARINT   0
+#define WIRE_BYTES    2
+#define FIELD_SESSION 4
+#define FIELD_GET     14
+#define FIELD_SET     16
 /* The same in Get and Set. */
 #define FIELD_CACHE_ID 1
 #define FIELD_CACHE    2
@@ -96,8 +97,11 @@ bool peek_key(const uint8_t *msg, size_t n, struct peek *ret)
         struct cursor c = {msg, msg + n};
         struct field f;
 
-        for (unsigned i = 0; i < FIELDS_MAX && next_field(&c, &f); i++)
+        for (unsigned i = 0; i < FIELDS_MAX && next_field(&c, &f); i++) {
+                if (f.number == FIELD_SESSION)
+                        return false; /* its caches are in another store */
                 if ((f.number == FIELD_GET || f.number == FIELD_SET) && f.bytes)
                         return peek_op((struct cursor){f.bytes, f.bytes + f.n}, ret);
+        }
         return false;
 }

@@ -113,7 +113,7 @@ static enum status open_again(struct request *r)
         struct client *client = r->client;
         struct cache_ref ref;
         uint32_t cache;
-        if (!(client->features & CACHED__V1__FEATURE__FEATURE_EVENTS))
+        if (!(client->features & CACHED__V1__FEATURE__FEATURE_EVENTS) || r->msg->session.len > 0)
                 return STATUS_OK;
         enum status status = decode_cache_name(r, r->msg->open_cache->cache, &ref);
         if (status == STATUS_OK)

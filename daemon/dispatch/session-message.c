@@ -5,7 +5,6 @@
 #include "dispatch/session-message.h"
 
 #include <inttypes.h>
-#include <stddef.h>
 #include <string.h>
 
 #include "config.h"
@@ -87,6 +86,7 @@ void session_message_init(struct session_message *m, const struct request *r,
         m->info.charge = facts.charge;
         m->info.version = facts.record->version;
         m->info.attached = attach_count(r->d, ref);
+        m->info.caches = session_caches_count(ref->realm, ref->key);
 }
 
 /* One item with its key, which protobuf-c wants to end. */
@@ -160,29 +160,4 @@ enum status session_answer_items(struct request *r, const struct session_items_r
         }
         conn_commit(r->client->conn, (size_t)(at - r->out));
         return STATUS_OK;
-}
-
-/* ---- sessions that end by themselves */
-
-static void on_departed(void *ctx, const struct store_departure *gone, uint64_t now)
-{
-        struct realm *hidden = ctx;
-        struct dispatcher *d =
-                (struct dispatcher *)((char *)hidden->realms - offsetof(struct dispatcher, realms));
-        struct attach_news news = {
-                .change = gone->cause == CAUSE_EXPIRED
-                                  ? CACHED__V1__SESSION_CHANGE__SESSION_EXPIRED
-                                  : CACHED__V1__SESSION_CHANGE__SESSION_EVICTED,
-        };
-        uint32_t cache;
-        if (gone->n_key == SESSION_KEY &&
-            store_cache_find(hidden->store, SESSION_CACHE, sizeof(SESSION_CACHE) - 1, &cache) ==
-                    0 &&
-            gone->cache == cache)
-                attach_tell(d, hidden, gone->key, &news, now);
-}
-
-void session_watch(struct realm *hidden)
-{
-        store_watch(hidden->store, on_departed, hidden);
 }

@@ -37,7 +37,4 @@ struct session_items_reply {
 };
 enum status session_answer_items(struct request *r, const struct session_items_reply *what);
 
-/* From now on who is attached is told of sessions that end by themselves. */
-void session_watch(struct realm *hidden);
-
 #endif

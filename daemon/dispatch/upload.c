@@ -83,6 +83,7 @@ enum status upload_begin(struct request *r, uint64_t n, enum upload_to to, struc
                                    (unsigned)r->who.uid, max, limit_advice.upload_bytes_per_uid);
         if (k < 0)
                 return verdict_errno(&r->verdict, k, "receiving the value");
+        (*ret)->realm = r->who.realm;
         if (to == UPLOAD_TO_FILE)
                 (*ret)->large->reaper = r->d->reaper;
         return STATUS_OK;

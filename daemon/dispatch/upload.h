@@ -15,6 +15,7 @@
 struct large;
 struct op;
 struct quota;
+struct realm;
 
 enum upload_to {
         UPLOAD_TO_HEAP, /* plain memory */
@@ -32,7 +33,8 @@ struct upload {
         struct store_arrival arrival; /* of one value: the room that it has */
         uint64_t request_id;          /* of the Set or SetMany that it belongs to */
         const struct op *op;
-        uint64_t lease_id; /* that it is stored under; 0: none */
+        struct realm *realm; /* of the request; it stays while its client does */
+        uint64_t lease_id;   /* that it is stored under; 0: none */
 };
 
 enum {

@@ -33,6 +33,7 @@
 #include "config.h"
 #include "proto/page.h"
 #include "realm/mapping.h"
+#include "realm/session-caches.h"
 #include "store/recover.h"
 #include "store/store.h"
 
@@ -106,6 +107,7 @@ static struct realm *realm_free(struct realm *r)
                 charge_leave(&r->charge);
                 r->store = store_free(r->store);
         }
+        session_caches_free(r->caches);
         free(r);
         return NULL;
 }
@@ -272,11 +274,20 @@ int realm_enter(struct realms *rs, const char *name, struct realm **ret)
         return 0;
 }
 
-static void join_parent(struct realm *r, struct realm *parent)
+/* @r goes where that fails. */
+static int join_parent(struct realm *r, struct realm *parent, uint64_t now_ms)
 {
         assert(!parent->sessions && !parent->hidden && r->hidden);
+        int k = session_caches_new(r, now_ms);
+        if (k < 0) {
+                realm_unlink(r);
+                realm_free(r);
+                realms_note_arenas(parent->realms);
+                return k;
+        }
         parent->sessions = r;
         r->parent = parent;
+        return 0;
 }
 
 int realm_sessions(struct realm *r, struct realm **ret)
@@ -289,9 +300,10 @@ int realm_sessions(struct realm *r, struct realm **ret)
                 if (n < 0 || (size_t)n >= sizeof(name))
                         return -ENOSPC; /* no configuration has such a name */
                 int k = realm_new(r->realms, name, &hidden);
+                if (k == 0)
+                        k = join_parent(hidden, r, 0); /* there is nothing in it yet */
                 if (k != 0)
                         return k;
-                join_parent(hidden, r);
         }
         *ret = r->sessions;
         return 0;
@@ -342,7 +354,7 @@ size_t realms_link_sessions(struct realms *rs, uint64_t now_ms)
                 if (!parent && realm_new(rs, name, &parent) == 0)
                         parent->idle_since_ms = now_ms;
                 if (parent) {
-                        join_parent(r, parent);
+                        n_lost += join_parent(r, parent, now_ms) != 0;
                         continue;
                 }
                 realm_unlink(r);
@@ -350,6 +362,13 @@ size_t realms_link_sessions(struct realms *rs, uint64_t now_ms)
                 n_lost++;
         }
         return n_lost;
+}
+
+void realms_limit_sessions(struct realms *rs, uint64_t now_ms)
+{
+        for (struct realm *r = rs->first; r; r = r->next)
+                if (r->caches)
+                        session_caches_reconfigure(r, now_ms);
 }
 
 void realm_leave(struct realm *r, uint64_t now_ms)
@@ -364,6 +383,8 @@ void realm_leave(struct realm *r, uint64_t now_ms)
 void realm_settle(struct realm *r)
 {
         charge_settle(&r->charge);
+        if (r->sessions)
+                charge_settle(&r->sessions->charge);
 }
 
 static bool is_empty(const struct realm *r)

@@ -12,12 +12,13 @@
 
 #include "realm/charge.h"
 #include "realm/takeover.h"
+#include "store/store.h"
 
 struct config;
 struct readers;
 struct reaper;
 struct realms;
-struct store;
+struct session_caches;
 struct store_adopted;
 struct store_files;
 struct subscription;
@@ -34,6 +35,7 @@ struct realm {
         struct realm *sessions;  /* NULL: none yet; see realm_sessions() */
         struct realm *parent; /* of one that holds sessions; NULL: it is none, or not linked yet */
         bool hidden;          /* it holds sessions */
+        struct session_caches *caches; /* of one that does, once it is linked; else NULL */
         size_t n_clients;
         uint64_t idle_since_ms; /* when the last client left */
         /* Who wants to know what happens, and of what: subscribe.c's. */
@@ -56,6 +58,10 @@ struct realms {
         uint64_t boot[2]; /* id of the machine's run; zeros: not known */
         struct takeover takeover;
         struct reaper *reaper; /* borrowed; NULL: none */
+        /* A session left by itself; called in the middle of a change of its store. May be NULL. */
+        void (*session_departed)(void *ctx, struct realm *hidden, const uint8_t *key,
+                                 enum store_cause cause, uint64_t now_ms);
+        void *session_ctx;
         uint32_t
                 n_left; /* arenas that another daemon had, until readers know which of them go on */
         /* mapping.c's */
@@ -103,6 +109,8 @@ void realm_leave(struct realm *r, uint64_t now_ms);
  * it is told nowhere. Made if it is not there; it goes when @r does. 0, -ENOMEM, -ENOSPC, -EMFILE.
  */
 int realm_sessions(struct realm *r, struct realm **ret);
+/* After realms_reconfigure(): what is over limits.sessions_per_realm leaves. */
+void realms_limit_sessions(struct realms *rs, uint64_t now_ms);
 
 /* The name of such a realm's parent; NULL: this is the name of an ordinary one. */
 const char *realm_parent_name(const char *name);

@@ -20,15 +20,17 @@
 #define INPUT_TEXT_MAX 80u
 
 void admin_list_caches(const struct caller *who, uint32_t max, uint64_t *cursor,
-                       bool (*visit)(void *ctx, const struct store_cache_info *info), void *ctx)
+                       bool (*visit)(void *ctx, uint32_t cache,
+                                     const struct store_cache_info *info),
+                       void *ctx)
 {
         struct store *s = who->realm->store;
         uint64_t n = store_n_caches(s);
-        /* The cursor is the last id that was visited: ids are dense and never reused. */
+        /* The cursor is the last id that was visited: a cache keeps its own. */
         for (uint64_t cache = *cursor < n ? *cursor + 1 : n + 1; cache <= n; cache++) {
                 struct store_cache_info info;
-                if (store_cache_info(s, (uint32_t)cache, &info) == 0) {
-                        if (max == 0 || !visit(ctx, &info))
+                if (data_cache_info(who, (uint32_t)cache, &info)) {
+                        if (max == 0 || !visit(ctx, (uint32_t)cache, &info))
                                 return;
                         max--;
                 }
@@ -59,7 +61,7 @@ enum status admin_cache_info(const struct caller *who, const struct cache_ref *r
         enum status status = data_find_cache(who, ref, &cache, v);
         if (status != STATUS_OK)
                 return status;
-        return store_cache_info(who->realm->store, cache, ret) == 0 ? STATUS_OK : STATUS_NOT_FOUND;
+        return data_cache_info(who, cache, ret) ? STATUS_OK : STATUS_NOT_FOUND;
 }
 
 static void add_counters(struct store_counters *sum, const struct store_counters *c)
@@ -96,7 +98,7 @@ void admin_total(const struct caller *who, struct store_cache_info *ret)
         uint32_t n = store_n_caches(s);
         for (uint32_t cache = 1; cache <= n; cache++) {
                 struct store_cache_info info;
-                if (store_cache_info(s, cache, &info) != 0)
+                if (!data_cache_info(who, cache, &info))
                         continue;
                 ret->entries += info.entries;
                 ret->bytes_raw += info.bytes_raw;
@@ -165,7 +167,16 @@ static const char *format_ms(uint64_t ms, char buf[TIME_TEXT_MAX])
         return buf;
 }
 
-static void explain_text(const struct store_fate *fate, uint64_t now_ms, char *text, size_t n)
+static const char *fate_text(const struct caller *who, const struct store_fate *fate)
+{
+        if (who->realm->hidden && fate->cause == CAUSE_REALM_BUDGET)
+                return "it was the least recently used when the realm's sessions reached their "
+                       "budget (memory.session_budget)";
+        return cause_text(fate->cause);
+}
+
+static void explain_text(const struct caller *who, const struct store_fate *fate, char *text,
+                         size_t n)
 {
         const char *what = fate->live && fate->entry.negative ? "that there is no value is stored"
                                                               : "it is stored";
@@ -176,12 +187,13 @@ static void explain_text(const struct store_fate *fate, uint64_t now_ms, char *t
                          "a miss: it was never stored, or so long ago that the daemon does "
                          "not remember");
         } else if (!fate->live) {
-                snprintf(text, n, "a miss: %s, %s ago", cause_text(fate->cause),
+                snprintf(text, n, "a miss: %s, %s ago", fate_text(who, fate),
                          format_ms(fate->age_ms, time));
         } else if (fate->entry.deadline == STORE_NEVER) {
                 snprintf(text, n, "a hit: %s and never expires", what);
         } else {
-                uint64_t left = fate->entry.deadline > now_ms ? fate->entry.deadline - now_ms : 0;
+                uint64_t left =
+                        fate->entry.deadline > who->now_ms ? fate->entry.deadline - who->now_ms : 0;
                 snprintf(text, n, "a hit: %s and expires in %s", what, format_ms(left, time));
         }
 }
@@ -219,11 +231,11 @@ enum status admin_explain(const struct caller *who, const struct cache_ref *ref,
                 return verdict_errno(v, r, "explaining the key");
         if (r != 0) {
                 ret->no_cache = true;
-                snprintf(ret->text, sizeof(ret->text),
-                         "a miss: the realm has no cache of this name");
+                snprintf(ret->text, sizeof(ret->text), "a miss: the %s has no cache of this name",
+                         who->realm->hidden ? "session" : "realm");
                 return STATUS_OK;
         }
-        explain_text(&ret->fate, who->now_ms, ret->text, sizeof(ret->text));
+        explain_text(who, &ret->fate, ret->text, sizeof(ret->text));
         if (ret->fate.live && ret->fate.entry.vary) {
                 ret->n_inputs = store_inputs(who->realm->store, cache, key.data, key.n, who->now_ms,
                                              ret->inputs);

@@ -15,7 +15,9 @@
 /* Visits caches from *cursor on, which is 0 at the start and at the end; @visit returns false to
  * stop before counting this one. */
 void admin_list_caches(const struct caller *who, uint32_t max, uint64_t *cursor,
-                       bool (*visit)(void *ctx, const struct store_cache_info *info), void *ctx);
+                       bool (*visit)(void *ctx, uint32_t cache,
+                                     const struct store_cache_info *info),
+                       void *ctx);
 
 enum status admin_list_entries(const struct caller *who, const struct cache_ref *ref, uint32_t max,
                                uint64_t *cursor,
@@ -25,7 +27,7 @@ enum status admin_list_entries(const struct caller *who, const struct cache_ref 
 enum status admin_cache_info(const struct caller *who, const struct cache_ref *ref,
                              struct store_cache_info *ret, struct verdict *v);
 
-/* All caches of the realm together; name and policy stay empty. */
+/* All caches of the realm, or of the session, together; name and policy stay empty. */
 void admin_total(const struct caller *who, struct store_cache_info *ret);
 
 #define EXPLAIN_TEXT_MAX 256

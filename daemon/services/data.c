@@ -20,12 +20,29 @@
 #include "realm/realm.h"
 #include "services/limits.h"
 
+/* Of a session: its own caches alone. */
+static bool is_own(const struct caller *who, uint32_t cache)
+{
+        size_t n;
+        return __builtin_expect(!who->realm->hidden, 1) ||
+               session_cache_name(who->realm, cache, who->session, &n) != NULL;
+}
+
+bool data_cache_info(const struct caller *who, uint32_t cache, struct store_cache_info *ret)
+{
+        if (!is_own(who, cache) || store_cache_info(who->realm->store, cache, ret) != 0)
+                return false;
+        if (who->realm->hidden)
+                ret->name = session_cache_name(who->realm, cache, who->session, &ret->n_name);
+        return true;
+}
+
 enum status data_find_cache(const struct caller *who, const struct cache_ref *ref, uint32_t *ret,
                             struct verdict *v)
 {
         struct store *s = who->realm->store;
         if (ref->id != 0) {
-                if (ref->id > store_n_caches(s))
+                if (ref->id > store_n_caches(s) || !is_own(who, ref->id))
                         return verdict_set(v, STATUS_INVALID,
                                            "cache_id %" PRIu32 " is unknown: use the cache_id that "
                                            "OpenCache returned on this connection, or the name",
@@ -39,6 +56,15 @@ enum status data_find_cache(const struct caller *who, const struct cache_ref *re
         return r == 0 ? STATUS_OK : STATUS_NOT_FOUND;
 }
 
+/* A request that goes on for some time may outlive its session: then nothing would remove the
+ * cache. */
+static int create_of_session(const struct caller *who, const struct cache_ref *ref, uint32_t *ret)
+{
+        if (!session_is_there(who->realm, who->session, who->now_ms))
+                return STORE_E_MISS;
+        return session_caches_create(who->realm, ref->name, ref->n_name, ret);
+}
+
 enum status data_need_cache(const struct caller *who, const struct cache_ref *ref, uint32_t *ret,
                             bool *ret_created, struct verdict *v)
 {
@@ -48,7 +74,18 @@ enum status data_need_cache(const struct caller *who, const struct cache_ref *re
                         *ret_created = false;
                 return status;
         }
-        int r = store_cache_create(who->realm->store, ref->name, ref->n_name, ret);
+        int r = who->realm->hidden
+                        ? create_of_session(who, ref, ret)
+                        : store_cache_create(who->realm->store, ref->name, ref->n_name, ret);
+        if (r == STORE_E_MISS)
+                return STATUS_NOT_FOUND;
+        if (r == STORE_E_LIMIT && who->realm->hidden)
+                return verdict_set(
+                        v, STATUS_LIMIT,
+                        "the sessions of the realm have their most caches already (%" PRIu32
+                        "; limits.session_caches_per_realm): %s",
+                        store_max_caches(who->realm->store) - 1,
+                        limit_advice.session_caches_per_realm);
         if (r == STORE_E_LIMIT)
                 return verdict_set(v, STATUS_LIMIT,
                                    "the realm has its most caches already (%" PRIu32
@@ -95,8 +132,13 @@ void data_miss(const struct caller *who, const struct cache_ref *ref, const stru
 }
 
 /* What bounds the charge, and how to raise it. */
-static const char *refusal_bound(enum store_cause cause)
+static const char *refusal_bound(const struct caller *who, enum store_cause cause)
 {
+        if (who->realm->hidden && cause == CAUSE_UID_SHARE)
+                return "one uid's share (memory.uid_share) of the budget of the realm's sessions "
+                       "(memory.session_budget)";
+        if (who->realm->hidden && cause == CAUSE_REALM_BUDGET)
+                return "the budget of the realm's sessions (memory.session_budget)";
         switch (cause) {
         case CAUSE_MAX_BYTES:
                 return "the cache's max_bytes";
@@ -111,19 +153,21 @@ static const char *refusal_bound(enum store_cause cause)
         }
 }
 
-static enum status refused(const struct store_refusal *refusal, bool ever, struct verdict *v)
+static enum status refused(const struct caller *who, const struct store_refusal *refusal, bool ever,
+                           struct verdict *v)
 {
         if (ever)
                 return verdict_set(v, STATUS_TOO_LARGE,
                                    "the entry would be charged %" PRIu64
                                    " bytes, more than %s, %" PRIu64
                                    " bytes, can ever hold: store a smaller value, or raise it",
-                                   refusal->need, refusal_bound(refusal->cause), refusal->limit);
+                                   refusal->need, refusal_bound(who, refusal->cause),
+                                   refusal->limit);
         if (refusal->cause == CAUSE_REALM_ENTRIES)
                 return verdict_set(v, STATUS_NO_SPACE,
                                    "%s is %" PRIu64 ", and no entry can be evicted now: try again "
                                    "later",
-                                   refusal_bound(refusal->cause), refusal->limit);
+                                   refusal_bound(who, refusal->cause), refusal->limit);
         if (refusal->cause == CAUSE_LARGE_VALUES)
                 return verdict_set(v, STATUS_NO_SPACE,
                                    "the daemon has descriptors for %" PRIu64
@@ -134,13 +178,14 @@ static enum status refused(const struct store_refusal *refusal, bool ever, struc
                 return verdict_set(v, STATUS_NO_SPACE,
                                    "the entry needs %" PRIu64 " bytes under %s, %" PRIu64
                                    " bytes, and no more can be evicted now: try again later",
-                                   refusal->need, refusal_bound(refusal->cause), refusal->limit);
+                                   refusal->need, refusal_bound(who, refusal->cause),
+                                   refusal->limit);
         return verdict_set(
                 v, STATUS_NO_SPACE,
                 "the entry needs %" PRIu64 " bytes under %s, %" PRIu64 " bytes, of which %" PRIu64
                 " are held by readers (values that are being sent to them, and views), and %" PRIu64
                 " by values that are arriving: try again later",
-                refusal->need, refusal_bound(refusal->cause), refusal->limit, refusal->held,
+                refusal->need, refusal_bound(who, refusal->cause), refusal->limit, refusal->held,
                 refusal->arriving);
 }
 
@@ -162,9 +207,9 @@ static enum status put_verdict(const struct caller *who, const struct store_put 
                                    ": get the entry again and decide anew",
                                    put->expected_version);
         case STORE_E_TOO_LARGE:
-                return refused(refusal, true, v);
+                return refused(who, refusal, true, v);
         case STORE_E_NO_SPACE:
-                return refused(refusal, false, v);
+                return refused(who, refusal, false, v);
         case STORE_E_TAGS:
                 return verdict_set(v, STATUS_LIMIT,
                                    "the entries of the realm have as many different tags as they "
@@ -220,7 +265,7 @@ static enum status check_uncreated(const struct caller *who, const struct store_
                                      put->as_large || put->large ||
                                              store_is_apart(who->realm->store, put->n_value)),
         };
-        return refusal.need > refusal.limit ? refused(&refusal, true, v) : STATUS_OK;
+        return refusal.need > refusal.limit ? refused(who, &refusal, true, v) : STATUS_OK;
 }
 
 enum status data_check_set(const struct caller *who, const struct cache_ref *ref,
@@ -422,6 +467,8 @@ enum status data_clear_all(const struct caller *who, uint64_t *ret_entries, uint
         *ret_entries = *ret_caches = 0;
         for (uint32_t cache = 1; cache <= n; cache++) {
                 uint64_t had = 0;
+                if (!is_own(who, cache))
+                        continue;
                 enum status status = clear_verdict(store_clear(s, cache, who->now_ms, &had), v);
                 if (status != STATUS_OK)
                         return status; /* those before it are cleared: asking again goes on */

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "realm/session-caches.h"
 #include "services/verdict.h"
 #include "store/store.h"
 
@@ -21,10 +22,12 @@ struct realm;
 
 /* Who asks, where and when. */
 struct caller {
-        struct realm *realm;
+        struct realm *realm; /* of the connection; or one that holds sessions: then `session` is the
+                                key of the one whose caches the request is about */
         const struct config *cfg;
         uid_t uid;
         uint64_t now_ms;
+        uint8_t session[SESSION_KEY_SIZE];
 };
 
 /* A cache as a request names it: by id unless that is 0. */
@@ -39,9 +42,11 @@ struct key_ref {
         size_t n;
 };
 
-/* OK with the id; NOT_FOUND; INVALID for an unknown id. */
+/* OK with the id; NOT_FOUND; INVALID for an unknown id, or one of another session. */
 enum status data_find_cache(const struct caller *who, const struct cache_ref *ref, uint32_t *ret,
                             struct verdict *v);
+/* What is known of a cache, with the name that @who has for it. False: it is none of theirs. */
+bool data_cache_info(const struct caller *who, uint32_t cache, struct store_cache_info *ret);
 /* Creates the cache if it is unknown. */
 enum status data_need_cache(const struct caller *who, const struct cache_ref *ref, uint32_t *ret,
                             bool *ret_created, struct verdict *v);

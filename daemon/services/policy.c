@@ -28,7 +28,7 @@ static enum status begin(const struct caller *who, const struct cache_ref *ref,
         enum status status = data_need_cache(who, ref, &ret->cache, &ret->created, v);
         if (status != STATUS_OK)
                 return status;
-        if (store_cache_info(who->realm->store, ret->cache, &ret->info) != 0)
+        if (!data_cache_info(who, ret->cache, &ret->info))
                 return verdict_set(v, STATUS_INTERNAL, "the cache has no description");
         return STATUS_OK;
 }
@@ -44,7 +44,7 @@ static void apply(const struct caller *who, const struct store_policy *opened,
         struct store_counters *counters = store_cache_counters(s, r->cache);
         if (counters && r->changed)
                 counters->policy_changes++;
-        store_cache_info(s, r->cache, &r->info);
+        (void)data_cache_info(who, r->cache, &r->info);
 }
 
 enum status policy_open(const struct caller *who, const struct cache_ref *ref,

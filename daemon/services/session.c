@@ -2,8 +2,8 @@
 /*
  * Sessions
  *
- * A session is one entry of the cache SESSION_CACHE in the hidden realm beside the one that it
- * belongs to. So expiry, what leaves when memory is full, crashes and takeovers are the store's
+ * A session is one entry of the cache SESSIONS_CACHE_NAME in the hidden realm beside the one that
+ * it belongs to. So expiry, what leaves when memory is full, crashes and takeovers are the store's
  * business. Its value is a record with all that the session is; each change makes the next record
  * and puts it in the place of the one before, which the store does in one step.
  *
@@ -30,10 +30,7 @@
 #include "realm/realm.h"
 #include "services/limits.h"
 
-#define DIGEST (SESSION_KEY + SESSION_VERIFIER)
-
-static const struct cache_ref cache_ref = {.name = SESSION_CACHE,
-                                           .n_name = sizeof(SESSION_CACHE) - 1};
+#define DIGEST (SESSION_KEY_SIZE + SESSION_VERIFIER)
 
 static void digest(const struct store *s, const uint8_t *token, uint8_t ret[DIGEST])
 {
@@ -57,11 +54,6 @@ static struct caller inside(const struct caller *who, struct realm *hidden)
         struct caller c = *who;
         c.realm = hidden;
         return c;
-}
-
-static bool find_cache(struct realm *hidden, uint32_t *ret)
-{
-        return store_cache_find(hidden->store, cache_ref.name, cache_ref.n_name, ret) == 0;
 }
 
 /* ---- how long it lives */
@@ -90,13 +82,13 @@ static uint64_t ttl_of(const struct session_record *r, uint64_t now_ms)
 bool session_look(struct realm *hidden, const uint8_t *key, uint64_t now_ms,
                   struct session_ref *ret)
 {
-        uint32_t cache;
-        if (!find_cache(hidden, &cache) ||
-            store_get(hidden->store, cache, key, SESSION_KEY, now_ms, false, &ret->entry) != 0 ||
+        uint32_t cache = session_caches_home(hidden);
+        if (store_get(hidden->store, cache, key, SESSION_KEY_SIZE, now_ms, false, &ret->entry) !=
+                    0 ||
             !session_record_read(ret->entry.value, ret->entry.n_value, &ret->record))
                 return false;
         ret->realm = hidden;
-        memmove(ret->key, key, SESSION_KEY);
+        memmove(ret->key, key, SESSION_KEY_SIZE);
         return true;
 }
 
@@ -104,13 +96,12 @@ static bool find(const struct caller *who, const uint8_t *token, struct session_
 {
         struct realm *hidden = who->realm->sessions;
         uint8_t d[DIGEST];
-        uint32_t cache;
+        uint32_t cache = session_caches_home(hidden);
         digest(hidden->store, token, d);
         if (!session_look(hidden, d, who->now_ms, ret) ||
-            !is_same(d + SESSION_KEY, ret->record.verifier, SESSION_VERIFIER) ||
-            !find_cache(hidden, &cache))
+            !is_same(d + SESSION_KEY_SIZE, ret->record.verifier, SESSION_VERIFIER))
                 return false;
-        return store_touch(hidden->store, cache, ret->key, SESSION_KEY,
+        return store_touch(hidden->store, cache, ret->key, SESSION_KEY_SIZE,
                            ttl_of(&ret->record, who->now_ms), who->now_ms, &ret->entry) == 0 &&
                session_record_read(ret->entry.value, ret->entry.n_value, &ret->record);
 }
@@ -125,25 +116,6 @@ enum status session_find(const struct caller *who, const uint8_t *token, size_t 
 }
 
 /* ---- opening and closing */
-
-/* The cache, with the bound that holds now. */
-static enum status need_cache(const struct caller *in, uint32_t *ret, struct verdict *v)
-{
-        const struct store_policy policy = {
-                .ttl_ms = STORE_NEVER,
-                .max_entries = in->cfg->limits.sessions_per_realm,
-                .max_bytes = STORE_UNLIMITED,
-        };
-        struct store_cache_info info;
-        bool created;
-        enum status status = data_need_cache(in, &cache_ref, ret, &created, v);
-        if (status != STATUS_OK)
-                return status;
-        if (store_cache_info(in->realm->store, *ret, &info) == 0 &&
-            info.policy.max_entries != policy.max_entries)
-                store_cache_set_policy(in->realm->store, *ret, &policy, &policy, false, in->now_ms);
-        return STATUS_OK;
-}
 
 static enum status check_number(const struct caller *in, uint32_t cache, struct verdict *v)
 {
@@ -172,7 +144,7 @@ static enum status store_new_one(const struct caller *in, uint32_t cache,
 {
         uint8_t bytes[SESSION_RECORD_NEW_MAX];
         const struct session_record_new first = {
-                .verifier = d + SESSION_KEY,
+                .verifier = d + SESSION_KEY_SIZE,
                 .label = what->label,
                 .n_label = what->n_label,
                 .bound = what->bound,
@@ -189,7 +161,7 @@ static enum status store_new_one(const struct caller *in, uint32_t cache,
         struct store_put put = {
                 .cache = cache,
                 .key = d,
-                .n_key = SESSION_KEY,
+                .n_key = SESSION_KEY_SIZE,
                 .value = bytes,
                 .n_value = n,
                 .raw_size = n,
@@ -208,11 +180,9 @@ enum status session_open(const struct caller *who, const struct session_open *wh
         if (k < 0)
                 return verdict_errno(v, k, "making room for sessions");
         struct caller in = inside(who, hidden);
-        uint32_t cache;
+        uint32_t cache = session_caches_home(hidden);
         uint8_t d[DIGEST];
-        enum status status = need_cache(&in, &cache, v);
-        if (status == STATUS_OK)
-                status = check_number(&in, cache, v);
+        enum status status = check_number(&in, cache, v);
         if (status == STATUS_OK)
                 status = make_token(token, v);
         if (status != STATUS_OK)
@@ -220,6 +190,9 @@ enum status session_open(const struct caller *who, const struct session_open *wh
         digest(hidden->store, token, d);
         status = store_new_one(&in, cache, what, d, v);
         realm_settle(hidden);
+        struct store_counters *counters = store_cache_counters(hidden->store, cache);
+        if (status == STATUS_OK && counters)
+                counters->opens++;
         if (status == STATUS_OK && !session_look(hidden, d, who->now_ms, ret))
                 return verdict_set(v, STATUS_INTERNAL, "the new session is not there");
         return status;
@@ -228,11 +201,13 @@ enum status session_open(const struct caller *who, const struct session_open *wh
 enum status session_close(const struct caller *who, const struct session_ref *ref,
                           struct verdict *v)
 {
-        struct caller in = inside(who, ref->realm);
-        enum status status = data_delete(&in, &cache_ref,
-                                         (struct key_ref){.data = ref->key, .n = SESSION_KEY}, v);
+        uint32_t cache = session_caches_home(ref->realm);
+        int r = store_delete(ref->realm->store, cache, ref->key, SESSION_KEY_SIZE, who->now_ms);
+        if (r < 0)
+                return verdict_errno(v, r, "closing the session");
+        session_ended(ref->realm, ref->key);
         realm_settle(ref->realm);
-        return status;
+        return STATUS_OK;
 }
 
 /* ---- changing */
@@ -241,14 +216,11 @@ enum status session_close(const struct caller *who, const struct session_ref *re
 static enum status replace(const struct caller *in, const struct session_ref *ref,
                            const uint8_t *bytes, size_t n, uint64_t ttl_ms, struct verdict *v)
 {
-        uint32_t cache;
         struct store_entry entry;
-        if (!find_cache(ref->realm, &cache))
-                return verdict_set(v, STATUS_INTERNAL, "there is no place for sessions");
         struct store_put put = {
-                .cache = cache,
+                .cache = session_caches_home(ref->realm),
                 .key = ref->key,
-                .n_key = SESSION_KEY,
+                .n_key = SESSION_KEY_SIZE,
                 .value = bytes,
                 .n_value = n,
                 .raw_size = n,
@@ -352,11 +324,10 @@ bool session_bind(const struct session_ref *ref, bool attached, uint64_t now_ms)
                 session_record_bind(r, until_ms, bytes);
         bool ok = bytes && replace(&in, ref, bytes, r->n, ttl, &v) == STATUS_OK;
         free(bytes);
-        uint32_t cache;
         struct store_entry entry;
-        if (!ok && find_cache(ref->realm, &cache))
-                (void)store_touch(ref->realm->store, cache, ref->key, SESSION_KEY, ttl, now_ms,
-                                  &entry);
+        if (!ok)
+                (void)store_touch(ref->realm->store, session_caches_home(ref->realm), ref->key,
+                                  SESSION_KEY_SIZE, ttl, now_ms, &entry);
         return ok;
 }
 
@@ -365,17 +336,17 @@ bool session_bind(const struct session_ref *ref, bool attached, uint64_t now_ms)
 struct unbinding {
         uint64_t now_ms;
         unsigned n;
-        uint8_t keys[UNBIND_AT_ONCE][SESSION_KEY];
+        uint8_t keys[UNBIND_AT_ONCE][SESSION_KEY_SIZE];
 };
 
 static bool note_bound(void *ctx, const struct store_entry *e)
 {
         struct unbinding *u = ctx;
         struct session_record r;
-        if (e->n_key != SESSION_KEY || !session_record_read(e->value, e->n_value, &r) || !r.bound ||
-            r.until_ms == u->now_ms + r.grace_ms)
+        if (e->n_key != SESSION_KEY_SIZE || !session_record_read(e->value, e->n_value, &r) ||
+            !r.bound || r.until_ms == u->now_ms + r.grace_ms)
                 return true;
-        memcpy(u->keys[u->n++], e->key, SESSION_KEY);
+        memcpy(u->keys[u->n++], e->key, SESSION_KEY_SIZE);
         return true;
 }
 
@@ -384,9 +355,7 @@ void session_unbind_all(struct realm *hidden, uint64_t now_ms)
         struct unbinding u = {.now_ms = now_ms};
         struct session_ref ref;
         uint64_t cursor = 0;
-        uint32_t cache;
-        if (!find_cache(hidden, &cache))
-                return;
+        uint32_t cache = session_caches_home(hidden);
         do {
                 u.n = 0;
                 if (store_list(hidden->store, cache, now_ms, UNBIND_AT_ONCE, &cursor, note_bound,
@@ -442,11 +411,11 @@ struct listing {
 static bool visit_entry(void *ctx, const struct store_entry *e)
 {
         struct listing *l = ctx;
-        if ((!l->all && e->uid != l->uid) || e->n_key != SESSION_KEY ||
+        if ((!l->all && e->uid != l->uid) || e->n_key != SESSION_KEY_SIZE ||
             !session_record_read(e->value, e->n_value, &l->ref.record))
                 return true;
         l->ref.entry = *e;
-        memcpy(l->ref.key, e->key, SESSION_KEY);
+        memcpy(l->ref.key, e->key, SESSION_KEY_SIZE);
         return l->visit(l->ctx, &l->ref);
 }
 
@@ -461,8 +430,7 @@ void session_list(const struct caller *who, bool all, uint32_t max, uint64_t *cu
                 .visit = visit,
                 .ctx = ctx,
         };
-        uint32_t cache;
-        if (!hidden || !find_cache(hidden, &cache) ||
-            store_list(hidden->store, cache, who->now_ms, max, cursor, visit_entry, &l) != 0)
+        if (!hidden || store_list(hidden->store, session_caches_home(hidden), who->now_ms, max,
+                                  cursor, visit_entry, &l) != 0)
                 *cursor = 0;
 }

@@ -6,23 +6,20 @@
  * Sessions: dictionaries of which only those know who have the token. See session.c.
  */
 
+#include "realm/session-caches.h"
 #include "services/data.h"
 #include "services/session-change.h"
 
 #define SESSION_TOKEN 16u
-#define SESSION_KEY   16u /* of the store's entry */
 #define SESSION_ID    17u /* text of an id, with its end */
 
 /* A session that was found. */
 struct session_ref {
         struct realm *realm; /* the hidden one */
-        uint8_t key[SESSION_KEY];
+        uint8_t key[SESSION_KEY_SIZE];
         struct store_entry entry;     /* borrowed until the store changes, as the record */
         struct session_record record; /* that is the entry's value */
 };
-
-/* The name of the cache that sessions are entries of. */
-#define SESSION_CACHE "sessions"
 
 /* The session with this token, which is used thereby. NOT_FOUND with one and the same text,
  * whatever the reason. */
