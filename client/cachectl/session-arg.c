@@ -120,6 +120,5 @@ int session_result(struct session_run *run, int code, const cached_reply *reply)
         bool over = !run->session || cached_session_is_over(reply);
 
         return ctl_result(run->ctl, code, reply,
-                          over ? "no such session: it has ended, or it is of another realm"
-                               : "no such key in this session");
+                          over ? SESSION_MISSING : "no such key in this session");
 }

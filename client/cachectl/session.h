@@ -13,6 +13,8 @@
 #include <cached-session.h>
 #include <jansson.h>
 
+#define SESSION_MISSING "no such session: it has ended, or it is of another realm"
+
 enum session_option {
         SESSION_OPT_LABEL,
         SESSION_OPT_IDLE,

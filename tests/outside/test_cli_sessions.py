@@ -259,3 +259,36 @@ def test_ses52_too_large(cli, token):
     r = cli("session", "set", token, "k", "-", stdin=b"x" * (3 << 20), status=REFUSED)
     assert "session_bytes" in r.err
     assert cli("session", "keys", token).out == b""
+
+
+# ---- caches of a session
+
+
+def test_ses60_caches_of_a_session(cli, js, c, token):
+    """--session: the same name is another cache, and nobody else sees it."""
+    c.set("shared", b"k", b"everybody's")
+    session = ("--session", token)
+    assert "no such" in cli(*session, "get", "shared", "k", status=NOT_FOUND).err
+    cli(*session, "set", "shared", "k", stdin=b"mine\0")
+    cli(*session, "set", "other", "x", stdin=b"1" * 100000)
+    assert cli(*session, "get", "shared", "k").out == b"mine\0" and cli("get", "shared", "k").out == b"everybody's"
+    assert cli(*session, "get", "other", "x").out == b"1" * 100000
+    assert [x["name"] for x in js(*session, "caches")["caches"]] == ["shared", "other"]
+    assert [x["name"] for x in js("caches")["caches"]] == ["shared"]
+    assert [e["key"] for e in js(*session, "ls", "shared")["entries"]] == ["k"]
+    cli(*session, "touch", "shared", "k", "--ttl", "1h")
+    assert js(*session, "explain", "shared", "k")["fate"] == "live"
+    cli(*session, "del", "shared", "k")
+    cli(*session, "clear", "--all")
+    cli(*session, "get", "other", "x", status=NOT_FOUND)
+    assert cli("get", "shared", "k").out == b"everybody's"
+    assert js("session", "show", token)["caches"] == 2
+
+
+def test_ses61_only_where_it_applies(cli, token):
+    for args in (["ping"], ["clients"], ["session", "ls"], ["memo", "--", "true"], ["stats"]):
+        assert "--session does not apply" in cli("--session", token, *args, status=USAGE).err
+    assert "32 hexadecimal digits" in cli("--session", "x", "caches", status=USAGE).err
+    assert "no such session" in cli("--session", "0" * 32, "caches", status=NOT_FOUND).err
+    r = cli("--session", "@", "caches", env=environment(CACHED_SESSION=token))
+    assert r.lines[0].startswith("CACHE")
