@@ -32,31 +32,41 @@ static struct realm *realm_of(struct world *w)
         return first->parent ? first->parent : first;
 }
 
-static struct token session_new(struct world *w, uint8_t n)
+static struct token session_new(struct world *w)
 {
+        Cached__V1__OpenSession open = CACHED__V1__OPEN_SESSION__INIT;
+        open.idle_case = CACHED__V1__OPEN_SESSION__IDLE_IDLE_MS;
+        open.idle_ms = 10000;
+        Cached__V1__Request m = REQUEST(OPEN_SESSION, open_session, &open);
+        struct reply r = call(w, w->c, &m, NULL, 0);
         struct token t;
-        struct realm *hidden;
-        memset(t.bytes, n, sizeof(t.bytes));
-        assert_int_equal(realm_sessions(realm_of(w), &hidden), 0);
-        struct store_put put = {.cache = session_caches_home(hidden),
-                                .key = t.bytes,
-                                .n_key = sizeof(t.bytes),
-                                .value = "",
-                                .ttl_ms = 10000,
-                                .uid = UID};
-        struct store_entry e;
-        struct store_refusal why;
-        assert_int_equal(store_put(hidden->store, &put, server_now_ms(&w->server), &e, &why), 0);
+        assert_true(status_is(r.m, STATUS_OK));
+        assert_int_equal(r.m->session->token.len, sizeof(t.bytes));
+        memcpy(t.bytes, r.m->session->token.data, sizeof(t.bytes));
+        reply_done(&r);
         return t;
 }
 
 static void session_end(struct world *w, const struct token *t)
 {
-        struct realm *hidden = realm_of(w)->sessions;
-        assert_int_equal(store_delete(hidden->store, session_caches_home(hidden), t->bytes,
-                                      sizeof(t->bytes), server_now_ms(&w->server)),
-                         0);
-        session_ended(hidden, t->bytes);
+        Cached__V1__CloseSession end = CACHED__V1__CLOSE_SESSION__INIT;
+        end.token = (ProtobufCBinaryData){.len = sizeof(t->bytes), .data = (uint8_t *)t->bytes};
+        Cached__V1__Request m = REQUEST(CLOSE_SESSION, close_session, &end);
+        struct reply r = call(w, w->c, &m, NULL, 0);
+        assert_true(status_is(r.m, STATUS_OK));
+        reply_done(&r);
+}
+
+static uint64_t caches_of(struct world *w, const struct token *t)
+{
+        Cached__V1__AttachSession attach = CACHED__V1__ATTACH_SESSION__INIT;
+        attach.token = (ProtobufCBinaryData){.len = sizeof(t->bytes), .data = (uint8_t *)t->bytes};
+        Cached__V1__Request m = REQUEST(ATTACH_SESSION, attach_session, &attach);
+        struct reply r = call(w, w->c, &m, NULL, 0);
+        assert_true(status_is(r.m, STATUS_OK));
+        uint64_t n = r.m->session->caches;
+        reply_done(&r);
+        return n;
 }
 
 static void end_turn(struct world *w)
@@ -134,7 +144,7 @@ static uint32_t open_in(struct world *w, const struct token *t, const char *cach
 static void test_caches_of_one_name_are_apart(void **state)
 {
         struct world *w = *state;
-        struct token a = session_new(w, 1), b = session_new(w, 2);
+        struct token a = session_new(w), b = session_new(w);
         store_in(w, NULL, "c", "the realm's");
         store_in(w, &a, "c", "of a");
         assert_value_in(w, &b, "c", NULL);
@@ -153,13 +163,13 @@ static void test_caches_of_one_name_are_apart(void **state)
         /* The cache of the sessions themselves has no name that anybody could say. */
         store_in(w, &a, "sessions", "x");
         assert_value_in(w, &a, "sessions", "x");
-        assert_int_equal(session_caches_count(realm_of(w)->sessions, a.bytes), 2);
+        assert_int_equal(caches_of(w, &a), 2);
 }
 
 static void test_nothing_is_seen_from_outside(void **state)
 {
         struct world *w = *state;
-        struct token a = session_new(w, 1), b = session_new(w, 2);
+        struct token a = session_new(w), b = session_new(w);
         Cached__V1__ListCaches list = CACHED__V1__LIST_CACHES__INIT;
         Cached__V1__Request m = REQUEST(LIST_CACHES, list_caches, &list);
         store_in(w, &a, "one", "x");
@@ -204,7 +214,7 @@ static void test_nothing_is_seen_from_outside(void **state)
 static void test_a_token_is_checked_by_every_request(void **state)
 {
         struct world *w = *state;
-        struct token a = session_new(w, 1), guess = {{9}};
+        struct token a = session_new(w), guess = {{9}};
         Cached__V1__OpenCache open = CACHED__V1__OPEN_CACHE__INIT;
         Cached__V1__Get get = CACHED__V1__GET__INIT;
         Cached__V1__GetMany get_many = CACHED__V1__GET_MANY__INIT;
@@ -248,7 +258,9 @@ static void test_a_token_is_checked_by_every_request(void **state)
         for (unsigned i = 0; i < sizeof(with) / sizeof(with[0]); i++) {
                 struct reply r = ask(w, w->c, &guess, &with[i], NULL);
                 assert_true(status_is(r.m, STATUS_NOT_FOUND));
-                assert_string_equal(r.m->error, "");
+                assert_string_equal(r.m->error,
+                                    "there is no session with this token in the realm (any more): "
+                                    "open one");
                 reply_done(&r);
         }
         for (unsigned i = 0; i < sizeof(without) / sizeof(without[0]); i++)
@@ -261,7 +273,7 @@ static void test_a_token_is_checked_by_every_request(void **state)
 static void test_they_end_with_the_session(void **state)
 {
         struct world *w = *state;
-        struct token a = session_new(w, 1), b = session_new(w, 2);
+        struct token a = session_new(w), b = session_new(w);
         struct store *s = realm_of(w)->sessions->store;
         struct store_stats stats;
         uint32_t id = open_in(w, &a, "c");
@@ -275,7 +287,7 @@ static void test_they_end_with_the_session(void **state)
         assert_int_equal(stats.entries, 2);
         assert_value_in(w, &b, "c", "of b");
         /* Its id is another one's: nothing of what was there is. */
-        struct token c = session_new(w, 3);
+        struct token c = session_new(w);
         assert_int_equal(open_in(w, &c, "d"), id);
         assert_value_in(w, &c, "d", NULL);
         assert_failure(get_in(w, &b, NULL, id), STATUS_INVALID, "is unknown");
@@ -290,7 +302,7 @@ static void test_they_end_with_the_session(void **state)
 static void test_clear_all_is_of_the_session(void **state)
 {
         struct world *w = *state;
-        struct token a = session_new(w, 1), b = session_new(w, 2);
+        struct token a = session_new(w), b = session_new(w);
         Cached__V1__Clear clear = CACHED__V1__CLEAR__INIT;
         Cached__V1__Request m = REQUEST(CLEAR, clear, &clear);
         clear.all = true;
@@ -316,7 +328,7 @@ static void test_clear_all_is_of_the_session(void **state)
 static void test_names_and_numbers_are_bounded(void **state)
 {
         struct world *w = *state;
-        struct token a = session_new(w, 1);
+        struct token a = session_new(w);
         char name[102];
         memset(name, 'n', sizeof(name));
         name[100] = '\0';
@@ -343,7 +355,7 @@ static Cached__V1__Request lease_request(Cached__V1__Get *get, Cached__V1__Lease
 static void test_leases_are_in_scope(void **state)
 {
         struct world *w = *state;
-        struct token a = session_new(w, 1), b = session_new(w, 2);
+        struct token a = session_new(w), b = session_new(w);
         struct conn *c = connect_as(w, UID, "", LEASES);
         Cached__V1__LeaseAsk lease = CACHED__V1__LEASE_ASK__INIT;
         Cached__V1__Get get = CACHED__V1__GET__INIT;
@@ -406,7 +418,7 @@ static void test_leases_are_in_scope(void **state)
 static void test_long_values(void **state)
 {
         struct world *w = *state;
-        struct token a = session_new(w, 1);
+        struct token a = session_new(w);
         char *value = malloc(300001);
         assert_non_null(value);
         memset(value, 'v', 300000);
@@ -431,7 +443,7 @@ static void test_long_values(void **state)
 static void test_readers_have_no_sessions(void **state)
 {
         struct world *w = *state;
-        struct token a = session_new(w, 1);
+        struct token a = session_new(w);
         struct conn *c = connect_as(w, 2000, "shared", 0);
         Cached__V1__Get get = CACHED__V1__GET__INIT;
         get.cache = (char *)"c";
