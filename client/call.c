@@ -63,6 +63,23 @@ int call_refuse(const char *text, cached_reply **ret)
         return call_hand_out(code, NULL, &f, ret);
 }
 
+int call_refuse_reply(const char *text, cached_reply **ret)
+{
+        struct failure f;
+
+        (void)failure_set(&f, CACHED_ERR_BAD_REPLY, "%s", text);
+        return call_fail(f.code, &f, ret);
+}
+
+int call_refuse_scoped(const char *what, cached_reply **ret)
+{
+        struct failure f;
+
+        (void)failure_set(&f, CACHED_UNSUPPORTED,
+                          "a session's own caches have no %s: use the handle of the session", what);
+        return call_fail(f.code, &f, ret);
+}
+
 /* ------------------------------------------------------------------------------------- one call */
 
 /* The daemon would close the connection over a request that is larger than it takes. */
@@ -82,8 +99,33 @@ int call_check_sizes(const struct conn *c, size_t n_message, uint64_t n_body, st
         return CACHED_OK;
 }
 
-int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_body,
-              struct buffer *out, struct failure *f)
+/* Requests about caches, which may be those of a session; see PROTOCOL.md, "Sessions". */
+static bool is_about_caches(const Cached__V1__Request *r)
+{
+        switch (r->op_case) {
+        case CACHED__V1__REQUEST__OP_OPEN_CACHE:
+        case CACHED__V1__REQUEST__OP_GET:
+        case CACHED__V1__REQUEST__OP_GET_MANY:
+        case CACHED__V1__REQUEST__OP_SET:
+        case CACHED__V1__REQUEST__OP_SET_MANY:
+        case CACHED__V1__REQUEST__OP_TOUCH:
+        case CACHED__V1__REQUEST__OP_DELETE:
+        case CACHED__V1__REQUEST__OP_CLEAR:
+        case CACHED__V1__REQUEST__OP_END_LEASE:
+        case CACHED__V1__REQUEST__OP_LEASE_PROGRESS:
+        case CACHED__V1__REQUEST__OP_LIST_CACHES:
+        case CACHED__V1__REQUEST__OP_LIST_ENTRIES:
+        case CACHED__V1__REQUEST__OP_EXPLAIN:
+                return true;
+        case CACHED__V1__REQUEST__OP_STATS:
+                return *r->stats->cache != '\0';
+        default:
+                return false;
+        }
+}
+
+static int pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_body,
+                struct buffer *out, struct failure *f)
 {
         bool packed;
         size_t n;
@@ -108,6 +150,18 @@ int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_bod
         return CACHED_OK;
 }
 
+int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_body,
+              struct buffer *out, struct failure *f)
+{
+        Cached__V1__Request scoped;
+
+        if (!c->has_session || !is_about_caches(request))
+                return pack(c, request, n_body, out, f);
+        scoped = *request;
+        scoped.session = (ProtobufCBinaryData){sizeof(c->session), c->session};
+        return pack(c, &scoped, n_body, out, f);
+}
+
 int call_check_features(const struct conn *c, bool needs_leases, struct failure *f)
 {
         if (needs_leases && c->hello_state == CONN_HELLO_DONE &&
@@ -115,6 +169,15 @@ int call_check_features(const struct conn *c, bool needs_leases, struct failure 
                 return failure_set(f, CACHED_UNSUPPORTED,
                                    "the daemon is too old for tags, messages, negative entries and "
                                    "leases: update it");
+        return CACHED_OK;
+}
+
+int call_check_sessions(const struct conn *c, struct failure *f)
+{
+        if (c->hello_state == CONN_HELLO_DONE &&
+            !(c->features & CACHED__V1__FEATURE__FEATURE_SESSIONS))
+                return failure_set(f, CACHED_UNSUPPORTED,
+                                   "the daemon is too old for sessions: update it");
         return CACHED_OK;
 }
 
@@ -254,8 +317,9 @@ static int call_receive(struct conn *conn, const struct call *call, struct deadl
         else
                 code = reply_check(r, call->request.op_case, with_messages, n_body, f);
         if (code == CACHED_OK && !reply_is_without_body(r) &&
-            (n_body > 0 || call->request.op_case == CACHED__V1__REQUEST__OP_GET) &&
-            r->code == CACHED_OK)
+            (n_body > 0 || call->request.op_case == CACHED__V1__REQUEST__OP_GET ||
+             reply_has_session_values(r)) &&
+            (r->code == CACHED_OK || reply_has_session_values(r)))
                 code = call_receive_body(conn, call, r, n_body, d, f);
         if (code != CACHED_OK) {
                 cached_reply_free(r);
@@ -368,11 +432,25 @@ static int call_place(struct call *call, struct conn *conn, struct deadline d, s
         return CACHED_OK;
 }
 
+/* A slot sends one request at a time, under ids that grow over all its connections: a lane. */
+static void call_begin_operation(struct call *call, const struct conn *conn)
+{
+        uint64_t half[2] = {(uint64_t)(uintptr_t)conn, (uint64_t)getpid() << 32};
+
+        static_assert(sizeof(half) == sizeof(conn->client_id), "two halves");
+        if (conn->has_client_id)
+                memcpy(half, conn->client_id, sizeof(half));
+        call->operation->lane = half[0] ^ half[1];
+        call->operation->number = call->request.id;
+}
+
 /* An id of this connection, unless the request goes on under that of an earlier one. */
 static void call_address(const cached *c, struct call *call, struct conn *conn)
 {
-        if (!call->request.repeated)
+        if (!call->request.repeated || call->operation)
                 call->request.id = conn->next_id++;
+        if (call->operation && !call->request.repeated)
+                call_begin_operation(call, conn);
         call->request.deadline_ms = call_timeout_ms(c, call);
         if (call->cache_name) {
                 uint32_t id = call->cache_id ? names_id(&conn->names, call->cache) : 0;
@@ -406,6 +484,8 @@ static int call_send_all(cached *c, struct call *call, struct conn *conn, struct
         struct release told = {0};
         int code = call_check_features(conn, call->needs_leases, f);
 
+        if (code == CACHED_OK && call->needs_sessions)
+                code = call_check_sessions(conn, f);
         if (code != CACHED_OK)
                 return code;
         buffer_take(&conn->out, buffer_n(&conn->out));
@@ -478,6 +558,10 @@ static int call_unknown(const struct failure *broke, struct failure *f)
 static int call_ask_again(struct call *call, const struct conn *conn, uint64_t instance,
                           struct failure *f)
 {
+        if (call->operation) {
+                call->request.repeated = 1; /* the session knows, under whichever daemon */
+                return CACHED_OK;
+        }
         if (!conn->can_repeat || conn->instance != instance)
                 return failure_set(f, CACHED_OUTCOME_UNKNOWN,
                                    "the daemon was restarted before its reply came: whether the "
@@ -505,7 +589,7 @@ static int call_tries(cached *c, struct call *call, struct pool_slot *s, struct 
                 if (code != CACHED_OK)
                         return code;
                 instance = s->conn->instance;
-                can_repeat = s->conn->can_repeat;
+                can_repeat = s->conn->can_repeat || call->operation;
                 a = attempt(c, call, s, d, f, ret);
                 if (a == ATTEMPT_DONE)
                         return *ret ? (*ret)->code : f->code;

@@ -35,6 +35,10 @@ struct call {
          * the body, which has the same bytes. */
         int file;
         bool needs_leases; /* a daemon without FEATURE_LEASES would take it for something else */
+        bool needs_sessions;
+        /* Of a change that a session remembers: it may be sent again, to whichever daemon has the
+         * session then. Filled in with the first attempt. NULL: it is none. */
+        Cached__V1__Operation *operation;
         /* Of a Get: a memory file may come instead of the body, and nothing at all, if the daemon
          * is that of `have_instance` and the entry still has `have_version` (0: nothing is at
          * hand). */
@@ -49,6 +53,12 @@ int call_run(cached *c, struct call *call, cached_reply **ret);
 /* Ends a public function whose arguments are wrong. */
 int call_refuse(const char *text, cached_reply **ret);
 
+/* Ends one whose reply says what it cannot say. */
+int call_refuse_reply(const char *text, cached_reply **ret);
+
+/* Ends one that knows no sessions, on a handle of a session's own caches. */
+int call_refuse_scoped(const char *what, cached_reply **ret);
+
 /* Ends one that failed before anything was sent. Returns `code`. */
 int call_fail(int code, const struct failure *f, cached_reply **ret);
 
@@ -59,6 +69,9 @@ int call_hand_out(int code, struct cached_reply *r, const struct failure *f, cac
 int call_check_sizes(const struct conn *c, size_t n_message, uint64_t n_body, struct failure *f);
 /* Does it take it for what it is, as far as that is known yet? CACHED_UNSUPPORTED: no. */
 int call_check_features(const struct conn *c, bool needs_leases, struct failure *f);
+
+/* Does it know sessions, likewise? CACHED_UNSUPPORTED: no. */
+int call_check_sessions(const struct conn *c, struct failure *f);
 
 /* Frame header and message, appended to `out`; the limits are those of the connection. */
 int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_body,

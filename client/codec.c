@@ -166,6 +166,8 @@ size_t codec_pack(const Cached__V1__Request *r, uint8_t out[CODEC_PACK_MAX])
 {
         uint8_t inner[CODEC_PACK_MAX], *end = NULL, *p = out;
 
+        if (r->session.len > 0)
+                return 0;
         switch (r->op_case) {
         case CACHED__V1__REQUEST__OP_GET:
                 end = put_address(inner, r->get->cache_id, r->get->cache, &r->get->key);

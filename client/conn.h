@@ -89,6 +89,10 @@ struct conn {
         uint8_t *hello;      /* the message of its reply, for cached_connect() */
         size_t n_hello;
 
+        /* From the options: what its requests about caches are about. */
+        bool has_session;
+        uint8_t session[16];
+
         struct upload upload;
 
         /* Memory files that came and were not taken, the oldest first; -1: there was no room for

@@ -385,6 +385,11 @@ static int hello_check(struct conn *c, struct cached_reply *r, uint64_t n_body, 
         if (r->message->hello->protocol != PROTOCOL_VERSION)
                 return failure_set(f, CACHED_ERR_BAD_REPLY, "the daemon chose protocol %u, not %d",
                                    (unsigned)r->message->hello->protocol, PROTOCOL_VERSION);
+        /* It would take what is about a session's caches for the realm's. */
+        if (c->has_session &&
+            !(r->message->hello->features & CACHED__V1__FEATURE__FEATURE_SESSIONS))
+                return failure_set(f, CACHED_UNSUPPORTED,
+                                   "the daemon is too old for sessions: update it");
         return hello_keep(c, r, f);
 }
 
@@ -441,6 +446,8 @@ int conn_dial_on(struct conn *c, const struct cached_options *o, const struct so
         }
         conn_attach(c, fd);
         c->spin.is_on = o->spins;
+        c->has_session = o->has_session;
+        memcpy(c->session, o->session, sizeof(c->session));
         if (!deadline_is_now(d))
                 code = conn_set_timeout(c, o->timeout_ms, f);
         if (code == CACHED_OK)

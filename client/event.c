@@ -53,6 +53,8 @@ static uint32_t kind_of(const Cached__V1__Event *m)
                 return CACHED_EVENT_LOST;
         case CACHED__V1__EVENT__KIND_REFRESH:
                 return CACHED_EVENT_REFRESH;
+        case CACHED__V1__EVENT__KIND_SESSION:
+                return CACHED_EVENT_SESSION;
         default:
                 return 0;
         }
@@ -192,6 +194,13 @@ const char *cached_event_schedule(const cached_event *v)
         const Cached__V1__Event *m = event_of(v);
 
         return m && m->kind_case == CACHED__V1__EVENT__KIND_REFRESH ? m->refresh->schedule : "";
+}
+
+int cached_session_event(const cached_event *v)
+{
+        const Cached__V1__Event *m = event_of(v);
+
+        return m && v->kind == CACHED_EVENT_SESSION ? (int)m->session->change : 0;
 }
 
 const cached_reply *cached_event_reply(const cached_event *v)

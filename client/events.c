@@ -47,6 +47,8 @@ struct cached_events {
         cached *handle; /* borrowed */
         char *cache;    /* owned; "": all */
         uint32_t kinds;
+        bool has_session; /* instead: of this one */
+        uint8_t session[16];
 
         struct watch watch;
         struct conn *conn;
@@ -125,6 +127,19 @@ static int events_dial(struct cached_events *e)
                                                              : failure_nomem(&e->failure);
 }
 
+static int attach_pack(struct cached_events *e)
+{
+        Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
+        Cached__V1__AttachSession m = CACHED__V1__ATTACH_SESSION__INIT;
+
+        m.token = (ProtobufCBinaryData){sizeof(e->session), e->session};
+        m.stay = m.want_events = 1;
+        request.op_case = CACHED__V1__REQUEST__OP_ATTACH_SESSION;
+        request.attach_session = &m;
+        request.id = e->id = e->conn->next_id++;
+        return call_pack(e->conn, &request, 0, &e->conn->out, &e->failure);
+}
+
 static int subscribe_pack(struct cached_events *e)
 {
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
@@ -155,7 +170,9 @@ static int events_hello(struct cached_events *e)
         if ((e->conn->features & needed) != needed)
                 return failure_set(&e->failure, CACHED_UNSUPPORTED,
                                    "the daemon is too old for subscriptions: update it");
-        code = subscribe_pack(e);
+        code = e->has_session ? call_check_sessions(e->conn, &e->failure) : CACHED_OK;
+        if (code == CACHED_OK)
+                code = e->has_session ? attach_pack(e) : subscribe_pack(e);
         if (code == CACHED_OK)
                 e->state = EVENTS_ASKING;
         return code;
@@ -186,12 +203,14 @@ static int events_flush(struct cached_events *e)
 /* What is not an event. */
 static int events_answer(struct cached_events *e, struct cached_reply *r, uint64_t n_body)
 {
+        Cached__V1__Request__OpCase op = e->has_session ? CACHED__V1__REQUEST__OP_ATTACH_SESSION
+                                                        : CACHED__V1__REQUEST__OP_SUBSCRIBE;
         int code;
 
         if (e->state != EVENTS_ASKING || r->message->id != e->id)
                 return failure_set(&e->failure, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered a request that was not made");
-        code = reply_check(r, CACHED__V1__REQUEST__OP_SUBSCRIBE, false, n_body, &e->failure);
+        code = reply_check(r, op, false, n_body, &e->failure);
         if (code != CACHED_OK)
                 return code;
         if (r->code != CACHED_OK)
@@ -369,24 +388,15 @@ static bool is_told(const struct cached_events *e)
         return e->state == EVENTS_TOLD;
 }
 
-int cached_subscribe(cached *c, const char *cache, uint32_t kinds, cached_events **ret,
-                     cached_reply **reply)
+/* Consumes `e`, which may be NULL: out of memory. */
+static int events_begin(struct cached_events *e, cached_events **ret, cached_reply **reply)
 {
-        struct cached_events *e;
         struct failure f;
         int code;
 
-        if (reply)
-                *reply = NULL;
-        if (!c || !ret || kinds == 0 || kinds & ~CACHED_EVENT_ALL)
-                return call_refuse(
-                        "cached_subscribe() needs a handle, kinds of events, and a place "
-                        "for the subscription",
-                        reply);
-        e = events_new(c, cache, kinds);
         if (!e)
                 return call_fail(failure_nomem(&f), &f, reply);
-        code = events_run(e, deadline_in_ms(c->options.timeout_ms), is_told, false);
+        code = events_run(e, deadline_in_ms(e->handle->options.timeout_ms), is_told, false);
         if (code == CONN_AGAIN)
                 code = failure_set(&e->failure, CACHED_ERR_TIMEOUT, "%s",
                                    cached_strerror(CACHED_ERR_TIMEOUT));
@@ -397,6 +407,33 @@ int cached_subscribe(cached *c, const char *cache, uint32_t kinds, cached_events
         f = e->failure;
         cached_events_free(e);
         return call_fail(code, &f, reply);
+}
+
+int events_watch_session(cached *c, const uint8_t token[16], cached_events **ret,
+                         cached_reply **reply)
+{
+        struct cached_events *e = events_new(c, NULL, 0);
+
+        if (e) {
+                e->has_session = true;
+                memcpy(e->session, token, sizeof(e->session));
+        }
+        return events_begin(e, ret, reply);
+}
+
+int cached_subscribe(cached *c, const char *cache, uint32_t kinds, cached_events **ret,
+                     cached_reply **reply)
+{
+        if (reply)
+                *reply = NULL;
+        if (!c || !ret || kinds == 0 || kinds & ~CACHED_EVENT_ALL)
+                return call_refuse(
+                        "cached_subscribe() needs a handle, kinds of events, and a place "
+                        "for the subscription",
+                        reply);
+        if (c->options.has_session)
+                return call_refuse_scoped("subscriptions", reply);
+        return events_begin(events_new(c, cache, kinds), ret, reply);
 }
 
 int cached_events_fd(const cached_events *e)

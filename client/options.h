@@ -30,6 +30,8 @@ struct cached_options {
         bool no_spin;            /* replies are waited for asleep */
         bool spins;              /* a handle's: they are not, and there are processors for it */
         char *warm;              /* a handle's: $CACHED_WARM; NULL: not set */
+        bool has_session;        /* a handle's: its caches are this session's own */
+        uint8_t session[16];
 };
 
 struct cached_policy {

@@ -472,6 +472,18 @@ static Cached__V1__Reply__ResultCase result_of(Cached__V1__Request__OpCase op)
         case CACHED__V1__REQUEST__OP_GET_CONFIG:
         case CACHED__V1__REQUEST__OP_RELOAD_CONFIG:
                 return CACHED__V1__REPLY__RESULT_CONFIG;
+        case CACHED__V1__REQUEST__OP_OPEN_SESSION:
+        case CACHED__V1__REQUEST__OP_ATTACH_SESSION:
+        case CACHED__V1__REQUEST__OP_CLOSE_SESSION:
+                return CACHED__V1__REPLY__RESULT_SESSION;
+        case CACHED__V1__REQUEST__OP_SESSION_GET:
+        case CACHED__V1__REQUEST__OP_SESSION_SET:
+        case CACHED__V1__REQUEST__OP_SESSION_DELETE:
+        case CACHED__V1__REQUEST__OP_SESSION_INCREMENT:
+        case CACHED__V1__REQUEST__OP_SESSION_APPEND:
+                return CACHED__V1__REPLY__RESULT_SESSION_ITEMS;
+        case CACHED__V1__REQUEST__OP_LIST_SESSIONS:
+                return CACHED__V1__REPLY__RESULT_LIST_SESSIONS;
         default:
                 return CACHED__V1__REPLY__RESULT__NOT_SET;
         }
@@ -505,11 +517,69 @@ static int reply_lay_out_items(struct cached_reply *r, uint64_t n_body, struct f
         return CACHED_OK;
 }
 
+/* Which replies have values: a session's keys as they are, the sum of an increment, and the value
+ * that was there before. The sizes alone may be told of keys that were asked for without. */
+static bool has_values(const struct cached_reply *r, Cached__V1__Request__OpCase op)
+{
+        switch (op) {
+        case CACHED__V1__REQUEST__OP_SESSION_GET:
+        case CACHED__V1__REQUEST__OP_SESSION_INCREMENT:
+                return r->code == CACHED_OK;
+        case CACHED__V1__REQUEST__OP_SESSION_SET:
+                return r->code == CACHED_EXISTS;
+        default:
+                return false;
+        }
+}
+
+static int reply_lay_out_session(struct cached_reply *r, uint64_t n_body, struct failure *f)
+{
+        const Cached__V1__SessionItems *m = r->message->session_items;
+        uint64_t at = 0;
+
+        r->item_at = reply_alloc(r, m->n_items * sizeof(*r->item_at));
+        if (!r->item_at)
+                return failure_nomem(f);
+        for (size_t i = 0; i < m->n_items; i++) {
+                r->item_at[i] = at;
+                if (m->items[i]->status == CACHED__V1__STATUS__OK &&
+                    __builtin_add_overflow(at, m->items[i]->size, &at))
+                        at = UINT64_MAX;
+        }
+        if (at == n_body)
+                return CACHED_OK;
+        r->item_at = NULL;
+        if (n_body == 0 && r->code == CACHED_OK)
+                return CACHED_OK;
+        return failure_set(f, CACHED_ERR_BAD_REPLY,
+                           "the values of the daemon's reply have %" PRIu64
+                           " bytes, its body %" PRIu64,
+                           at, n_body);
+}
+
+bool reply_has_session_values(const struct cached_reply *r)
+{
+        return r->item_at && r->message->result_case == CACHED__V1__REPLY__RESULT_SESSION_ITEMS;
+}
+
+bool reply_fail(struct cached_reply *r, int code, const char *text)
+{
+        char *copy = reply_alloc(r, strlen(text) + 1);
+
+        if (!copy)
+                return false;
+        r->error = strcpy(copy, text);
+        r->code = code;
+        return true;
+}
+
 static int reply_check_body(struct cached_reply *r, Cached__V1__Request__OpCase op,
                             bool with_messages, uint64_t n_body, struct failure *f)
 {
         uint64_t expected = 0;
 
+        if (r->message->result_case == CACHED__V1__REPLY__RESULT_SESSION_ITEMS && has_values(r, op))
+                return reply_lay_out_session(r, n_body, f);
         if (r->code == CACHED_OK && op == CACHED__V1__REQUEST__OP_GET_MANY)
                 return reply_lay_out_items(r, n_body, f);
         if (r->code == CACHED_OK && op == CACHED__V1__REQUEST__OP_GET)
@@ -680,6 +750,8 @@ size_t cached_reply_n_items(const cached_reply *r)
                 return r->message->get_many->n_items;
         if (r->message->result_case == CACHED__V1__REPLY__RESULT_SET_MANY)
                 return r->message->set_many->n_items;
+        if (r->message->result_case == CACHED__V1__REPLY__RESULT_SESSION_ITEMS)
+                return r->message->session_items->n_items;
         return 0;
 }
 
@@ -689,21 +761,20 @@ int cached_reply_item_code(const cached_reply *r, size_t i)
                 return CACHED_ERR_USAGE;
         if (r->message->result_case == CACHED__V1__REPLY__RESULT_GET_MANY)
                 return (int)r->message->get_many->items[i]->status;
+        if (r->message->result_case == CACHED__V1__REPLY__RESULT_SESSION_ITEMS)
+                return (int)r->message->session_items->items[i]->status;
         return (int)r->message->set_many->items[i]->status;
 }
 
 const void *cached_reply_item_value(const cached_reply *r, size_t i, size_t *ret_size)
 {
-        const Cached__V1__GetManyItem *item;
-
-        /* item_at tells a GetMany whose sizes were checked. */
-        if (!r || !r->item_at || i >= cached_reply_n_items(r))
-                return NULL;
-        item = r->message->get_many->items[i];
-        if (item->status != CACHED__V1__STATUS__OK)
+        /* item_at tells a reply whose sizes were checked. */
+        if (!r || !r->item_at || cached_reply_item_code(r, i) != CACHED_OK)
                 return NULL;
         if (ret_size)
-                *ret_size = (size_t)item->entry->size;
+                *ret_size = (size_t)(reply_has_session_values(r)
+                                             ? r->message->session_items->items[i]->size
+                                             : r->message->get_many->items[i]->entry->size);
         /* A body of 0 bytes has no memory; an empty value is one all the same. */
         return r->body ? r->body + r->item_at[i] : (const void *)"";
 }

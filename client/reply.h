@@ -87,6 +87,11 @@ bool reply_is_without_body(const struct cached_reply *r);
 /* @lost_fd: there was no room for the descriptor that came along */
 int reply_check_file(struct cached_reply *r, uint64_t n_body, bool lost_fd, struct failure *f);
 
+/* A reply about a session's keys whose values are its body, also where that has 0 bytes. */
+bool reply_has_session_values(const struct cached_reply *r);
+/* It becomes this failure, with what it says. False: out of memory. */
+bool reply_fail(struct cached_reply *r, int code, const char *text);
+
 /* Where to put the body, also one of 0 bytes: from then on the reply has one. NULL: out of memory.
  */
 uint8_t *reply_body_space(struct cached_reply *r, size_t n_body);

@@ -354,12 +354,14 @@ int cached_session_append(cached_session *s, const char *key, const void *value,
 
 /*
  * cached_session_handle() - a handle for the session's own caches
- * @s:    the handle that it was made with must outlive the result
+ * @s:    need not outlive the result
  * @ret:  owned by the caller, freed with cached_free(); untouched on failure
  *
  * What is stored with it, memoized functions too, belongs to the session alone and ends with it.
- * It shares connections with the session's handle. Look-ups ask the daemon. Pipelines, views,
- * buffers and subscriptions know no sessions: they return CACHED_UNSUPPORTED.
+ * It has connections of its own, with the options of the session's handle, and look-ups ask the
+ * daemon. All else is as with other handles; but there are no subscriptions to a session's caches
+ * (CACHED_UNSUPPORTED), and what is not about caches is about the realm, as with the session's
+ * handle.
  *
  * Return: CACHED_OK; CACHED_ERR_USAGE: a pointer is NULL; CACHED_ERR_NOMEM.
  */

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLIENT_SESSION_H
+#define CLIENT_SESSION_H
+
+#include <cached.h>
+#include <stdint.h>
+
+#include "client/call.h"
+
+#define SESSION_TOKEN_SIZE 16
+
+struct cached_session {
+        cached *handle; /* borrowed */
+        uint8_t token[SESSION_TOKEN_SIZE];
+        char text[CACHED_SESSION_TOKEN_LENGTH + 1];
+};
+
+struct cached_session_options {
+        char *label;                /* owned; NULL: "" */
+        uint64_t idle_ms, grace_ms; /* idle 0: the daemon's; CACHED_NEVER */
+};
+
+static inline ProtobufCBinaryData session_token(cached_session *s)
+{
+        return (ProtobufCBinaryData){sizeof(s->token), s->token};
+}
+
+/* A call about a session. */
+static inline struct call session_call(Cached__V1__Request__OpCase op)
+{
+        struct call call = call_init(op);
+
+        call.needs_sessions = true;
+        return call;
+}
+
+#endif
