@@ -20,17 +20,37 @@ INFO = ["id", "label", "uid", "age_ms", "unused_ms", "idle_ms", "grace_ms", "key
 
 
 @pytest.fixture
-def token(cli):
-    return cli("session", "new").text.strip()
+def opened(daemon):
+    """A list of tokens; the sessions are closed at the end, so that nothing is left in the daemon."""
+    tokens = []
+    yield tokens
+    for token in tokens:
+        assert run_plain("--socket", str(daemon.socket), "session", "close", token).status in (DONE, NOT_FOUND)
 
 
-def test_ses01_new_prints_the_token_alone(cli):
+@pytest.fixture
+def new(js, opened):
+    """new(OPTION…): what `session new --json` prints."""
+    def run(*args):
+        document = js("session", "new", *args)
+        opened.append(document["token"])
+        return document
+    return run
+
+
+@pytest.fixture
+def token(new):
+    return new()["token"]
+
+
+def test_ses01_new_prints_the_token_alone(cli, opened):
     first, second = (cli("session", "new", "--label", "upload").text for _ in range(2))
+    opened += [first.strip(), second.strip()]
     assert re.fullmatch(r"[0-9a-f]{32}\n", first) and re.fullmatch(r"[0-9a-f]{32}\n", second) and first != second
 
 
-def test_ses02_new_json_and_show(js):
-    d = js("session", "new", "--label", "shop ✓", "--idle", "90s", "--grace", "2s")
+def test_ses02_new_json_and_show(js, new):
+    d = new("--label", "shop ✓", "--idle", "90s", "--grace", "2s")
     assert list(d) == ["token", *INFO]
     assert (d["label"], d["idle_ms"], d["grace_ms"], d["keys"], d["uid"]) == ("shop ✓", 90000, 2000, 0, os.getuid())
     shown = js("session", "show", d["token"])
@@ -38,9 +58,9 @@ def test_ses02_new_json_and_show(js):
     assert re.fullmatch("[0-9a-f]{16}", d["id"]) and d["id"] not in d["token"]
 
 
-def test_ses03_idle_never_and_defaults(js):
-    assert js("session", "new", "--idle", "never")["idle_ms"] is None
-    d = js("session", "new")
+def test_ses03_idle_never_and_defaults(new):
+    assert new("--idle", "never")["idle_ms"] is None
+    d = new()
     assert d["idle_ms"] == 86400000 and d["grace_ms"] is None and d["label"] == ""
 
 
@@ -167,8 +187,8 @@ def test_ses24_del_clear_close(cli, js, token):
     assert "no such session" in cli("session", "set", token, "a", "1", status=NOT_FOUND).err
 
 
-def test_ses30_ls(cli, js, daemon):
-    a, b = (cli("session", "new", "--label", x).text.strip() for x in ("one", "two"))
+def test_ses30_ls(cli, js, new):
+    a, b = (new("--label", x)["token"] for x in ("one", "two"))
     cli("session", "set", a, "k", "hidden value")
     document = js("session", "ls")
     assert all(list(s) == INFO for s in document["sessions"])
@@ -179,16 +199,16 @@ def test_ses30_ls(cli, js, daemon):
         assert secret not in text and secret not in json.dumps(document)
 
 
-def test_ses31_many_are_listed_once_each(cli, js):
+def test_ses31_many_are_listed_once_each(js, new):
     for _ in range(30):
-        cli("session", "new")
+        new()
     ids = [s["id"] for s in js("session", "ls")["sessions"]]
     assert len(ids) == len(set(ids)) == 30
 
 
-def test_ses32_stats_count_them(js, cli):
+def test_ses32_stats_count_them(js, cli, new):
     before = js("stats")["realm"]
-    t = cli("session", "new").text.strip()
+    t = new()["token"]
     cli("session", "set", t, "k", "x" * 1000)
     realm = js("stats")["realm"]
     assert realm["sessions"] == before["sessions"] + 1 and realm["sessions_opened"] == before["sessions_opened"] + 1
