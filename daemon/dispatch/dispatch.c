@@ -19,6 +19,7 @@
 #include "dispatch/dispatch.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "config.h"
 #include "dispatch/descriptor.h"
@@ -588,6 +589,7 @@ static bool on_room(struct conn *c, uint64_t n, uint64_t n_copied, struct body_s
         r.op = u->op;
         r.lease_id = u->lease_id;
         r.who.realm = u->realm;
+        memcpy(r.who.session, u->session, SESSION_KEY_SIZE);
         enum status status = arrival_more(&r, u, n, n_copied, &sink->room);
         realm_settle(client->realm);
         if (status == STATUS_OK)

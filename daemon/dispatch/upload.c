@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "config.h"
 #include "dispatch/dispatcher.h"
@@ -84,6 +85,7 @@ enum status upload_begin(struct request *r, uint64_t n, enum upload_to to, struc
         if (k < 0)
                 return verdict_errno(&r->verdict, k, "receiving the value");
         (*ret)->realm = r->who.realm;
+        memcpy((*ret)->session, r->who.session, SESSION_KEY_SIZE);
         if (to == UPLOAD_TO_FILE)
                 (*ret)->large->reaper = r->d->reaper;
         return STATUS_OK;

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "realm/session-caches.h"
 #include "store/store.h"
 
 struct large;
@@ -33,8 +34,9 @@ struct upload {
         struct store_arrival arrival; /* of one value: the room that it has */
         uint64_t request_id;          /* of the Set or SetMany that it belongs to */
         const struct op *op;
-        struct realm *realm; /* of the request; it stays while its client does */
-        uint64_t lease_id;   /* that it is stored under; 0: none */
+        struct realm *realm;               /* of the request; it stays while its client does */
+        uint8_t session[SESSION_KEY_SIZE]; /* likewise, see struct caller */
+        uint64_t lease_id;                 /* that it is stored under; 0: none */
 };
 
 enum {

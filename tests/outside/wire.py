@@ -74,9 +74,9 @@ def frame(message, body=b"", n_message=None, n_body=None):
                        len(body) if n_body is None else n_body) + message + body
 
 
-def request(request_id, op, deadline_ms=0, repeated=False, **fields):
+def request(request_id, op, deadline_ms=0, repeated=False, session=b"", **fields):
     """A Request with one operation. None leaves a field out; lists and messages are copied in."""
-    r = pb.Request(id=request_id, deadline_ms=deadline_ms, repeated=repeated)
+    r = pb.Request(id=request_id, deadline_ms=deadline_ms, repeated=repeated, session=session)
     message = getattr(r, op)
     message.SetInParent()
     for name, value in fields.items():

@@ -12,6 +12,7 @@
 
 #include "dispatch-world.h"
 #include "dispatch/dispatcher.h"
+#include "dispatch/peek.h"
 #include "realm/realm.h"
 #include "realm/session-caches.h"
 
@@ -440,6 +441,21 @@ static void test_long_values(void **state)
         assert_value(w, "c", "k", NULL);
 }
 
+/* Hints go to the realm's own store. */
+static void test_no_hint_is_taken_from_it(void **state)
+{
+        Cached__V1__Get get = CACHED__V1__GET__INIT;
+        uint8_t msg[100], token[16] = {1};
+        struct peek p;
+        (void)state;
+        get.cache = (char *)"c";
+        get.key = key_of("k");
+        Cached__V1__Request m = REQUEST(GET, get, &get);
+        assert_true(peek_key(msg, cached__v1__request__pack(&m, msg), &p));
+        m.session = (ProtobufCBinaryData){.len = sizeof(token), .data = token};
+        assert_false(peek_key(msg, cached__v1__request__pack(&m, msg), &p));
+}
+
 static void test_readers_have_no_sessions(void **state)
 {
         struct world *w = *state;
@@ -469,6 +485,7 @@ int main(void)
                 T(test_names_and_numbers_are_bounded),
                 T(test_leases_are_in_scope),
                 T(test_long_values),
+                T(test_no_hint_is_taken_from_it),
                 T(test_readers_have_no_sessions),
         };
 #undef T
