@@ -564,11 +564,13 @@ bool reply_has_session_values(const struct cached_reply *r)
 
 bool reply_fail(struct cached_reply *r, int code, const char *text)
 {
-        char *copy = reply_alloc(r, strlen(text) + 1);
+        size_t n = strlen(text) + 1;
+        char *copy = reply_alloc(r, n);
 
         if (!copy)
                 return false;
-        r->error = strcpy(copy, text);
+        memcpy(copy, text, n);
+        r->error = copy;
         r->code = code;
         return true;
 }

@@ -170,9 +170,15 @@ static int delete (cached_session *s, const char *key, cached_reply **ret)
 
 int cached_session_delete(cached_session *s, const char *key, cached_reply **ret)
 {
+        cached_reply *r = NULL;
+        int code;
+
         if (!s || !key)
                 return call_refuse("cached_session_delete() needs a session and a key", ret);
-        return delete (s, key, ret);
+        code = delete (s, key, &r);
+        if (code == CACHED_OK && cached_reply_n_items(r) == 0)
+                return session_no_value(r, key, ret);
+        return session_hand_out(code, r, ret);
 }
 
 int cached_session_clear(cached_session *s, cached_reply **ret)
@@ -223,11 +229,7 @@ static int increment(cached_session *s, Cached__V1__SessionIncrement *m, const c
                 cached_reply_free(r);
                 return call_refuse_reply("the daemon did not tell the sum", ret);
         }
-        if (ret)
-                *ret = r;
-        else
-                cached_reply_free(r);
-        return code;
+        return session_hand_out(code, r, ret);
 }
 
 int cached_session_increment(cached_session *s, const char *key, int64_t by, const int64_t *start,

@@ -121,8 +121,7 @@ static cached_session *session_new(cached *c, const uint8_t *token)
         return s;
 }
 
-/* Hands out what came, without a reply where memory ran out after all. */
-static int hand_out(int code, cached_reply *r, cached_reply **reply)
+int session_hand_out(int code, cached_reply *r, cached_reply **reply)
 {
         if (code == CACHED_ERR_NOMEM || !reply) {
                 cached_reply_free(r);
@@ -150,7 +149,7 @@ int cached_session_open(cached *c, const cached_session_options *o, cached_sessi
         call.request.open_session = &m;
         code = call_run(c, &call, &r);
         if (code != CACHED_OK)
-                return hand_out(code, r, reply);
+                return session_hand_out(code, r, reply);
         token = &r->message->session->token;
         if (token->len != SESSION_TOKEN_SIZE) {
                 cached_reply_free(r);
@@ -158,7 +157,7 @@ int cached_session_open(cached *c, const cached_session_options *o, cached_sessi
         }
         *ret = session_new(c, token->data);
         /* A session that nobody can name ends by itself. */
-        return hand_out(*ret ? CACHED_OK : CACHED_ERR_NOMEM, r, reply);
+        return session_hand_out(*ret ? CACHED_OK : CACHED_ERR_NOMEM, r, reply);
 }
 
 int cached_session_attach(cached *c, const char *token, cached_session **ret, cached_reply **reply)
@@ -177,7 +176,7 @@ int cached_session_attach(cached *c, const char *token, cached_session **ret, ca
                                    reply);
         s = session_new(c, bytes);
         if (!s)
-                return hand_out(CACHED_ERR_NOMEM, NULL, reply);
+                return session_hand_out(CACHED_ERR_NOMEM, NULL, reply);
         code = cached_session_info(s, reply);
         if (code == CACHED_OK)
                 *ret = s;
@@ -261,22 +260,28 @@ static int get(cached_session *s, const char *const *keys, size_t n, bool withou
         return call_run(s->handle, &call, ret);
 }
 
+int session_no_value(cached_reply *r, const char *key, cached_reply **ret)
+{
+        char text[256];
+
+        (void)snprintf(text, sizeof(text), "the session has no value for the key '%s'", key);
+        return session_hand_out(reply_fail(r, CACHED_NOT_FOUND, text) ? CACHED_NOT_FOUND
+                                                                      : CACHED_ERR_NOMEM,
+                                r, ret);
+}
+
 /* The reply about one key is that key's. */
 static int one(int code, const char *key, cached_reply *r, cached_reply **ret)
 {
         const Cached__V1__SessionItems *m = code == CACHED_OK ? r->message->session_items : NULL;
-        char text[256];
 
         if (m && m->n_items != 1) {
                 cached_reply_free(r);
                 return call_refuse_reply("the daemon did not answer about one key", ret);
         }
-        if (m && m->items[0]->status != CACHED__V1__STATUS__OK) {
-                (void)snprintf(text, sizeof(text), "the session has no value for the key '%s'",
-                               key);
-                code = reply_fail(r, CACHED_NOT_FOUND, text) ? CACHED_NOT_FOUND : CACHED_ERR_NOMEM;
-        }
-        return hand_out(code, r, ret);
+        if (m && m->items[0]->status != CACHED__V1__STATUS__OK)
+                return session_no_value(r, key, ret);
+        return session_hand_out(code, r, ret);
 }
 
 int cached_session_get(cached_session *s, const char *key, cached_reply **ret)

@@ -34,4 +34,10 @@ static inline struct call session_call(Cached__V1__Request__OpCase op)
         return call;
 }
 
+/* Hands out what came: nothing where memory ran out after all, or nobody wants it. Returns `code`.
+ */
+int session_hand_out(int code, cached_reply *r, cached_reply **reply);
+/* Hands it out as that there is none. Consumes `r`. */
+int session_no_value(cached_reply *r, const char *key, cached_reply **ret);
+
 #endif
