@@ -24,6 +24,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "client/codec.h"
@@ -570,6 +571,28 @@ static int call_ask_again(struct call *call, const struct conn *conn, uint64_t i
         return CACHED_OK;
 }
 
+/* Between two looks for a daemon that may come again. */
+#define RETURN_PAUSE_NS 5000000
+
+/*
+ * A session knows what became of a change, and comes back with the daemon: one that was killed is
+ * waited for, as long as the call may take.
+ */
+static int call_reconnect(cached *c, const struct call *call, struct pool_slot *s,
+                          struct deadline d, struct failure *f)
+{
+        int code = handle_connect(c, s, d, f);
+
+        while (call->operation && (code == CACHED_ERR_UNREACHABLE || is_break(code)) &&
+               deadline_left_ns(d) > RETURN_PAUSE_NS) {
+                struct timespec pause = {.tv_nsec = RETURN_PAUSE_NS};
+
+                (void)nanosleep(&pause, NULL);
+                code = handle_connect(c, s, d, f);
+        }
+        return code;
+}
+
 /* *ret: NULL unless a whole reply came; then *f says why. */
 static int call_tries(cached *c, struct call *call, struct pool_slot *s, struct deadline d,
                       struct failure *f, struct cached_reply **ret)
@@ -579,7 +602,8 @@ static int call_tries(cached *c, struct call *call, struct pool_slot *s, struct 
         bool is_unknown = false, can_repeat = false;
 
         for (int tries = 1;; tries++) {
-                int code = handle_connect(c, s, d, f);
+                int code =
+                        tries > 1 ? call_reconnect(c, call, s, d, f) : handle_connect(c, s, d, f);
                 enum attempt a;
 
                 if (code != CACHED_OK && is_unknown && code != CACHED_ERR_TIMEOUT)

@@ -150,6 +150,8 @@ int reply_decode(struct cached_reply *r, struct failure *f)
 {
         if (r->code != CACHED_OK || !r->body || !reply_message(r))
                 return CACHED_OK;
+        if (reply_has_session_values(r))
+                return CACHED_OK; /* they are kept as they were given */
         if (r->item_at)
                 return items_are_packed(r->message->get_many) ? decode_many(r, f) : CACHED_OK;
         if (r->message->result_case == CACHED__V1__REPLY__RESULT_ENTRY &&

@@ -572,6 +572,9 @@ bool reply_fail(struct cached_reply *r, int code, const char *text)
         memcpy(copy, text, n);
         r->error = copy;
         r->code = code;
+        free(r->body_heap);
+        r->body = r->body_heap = NULL;
+        r->n_body = 0;
         return true;
 }
 

@@ -250,6 +250,8 @@ static int get(cached_session *s, const char *const *keys, size_t n, bool withou
 {
         Cached__V1__SessionGet m = CACHED__V1__SESSION_GET__INIT;
         struct call call = session_call(CACHED__V1__REQUEST__OP_SESSION_GET);
+        cached_reply *r = NULL;
+        int code;
 
         m.token = session_token(s);
         m.n_keys = n;
@@ -257,7 +259,15 @@ static int get(cached_session *s, const char *const *keys, size_t n, bool withou
         m.without_values = without_values;
         call.request.session_get = &m;
         call.idempotent = true;
-        return call_run(s->handle, &call, ret);
+        code = call_run(s->handle, &call, &r);
+        if (code == CACHED_OK && ((n > 0 && r->message->session_items->n_items != n) ||
+                                  (!without_values && !reply_has_session_values(r)))) {
+                cached_reply_free(r);
+                return call_refuse_reply("the daemon's reply does not have the values that it was "
+                                         "asked for",
+                                         ret);
+        }
+        return session_hand_out(code, r, ret);
 }
 
 int session_no_value(cached_reply *r, const char *key, cached_reply **ret)
@@ -275,10 +285,6 @@ static int one(int code, const char *key, cached_reply *r, cached_reply **ret)
 {
         const Cached__V1__SessionItems *m = code == CACHED_OK ? r->message->session_items : NULL;
 
-        if (m && m->n_items != 1) {
-                cached_reply_free(r);
-                return call_refuse_reply("the daemon did not answer about one key", ret);
-        }
         if (m && m->items[0]->status != CACHED__V1__STATUS__OK)
                 return session_no_value(r, key, ret);
         return session_hand_out(code, r, ret);

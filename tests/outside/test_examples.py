@@ -220,3 +220,24 @@ def test_vary(daemon, tmp_path):
                           env=environment(daemon.socket), timeout=harness.PATIENCE * 3)
     assert done.returncode == 1
     assert str(second) in done.stderr
+
+
+def test_session(daemon):
+    """Opened by one, visited by several, of which none is lost."""
+    token = run(daemon, "session").strip()
+    assert re.fullmatch("[0-9a-f]{32}", token)
+    assert re.fullmatch(r"welcome: visit 1, latest visitors \d+\n", run(daemon, "session", token))
+    assert re.fullmatch(r"welcome back: visit 2, latest visitors \d+ \d+\n", run(daemon, "session", token))
+    many = [subprocess.Popen([EXAMPLES / "session", token], stdout=subprocess.PIPE, text=True,
+                             env=environment(daemon.socket)) for _ in range(8)]
+    told = sorted(int(p.communicate(timeout=harness.PATIENCE * 3)[0].split()[3].rstrip(",")) for p in many)
+    assert told == list(range(3, 11)) and all(p.returncode == 0 for p in many)
+    with daemon.client() as c:
+        c.must("close_session", token=bytes.fromhex(token))
+
+
+def test_session_that_is_none(daemon):
+    done = subprocess.run([EXAMPLES / "session", "0" * 32], text=True, capture_output=True,
+                          env=environment(daemon.socket), timeout=harness.PATIENCE * 3)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no session with this token" in done.stderr
