@@ -248,11 +248,15 @@ static int print_deleted(struct session_run *run, bool deleted)
 int session_del(struct session_run *run)
 {
         cached_reply *reply = NULL;
-        int status = session_attach(run, NULL);
+        int status = session_attach(run, NULL), r;
 
         if (status != EXIT_DONE)
                 return status;
-        status = session_result(run, cached_session_delete(run->session, run->key, &reply), reply);
+        r = cached_session_delete(run->session, run->key, &reply);
+        /* Of what was deleted the reply tells all. */
+        if (r == CACHED_OK && cached_reply_count(reply, "items") == 0)
+                r = CACHED_NOT_FOUND;
+        status = session_result(run, r, reply);
         if (run->ctl->json && status == EXIT_DONE)
                 status = print_deleted(run, true);
         else if (run->ctl->json && status == EXIT_NOT_FOUND)
@@ -271,8 +275,8 @@ int session_clear(struct session_run *run)
                 status = session_result(run, cached_session_clear(run->session, &reply), reply);
         if (status == EXIT_DONE && run->ctl->json) {
                 o = json_object();
-                if (json_object_set_new(o, "keys",
-                                        output_json_u64(cached_reply_count(reply, "items"))) < 0) {
+                if (json_object_set_new(o, "version",
+                                        output_json_u64(fields_u64(reply, "", "version"))) < 0) {
                         json_decref(o);
                         o = NULL;
                 }

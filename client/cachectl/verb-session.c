@@ -159,7 +159,7 @@ const struct verb verb_session = {
                 "key, found, and the same; keys: version, keys. set: key, stored, version, and "
                 "with "
                 "--if-absent value or value_base64; append: key, size, version; incr: key, value, "
-                "version; del: key, deleted; clear: keys, how many there were.",
+                "version; del: key, deleted; clear: version.",
         .not_found = "no such session or key; or `set` stored nothing, since the key has a value "
                      "or another version",
         .example = "export CACHED_SESSION=$(cachectl session new --label upload)\n"
