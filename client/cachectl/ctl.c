@@ -14,6 +14,7 @@
 #include "ctl.h"
 
 #include "output.h"
+#include "session.h"
 #include "units.h"
 #include "utf8.h"
 
@@ -154,6 +155,27 @@ int ctl_dial(const struct ctl *ctl, const char *client, uint32_t timeout_ms, cac
         return r == CACHED_OK ? cached_connect(*ret, ret_hello) : r;
 }
 
+/* From here on the handle is about the session's own caches. */
+static int enter_session(struct ctl *ctl)
+{
+        char token[SESSION_TOKEN_DIGITS + 1];
+        cached_reply *reply = NULL;
+        int status = session_take_token(ctl, ctl->session, token);
+
+        if (status != EXIT_DONE)
+                return status;
+        status =
+                ctl_result(ctl, cached_session_attach(ctl->client, token, &ctl->of_session, &reply),
+                           reply, SESSION_MISSING);
+        cached_reply_free(reply);
+        explicit_bzero(token, sizeof(token));
+        if (status != EXIT_DONE)
+                return status;
+        ctl->plain = ctl->client;
+        ctl->client = NULL;
+        return ctl_result(ctl, cached_session_handle(ctl->of_session, &ctl->client), NULL, "");
+}
+
 int ctl_connect(struct ctl *ctl)
 {
         int r = ctl_dial(ctl, "cachectl", ctl->timeout_ms, &ctl->client, &ctl->hello);
@@ -161,15 +183,18 @@ int ctl_connect(struct ctl *ctl)
 
         if (ctl->realm && (r == CACHED_INVALID || r == CACHED_DENIED))
                 fputs("Leave --realm out for your own.\n", stderr);
-        return status;
+        return status == EXIT_DONE && ctl->session ? enter_session(ctl) : status;
 }
 
 void ctl_done(struct ctl *ctl)
 {
         cached_reply_free(ctl->hello);
         cached_free(ctl->client);
+        cached_session_free(ctl->of_session);
+        cached_free(ctl->plain);
         ctl->hello = NULL;
-        ctl->client = NULL;
+        ctl->client = ctl->plain = NULL;
+        ctl->of_session = NULL;
 }
 
 int ctl_check_cache(struct ctl *ctl, const char *name)

@@ -37,6 +37,9 @@ struct ctl {
         bool as_stored;       /* values come as they were stored, packed or not */
         bool timeout_given;   /* by --timeout: a verb may have a default of its own */
         bool sigpipe_ignored; /* by who started us: so that commands we start inherit it */
+        const char *session;  /* with --session: the word for its token; the caches are its own */
+        cached_session *of_session;
+        cached *plain; /* with a session: the handle that `client` was made of */
         cached *client;
         cached_reply *hello; /* the daemon's, once connected */
         bool stdout_closed;  /* the reader of our output went away: be quiet and stop */

@@ -49,6 +49,7 @@ enum {
         GLOBAL_REALM,
         GLOBAL_TIMEOUT,
         GLOBAL_SERVICE_UID,
+        GLOBAL_SESSION,
         GLOBAL_HELP,
         GLOBAL_VERSION
 };
@@ -62,6 +63,8 @@ static const struct args_option globals[ARGS_MAX_OPTIONS] = {
                             "give up on the daemon after this long (default: 30s)"},
         [GLOBAL_SERVICE_UID] = {"service-uid", 0, "UID",
                                 "trust a daemon of this uid, too, not only root's and yours"},
+        [GLOBAL_SESSION] = {"session", 0, "TOKEN",
+                            "work on the caches of that session alone; see `cachectl session`"},
         [GLOBAL_HELP] = {"help", 'h', NULL, "print this help"},
         /* Only before the verb: some have an option of this name. */
         [GLOBAL_VERSION] = {"version", 'V', NULL, "print the version of cachectl"},
@@ -144,6 +147,7 @@ static int set_globals(struct ctl *ctl, const struct args *a)
         ctl->json = a->globals[GLOBAL_JSON] != NULL;
         ctl->socket = a->globals[GLOBAL_SOCKET];
         ctl->realm = a->globals[GLOBAL_REALM];
+        ctl->session = a->globals[GLOBAL_SESSION];
         ctl->timeout_ms = DEFAULT_TIMEOUT_MS;
         if (ctl->socket && !*ctl->socket)
                 return ctl_usage(ctl, "--socket '': it is empty");
@@ -229,6 +233,8 @@ static int run_verb(struct ctl *ctl, const struct verb *verb, struct args *a)
         status = set_globals(ctl, a);
         if (status == EXIT_DONE)
                 status = check_words(ctl, verb, a);
+        if (status == EXIT_DONE && ctl->session && !verb->caches)
+                status = ctl_usage(ctl, "--session does not apply");
         if (status == EXIT_DONE)
                 status = verb->run(ctl, a);
         ctl_done(ctl);

@@ -174,5 +174,6 @@ const struct verb verb_caches = {
                 "refreshes (of them: while a value was there), lease_waits, leases_lost, "
                 "lease_failures, superseded (stores), computing, waiting (both: now), tags.",
         .example = "cachectl caches --json | jq -r '.caches[].name'",
+        .caches = true,
         .run = run,
 };

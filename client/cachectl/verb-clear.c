@@ -129,5 +129,6 @@ const struct verb verb_clear = {
                    "  cachectl clear pages --tag user:17\n"
                    "  cachectl clear pages --prefix /blog/",
         .removes = true,
+        .caches = true,
         .run = run,
 };

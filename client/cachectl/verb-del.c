@@ -49,5 +49,6 @@ const struct verb verb_del = {
         .not_found = "no such entry",
         .example = "cachectl del thumbnails hex:9f86d081",
         .removes = true,
+        .caches = true,
         .run = run,
 };

@@ -193,5 +193,6 @@ const struct verb verb_explain = {
                 "evicted_realm_entries, evicted_large_values, cleared, deleted or "
                 "no_cache.",
         .example = "cachectl explain thumbnails hex:9f86d081",
+        .caches = true,
         .run = run,
 };

@@ -190,5 +190,6 @@ const struct verb verb_ls = {
                 "memory file of its own).",
         .not_found = "no such cache",
         .example = "cachectl ls thumbnails --limit 20",
+        .caches = true,
         .run = run,
 };

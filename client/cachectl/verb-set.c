@@ -352,5 +352,6 @@ const struct verb verb_set = {
         .not_found = "not stored: --add and the key is there, --replace and it is not, or another "
                      "version",
         .example = "pg_dump shop | cachectl set dumps shop --ttl 1h",
+        .caches = true,
         .run = run,
 };

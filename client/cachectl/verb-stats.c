@@ -28,6 +28,13 @@ static const struct field fields_realm[] = {
         {"departed_bytes", FIELD_BYTES, "of these departed"},
         {"prepared_bytes", FIELD_BYTES, "prepared by clients"},
         {"upload_bytes", FIELD_BYTES, "offered for uploads"},
+        {"sessions", FIELD_COUNT, "sessions"},
+        {"session_bytes", FIELD_BYTES, "memory of sessions"},
+        {"session_budget_bytes", FIELD_BYTES, "budget of sessions"},
+        {"sessions_opened", FIELD_COUNT, "sessions opened"},
+        {"sessions_expired", FIELD_COUNT, "sessions expired"},
+        {"sessions_evicted", FIELD_COUNT, "sessions evicted"},
+        {"session_caches", FIELD_COUNT, "caches of sessions"},
         {NULL},
 };
 
@@ -367,7 +374,10 @@ const struct verb verb_stats = {
                 "the same numbers for all caches; realm: name, budget_bytes, uid_share_bytes, "
                 "bytes_charged, bytes_reclaiming, caches, entries, arena_bytes, table_bytes, "
                 "large_bytes, index_buckets, held_bytes, mapped_clients, page_bytes, views, "
-                "view_bytes, departed_bytes, prepared_bytes, upload_bytes; daemon: "
+                "view_bytes, departed_bytes, prepared_bytes, upload_bytes, sessions, "
+                "session_bytes, "
+                "session_budget_bytes, sessions_opened, sessions_expired, sessions_evicted, "
+                "session_caches; daemon: "
                 "version, uptime_ms, instance (a "
                 "string), "
                 "pid, connections, connections_total, connections_refused, requests, "

@@ -60,5 +60,6 @@ const struct verb verb_touch = {
                 "ttl_ms (null: never expires), uid.",
         .not_found = "no such entry",
         .example = "cachectl touch sessions alice --ttl 30m",
+        .caches = true,
         .run = run,
 };

@@ -164,6 +164,8 @@ void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
                 struct access_peer peer = client_peer(c);
                 if (access_role(cfg, &peer, c->realm->name, &c->role) != 0)
                         conn_close(c->conn);
+                else if (c->role < ACCESS_WRITER)
+                        attach_leave(c, server_now_ms(d->server)); /* sessions are for writers */
         }
         leasing_reconfigure(d);
 }

@@ -8,10 +8,13 @@
  */
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #include "fuzz.h"
 #include "key.h"
+#include "session-number.h"
+#include "session-token.h"
 #include "units.h"
 #include "utf8.h"
 #include "value.h"
@@ -73,6 +76,31 @@ static void check_block(const uint8_t *data, size_t n)
         value_done(&v);
 }
 
+/* A file that begins so; and the same as a word. */
+static void check_token(const uint8_t *data, size_t n, const char *text)
+{
+        char token[SESSION_TOKEN_DIGITS + 1] = "untouched";
+
+        if (session_token_take((const char *)data, n, token)) {
+                assert(strcmp(token, "untouched") == 0);
+        } else {
+                assert(strlen(token) == SESSION_TOKEN_DIGITS && !session_token_check(token));
+                assert(n == SESSION_TOKEN_DIGITS || data[SESSION_TOKEN_DIGITS] == '\n');
+        }
+        if (!session_token_check(text))
+                assert(strlen(text) == SESSION_TOKEN_DIGITS);
+}
+
+static void check_number(const char *text)
+{
+        struct session_number n = {.integer = 12345};
+
+        if (session_number_parse(text, &n))
+                assert(n.integer == 12345 && !n.is_real);
+        else
+                assert(isfinite(n.real) && (n.is_real || n.real == (double)n.integer));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
         char text[TEXT_MAX + 1];
@@ -89,6 +117,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
                 break;
         case 'u':
                 check_units(text);
+                break;
+        case 's':
+                check_token(data + 1, n - 1, text);
+                break;
+        case 'n':
+                check_number(text);
                 break;
         case 'z':
                 check_block(data + 1, n - 1);

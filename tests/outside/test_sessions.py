@@ -547,6 +547,22 @@ def test_s37_of_two_users(make_daemon):
     s.close(), t.close()
 
 
+def test_s38_a_writer_no_more(make_daemon):
+    """Who is a reader since a reload is told of nothing any more, and has left."""
+    harness.needs_root()
+    realm = "[realm shared]\nadmins = root\n%s = daemon\n"
+    d = make_daemon(daemon=dict(socket_mode="0666"), extra=realm % "writers")
+    a, admin = d.client(uid=1, realm="shared"), d.client(realm="shared")
+    s = Session(a, attach=True, want_events=True)
+    d.config_path.write_text(harness.config_text(daemon=dict(socket_mode="0666"), extra=realm % "readers"))
+    admin.must("reload_config")
+    assert [i.attached for i in listed(admin)] == [0]
+    t = Session(admin, s.token)
+    t.set({"k": b""})
+    assert told(a) == [] and a.call("session_get", token=s.token)[0].status == wire.DENIED
+    t.close()
+
+
 # ---- events
 
 def told(c):

@@ -7,6 +7,8 @@
 
 #include "base64.h"
 #include "key.h"
+#include "session-number.h"
+#include "session-token.h"
 #include "suggest.h"
 #include "units.h"
 #include "utf8.h"
@@ -631,6 +633,53 @@ static void files_are_replaced_whole(void **state)
         assert_int_equal(rmdir(dir), 0);
 }
 
+#define TOKEN "0123456789abcdef00000000ffffffff"
+
+static void tokens_are_32_digits(void **state)
+{
+        char token[SESSION_TOKEN_DIGITS + 1] = "untouched";
+        static const char *const bad[] = {"",        "0",          TOKEN "0",
+                                          " " TOKEN, TOKEN "\r\n", "\n" TOKEN "\n",
+                                          "x" TOKEN, NULL};
+
+        (void)state;
+        assert_null(session_token_check(TOKEN));
+        assert_string_equal(session_token_check("0123456789ABCDEF00000000ffffffff"),
+                            "it has something other than hexadecimal digits in small letters in "
+                            "it");
+        for (size_t i = 0; bad[i]; i++) {
+                assert_non_null(session_token_take(bad[i], strlen(bad[i]), token));
+                assert_string_equal(token, "untouched");
+        }
+        assert_non_null(session_token_take(NULL, 0, token));
+        assert_null(session_token_take(TOKEN, strlen(TOKEN), token));
+        assert_string_equal(token, TOKEN);
+        assert_null(session_token_take(TOKEN "\nmore", strlen(TOKEN) + 5, token));
+        assert_null(session_token_take(TOKEN "\n\0x", strlen(TOKEN) + 3, token));
+}
+
+static void numbers_to_add_are_decimal(void **state)
+{
+        static const char *const bad[] = {"",      " 1",  "1 ",    "0x10",
+                                          "inf",   "nan", "1e999", "-",
+                                          "1.2.3", "e",   ".",     "9223372036854775808",
+                                          NULL};
+        struct session_number n = {.integer = 7};
+
+        (void)state;
+        for (size_t i = 0; bad[i]; i++)
+                assert_non_null(session_number_parse(bad[i], &n));
+        assert_int_equal(n.integer, 7);
+        assert_null(session_number_parse("-9223372036854775808", &n));
+        assert_true(!n.is_real && n.integer == INT64_MIN);
+        assert_null(session_number_parse("+5", &n));
+        assert_true(!n.is_real && n.integer == 5 && n.real == 5.0);
+        assert_null(session_number_parse("-.5", &n));
+        assert_true(n.is_real && n.real == -0.5);
+        assert_null(session_number_parse("2e3", &n));
+        assert_true(n.is_real && n.real == 2000.0);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -653,6 +702,8 @@ int main(void)
                 cmocka_unit_test(a_file_is_read_to_its_end),
                 cmocka_unit_test(an_endless_file_is_not_read_for_ever),
                 cmocka_unit_test(files_are_replaced_whole),
+                cmocka_unit_test(tokens_are_32_digits),
+                cmocka_unit_test(numbers_to_add_are_decimal),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
