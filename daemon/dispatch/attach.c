@@ -285,11 +285,15 @@ void attach_leave(struct client *client, uint64_t now_ms)
         struct attached_client *ac = client->attached;
         if (!ac)
                 return;
-        while (!list_is_empty(&ac->attachments))
-                leave(client->d, LIST_ENTRY(ac->attachments.next, struct attachment, of_client),
-                      now_ms);
-        while (!list_is_empty(&ac->queue))
-                drop_news(ac, LIST_ENTRY(ac->queue.next, struct session_news, node));
+        struct list *next;
+        for (struct list *at = ac->attachments.next; at != &ac->attachments; at = next) {
+                next = at->next;
+                leave(client->d, LIST_ENTRY(at, struct attachment, of_client), now_ms);
+        }
+        for (struct list *at = ac->queue.next; at != &ac->queue; at = next) {
+                next = at->next;
+                drop_news(ac, LIST_ENTRY(at, struct session_news, node));
+        }
         list_unlink(&ac->due_node);
         client->attached = NULL;
         free(ac);

@@ -3,6 +3,7 @@
  * Session records: numbers and their texts, every kind of change beside a simple model, what is
  * remembered of operations, limits, and records that are not whole.
  */
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -449,7 +450,7 @@ static void step_increment(struct world *w, uint64_t *seed)
         }
         assert_int_equal(k, SESSION_CHANGE_OK);
         char text[32];
-        int n = snprintf(text, sizeof(text), "%lld", (long long)(before.integer + c.by.integer));
+        int n = snprintf(text, sizeof(text), "%" PRId64, before.integer + c.by.integer);
         w->version++;
         model_set(w, &named, (uint8_t *)text, (uint32_t)n, m ? m->flags : 0);
         assert_int_equal(result.item.n_value, n);
@@ -468,7 +469,7 @@ static void step_clear(struct world *w)
 static void test_model(void **state)
 {
         (void)state;
-        struct world w;
+        static struct world w;
         uint64_t seed = 20261201;
         begin(&w, "label");
         for (unsigned i = 0; i < 20000; i++) {
@@ -509,7 +510,7 @@ static int count(struct world *w, uint64_t lane, uint64_t number, bool repeated,
 static void test_remembered(void **state)
 {
         (void)state;
-        struct world w;
+        static struct world w;
         struct session_result result;
         begin(&w, "");
         assert_int_equal(count(&w, 7, 1, false, &result), SESSION_CHANGE_OK);
@@ -532,7 +533,7 @@ static void test_remembered(void **state)
 static void test_lanes_are_forgotten(void **state)
 {
         (void)state;
-        struct world w;
+        static struct world w;
         struct session_result result;
         begin(&w, "label");
         for (uint64_t lane = 0; lane < SESSION_LANES; lane++)
@@ -540,7 +541,8 @@ static void test_lanes_are_forgotten(void **state)
         assert_int_equal(w.record.n_lanes, SESSION_LANES);
         assert_false(w.record.forgot);
         /* Nothing was forgotten, so an unknown lane has certainly done nothing. */
-        struct world before = w;
+        static struct world before;
+        before = w;
         before.bytes = malloc(w.n);
         memcpy(before.bytes, w.bytes, w.n);
         assert_true(session_record_read(before.bytes, before.n, &before.record));
@@ -566,7 +568,7 @@ static void test_lanes_are_forgotten(void **state)
 static void test_answers(void **state)
 {
         (void)state;
-        struct world w;
+        static struct world w;
         struct session_result result;
         begin(&w, "label");
         assert_int_equal(set(&w, "b", "x", &result), SESSION_CHANGE_OK);
@@ -604,7 +606,7 @@ static void test_answers(void **state)
 static void test_limits(void **state)
 {
         (void)state;
-        struct world w;
+        static struct world w;
         struct session_result result;
         struct session_item items[3];
         begin(&w, "label");
@@ -643,7 +645,7 @@ static void test_limits(void **state)
 static void test_counting_on_nonsense(void **state)
 {
         (void)state;
-        struct world w;
+        static struct world w;
         struct session_result result;
         begin(&w, "label");
         assert_int_equal(set(&w, "n", "9223372036854775807", &result), SESSION_CHANGE_OK);
@@ -661,7 +663,7 @@ static void test_counting_on_nonsense(void **state)
 static void test_damaged(void **state)
 {
         (void)state;
-        struct world w;
+        static struct world w;
         struct session_result result;
         begin(&w, "label");
         assert_int_equal(set(&w, "first", "value", &result), SESSION_CHANGE_OK);
