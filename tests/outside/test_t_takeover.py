@@ -63,11 +63,16 @@ def memory_files(pid):
     return out
 
 
+ARENA_INO_AT = 48  # in a table's header (daemon/arena/table.h): the inode of the arena that it belongs to
+
+
 def names_for(files):
     """As a service manager's store would have them."""
-    assert len(files["arena"]) == len(files["table"])
-    return [(f"{letter}{i}", fd) for kind, letter in (("arena", "a"), ("table", "t"), ("large", "L"))
-            for i, fd in enumerate(files[kind])]
+    tables = {int.from_bytes(os.pread(fd, 8, ARENA_INO_AT), "little"): fd for fd in files["table"]}
+    pairs = [(arena, tables[os.fstat(arena).st_ino]) for arena in files["arena"]]
+    assert len(pairs) == len(files["table"])
+    return [(f"{letter}{i}", fd) for i, pair in enumerate(pairs) for letter, fd in zip("at", pair)] + [
+        (f"L{i}", fd) for i, fd in enumerate(files["large"])]
 
 
 def close_all(passed):
@@ -722,9 +727,8 @@ def test_t32_arenas_and_tables_of_different_realms(open_daemon):
     daemon = open_daemon
     for uid in (1001, 1002):
         daemon.client(uid=uid).set("t", b"k", b"of %d" % uid)
-    files = memory_files(daemon.pid)
-    files["table"].reverse()
-    passed = names_for(files)
+    other = {"t0": "t1", "t1": "t0"}
+    passed = [(other.get(name, name), fd) for name, fd in names_for(memory_files(daemon.pid))]
     kill(daemon)
     start_with(daemon, passed)
     close_all(passed)
