@@ -8,6 +8,7 @@
  * the session by then.
  */
 
+#include <errno.h>
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
@@ -187,32 +188,45 @@ int cached_session_clear(cached_session *s, cached_reply **ret)
                  : call_refuse("cached_session_clear() needs a session", ret);
 }
 
+/* The new value of a number, as the kind that was asked for. */
+struct sum {
+        bool is_real;
+        int64_t integer;
+        double real;
+};
+
 /* Whatever the program's locale takes for a decimal point. */
-static double real_of(const char *text)
+static double real_of(const char *text, char **ret_end)
 {
         locale_t c = newlocale(LC_ALL_MASK, "C", NULL);
-        double v = c ? strtod_l(text, NULL, c) : strtod(text, NULL);
+        double v = c ? strtod_l(text, ret_end, c) : strtod(text, ret_end);
 
         if (c)
                 freelocale(c);
         return v;
 }
 
-/* The new value of a number, terminated. False: it is none that fits. */
-static bool sum_text(const cached_reply *r, char *ret, size_t n_ret)
+/* False: that is no such number. */
+static bool sum_take(struct sum *sum, const cached_reply *r)
 {
         size_t n = 0;
         const void *value = cached_reply_value(r, &n);
+        char text[64], *end = text;
 
-        if (!value || n == 0 || n >= n_ret)
+        if (!value || n == 0 || n >= sizeof(text))
                 return false;
-        memcpy(ret, value, n);
-        ret[n] = '\0';
-        return true;
+        memcpy(text, value, n);
+        text[n] = '\0';
+        errno = 0;
+        if (sum->is_real)
+                sum->real = real_of(text, &end);
+        else
+                sum->integer = strtoll(text, &end, 10);
+        return end == text + n && (errno == 0 || sum->is_real);
 }
 
 static int increment(cached_session *s, Cached__V1__SessionIncrement *m, const char *key,
-                     char *ret_text, size_t n_text, cached_reply **ret)
+                     struct sum *ret_sum, cached_reply **ret)
 {
         Cached__V1__Operation operation = CACHED__V1__OPERATION__INIT;
         struct call call = session_call(CACHED__V1__REQUEST__OP_SESSION_INCREMENT);
@@ -225,10 +239,12 @@ static int increment(cached_session *s, Cached__V1__SessionIncrement *m, const c
         call.operation = &operation;
         call.request.session_increment = m;
         code = call_run(s->handle, &call, &r);
-        if (code == CACHED_OK && !sum_text(r, ret_text, n_text)) {
+        if (code == CACHED_OK && !sum_take(ret_sum, r)) {
                 cached_reply_free(r);
                 return call_refuse_reply("the daemon did not tell the sum", ret);
         }
+        if (code == CACHED_NOT_FOUND && !cached_session_is_over(r))
+                return session_no_value(r, key, ret);
         return session_hand_out(code, r, ret);
 }
 
@@ -236,7 +252,7 @@ int cached_session_increment(cached_session *s, const char *key, int64_t by, con
                              int64_t *ret_sum, cached_reply **ret)
 {
         Cached__V1__SessionIncrement m = CACHED__V1__SESSION_INCREMENT__INIT;
-        char text[64];
+        struct sum sum = {.is_real = false};
         int code;
 
         if (!s || !key)
@@ -247,9 +263,9 @@ int cached_session_increment(cached_session *s, const char *key, int64_t by, con
                 m.start_case = CACHED__V1__SESSION_INCREMENT__START_START_INTEGER;
                 m.start_integer = *start;
         }
-        code = increment(s, &m, key, text, sizeof(text), ret);
+        code = increment(s, &m, key, &sum, ret);
         if (code == CACHED_OK && ret_sum)
-                *ret_sum = strtoll(text, NULL, 10);
+                *ret_sum = sum.integer;
         return code;
 }
 
@@ -257,7 +273,7 @@ int cached_session_increment_real(cached_session *s, const char *key, double by,
                                   const double *start, double *ret_sum, cached_reply **ret)
 {
         Cached__V1__SessionIncrement m = CACHED__V1__SESSION_INCREMENT__INIT;
-        char text[64];
+        struct sum sum = {.is_real = true};
         int code;
 
         if (!s || !key)
@@ -269,9 +285,9 @@ int cached_session_increment_real(cached_session *s, const char *key, double by,
                 m.start_case = CACHED__V1__SESSION_INCREMENT__START_START_REAL;
                 m.start_real = *start;
         }
-        code = increment(s, &m, key, text, sizeof(text), ret);
+        code = increment(s, &m, key, &sum, ret);
         if (code == CACHED_OK && ret_sum)
-                *ret_sum = real_of(text);
+                *ret_sum = sum.real;
         return code;
 }
 

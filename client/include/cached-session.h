@@ -376,7 +376,8 @@ int cached_session_handle(cached_session *s, cached **ret);
  * A connection of its own, as of cached_subscribe(), and what is said there holds here: as long as
  * it stands the session is attached; it comes again by itself in cached_events_next(), and after
  * CACHED_EVENT_LOST everything may be another. Events are CACHED_EVENT_SESSION;
- * cached_session_event() tells what happened.
+ * cached_session_event() tells what happened. Where the session has ended while there was no
+ * connection, cached_events_next() returns CACHED_NOT_FOUND.
  *
  * Return: CACHED_OK; CACHED_NOT_FOUND: there is no such session.
  */
