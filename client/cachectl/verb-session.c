@@ -113,11 +113,12 @@ static const char about[] =
 
 const struct verb verb_session = {
         .name = "session",
-        .synopsis = "new [--label T] [--idle D|never] [--grace D] | ls | show TOKEN | "
-                    "get TOKEN [KEY [-o FILE]] | set TOKEN KEY VALUE|- [--if-absent | "
-                    "--if-version N] | del TOKEN KEY | keys TOKEN | "
-                    "incr TOKEN KEY [VALUE] [--start N] | append TOKEN KEY VALUE|- "
-                    "[--max-bytes S] | clear TOKEN | close TOKEN",
+        .synopsis =
+                "new [--label T] [--idle D|never] [--grace D] | ls | show TOKEN | "
+                "get TOKEN [KEY [-o FILE | --output FILE]] | set TOKEN KEY VALUE|- [--if-absent | "
+                "--if-version N] | del TOKEN KEY | keys TOKEN | "
+                "incr TOKEN KEY [VALUE] [--start N] | append TOKEN KEY VALUE|- "
+                "[--max-bytes S] | clear TOKEN | close TOKEN",
         .summary = "Keep a dictionary that only those see who have its token",
         .about = about,
         .words = {"new|ls|show|get|set|del|keys|incr|append|clear|close", "TOKEN", "KEY", "VALUE"},

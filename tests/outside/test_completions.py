@@ -184,7 +184,10 @@ def test_cmp09_bash_words_and_settings(daemon):
     assert bash("cachectl", "config", "") == {"get", "reload"}
     offered = bash("cachectl", "config", "get", "memory.", e=env(daemon))
     assert offered == {"memory.realm_budget", "memory.global_budget", "memory.uid_share", "memory.large_threshold",
-                       "memory.file_bytes"}
+                       "memory.file_bytes", "memory.session_budget"}
+    assert bash("cachectl", "session", "s") == {"show", "set"}
+    # Nobody is asked for tokens.
+    assert bash("cachectl", "session", "get", "", e=env(daemon)) <= {""}
 
 
 def daemon_options():
