@@ -300,7 +300,7 @@ int cached_session_delete(cached_session *s, const char *key, cached_reply **ret
 /*
  * cached_session_clear() - no key has a value any more; the session goes on
  * @s:    by any thread
- * @ret:  "items" are those that had one
+ * @ret:  "version" is the session's
  *
  * Return: CACHED_OK.
  */

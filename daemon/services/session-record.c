@@ -172,14 +172,16 @@ struct session_item *session_items_search(struct session_item *items, size_t n,
 void session_items_find(const struct session_record *r, struct session_item *items, size_t n)
 {
         struct session_item item;
+        size_t n_missing = n;
         for (size_t i = 0; i < n; i++)
                 items[i].found = false;
-        for (const uint8_t *at = NULL; session_record_next(r, &at, &item);) {
+        for (const uint8_t *at = NULL; n_missing > 0 && session_record_next(r, &at, &item);) {
                 struct session_item *wanted = session_items_search(items, n, &item);
-                if (wanted) {
+                if (wanted && !wanted->found) {
                         item.place = wanted->place;
                         item.moved = wanted->moved;
                         *wanted = item;
+                        n_missing--;
                 }
         }
 }

@@ -101,8 +101,11 @@ static bool find(const struct caller *who, const uint8_t *token, struct session_
         if (!session_look(hidden, d, who->now_ms, ret) ||
             !is_same(d + SESSION_KEY_SIZE, ret->record.verifier, SESSION_VERIFIER))
                 return false;
-        return store_touch(hidden->store, cache, ret->key, SESSION_KEY_SIZE,
-                           ttl_of(&ret->record, who->now_ms), who->now_ms, &ret->entry) == 0 &&
+        if (store_touch(hidden->store, cache, ret->key, SESSION_KEY_SIZE,
+                        ttl_of(&ret->record, who->now_ms), who->now_ms, &ret->entry) != 0)
+                return false;
+        /* A touch leaves the value where it is, so it was read already. */
+        return (ret->entry.value == ret->record.bytes && ret->entry.n_value == ret->record.n) ||
                session_record_read(ret->entry.value, ret->entry.n_value, &ret->record);
 }
 
