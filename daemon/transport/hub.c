@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "transport/conn-private.h"
+#include "transport/kept.h"
 #include "transport/peer.h"
 
 #define JOB_FDS_MAX                                                                                \
@@ -482,7 +483,8 @@ int hub_init(struct hub *h, const struct hub_params *p)
                           .handler = p->handler,
                           .server = p->server,
                           .limits = *p->limits,
-                          .refuse = p->refuse};
+                          .refuse = p->refuse,
+                          .ends_fd = -1};
         list_init(&h->conns);
         list_init(&h->dead);
         turns_init(&h->turns);
@@ -523,6 +525,7 @@ void hub_done(struct hub *h)
         (void)event_del(&h->closer_event);
         (void)event_del(&h->overload_timer);
         (void)event_del(&h->trim_timer);
+        kept_end(h);
         on_jobs_finished(-1, 0, h);
         h->closer = closer_free(h->closer);
         for (size_t i = 0; i < HUB_ACCOUNT_BUCKETS; i++) {
