@@ -100,6 +100,10 @@ static bool is_one_way(const Cached__V1__Request *m)
                 return m->end_lease->one_way;
         case CACHED__V1__REQUEST__OP_LEASE_PROGRESS:
                 return m->lease_progress->one_way;
+        case CACHED__V1__REQUEST__OP_UNLOCK_RESOURCE:
+                return m->unlock_resource->one_way;
+        case CACHED__V1__REQUEST__OP_RELEASE_RESOURCE:
+                return m->release_resource->one_way;
         default:
                 return false;
         }

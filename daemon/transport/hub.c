@@ -27,7 +27,6 @@
 #include <unistd.h>
 
 #include "transport/conn-private.h"
-#include "transport/kept.h"
 #include "transport/peer.h"
 
 #define JOB_FDS_MAX                                                                                \

@@ -10,12 +10,11 @@
  * which it takes for readable ones.) A copy may be open elsewhere when ours is closed, so a socket
  * is taken out before that.
  */
-#include "transport/kept.h"
-
 #include <errno.h>
 #include <event2/event.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "transport/conn-private.h"
@@ -75,7 +74,8 @@ static int watch(struct kept *k)
         return 0;
 }
 
-int kept_new(struct conn *c, int fd, void (*on_hang_up)(void *ctx), void *ctx, struct kept **ret)
+int conn_keep_fd(struct conn *c, int fd, void (*on_hang_up)(void *ctx), void *ctx,
+                 struct kept **ret)
 {
         struct kept *k = calloc(1, sizeof(*k));
         if (!k)
@@ -125,4 +125,10 @@ void kept_end(struct hub *h)
         (void)event_del(&h->ends_event);
         close(h->ends_fd);
         h->ends_fd = -1;
+}
+
+void conn_own_address(const struct conn *c, struct sockaddr_storage *ret, unsigned *ret_n)
+{
+        socklen_t n = sizeof(*ret);
+        *ret_n = getsockname(c->fd, (struct sockaddr *)ret, &n) == 0 && n <= sizeof(*ret) ? n : 0;
 }
