@@ -20,8 +20,9 @@
 
 /* The lock word: the number of the holder that has it, or 0; and two bits. */
 #define SEGMENT_LOCK_NUMBER UINT32_C(0x3fffffff)
-#define SEGMENT_LOCK_DIED   UINT32_C(0x40000000) /* who had it ended with it: the next one is told \
-                                                  */
+#define SEGMENT_LOCK_DIED                                                                          \
+        UINT32_C(0x40000000) /* who had it ended with it: the next one is told                     \
+                              */
 #define SEGMENT_LOCK_WAITERS UINT32_C(0x80000000) /* somebody waits: the daemon hands it over */
 
 struct segment_head {

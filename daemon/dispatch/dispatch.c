@@ -27,6 +27,7 @@
 #include "dispatch/peek.h"
 #include "dispatch/repeat.h"
 #include "dispatch/reply.h"
+#include "dispatch/resourcing.h"
 #include "dispatch/unfinished.h"
 #include "log.h"
 #include "realm/mapping.h"
@@ -408,6 +409,8 @@ static bool resume(struct client *client, const uint8_t *body, struct upload *up
         unfinished_finish(client);
         if (leasing_has_decided(d))
                 leasing_flush(d);
+        if (resourcing_has_decided(d))
+                resourcing_flush(d);
         return true;
 }
 
@@ -443,6 +446,8 @@ static bool on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uin
         settle(&r, since(d, start_ns));
         if (leasing_has_decided(d))
                 leasing_flush(d);
+        if (resourcing_has_decided(d))
+                resourcing_flush(d);
         return true;
 }
 
@@ -590,6 +595,7 @@ static void on_drained(struct conn *c)
         if (!client)
                 return;
         leasing_drained(client);
+        resourcing_drained(client);
         subscribe_drained(client);
 }
 

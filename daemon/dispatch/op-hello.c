@@ -21,8 +21,8 @@
 #include "server.h"
 #include "services/limits.h"
 
-#define PROTOCOL_VERSION 1
-#define FEATURE_FILES    ((uint64_t)CACHED__V1__FEATURE__FEATURE_FILES)
+#define PROTOCOL_VERSION  1
+#define FEATURE_FILES     ((uint64_t)CACHED__V1__FEATURE__FEATURE_FILES)
 #define FEATURE_RESOURCES ((uint64_t)CACHED__V1__FEATURE__FEATURE_RESOURCES)
 #define FEATURES                                                                                   \
         ((uint64_t)CACHED__V1__FEATURE__FEATURE_EVENTS |                                           \
