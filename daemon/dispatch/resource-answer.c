@@ -221,8 +221,6 @@ static enum status answer(struct request *r, const struct resource_waiter *w,
         case RESOURCE_GOT_FAILURE:
                 info->state = CACHED__V1__RESOURCE_STATE__RESOURCE_FAILED;
                 return resource_answer_with(r, info, NULL);
-        case RESOURCE_GOT_KIND:
-                return wrong_kind(r);
         case RESOURCE_GOT_LIMIT:
                 return full(r);
         case RESOURCE_GOT_NO_MEMORY:

@@ -154,30 +154,10 @@ struct resource_party *resourcing_party(struct client *client)
         return client->parked;
 }
 
-/* What was decided on and not told is given back: which may decide on others. */
-static void drop_decided(struct client *client)
-{
-        struct list *all = &client->parked->waiters, *next;
-        bool more = true;
-        while (more) {
-                more = false;
-                for (struct list *l = all->next; l != all; l = next) {
-                        struct resource_waiter *w = LIST_ENTRY(l, struct resource_waiter, of_party);
-                        next = l->next;
-                        if (w->outcome == RESOURCE_WAITS)
-                                continue;
-                        resource_waiter_drop(client->d, w);
-                        more = true;
-                }
-        }
-}
-
 void resourcing_leave(struct client *client, uint64_t now_ms)
 {
-        if (client->parked) {
-                drop_decided(client);
-                resource_party_done(&client->d->resources, client->parked);
-        }
+        if (client->parked)
+                resource_party_done(&client->d->resources, client->parked, now_ms);
         free(client->parked);
         client->parked = NULL;
         holding_leave(client, now_ms);

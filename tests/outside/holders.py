@@ -114,7 +114,7 @@ class Worker:
         return reply.SerializeToString()
 
     def publish_connection(self, creation_id, address):
-        s = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+        s = socket.socket(socket.AF_UNIX if isinstance(address, (str, bytes)) else socket.AF_INET)
         s.connect(address)
         reply = self.c.publish(creation_id, s.fileno())
         self.fds[reply.resource.instance] = s.detach()
