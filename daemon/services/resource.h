@@ -83,14 +83,15 @@ struct resource_slot {
         struct resource_link link;
         struct list of_cache;
         struct list of_failed; /* in resources.failed, while it is there for that alone */
+        struct list loose;     /* in resources.loose: somebody may be next, or it may go */
         struct resource_cache *cache;
         struct list instances; /* in the cache: those that were released last are at the end */
         struct list creations;
         struct list waiting; /* struct resource_waiter, who has waited longest first */
         uint32_t n_instances, n_creations, n_waiting;
-        uint32_t n_waiters; /* those that were decided on, too */
-        uint32_t pool;      /* 0: one instance, shared */
-        uint32_t failures;  /* in a row */
+        uint32_t n_gone;   /* instances that have left, and are held */
+        uint32_t pool;     /* 0: one instance, shared */
+        uint32_t failures; /* in a row */
         uint64_t calm_since, retry_at;
         struct resource_timer timer;
         char *reason; /* of the last failure, or NULL */
@@ -122,7 +123,7 @@ struct resource {
         pid_t pid;
         uint32_t n_holders, n_lock_waiting;
         uint8_t kind, cause; /* of resource_cause: not 0: it has left */
-        bool read_only;
+        bool read_only, pooled;
         bool owner_died;     /* who gets the lock next, or the instance from a pool, is told */
         bool lock_unclaimed; /* restored as locked, and not claimed yet */
         char *reason;        /* why it left, or NULL */
@@ -185,8 +186,8 @@ enum resource_outcome {
         RESOURCE_GOT_RIGHT,     /* `creation_id` */
         RESOURCE_GOT_TIMEOUT,   /* `uid`, `pid`: who creates or has it */
         RESOURCE_GOT_FAILURE,   /* `reason`, `retry_ms` */
-        RESOURCE_GOT_NOT_FOUND, /* it was not to create; of a lock: it does not hold it any more */
-        RESOURCE_GOT_KIND,      /* another kind is there */
+        RESOURCE_GOT_NOT_FOUND, /* it was not to create; its holder ended, or of a lock:
+                                 * it left when the lock's owner died */
         RESOURCE_GOT_LIMIT,     /* as many resources as there may be */
         RESOURCE_GOT_NO_MEMORY,
         RESOURCE_GOT_CLOSED, /* the daemon ends */
@@ -312,10 +313,12 @@ struct resources {
         struct list events;  /* holds whose holders are to be told */
         struct list failed;  /* slots, who failed first first */
         size_t n_failed;
+        struct list loose;  /* slots; empty between two calls */
+        struct list unheld; /* instances that have left and go, by `of_slot`; likewise */
         struct resource_account *accounts;
         struct resource_space *spaces;
         struct resource_timer **heap;
-        size_t n_heap, n_allocated;
+        size_t n_heap, n_allocated, n_timers;
         uint64_t seed, last_instance, last_creation;
         uint32_t last_number;
         struct resource_timer claims; /* when what is not claimed ends */
@@ -336,8 +339,8 @@ void resources_set_bounds(struct resources *t, const struct resource_bounds *bou
 /* ---- connections that wait */
 
 void resource_party_init(struct resource_party *p, void *ctx);
-/* It ends: its waiters go. */
-void resource_party_done(struct resources *t, struct resource_party *p);
+/* It ends: its waiters go, and what they got and were not told is given back. */
+void resource_party_done(struct resources *t, struct resource_party *p, uint64_t now);
 
 /* ---- holders */
 
@@ -488,13 +491,12 @@ int resource_holder_restore(struct resources *t, void *space, uid_t uid, pid_t p
  * is held), -ENOMEM. */
 int resource_hold_restore(struct resources *t, struct resource *r, struct resource_holder *h,
                           uint64_t count, bool locked, uint64_t since);
-/* All is restored: what is not claimed at @due ends: holds, and with a lock its instance
- * (UNCLAIMED).
+/* All is restored (0 or -ENOMEM): what is not claimed at @due ends: holds, and with a lock its
+ * instance (UNCLAIMED).
  */
-void resources_claim_until(struct resources *t, uint64_t due);
+int resources_claim_until(struct resources *t, uint64_t due);
 /* @h has it, and @locked its lock: RESOURCE_IS_HELD; or RESOURCE_E_NOT_HELD. */
-int resource_claim(struct resources *t, struct resource *r, struct resource_holder *h, bool locked,
-                   uint64_t now);
+int resource_claim(struct resources *t, struct resource *r, struct resource_holder *h, bool locked);
 /* Of a local one that is not known: it is made, and held once by @h, as if it had been published;
  * where another one is by now, that is held. HELD, E_KIND, E_POOL, E_RESOURCES, -ENOMEM. */
 int resources_register_local(struct resources *t, const struct resource_where *where,
