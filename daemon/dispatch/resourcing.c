@@ -47,6 +47,19 @@ static void release(void *ctx, void *payload)
         resource_object_unref(payload);
 }
 
+/* There is no successor yet that would be told of either. */
+static void left(void *ctx, struct resource *r)
+{
+        (void)ctx;
+        (void)r;
+}
+
+static void changed(void *ctx, struct resource *r)
+{
+        (void)ctx;
+        (void)r;
+}
+
 /* ---- objects */
 
 struct resource_object *resource_object_new(struct request *r)
@@ -99,6 +112,8 @@ int resourcing_init(struct dispatcher *d)
                                              .word_write = word_write,
                                              .word_owner = word_owner,
                                              .release = release,
+                                             .left = left,
+                                             .changed = changed,
                                              .ctx = d};
         /* Numbers begin at random: another daemon's are not taken for ours. */
         resources_init(&d->resources, random[0], random[1] >> 1, &hooks);

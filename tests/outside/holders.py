@@ -258,7 +258,7 @@ class Holder(peers.Peer):
         return reply.resource.instance
 
     def create_segment(self, key=b"k", data=bytes(64), **more):
-        right = self.right(key, **more)
+        right = self.right(key, kind=pb.RESOURCE_SEGMENT, **more)
         reply = self._reply(self.do("publish_segment", right, data, {}))
         assert reply.status == wire.OK and reply.resource.state == pb.RESOURCE_HELD, reply
         return reply.resource.instance
@@ -269,7 +269,7 @@ class Holder(peers.Peer):
         return reply.resource.instance
 
     def create_connection(self, address, key=b"k", **more):
-        reply = self._reply(self.do("publish_connection", self.right(key, **more), address))
+        reply = self._reply(self.do("publish_connection", self.right(key, kind=pb.RESOURCE_DESCRIPTOR, **more), address))
         assert reply.status == wire.OK and reply.resource.state == pb.RESOURCE_HELD, reply
         return reply.resource.instance
 
