@@ -93,6 +93,7 @@ struct hub {
         struct closer *closer;
         struct event closer_event;
         int ends_fd; /* watches kept sockets, see kept.c; -1: there were none */
+        size_t n_ends; /* in it */
         struct event ends_event;
         struct event overload_timer; /* only while an account is overloaded */
         struct event trim_timer;     /* only while spare buffers are kept */

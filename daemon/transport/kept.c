@@ -34,9 +34,10 @@ struct kept {
  * what is left is told in the next turn. */
 static void on_ends(evutil_socket_t fd, short what, void *arg)
 {
+        struct hub *h = arg;
         (void)what;
-        hub_tick(arg);
-        for (unsigned i = 0; i < ENDS_AT_ONCE; i++) {
+        hub_tick(h);
+        for (unsigned i = 0; i < ENDS_AT_ONCE && h->n_ends > 0; i++) {
                 struct epoll_event e;
                 if (epoll_wait(fd, &e, 1, 0) != 1)
                         return;
@@ -62,15 +63,25 @@ static int begin_watching(struct hub *h)
         return 0;
 }
 
+/* Without any there is no epoll. */
+static void settle(struct hub *h)
+{
+        if (h->n_ends == 0)
+                kept_end(h);
+}
+
 static int watch(struct kept *k)
 {
         struct epoll_event e = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = k};
         int r = begin_watching(k->hub);
-        if (r < 0)
+        if (r == 0 && epoll_ctl(k->hub->ends_fd, EPOLL_CTL_ADD, k->fd, &e) < 0)
+                r = -errno;
+        if (r < 0) {
+                settle(k->hub);
                 return r;
-        if (epoll_ctl(k->hub->ends_fd, EPOLL_CTL_ADD, k->fd, &e) < 0)
-                return -errno;
+        }
         k->watched = true;
+        k->hub->n_ends++;
         return 0;
 }
 
@@ -100,8 +111,11 @@ struct kept *kept_free(struct kept *k)
 {
         if (!k)
                 return NULL;
-        if (k->watched)
+        if (k->watched) {
                 (void)epoll_ctl(k->hub->ends_fd, EPOLL_CTL_DEL, k->fd, NULL);
+                k->hub->n_ends--;
+                settle(k->hub);
+        }
         struct account *a = hub_account(k->hub, k->uid);
         /* Without memory it stays open: closed here it could stop everybody. */
         if (a) {

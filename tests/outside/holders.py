@@ -66,7 +66,7 @@ class Client(files.Client):
         return self.call(op, instance=instance, holder=self.holder, **more)[0]
 
 
-class Worker:
+class Worker(peers.Worker):
     def __init__(self, path, hello):
         self.bell = Client(path, timeout=120)
         self.bell.hello(**hello)

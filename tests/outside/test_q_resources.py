@@ -629,10 +629,12 @@ def test_q47_broken(a, b):
     assert b.wait_event().cause == pb.RESOURCE_INVALID
 
 
-def test_q48_a_holder_that_does_not_read_misses_nothing(daemon, a, c):
+def test_q48_a_holder_that_does_not_read_misses_nothing(make_daemon):
     """Its events wait, however many they are."""
-    n = 3000
-    keys = [struct.pack("<I", k) for k in range(n)]
+    n = 4000
+    daemon = make_daemon(limits={"resources_per_uid": n, "resources_per_realm": n})
+    c = client(daemon)
+    keys = [struct.pack("<I", k) + bytes(60) for k in range(n)]
     made = set()
     for key in keys:
         right = c.acquire(key, kind=LOCAL).resource.creation_id
