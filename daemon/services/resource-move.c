@@ -117,8 +117,7 @@ struct resource_record resource_export(const struct resources *t, const struct r
 static int restore(struct resources *t, struct resource_slot *s,
                    const struct resource_record *record, void *payload, struct resource **ret)
 {
-        if (s->n_instances > 0 &&
-            (s->kind != record->kind || s->pool != record->pool || s->n_instances >= s->pool))
+        if (s->n_instances > 0 && (s->kind != record->kind || s->pool == 0 || record->pool == 0))
                 return -EEXIST;
         if (s->n_instances == 0 && (s->n_creations > 0 || s->n_waiting > 0))
                 return -EEXIST;

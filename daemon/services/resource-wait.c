@@ -191,11 +191,10 @@ void resources_sweep(struct resources *t, uint64_t now)
                 } else if (!list_is_empty(&t->loose)) {
                         struct resource_slot *s =
                                 LIST_ENTRY(t->loose.next, struct resource_slot, loose);
-                        slot_passes_on(t, s, now);
-                        if (!list_is_empty(&t->unheld))
-                                continue;
                         list_unlink(&s->loose);
-                        slot_settles(t, s, now);
+                        slot_passes_on(t, s, now);
+                        if (list_is_empty(&s->loose))
+                                slot_settles(t, s, now);
                 } else {
                         return;
                 }

@@ -26,6 +26,10 @@ def pytest_configure(config):
     # Tests hold thousands of sockets.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # Under nohup SIGHUP is ignored, and so it would be in every process that a test starts and ends by it. A
+    # handler is not inherited, and this process goes on all the same.
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items):
