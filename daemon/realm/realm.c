@@ -268,7 +268,8 @@ void realm_settle(struct realm *r)
 
 static bool is_unused(const struct realm *r)
 {
-        return r->n_clients == 0 && r->n_kept == 0 && !r->keeps_policy && store_entries(r->store) == 0 &&
+        return r->n_clients == 0 && r->n_kept == 0 && !r->keeps_policy &&
+               store_entries(r->store) == 0 &&
                store_files(r->store) == 0; /* readers may hold values that have left */
 }
 

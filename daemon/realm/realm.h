@@ -31,7 +31,7 @@ struct realm {
         struct store *store;
         struct charge charge;
         struct readers *readers; /* NULL: nobody has ever looked into the arena */
-        size_t n_kept; /* of what else is in it, as its caller counts */
+        size_t n_kept;           /* of what else is in it, as its caller counts */
         size_t n_clients;
         uint64_t idle_since_ms; /* when the last client left */
         /* Who wants to know what happens, and of what: subscribe.c's. */
