@@ -62,7 +62,7 @@ static void stop_waiting(struct resources *t, struct resource_waiter *w)
                 w->slot->n_waiting--;
                 w->slot->cache->n_waiting--;
                 resource_slot_touch(t, w->slot);
-        } else {
+        } else if (w->of_lock) {
                 w->of_lock->n_lock_waiting--;
         }
         list_unlink(&w->of_slot);
