@@ -351,9 +351,11 @@ void resource_holder_close(struct resources *t, struct resource_holder *h, bool 
 {
         end_waiters(t, h);
         end_creations(t, h);
-        while (!list_is_empty(&h->holds))
-                resource_hold_end(t, LIST_ENTRY(h->holds.next, struct resource_hold, of_holder),
-                                  died, now);
+        struct list *next;
+        for (struct list *n = h->holds.next; n != &h->holds; n = next) {
+                next = n->next;
+                resource_hold_end(t, LIST_ENTRY(n, struct resource_hold, of_holder), died, now);
+        }
         list_unlink(&h->of_all);
         resource_map_remove(&t->ids, &h->by_id);
         resource_map_remove(&t->holder_numbers, &h->by_number);

@@ -41,12 +41,13 @@ int resource_park(struct resources *t, struct resource_slot *s, struct resource 
         list_init(&w->turn);
         list_append(&ask->party->waiters, &w->of_party);
         list_append(&ask->holder->waiters, &w->of_holder);
-        list_append(s ? &s->waiting : &of_lock->lock_waiting, &w->of_slot);
         a->n_waiters++;
         if (s) {
+                list_append(&s->waiting, &w->of_slot);
                 s->n_waiting++;
                 s->cache->n_waiting++;
-        } else {
+        } else if (of_lock) {
+                list_append(&of_lock->lock_waiting, &w->of_slot);
                 of_lock->n_lock_waiting++;
         }
         if (ask->wait_ms < RESOURCE_NEVER - now)
@@ -62,7 +63,7 @@ static void stop_waiting(struct resources *t, struct resource_waiter *w)
                 w->slot->n_waiting--;
                 w->slot->cache->n_waiting--;
                 resource_slot_touch(t, w->slot);
-        } else {
+        } else if (w->of_lock) {
                 w->of_lock->n_lock_waiting--;
         }
         list_unlink(&w->of_slot);
@@ -318,9 +319,10 @@ static void give_back(struct resources *t, struct resource_waiter *w, uint64_t n
 
 void resource_party_done(struct resources *t, struct resource_party *p, uint64_t now)
 {
-        while (!list_is_empty(&p->waiters)) {
-                struct resource_waiter *w =
-                        LIST_ENTRY(p->waiters.next, struct resource_waiter, of_party);
+        struct list *next;
+        for (struct list *n = p->waiters.next; n != &p->waiters; n = next) {
+                struct resource_waiter *w = LIST_ENTRY(n, struct resource_waiter, of_party);
+                next = n->next;
                 if (w->outcome == RESOURCE_WAITS)
                         stop_waiting(t, w);
                 else

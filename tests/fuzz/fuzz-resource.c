@@ -114,7 +114,8 @@ static void use(struct fuzz *f, unsigned holder, uint8_t what)
         if (!r)
                 return;
         switch (what >> 3 & 7) {
-        case 0 ... 1:
+        case 0:
+        case 1:
                 ask.wait_ms = (what & 64) ? RESOURCE_NEVER : 10u * (what >> 6);
                 resource_lock(&f->s->t, r, &ask, f->s->now, &reply);
                 break;
@@ -270,13 +271,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
                 uint8_t who = take(f), what = take(f);
                 unsigned holder = who & 3;
                 switch (who >> 2 & 7) {
-                case 0 ... 2:
+                case 0:
+                case 1:
+                case 2:
                         acquire(f, holder, what);
                         break;
                 case 3:
                         create(f, what);
                         break;
-                case 4 ... 5:
+                case 4:
+                case 5:
                         use(f, holder, what);
                         break;
                 default:

@@ -492,19 +492,27 @@ static void step(struct history *h)
 {
         unsigned holder = rnd(h, N_HOLDERS), key = rnd(h, N_KEYS);
         switch (rnd(h, 16)) {
-        case 0 ... 3:
+        case 0:
+        case 1:
+        case 2:
+        case 3:
                 acquire(h, holder, key);
                 break;
-        case 4 ... 6:
+        case 4:
+        case 5:
+        case 6:
                 publish(h, holder, key);
                 break;
-        case 7 ... 8:
+        case 7:
+        case 8:
                 release(h, holder, false);
                 break;
-        case 9 ... 10:
+        case 9:
+        case 10:
                 lock(h, holder);
                 break;
-        case 11 ... 12:
+        case 11:
+        case 12:
                 unlock(h, holder);
                 break;
         case 13:
