@@ -636,9 +636,11 @@ def test_q48_a_holder_that_does_not_read_misses_nothing(make_daemon):
     c = client(daemon)
     keys = [struct.pack("<I", k) + bytes(60) for k in range(n)]
     made = set()
-    for key in keys:
-        right = c.acquire(key, kind=LOCAL).resource.creation_id
-        made.add(c.publish(right, None, LOCAL).resource.instance)
+    for at in range(0, n, 500):
+        asked = [c.ask(key, kind=LOCAL) for key in keys[at:at + 500]]
+        rights = [c.wait(i)[0].resource.creation_id for i in asked]
+        posted = [c.post("publish_resource", creation_id=right, kind=LOCAL) for right in rights]
+        made |= {c.wait(i)[0].resource.instance for i in posted}
     reader = client(daemon, holder=False, name="asks")
     reader.clear("res")
     told = []
