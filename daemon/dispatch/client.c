@@ -14,6 +14,7 @@
 #include "dispatch/dispatcher.h"
 #include "dispatch/leasing.h"
 #include "dispatch/repeat.h"
+#include "dispatch/resourcing.h"
 #include "dispatch/unfinished.h"
 #include "realm/mapping.h"
 #include "realm/realm.h"
@@ -56,6 +57,7 @@ struct client *client_free(struct client *client, uint64_t now_ms)
         repeat_leave(client, now_ms);
         views_leave(&d->views, client);
         leasing_leave(client, now_ms);
+        resourcing_leave(client, now_ms);
         client->process = process_unref(client->process);
         if (client->realm) {
                 realm_unmap(client->realm, client->reader, now_ms);

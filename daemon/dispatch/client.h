@@ -20,7 +20,9 @@ struct conn;
 struct outcome_client;
 struct dispatcher;
 struct lease_party;
+struct holding;
 struct reader;
+struct resource_party;
 struct realm;
 struct unfinished;
 struct subscription;
@@ -46,6 +48,8 @@ struct client {
         struct unfinished *unfinished;     /* the request that is being carried out, or NULL */
         struct viewer *viewer;             /* with the views that it was sent, or NULL */
         struct lease_party *party;         /* with its leases and what it waits for, or NULL */
+        struct holding *holding;           /* as a holder of resources, or NULL */
+        struct resource_party *parked;     /* what it waits for of these, or NULL */
         struct process *process;           /* that it belongs to; NULL: nothing hangs on that yet */
         struct process_end party_end;      /* with `party` */
         struct subscription *subscription; /* or NULL */

@@ -22,6 +22,8 @@ static bool is_named(const Cached__V1__Request *m)
                 return m->set->source_case == CACHED__V1__SET__SOURCE_FILE_SIZE;
         case CACHED__V1__REQUEST__OP_OFFER_UPLOAD:
                 return m->offer_upload->size > 0;
+        case CACHED__V1__REQUEST__OP_PUBLISH_RESOURCE:
+                return m->publish_resource->kind != CACHED__V1__RESOURCE_KIND__RESOURCE_LOCAL;
         default:
                 return false;
         }
@@ -45,16 +47,12 @@ static enum status invalid(struct request *r, const char *what)
         return verdict_set(&r->verdict, STATUS_INVALID, "%s", what);
 }
 
-static enum status check_there(struct request *r)
+enum status descriptor_there(struct request *r)
 {
-        if (!(r->client->features & CACHED__V1__FEATURE__FEATURE_FILES))
-                return invalid(r,
-                               "the request names a descriptor, but FEATURE_FILES was not agreed "
-                               "on in Hello: ask for it there, or send the bytes");
         if (r->fd == -EMFILE)
                 return verdict_set(&r->verdict, STATUS_LIMIT,
                                    "the daemon had no room for the descriptor in its table "
-                                   "(RLIMIT_NOFILE): try again later, or send the bytes");
+                                   "(RLIMIT_NOFILE): try again later, or do without it");
         if (r->fd < 0)
                 return invalid(r, "the request names a descriptor, but none came with its frame: "
                                   "send it (SCM_RIGHTS) with the frame's first byte");
@@ -78,10 +76,19 @@ static const char *seals_fault(int has, int want)
 
 enum status descriptor_check(struct request *r, int seals, uint64_t size)
 {
+        if (!(r->client->features & CACHED__V1__FEATURE__FEATURE_FILES))
+                return invalid(r,
+                               "the request names a descriptor, but FEATURE_FILES was not agreed "
+                               "on in Hello: ask for it there, or send the bytes");
+        return descriptor_check_file(r, seals, size);
+}
+
+enum status descriptor_check_file(struct request *r, int seals, uint64_t size)
+{
         struct statfs fs;
         struct stat st;
         const char *fault;
-        enum status status = check_there(r);
+        enum status status = descriptor_there(r);
         if (status != STATUS_OK)
                 return status;
         fault = seals_fault(fcntl(r->fd, F_GET_SEALS), seals);

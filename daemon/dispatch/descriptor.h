@@ -21,4 +21,11 @@ void descriptor_drop(struct request *r);
  * @size bytes? OK: `r->fd` is; who keeps it sets that to -1. Else INVALID, or LIMIT. */
 enum status descriptor_check(struct request *r, int seals, uint64_t size);
 
+/* The same, whatever features were agreed on. */
+enum status descriptor_check_file(struct request *r, int seals, uint64_t size);
+
+/* Has the descriptor come that the message names? OK, INVALID or LIMIT; what it is nobody has
+ * looked at. */
+enum status descriptor_there(struct request *r);
+
 #endif

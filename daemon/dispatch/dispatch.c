@@ -28,6 +28,7 @@
 #include "dispatch/peek.h"
 #include "dispatch/repeat.h"
 #include "dispatch/reply.h"
+#include "dispatch/resourcing.h"
 #include "dispatch/scope.h"
 #include "dispatch/unfinished.h"
 #include "log.h"
@@ -102,6 +103,10 @@ static bool is_one_way(const Cached__V1__Request *m)
                 return m->end_lease->one_way;
         case CACHED__V1__REQUEST__OP_LEASE_PROGRESS:
                 return m->lease_progress->one_way;
+        case CACHED__V1__REQUEST__OP_UNLOCK_RESOURCE:
+                return m->unlock_resource->one_way;
+        case CACHED__V1__REQUEST__OP_RELEASE_RESOURCE:
+                return m->release_resource->one_way;
         default:
                 return false;
         }
@@ -431,6 +436,8 @@ static bool resume(struct client *client, const uint8_t *body, struct upload *up
         unfinished_finish(client);
         if (leasing_has_decided(d))
                 leasing_flush(d);
+        if (resourcing_has_decided(d))
+                resourcing_flush(d);
         return true;
 }
 
@@ -466,6 +473,8 @@ static bool on_frame(struct conn *c, const uint8_t *msg, size_t n_msg, const uin
         settle(&r, since(d, start_ns));
         if (leasing_has_decided(d))
                 leasing_flush(d);
+        if (resourcing_has_decided(d))
+                resourcing_flush(d);
         return true;
 }
 
@@ -615,6 +624,7 @@ static void on_drained(struct conn *c)
         if (!client)
                 return;
         leasing_drained(client);
+        resourcing_drained(client);
         subscribe_drained(client);
         attach_drained(client);
 }

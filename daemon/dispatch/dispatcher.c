@@ -14,6 +14,7 @@
 #include "config.h"
 #include "dispatch/events.h"
 #include "dispatch/leasing.h"
+#include "dispatch/resourcing.h"
 #include "dispatch/scope.h"
 #include "log.h"
 #include "realm/mapping.h"
@@ -55,6 +56,8 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
                 r = views_init(&d->views);
         if (r == 0)
                 r = leasing_init(d);
+        if (r == 0)
+                r = resourcing_init(d);
         if (r == 0)
                 r = reaper_new(&d->reaper);
         if (r < 0) {
@@ -132,6 +135,7 @@ struct dispatcher *dispatcher_free(struct dispatcher *d)
         views_done(&d->views);
         leasing_done(d);
         attachments_done(&d->attachments);
+        resourcing_done(d);
         realms_done(&d->realms);
         reaper_free(d->reaper);
         outcomes_done(&d->outcomes);
@@ -168,16 +172,19 @@ void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
                         attach_leave(c, server_now_ms(d->server)); /* sessions are for writers */
         }
         leasing_reconfigure(d);
+        resourcing_reconfigure(d);
 }
 
 void dispatcher_part(struct dispatcher *d)
 {
         leasing_close(d);
+        resourcing_close(d);
 }
 
 void dispatcher_stay(struct dispatcher *d)
 {
         leasing_open(d);
+        resourcing_open(d);
 }
 
 bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
@@ -187,6 +194,7 @@ bool dispatcher_maintain(struct dispatcher *d, uint64_t now_ms, unsigned steps)
         schedules_maintain(d, now_ms);
         outcomes_expire(&d->outcomes, now_ms, d->cfg->limits.outcome_ms);
         bool more = leasing_maintain(d, now_ms, steps);
+        more |= resourcing_maintain(d, now_ms);
         more |= views_reap(&d->views, steps);
         more |= realms_drain(&d->realms, now_ms);
         more |= realms_maintain(&d->realms, now_ms, steps);
@@ -200,9 +208,9 @@ uint64_t dispatcher_next_deadline(const struct dispatcher *d)
         uint64_t next = realms_next_deadline(&d->realms);
         if (d->n_pending > 0 && d->events_due_ms < next)
                 next = d->events_due_ms;
-        uint64_t others[] = {leases_next_due(&d->leases), subscribe_next_deadline(d),
-                             attach_next_deadline(d), schedules_next_deadline(d),
-                             scope_next_deadline(d)};
+        uint64_t others[] = {leases_next_due(&d->leases), resources_next_due(&d->resources),
+                             subscribe_next_deadline(d),  attach_next_deadline(d),
+                             schedules_next_deadline(d),  scope_next_deadline(d)};
         for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
                 next = others[i] < next ? others[i] : next;
         uint64_t forget = outcomes_next_deadline(&d->outcomes, d->cfg->limits.outcome_ms);

@@ -26,6 +26,7 @@
 #include "services/backoff.h"
 #include "services/data.h"
 #include "services/lease.h"
+#include "services/resource.h"
 #include "services/verdict.h"
 
 enum op_index {
@@ -49,6 +50,9 @@ struct dispatcher {
         struct quota decoded; /* values on their way out, for clients that cannot decode */
         struct quota shares;  /* values that are kept for those who wait for them */
         struct leases leases;
+        struct resources resources;
+        struct list holdings;   /* see holding.c */
+        bool resources_over;    /* descriptors are closed with the process */
         struct backoff backoff; /* of values that could not be computed anew */
         struct outcomes outcomes;
         struct processes processes;

@@ -7,6 +7,7 @@
 #include "dispatch/leasing.h"
 #include "dispatch/repeat.h"
 #include "dispatch/reply.h"
+#include "dispatch/resourcing.h"
 #include "dispatch/scope.h"
 #include "dispatch/subscribe.h"
 #include "dispatch/unfinished.h"
@@ -32,6 +33,7 @@ static enum status clear_all(struct request *r, Cached__V1__ClearResult *result)
                         &r->verdict, STATUS_DENIED,
                         "clearing the whole realm needs the role admin: clear the caches "
                         "one by one, or ask an admin of the realm");
+        resourcing_cleared(r, NULL, (struct key_ref){0});
         leasing_cleared(r, NULL); /* some may be cleared even where not all could be */
         enum status status =
                 data_clear_all(&r->who, &result->entries, &result->caches, &r->verdict);
@@ -75,6 +77,7 @@ static enum status begin_sweep(struct request *r, const struct cache_ref *ref)
         r->sweep = sweep;
         /* What was begun before is too old; what is begun during the sweep is not. */
         leasing_cleared_prefix(r, ref, key);
+        resourcing_cleared(r, ref, key);
         return STATUS_OK;
 }
 
@@ -125,6 +128,7 @@ static enum status clear_cache(struct request *r, const struct cache_ref *ref,
         if (status != STATUS_OK)
                 return status;
         leasing_cleared(r, ref);
+        resourcing_cleared(r, ref, (struct key_ref){0});
         const struct subscribe_clear what = {.ref = ref, .entries = *ret_entries};
         subscribe_cleared(r, &what);
         return STATUS_OK;

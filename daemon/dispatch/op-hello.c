@@ -21,12 +21,13 @@
 #include "server.h"
 #include "services/limits.h"
 
-#define PROTOCOL_VERSION 1
-#define FEATURE_FILES    ((uint64_t)CACHED__V1__FEATURE__FEATURE_FILES)
+#define PROTOCOL_VERSION  1
+#define FEATURE_FILES     ((uint64_t)CACHED__V1__FEATURE__FEATURE_FILES)
+#define FEATURE_RESOURCES ((uint64_t)CACHED__V1__FEATURE__FEATURE_RESOURCES)
 #define FEATURES                                                                                   \
         ((uint64_t)CACHED__V1__FEATURE__FEATURE_EVENTS |                                           \
          (uint64_t)CACHED__V1__FEATURE__FEATURE_LZ4 | (uint64_t)FEATURE_FILES |                    \
-         (uint64_t)CACHED__V1__FEATURE__FEATURE_LEASES)
+         (uint64_t)CACHED__V1__FEATURE__FEATURE_LEASES | (uint64_t)FEATURE_RESOURCES)
 #define FEATURE_MAPPED   ((uint64_t)CACHED__V1__FEATURE__FEATURE_MAPPED)
 #define HELLO_RESULT_MAX 640
 
@@ -208,7 +209,7 @@ enum status op_hello(struct request *r)
         client->role = role;
         client->features = msg->features & FEATURES;
         client->features |= CACHED__V1__FEATURE__FEATURE_SESSIONS;
-        if (client->features & FEATURE_FILES)
+        if (client->features & (FEATURE_FILES | FEATURE_RESOURCES))
                 conn_accept_fds(client->conn);
         if (client->past)
                 client->features |= CACHED__V1__FEATURE__FEATURE_REPEAT;

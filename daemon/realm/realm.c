@@ -396,8 +396,8 @@ static bool is_empty(const struct realm *r)
 /* One that holds sessions never is by itself: it goes with its parent. */
 static bool is_unused(const struct realm *r)
 {
-        return r->n_clients == 0 && !r->keeps_policy && !r->hidden && is_empty(r) &&
-               (!r->sessions || is_empty(r->sessions));
+        return r->n_clients == 0 && r->n_kept == 0 && !r->keeps_policy && !r->hidden &&
+               is_empty(r) && (!r->sessions || is_empty(r->sessions));
 }
 
 static uint64_t realm_next_deadline(const struct realm *r)

@@ -36,6 +36,7 @@ struct realm {
         struct realm *parent; /* of one that holds sessions; NULL: it is none, or not linked yet */
         bool hidden;          /* it holds sessions */
         struct session_caches *caches; /* of one that does, once it is linked; else NULL */
+        size_t n_kept;                 /* of what else is in it, as its caller counts */
         size_t n_clients;
         uint64_t idle_since_ms; /* when the last client left */
         /* Who wants to know what happens, and of what: subscribe.c's. */

@@ -95,6 +95,8 @@ bool conn_receive_fds(struct conn *c, const struct received_fds *fds);
 void conn_check_fds(struct conn *c);
 /* Of the descriptors that were sent none is counted any more. */
 void conn_forget_sent_fds(struct conn *c);
+/* The hub's watch of kept sockets ends. */
+void kept_end(struct hub *h);
 /* What was not taken. */
 void conn_drop_fds(struct conn *c);
 /* Nothing more is handled of it: a frame that is incomplete now stays so. Tells the peer if another

@@ -124,6 +124,24 @@ int conn_watch_peer(const struct conn *c, void (*on_end)(void *ctx), void *ctx,
 bool peer_watch_is_over(const struct peer_watch *w);
 struct peer_watch *peer_watch_free(struct peer_watch *w); /* NULL is fine; returns NULL */
 
+/* Keeps @fd, which has come over @c and is consumed, also when @c has ended. With @on_hang_up that
+ * is called, once, when its other end closes (it is a stream or seqpacket socket then). 0, or
+ * -errno:
+ * @fd is the caller's still. */
+struct kept;
+int conn_keep_fd(struct conn *c, int fd, void (*on_hang_up)(void *ctx), void *ctx,
+                 struct kept **ret);
+int kept_fd(const struct kept *k); /* borrowed */
+/* Closes it elsewhere, since that may hang. NULL is fine; returns NULL. */
+struct kept *kept_free(struct kept *k);
+/* All connections are gone, and the process ends: it closes with that. NULL is fine; returns NULL.
+ */
+struct kept *kept_leave(struct kept *k);
+
+/* The address at which this peer found the daemon, of *ret_n bytes. */
+struct sockaddr_storage;
+void conn_own_address(const struct conn *c, struct sockaddr_storage *ret, unsigned *ret_n);
+
 /* Closes when the queued output is sent, or at once if it cannot be. No more frames are handled. */
 void conn_close(struct conn *c);
 

@@ -482,7 +482,8 @@ int hub_init(struct hub *h, const struct hub_params *p)
                           .handler = p->handler,
                           .server = p->server,
                           .limits = *p->limits,
-                          .refuse = p->refuse};
+                          .refuse = p->refuse,
+                          .ends_fd = -1};
         list_init(&h->conns);
         list_init(&h->dead);
         turns_init(&h->turns);
@@ -523,6 +524,7 @@ void hub_done(struct hub *h)
         (void)event_del(&h->closer_event);
         (void)event_del(&h->overload_timer);
         (void)event_del(&h->trim_timer);
+        kept_end(h);
         on_jobs_finished(-1, 0, h);
         h->closer = closer_free(h->closer);
         for (size_t i = 0; i < HUB_ACCOUNT_BUCKETS; i++) {

@@ -92,6 +92,9 @@ struct hub {
         struct account *accounts[HUB_ACCOUNT_BUCKETS];
         struct closer *closer;
         struct event closer_event;
+        int ends_fd;   /* watches kept sockets, see kept.c; -1: there were none */
+        size_t n_ends; /* in it */
+        struct event ends_event;
         struct event overload_timer; /* only while an account is overloaded */
         struct event trim_timer;     /* only while spare buffers are kept */
         struct hub_stats stats;

@@ -106,10 +106,10 @@ class Worker:
         return time.monotonic(), reply.lease.state, reply.lease.lease_id
 
 
-def work(path, hello, pipe):
+def work(kind, path, hello, pipe):
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(0)
-    worker = Worker(path, hello)
+    worker = kind(path, hello)
     pipe.send(None)
     while True:
         try:
@@ -124,6 +124,8 @@ def work(path, hello, pipe):
 
 class Peer:
     """The test's end of one process."""
+
+    worker = Worker
 
     def __init__(self, path, **hello):
         hello.setdefault("features", FEATURES)
@@ -142,7 +144,7 @@ class Peer:
         keep = theirs.fileno()
         os.closerange(3, keep)
         os.closerange(keep + 1, 65536)
-        work(path, hello, theirs)
+        work(self.worker, path, hello, theirs)
 
     @property
     def pid(self):

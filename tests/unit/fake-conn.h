@@ -207,6 +207,50 @@ void conn_drop_fd(struct conn *c, int fd)
         close(fd);
 }
 
+struct kept {
+        int fd;
+};
+
+int conn_keep_fd(struct conn *c, int fd, void (*on_hang_up)(void *ctx), void *ctx,
+                 struct kept **ret)
+{
+        struct kept *k = malloc(sizeof(*k));
+
+        (void)c;
+        (void)on_hang_up;
+        (void)ctx;
+        if (!k)
+                return -ENOMEM;
+        k->fd = fd;
+        *ret = k;
+        return 0;
+}
+
+int kept_fd(const struct kept *k)
+{
+        return k->fd;
+}
+
+struct kept *kept_free(struct kept *k)
+{
+        if (k)
+                close(k->fd);
+        free(k);
+        return NULL;
+}
+
+struct kept *kept_leave(struct kept *k)
+{
+        return kept_free(k);
+}
+
+void conn_own_address(const struct conn *c, struct sockaddr_storage *ret, unsigned *ret_n)
+{
+        (void)c;
+        (void)ret;
+        *ret_n = 0;
+}
+
 int conn_put_file(struct conn *c, int fd, size_t room, void (*done)(void *ctx, bool sent),
                   void *ctx)
 {

@@ -34,7 +34,8 @@ static void test_a_hello_says_what_holds(void **state)
                                               CACHED__V1__FEATURE__FEATURE_LZ4 |
                                               CACHED__V1__FEATURE__FEATURE_FILES |
                                               CACHED__V1__FEATURE__FEATURE_LEASES |
-                                              CACHED__V1__FEATURE__FEATURE_SESSIONS);
+                                              CACHED__V1__FEATURE__FEATURE_SESSIONS |
+                                              CACHED__V1__FEATURE__FEATURE_RESOURCES);
         assert_int_equal(h->file_bytes, 64 * 1024);
         assert_int_equal(h->max_lz4_bytes, 4 * 1024 * 1024);
         assert_int_equal(h->max_keys_per_request, 300);

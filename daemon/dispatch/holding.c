@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Holders, their connections and their processes
+ *
+ * What a process holds is bound to the process: its connection may be lost and come again, or a
+ * child may have a copy of it. So the process is watched from the moment at which a connection
+ * becomes a holder, and a holder that has lost its connection is given a grace. Where a process
+ * cannot be watched its end cannot be told from its connection's, and there is no grace.
+ *
+ * The table of resources ends holders by itself when their grace is over; what is kept here of one
+ * goes at the next look, so a holder is always found by its id and never by a pointer.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "config.h"
+#include "dispatch/client.h"
+#include "dispatch/reply.h"
+#include "dispatch/resourcing.h"
+#include "server.h"
+#include "services/limits.h"
+#include "transport/conn.h"
+
+#define SWEEP_STEPS 64
+
+struct holding {
+        struct list of_all; /* lost ones in front */
+        struct dispatcher *d;
+        struct client *client; /* NULL: its connection is lost */
+        struct realm *realm;
+        struct process *process; /* a reference */
+        struct process_end end;
+        uint64_t id;
+        uid_t uid;
+};
+
+static struct resource_holder *holder_of(const struct holding *h)
+{
+        return resource_holder_find(&h->d->resources, h->realm, h->uid, h->id);
+}
+
+static void holding_free(struct holding *h)
+{
+        if (h->client)
+                h->client->holding = NULL;
+        process_unlisten(&h->end);
+        list_unlink(&h->of_all);
+        h->process = process_unref(h->process);
+        free(h);
+}
+
+static void on_process_end(void *ctx)
+{
+        struct holding *h = ctx;
+        struct dispatcher *d = h->d;
+        resource_holder_end(&d->resources, holder_of(h), true, server_tick(d->server) / 1000000);
+        /* Not freed here: who is told of a process's end must not let go of it. */
+        h->id = 0;
+        if (h->client)
+                conn_finish(h->client->conn);
+}
+
+/* ---- opening */
+
+static enum status unwatched(struct request *r, int k)
+{
+        if (k == -ESRCH)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "the process that opened this connection has ended, and a "
+                                   "holder ends with its process: open another connection");
+        if (k == -EMFILE || k == -ENFILE)
+                return verdict_set(&r->verdict, STATUS_LIMIT,
+                                   "the daemon has no descriptor left to watch this process by "
+                                   "(RLIMIT_NOFILE): try again later");
+        return verdict_errno(&r->verdict, k, "watching the process");
+}
+
+static struct holding *find_former(const struct request *r, uint64_t id)
+{
+        const struct dispatcher *d = r->d;
+        for (struct list *l = d->holdings.next; id != 0 && l != &d->holdings; l = l->next) {
+                struct holding *h = LIST_ENTRY(l, struct holding, of_all);
+                if (h->id == id && h->uid == r->who.uid && h->realm == r->who.realm &&
+                    h->process == r->client->process)
+                        return h;
+        }
+        return NULL;
+}
+
+/* A holder of an earlier connection goes on with this one. */
+static struct resource_holder *take_up(struct request *r, struct holding *h)
+{
+        struct resource_holder *holder = holder_of(h);
+        if (!holder)
+                return NULL;
+        if (h->client) {
+                struct conn *former = h->client->conn;
+                h->client->holding = NULL;
+                dispatch_refuse(former, STATUS_INVALID,
+                                "another connection of this process goes on as this holder");
+                conn_close(former);
+                conn_kick(former);
+        }
+        h->client = r->client;
+        r->client->holding = h;
+        list_unlink(&h->of_all);
+        list_append(&r->d->holdings, &h->of_all);
+        resource_holder_again(&r->d->resources, holder, r->client);
+        return holder;
+}
+
+static enum status draw(struct request *r, struct resource_holder **ret)
+{
+        struct dispatcher *d = r->d;
+        int k = -EEXIST;
+        while (k == -EEXIST) {
+                uint64_t id = 0;
+                if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+                        return verdict_errno(&r->verdict, -EIO, "drawing a holder's number");
+                if (id != 0)
+                        k = resource_holder_open(&d->resources, r->who.realm, r->who.uid,
+                                                 conn_peer(r->client->conn)->pid, id, r->who.now_ms,
+                                                 r->client, ret);
+        }
+        if (k == -EDQUOT)
+                return verdict_set(&r->verdict, STATUS_LIMIT,
+                                   "uid %u has as many holders as limits.holders_per_uid allows, "
+                                   "%" PRIu64 ": %s",
+                                   (unsigned)r->who.uid, d->cfg->limits.holders_per_uid,
+                                   limit_advice.holders_per_uid);
+        return k < 0 ? verdict_errno(&r->verdict, k, "making a holder") : STATUS_OK;
+}
+
+static enum status open_new(struct request *r, struct resource_holder **ret)
+{
+        struct holding *h = calloc(1, sizeof(*h));
+        if (!h)
+                return verdict_errno(&r->verdict, -ENOMEM, "making a holder");
+        enum status status = draw(r, ret);
+        if (status != STATUS_OK) {
+                free(h);
+                return status;
+        }
+        *h = (struct holding){.d = r->d,
+                              .client = r->client,
+                              .realm = r->who.realm,
+                              .process = process_ref(r->client->process),
+                              .id = (*ret)->id,
+                              .uid = r->who.uid};
+        list_init(&h->of_all);
+        list_append(&r->d->holdings, &h->of_all);
+        process_listen(h->process, &h->end, on_process_end, h);
+        r->client->holding = h;
+        return STATUS_OK;
+}
+
+static enum status check_opening(struct request *r)
+{
+        const uint64_t need =
+                CACHED__V1__FEATURE__FEATURE_EVENTS | CACHED__V1__FEATURE__FEATURE_RESOURCES;
+        if ((r->client->features & need) != need)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "FEATURE_EVENTS and FEATURE_RESOURCES were not agreed on in "
+                                   "Hello: set both there to hold resources");
+        if (r->client->holding)
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "this connection is a holder already: open one for each");
+        return STATUS_OK;
+}
+
+enum status op_open_holder(struct request *r)
+{
+        struct process *process;
+        struct resource_holder *holder = NULL;
+        enum status status = check_opening(r);
+        if (status == STATUS_OK)
+                status = reply_reserve(r, REPLY_SMALL, 0);
+        if (status != STATUS_OK)
+                return status;
+        int k = process_of(r->client, &process);
+        if (k == 0 && process->ended)
+                k = -ESRCH;
+        if (k < 0)
+                return unwatched(r, k);
+        struct holding *former = find_former(r, r->msg->open_holder->before);
+        if (former)
+                holder = take_up(r, former);
+        bool again = holder != NULL;
+        if (!holder)
+                status = open_new(r, &holder);
+        if (status != STATUS_OK)
+                return status;
+        Cached__V1__HolderInfo info = CACHED__V1__HOLDER_INFO__INIT;
+        info.holder = holder->id;
+        info.number = holder->number;
+        info.again = again;
+        info.grace_ms = process->watch ? r->d->resources.bounds.grace_ms : 0;
+        Cached__V1__Reply reply = reply_to(r, STATUS_OK);
+        reply.result_case = CACHED__V1__REPLY__RESULT_HOLDER;
+        reply.holder = &info;
+        reply_queue(r, &reply, NULL, 0, 0);
+        return STATUS_OK;
+}
+
+/* ---- finding */
+
+/* One answer for a number that nobody has, and for one of somebody else. */
+enum status holding_find(struct request *r, uint64_t id, struct resource_holder **ret)
+{
+        if (!(r->client->features & CACHED__V1__FEATURE__FEATURE_RESOURCES))
+                return verdict_set(&r->verdict, STATUS_INVALID,
+                                   "FEATURE_RESOURCES was not agreed on in Hello: set it there to "
+                                   "use resources");
+        *ret = resource_holder_find(&r->d->resources, r->who.realm, r->who.uid, id);
+        if (*ret)
+                return STATUS_OK;
+        return verdict_set(&r->verdict, STATUS_INVALID,
+                           "there is no such holder of this uid in this realm: open one with "
+                           "OpenHolder, and name it as that was answered");
+}
+
+enum status holding_find_instance(struct request *r, uint64_t id, uint64_t instance,
+                                  struct resource_holder **ret_holder, struct resource **ret)
+{
+        enum status status = holding_find(r, id, ret_holder);
+        if (status != STATUS_OK)
+                return status;
+        *ret = resources_find(&r->d->resources, instance);
+        if (!*ret || !resource_hold_find(&r->d->resources, *ret, *ret_holder))
+                return STATUS_NOT_FOUND;
+        return STATUS_OK;
+}
+
+const char *holding_name(const struct resource_holder *h)
+{
+        const struct client *client = h->ctx;
+        return client ? client->name : "";
+}
+
+void holding_drained(struct holding *h)
+{
+        struct resource_holder *holder = holder_of(h);
+        if (holder)
+                resource_holder_unblock(&h->d->resources, holder);
+}
+
+/* ---- ends */
+
+void holding_leave(struct client *client, uint64_t now_ms)
+{
+        struct holding *h = client->holding;
+        if (!h)
+                return;
+        struct dispatcher *d = client->d;
+        struct resource_holder *holder = holder_of(h);
+        client->holding = NULL;
+        h->client = NULL;
+        if (holder && h->process->watch && !h->process->ended) {
+                resource_holder_lost(&d->resources, holder, now_ms);
+                list_unlink(&h->of_all);
+                list_append(d->holdings.next, &h->of_all);
+                return;
+        }
+        resource_holder_end(&d->resources, holder, true, now_ms);
+        holding_free(h);
+}
+
+/* Lost ones whose holder is no more are in front, or between others that are lost. */
+void holding_sweep(struct dispatcher *d, uint64_t now_ms)
+{
+        struct list *next;
+        unsigned steps = SWEEP_STEPS;
+        (void)now_ms;
+        for (struct list *l = d->holdings.next; l != &d->holdings && steps-- > 0; l = next) {
+                struct holding *h = LIST_ENTRY(l, struct holding, of_all);
+                next = l->next;
+                if (h->client)
+                        return;
+                if (!holder_of(h))
+                        holding_free(h);
+        }
+}
+
+void holding_done(struct dispatcher *d)
+{
+        while (!list_is_empty(&d->holdings))
+                holding_free(LIST_ENTRY(d->holdings.next, struct holding, of_all));
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Resourcing, as a part of the dispatcher: its beginning and end, its bounds, and what the table of
+ * resources asks for. The table decides (services/resource.c); here are the descriptors that it
+ * knows nothing of, and the words of segments.
+ */
+#include "dispatch/resourcing.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "config.h"
+#include "dispatch/client.h"
+#include "dispatch/segment.h"
+#include "server.h"
+#include "transport/conn.h"
+
+#define GRACE_MS UINT64_C(10000)
+
+/* ---- what the table asks for */
+
+static uint32_t word_try(void *ctx, void *payload, uint32_t number, bool *ret_died)
+{
+        const struct resource_object *o = payload;
+        (void)ctx;
+        return segment_try(o->head, number, ret_died);
+}
+
+static void word_write(void *ctx, void *payload, uint32_t number, bool waiters, bool died)
+{
+        const struct resource_object *o = payload;
+        (void)ctx;
+        segment_write(o->head, number, waiters, died);
+}
+
+static uint32_t word_owner(void *ctx, void *payload)
+{
+        const struct resource_object *o = payload;
+        (void)ctx;
+        return segment_owner(o->head);
+}
+
+static void release(void *ctx, void *payload)
+{
+        (void)ctx;
+        resource_object_unref(payload);
+}
+
+/* There is no successor yet that would be told of either. */
+static void left(void *ctx, struct resource *r)
+{
+        (void)ctx;
+        (void)r;
+}
+
+static void changed(void *ctx, struct resource *r)
+{
+        (void)ctx;
+        (void)r;
+}
+
+/* ---- objects */
+
+struct resource_object *resource_object_new(struct request *r)
+{
+        struct resource_object *o = calloc(1, sizeof(*o));
+        if (!o)
+                return NULL;
+        o->d = r->d;
+        o->realm = r->who.realm;
+        o->realm->n_kept++;
+        o->refs = 1;
+        return o;
+}
+
+void resource_object_unref(struct resource_object *o)
+{
+        if (--o->refs > 0)
+                return;
+        segment_unmap(o->head);
+        if (o->d->resources_over)
+                kept_leave(o->kept);
+        else
+                kept_free(o->kept);
+        o->realm->n_kept--;
+        free(o);
+}
+
+/* ---- its place in the dispatcher */
+
+static void set_bounds(struct dispatcher *d)
+{
+        const struct config_limits *limits = &d->cfg->limits;
+        const struct resource_bounds bounds = {
+                .holders = limits->holders_per_uid,
+                .waiters = limits->resource_waiters_per_uid,
+                .resources = limits->resources_per_uid,
+                .space_resources = limits->resources_per_realm,
+                .space_bytes = limits->resource_bytes_per_realm,
+                .grace_ms = GRACE_MS,
+        };
+        resources_set_bounds(&d->resources, &bounds);
+}
+
+int resourcing_init(struct dispatcher *d)
+{
+        uint64_t random[2];
+        if (getrandom(random, sizeof(random), 0) != sizeof(random))
+                return -EIO;
+        const struct resource_hooks hooks = {.word_try = word_try,
+                                             .word_write = word_write,
+                                             .word_owner = word_owner,
+                                             .release = release,
+                                             .left = left,
+                                             .changed = changed,
+                                             .ctx = d};
+        /* Numbers begin at random: another daemon's are not taken for ours. */
+        resources_init(&d->resources, random[0], random[1] >> 1, &hooks);
+        list_init(&d->holdings);
+        set_bounds(d);
+        return 0;
+}
+
+void resourcing_done(struct dispatcher *d)
+{
+        d->resources_over = true;
+        holding_done(d);
+        resources_done(&d->resources);
+}
+
+void resourcing_reconfigure(struct dispatcher *d)
+{
+        set_bounds(d);
+}
+
+void resourcing_close(struct dispatcher *d)
+{
+        resources_close(&d->resources);
+        while (!list_is_empty(&d->resources.decided))
+                resourcing_flush(d);
+}
+
+void resourcing_open(struct dispatcher *d)
+{
+        resources_open(&d->resources);
+}
+
+void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct key_ref prefix)
+{
+        struct verdict v;
+        uint32_t cache = 0;
+        if (r->d->resources.numbers.n == 0 ||
+            (ref && data_find_cache(&r->who, ref, &cache, &v) != STATUS_OK))
+                return;
+        (void)resources_cleared(&r->d->resources, r->who.realm, cache, prefix.data, prefix.n,
+                                r->who.now_ms, NULL);
+}
+
+/* ---- connections that wait */
+
+struct resource_party *resourcing_party(struct client *client)
+{
+        if (!client->parked) {
+                client->parked = malloc(sizeof(*client->parked));
+                if (client->parked)
+                        resource_party_init(client->parked, client);
+        }
+        return client->parked;
+}
+
+void resourcing_leave(struct client *client, uint64_t now_ms)
+{
+        if (client->parked)
+                resource_party_done(&client->d->resources, client->parked, now_ms);
+        free(client->parked);
+        client->parked = NULL;
+        holding_leave(client, now_ms);
+}
+
+bool resourcing_maintain(struct dispatcher *d, uint64_t now_ms)
+{
+        resources_tick(&d->resources, now_ms);
+        holding_sweep(d, now_ms);
+        if (resourcing_has_decided(d))
+                resourcing_flush(d);
+        return resourcing_has_decided(d);
+}

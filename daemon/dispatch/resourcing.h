@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef RESOURCING_H
+#define RESOURCING_H
+
+/*
+ * Resourcing: resources as a part of the dispatcher
+ *
+ *   resourcing       its place there: its bounds, what the table of resources asks for, turns
+ *   holding          holders, their connections and their processes
+ *   resource-answer  what is said of an instance; parked requests are answered, holders told
+ *   op-resource      getting, creating
+ *   op-lock          using, giving back
+ *   op-resource-list looking, dropping
+ */
+
+#include "dispatch/dispatcher.h"
+
+struct client;
+struct holding;
+struct kept;
+struct segment_head;
+
+/* What an instance is here: its payload. */
+struct resource_object {
+        struct dispatcher *d;
+        struct realm *realm;       /* stays while there are any in it */
+        struct kept *kept;         /* NULL: local */
+        struct segment_head *head; /* NULL: it has no lock word */
+        uint64_t number;           /* of the instance, once it is published */
+        unsigned refs;             /* the table's, and of frames that it goes with */
+        char what[64];             /* of a descriptor: its kind */
+};
+
+/* 0 or -errno. */
+int resourcing_init(struct dispatcher *d);
+/* All connections are gone. */
+void resourcing_done(struct dispatcher *d);
+/* The configuration is another one. */
+void resourcing_reconfigure(struct dispatcher *d);
+/* The daemon, or its part in everything, ends: who waits is told so; and goes on after all. */
+void resourcing_close(struct dispatcher *d);
+void resourcing_open(struct dispatcher *d);
+
+/* The connection ends. */
+void resourcing_leave(struct client *client, uint64_t now_ms);
+/* The client's output was sent. */
+void resourcing_drained(struct client *client);
+
+/* Answers who is to be answered, and tells who is to be told, for a while. */
+void resourcing_flush(struct dispatcher *d);
+/* Looks at deadlines, answers and tells. True: there is more to do. */
+bool resourcing_maintain(struct dispatcher *d, uint64_t now_ms);
+
+static inline bool resourcing_has_decided(const struct dispatcher *d)
+{
+        return __builtin_expect(!list_is_empty(&d->resources.decided) ||
+                                        !list_is_empty(&d->resources.events),
+                                0);
+}
+
+/* One cache was cleared, or with @ref NULL all of the realm; of it what begins with @prefix. */
+void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct key_ref prefix);
+
+/* ---- objects */
+
+/* NULL: no memory. */
+struct resource_object *resource_object_new(struct request *r);
+void resource_object_unref(struct resource_object *o);
+
+/* ---- holders */
+
+/* The request's, by its id, for @ret; NOT_FOUND with a text is INVALID here: see holding.c. */
+enum status holding_find(struct request *r, uint64_t id, struct resource_holder **ret);
+/* With an instance that it holds, or held until it left. NOT_FOUND: it is gone. */
+enum status holding_find_instance(struct request *r, uint64_t id, uint64_t instance,
+                                  struct resource_holder **ret_holder, struct resource **ret);
+/* The connection's, made when it is needed. NULL: no memory. */
+struct resource_party *resourcing_party(struct client *client);
+/* What the client of a holder is called; "" where it has none. */
+const char *holding_name(const struct resource_holder *h);
+/* It can be told again what has left. */
+void holding_drained(struct holding *h);
+/* The connection ends: its holder goes on for a while, if its process does. */
+void holding_leave(struct client *client, uint64_t now_ms);
+/* What is left of holders that the table has ended. */
+void holding_sweep(struct dispatcher *d, uint64_t now_ms);
+void holding_done(struct dispatcher *d);
+
+/* ---- answers */
+
+/* Fills @to, initialised by the caller; it borrows. */
+void resource_describe(const struct request *r, Cached__V1__ResourceInfo *to,
+                       const struct resource *res);
+/* Queues @info, and with it the descriptor of @res unless that is NULL. */
+enum status resource_answer_with(struct request *r, Cached__V1__ResourceInfo *info,
+                                 const struct resource *res);
+/* It is not to be answered: what it got is given back. */
+void resource_waiter_drop(struct dispatcher *d, struct resource_waiter *w);
+/* The reply that @k, an enum resource_answer or -ENOMEM, means for an Acquire or Lock. */
+enum status resource_refusal(struct request *r, int k, const struct resource_reply *why);
+
+#endif
