@@ -9,7 +9,7 @@
 static const char *check(const char *text, size_t n)
 {
         for (size_t i = 0; i < n; i++)
-                if (!memchr("0123456789abcdef", text[i], 16))
+                if (!text[i] || !strchr("0123456789abcdef", text[i]))
                         return "it has something other than hexadecimal digits in small letters "
                                "in it";
         if (n == 0)

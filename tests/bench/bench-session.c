@@ -149,8 +149,10 @@ static int timed(struct run *r)
 {
         const struct plan *p = r->plan;
         uint64_t issued = 0, answered = 0, begun = now_ns();
+        if (p->window == 0)
+                return -EINVAL;
         while (answered < p->count) {
-                size_t n;
+                size_t n = 0;
                 int e = 0;
                 while (issued < p->count && issued - answered < p->window && e == 0)
                         e = issue(r, issued++);

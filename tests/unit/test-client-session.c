@@ -231,7 +231,7 @@ static void test_b_arguments(void **state)
 {
         static const char *const wrong[] = {"",
                                             "0",
-                                            TOKEN_TEXT "0",
+                                            "000102030405060708090a0b0c0d0eff0",
                                             "000102030405060708090a0b0c0d0e",
                                             "000102030405060708090A0B0C0D0E0F",
                                             "000102030405060708090a0b0c0d0e0g"};
