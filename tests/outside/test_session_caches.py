@@ -13,7 +13,7 @@ import pytest
 
 import wire
 from harness import wait_until
-from test_t_takeover import close_all, kill, memory_files, names_for, restart, start_with, take_over
+from test_t_takeover import close_all, kill, label_of, memory_files, names_for, restart, start_with, take_over
 from wire import pb
 
 MIB = 1 << 20
@@ -347,8 +347,9 @@ def test_c32_a_realm_whose_own_files_are_lost(daemon):
     s.set("c", b"x")
     c.set("c", b"k", b"of the realm")
     passed = names_for(memory_files(daemon.pid))
+    (number,) = [name[1:] for name, fd in passed if name[0] == "t" and label_of(fd).startswith("sessions of ")]
     kill(daemon)
-    start_with(daemon, [(name, fd) for name, fd in passed if name.endswith("1")])
+    start_with(daemon, [(name, fd) for name, fd in passed if name[1:] == number])
     close_all(passed)
     c = daemon.client()
     s = Scope(c, s.token)
