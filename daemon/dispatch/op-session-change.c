@@ -139,7 +139,8 @@ static enum status carry_out(struct request *r, const ProtobufCBinaryData *token
                 n_message += ITEM_MAX + c->items[i].n_key;
         enum status status = decode_operation(r, operation, c);
         if (status == STATUS_OK)
-                status = session_of_token(r, token, &ref);
+                status =
+                        session_find_to_change(&r->who, token->data, token->len, &ref, &r->verdict);
         if (status == STATUS_OK)
                 status = decode_session_items(r, c->n_items, &room);
         if (status == STATUS_OK)

@@ -486,6 +486,22 @@ def test_s33_grace(daemon, c, clock):
     assert not t.is_there(), "idle though attached"
 
 
+def test_s33b_one_of_two_leaves(daemon, c, clock):
+    """Who is still attached keeps the session, and is told of it."""
+    first, second = daemon.client(), daemon.client()
+    s = Session(first, grace_ms=5_000, attach=True, want_events=True)
+    t = Session(second, s.token)
+    assert t.attach(stay=True, want_events=True).attached == 2
+    first.close()
+    wait_until(lambda: [i.attached for i in listed(c)] == [1], "the end of the connection is seen")
+    clock.advance(60_000)
+    assert Session(c, s.token).set({"k": b"v"}).version == 1
+    assert told(second) == [("SET", ["k"], 1)]
+    assert t.attach().attached == 0
+    clock.advance(5_000)
+    assert not t.is_there()
+
+
 def test_s34_evicted(make_daemon):
     """When the budget is full the session that was used least recently goes."""
     d = make_daemon(memory=dict(session_budget="1M"))
