@@ -32,12 +32,19 @@
 
 #define DIGEST (SESSION_KEY_SIZE + SESSION_VERIFIER)
 
+/* The seed lies in front of the token, in the one block that is hashed: as a key of BLAKE2b it
+ * would take a block more. Nobody can lengthen what this function has hashed, so both are as good.
+ */
 static void digest(const struct store *s, const uint8_t *token, uint8_t ret[DIGEST])
 {
-        uint64_t seed[2];
-        store_seed(s, seed);
-        (void)blake2b(ret, token, seed, DIGEST, SESSION_TOKEN, sizeof(seed));
-        explicit_bzero(seed, sizeof(seed));
+        struct {
+                uint64_t seed[2];
+                uint8_t token[SESSION_TOKEN];
+        } in;
+        store_seed(s, in.seed);
+        memcpy(in.token, token, SESSION_TOKEN);
+        (void)blake2b(ret, &in, NULL, DIGEST, sizeof(in), 0);
+        explicit_bzero(&in, sizeof(in));
 }
 
 /* In a time that does not depend on what they are. */
