@@ -273,6 +273,19 @@ def test_s14_limits(make_daemon):
     t.close(), s.close()
 
 
+def test_s15_a_reply_that_is_too_long(make_daemon):
+    """That it would be is said before anything is changed."""
+    d = make_daemon(limits=dict(message_bytes="4K"))
+    c = d.client()
+    s = Session(c)
+    values = {f"k{i}": b"" for i in range(400)}
+    assert s.set_status(values) == TOO_LARGE
+    assert s.all() == {} and s.must("get")[0].version == 0
+    few = dict(list(values.items())[:50])
+    assert len(s.set(few).items) == 50 and s.all() == few
+    s.close()
+
+
 # ---- numbers
 
 def test_s21_numbers(s):
