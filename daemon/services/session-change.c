@@ -126,17 +126,19 @@ static uint8_t *put_lanes(const struct session_record *r, const struct session_c
 {
         struct session_lane lane;
         bool known = c->has_operation && find_lane(r, c->lane, &lane);
-        bool full = c->has_operation && !known && r->n_lanes == SESSION_LANES;
-        bool skip = full;
+        bool skip = c->has_operation && !known && r->n_lanes == SESSION_LANES;
+        uint8_t n_lanes = 1;
         if (!c->has_operation)
                 return put_bytes(to, r->lanes, (size_t)(r->items - r->lanes));
-        for (const uint8_t *at = NULL; session_record_lane(r, &at, &lane); skip = false)
-                if (!skip && lane.lane != c->lane)
-                        to = put_bytes(to, lane.begin, (size_t)(lane.end - lane.begin));
-        if (full)
+        if (skip)
                 record[HEAD_FLAGS] |= SESSION_FORGOT;
-        else if (!known)
-                record[HEAD_N_LANES]++;
+        for (const uint8_t *at = NULL; session_record_lane(r, &at, &lane); skip = false) {
+                if (skip || lane.lane == c->lane)
+                        continue;
+                to = put_bytes(to, lane.begin, (size_t)(lane.end - lane.begin));
+                n_lanes++;
+        }
+        record[HEAD_N_LANES] = n_lanes;
         uint8_t *head = to;
         session_put(head, c->lane, 8);
         session_put(head + 8, c->number, 8);
