@@ -94,7 +94,7 @@ static void test_it_is_no_realm_of_its_own(void **state)
         assert_ptr_equal(sessions->parent, a);
         assert_int_equal(rs.n - rs.n_hidden, 1);
         assert_int_equal(realm_enter(&rs, "uid:2", &again), REALM_E_LIMIT);
-        assert_int_equal(realms_least_caches(&rs), cfg->limits.caches_per_realm);
+        assert_int_equal(realms_least_caches(&rs, false), cfg->limits.caches_per_realm);
         realm_leave(a, NOW);
         maintain_all(&rs, NOW + REALM_IDLE_MS - 1);
         assert_int_equal(rs.n, 2);
@@ -146,6 +146,7 @@ static void test_it_has_a_budget_and_limits_of_its_own(void **state)
         assert_int_equal(s.budget, MIB);
         assert_int_equal(s.uid_share, MIB / 2);
         assert_int_equal(store_max_caches(sessions->store), 4); /* that of sessions is one */
+        assert_int_equal(realm_max_caches(sessions), 3);
         assert_false(store_is_apart(sessions->store, 5000));
         for (uint8_t i = 0; i < 3; i++)
                 add_session(sessions, i, NOW);
