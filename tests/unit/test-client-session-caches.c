@@ -148,6 +148,10 @@ static void test_c_refused(void **state)
                          CACHED_UNSUPPORTED);
         assert_non_null(strstr(cached_reply_error(r), "handle of the session"));
         cached_reply_free(r);
+        assert_int_equal(cached_set_policy(s.own, "x", NULL, CACHED_POLICY_TTL, 0, &r),
+                         CACHED_UNSUPPORTED);
+        assert_non_null(strstr(cached_reply_error(r), "handle of the session"));
+        cached_reply_free(r);
         expect_asked(&s, 0, 0);
         scope_end(&s);
 }
