@@ -248,15 +248,11 @@ static int print_deleted(struct session_run *run, bool deleted)
 int session_del(struct session_run *run)
 {
         cached_reply *reply = NULL;
-        int status = session_attach(run, NULL), r;
+        int status = session_attach(run, NULL);
 
         if (status != EXIT_DONE)
                 return status;
-        r = cached_session_delete(run->session, run->key, &reply);
-        /* Of what was deleted the reply tells all. */
-        if (r == CACHED_OK && cached_reply_count(reply, "items") == 0)
-                r = CACHED_NOT_FOUND;
-        status = session_result(run, r, reply);
+        status = session_result(run, cached_session_delete(run->session, run->key, &reply), reply);
         if (run->ctl->json && status == EXIT_DONE)
                 status = print_deleted(run, true);
         else if (run->ctl->json && status == EXIT_NOT_FOUND)
