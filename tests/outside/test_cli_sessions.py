@@ -226,6 +226,8 @@ def test_ses40_token_from_elsewhere(cli, daemon, token, tmp_path):
     assert "not set" in cli("session", "get", "@", "k", status=USAGE).err
     assert "cannot read" in cli("session", "get", f"@{tmp_path / 'none'}", "k", status=USAGE).err
     assert "cannot read" in cli("session", "get", f"@{tmp_path}", "k", status=USAGE).err
+    r = cli("session", "get", f"@{token}", "k", status=USAGE)
+    assert "leave out the '@'" in r.err and token not in r.err
 
 
 @pytest.mark.parametrize("wrong", ["", "0", "x" * 32, "0" * 31, "0" * 33, "A" * 32, "0" * 31 + "\n"])
