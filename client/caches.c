@@ -45,6 +45,8 @@ int cached_set_policy(cached *c, const char *cache, const cached_policy *p, uint
                 return call_refuse("cached_set_policy() needs a handle and a cache", ret);
         if (reset_fields >> POLICY_FIELDS)
                 return call_refuse("cached_set_policy(): reset_fields has unknown bits", ret);
+        if (c->options.has_session)
+                return call_refuse_scoped("pinned policies", ret);
         policy_to_message(p, &policy);
         if (p)
                 m.policy = &policy;

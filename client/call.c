@@ -100,26 +100,14 @@ int call_check_sizes(const struct conn *c, size_t n_message, uint64_t n_body, st
         return CACHED_OK;
 }
 
-/* Requests about caches, which may be those of a session; see PROTOCOL.md, "Sessions". */
+/* Which may be those of a session. Stats without a cache are the realm's. */
 static bool is_about_caches(const Cached__V1__Request *r)
 {
         switch (r->op_case) {
-        case CACHED__V1__REQUEST__OP_OPEN_CACHE:
-        case CACHED__V1__REQUEST__OP_GET:
-        case CACHED__V1__REQUEST__OP_GET_MANY:
-        case CACHED__V1__REQUEST__OP_SET:
-        case CACHED__V1__REQUEST__OP_SET_MANY:
-        case CACHED__V1__REQUEST__OP_TOUCH:
-        case CACHED__V1__REQUEST__OP_DELETE:
-        case CACHED__V1__REQUEST__OP_CLEAR:
-        case CACHED__V1__REQUEST__OP_END_LEASE:
-        case CACHED__V1__REQUEST__OP_LEASE_PROGRESS:
-        case CACHED__V1__REQUEST__OP_LIST_CACHES:
-        case CACHED__V1__REQUEST__OP_LIST_ENTRIES:
-        case CACHED__V1__REQUEST__OP_EXPLAIN:
-                return true;
-        case CACHED__V1__REQUEST__OP_STATS:
-                return *r->stats->cache != '\0';
+#define SCOPED(CASE) case CACHED__V1__REQUEST__OP_##CASE:
+#include "proto/scoped.def"
+#undef SCOPED
+                return r->op_case != CACHED__V1__REQUEST__OP_STATS || *r->stats->cache != '\0';
         default:
                 return false;
         }

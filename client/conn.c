@@ -96,6 +96,7 @@ struct conn *conn_free(struct conn *c)
         buffer_done(&c->out);
         names_done(&c->names);
         free(c->hello);
+        explicit_bzero(c->session, sizeof(c->session)); /* it may be a token */
         free(c);
         return NULL;
 }

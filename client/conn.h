@@ -91,7 +91,7 @@ struct conn {
 
         /* From the options: what its requests about caches are about. */
         bool has_session;
-        uint8_t session[16];
+        uint8_t session[SESSION_TOKEN_SIZE];
 
         struct upload upload;
 

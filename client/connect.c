@@ -436,6 +436,9 @@ int conn_dial_on(struct conn *c, const struct cached_options *o, const struct so
         size_t which = 0;
         int fd = -1, code;
 
+        /* Before anything can fail: requests may be packed for it while it has no socket yet. */
+        c->has_session = o->has_session;
+        memcpy(c->session, o->session, sizeof(c->session));
         code = dial_first(paths, d, stop, f, &fd, &which);
         if (code != CACHED_OK)
                 return code;
@@ -446,8 +449,6 @@ int conn_dial_on(struct conn *c, const struct cached_options *o, const struct so
         }
         conn_attach(c, fd);
         c->spin.is_on = o->spins;
-        c->has_session = o->has_session;
-        memcpy(c->session, o->session, sizeof(c->session));
         if (!deadline_is_now(d))
                 code = conn_set_timeout(c, o->timeout_ms, f);
         if (code == CACHED_OK)

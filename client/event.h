@@ -18,8 +18,4 @@ void event_take(struct cached_event *v, struct cached_reply *r);
 void event_set_lost(struct cached_event *v, uint64_t n);
 void event_done(struct cached_event *v);
 
-/* A subscription to one session, to which its connection is attached. Arguments are right. */
-int events_watch_session(cached *c, const uint8_t token[16], cached_events **ret,
-                         cached_reply **reply);
-
 #endif

@@ -27,6 +27,7 @@
 
 #include "client/call.h"
 #include "client/event.h"
+#include "client/session.h"
 #include "client/watch.h"
 
 /* Pauses between attempts, in milliseconds. */
@@ -48,7 +49,7 @@ struct cached_events {
         char *cache;    /* owned; "": all */
         uint32_t kinds;
         bool has_session; /* instead: of this one */
-        uint8_t session[16];
+        uint8_t session[SESSION_TOKEN_SIZE];
 
         struct watch watch;
         struct conn *conn;
@@ -380,6 +381,7 @@ void cached_events_free(cached_events *e)
         watch_done(&e->watch);
         event_done(&e->event);
         free(e->cache);
+        explicit_bzero(e->session, sizeof(e->session)); /* it may be a token */
         free(e);
 }
 
@@ -409,7 +411,7 @@ static int events_begin(struct cached_events *e, cached_events **ret, cached_rep
         return call_fail(code, &f, reply);
 }
 
-int events_watch_session(cached *c, const uint8_t token[16], cached_events **ret,
+int events_watch_session(cached *c, const uint8_t token[SESSION_TOKEN_SIZE], cached_events **ret,
                          cached_reply **reply)
 {
         struct cached_events *e = events_new(c, NULL, 0);

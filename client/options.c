@@ -40,6 +40,7 @@ void options_done(struct cached_options *o)
         free(o->realm);
         free(o->client_name);
         free(o->warm);
+        explicit_bzero(o->session, sizeof(o->session)); /* it may be a token */
         *o = (struct cached_options){0};
 }
 

@@ -9,6 +9,8 @@
 #include "client/lease-options.h"
 #include "proto/cached.pb-c.h"
 
+#define SESSION_TOKEN_SIZE 16
+
 #define OPTIONS_DEFAULT_TIMEOUT_MS      5000
 #define OPTIONS_DEFAULT_MAX_CONNECTIONS 4
 #define OPTIONS_DEFAULT_WAIT_MS         250
@@ -31,7 +33,7 @@ struct cached_options {
         bool spins;              /* a handle's: they are not, and there are processors for it */
         char *warm;              /* a handle's: $CACHED_WARM; NULL: not set */
         bool has_session;        /* a handle's: its caches are this session's own */
-        uint8_t session[16];
+        uint8_t session[SESSION_TOKEN_SIZE];
 };
 
 struct cached_policy {

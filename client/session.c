@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/event.h"
-
 #define LABEL_MAX 64
 
 /* ------------------------------------------------------------------------------------- options */

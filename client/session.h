@@ -7,8 +7,6 @@
 
 #include "client/call.h"
 
-#define SESSION_TOKEN_SIZE 16
-
 struct cached_session {
         cached *handle; /* borrowed */
         uint8_t token[SESSION_TOKEN_SIZE];
@@ -39,5 +37,10 @@ static inline struct call session_call(Cached__V1__Request__OpCase op)
 int session_hand_out(int code, cached_reply *r, cached_reply **reply);
 /* Hands it out as that there is none. Consumes `r`. */
 int session_no_value(cached_reply *r, const char *key, cached_reply **ret);
+
+/* events.c: a subscription to one session, to which its connection is attached. Arguments are
+ * right. */
+int events_watch_session(cached *c, const uint8_t token[SESSION_TOKEN_SIZE], cached_events **ret,
+                         cached_reply **reply);
 
 #endif

@@ -21,7 +21,7 @@
 #define HAS_FEATURE(x) 0
 #endif
 #if defined(__SANITIZE_THREAD__) || HAS_FEATURE(thread_sanitizer)
-#define RACY __attribute__((no_sanitize("thread"), noinline))
+#define RACY __attribute__((no_sanitize("thread"), noinline, unused))
 #else
 #define RACY inline
 #endif

@@ -4,7 +4,8 @@
  * The TOKEN and KEY of a command line, and what becomes of them
  *
  * A token in the process list is everybody's: so `@` takes it from the environment, which only the
- * user's own processes see, and `@FILE` from a file. No message repeats what was given.
+ * user's own processes see, and `@FILE` from a file. No message repeats a token, also one that was
+ * given where the name of a file belongs.
  */
 
 #include "session.h"
@@ -54,6 +55,9 @@ static int take_file(struct ctl *ctl, const char *path, char ret[SESSION_TOKEN_D
         ssize_t n = read_start(path, start, sizeof(start));
         const char *wrong;
 
+        if (n < 0 && !session_token_check(path))
+                return ctl_usage(ctl, "there is no file of that name, which is itself a token: "
+                                      "leave out the '@' before a token");
         if (n < 0) {
                 ctl_note(ctl, "cannot read %s: %s", path, strerror((int)-n));
                 return EXIT_USAGE;

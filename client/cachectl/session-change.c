@@ -61,30 +61,16 @@ static json_t *of_key(struct session_run *run)
         return NULL;
 }
 
-static int print_object(struct session_run *run, json_t *o, int failed)
-{
-        if (failed) {
-                json_decref(o);
-                o = NULL;
-        }
-        return output_json(run->ctl, o);
-}
-
-static int set_version(json_t *o, const cached_reply *r)
-{
-        return json_object_set_new(o, "version", output_json_u64(fields_u64(r, "", "version")));
-}
-
 /* @there: whose value the key has now, where --if-absent asks for it; NULL: nobody asks. */
 static int print_stored(struct session_run *run, const cached_reply *r, const struct given *there)
 {
         json_t *o = of_key(run);
         int failed = json_object_set_new(o, "stored", json_true()) < 0;
 
-        failed |= set_version(o, r) < 0;
+        failed |= session_json_version(o, r) < 0;
         if (there)
                 failed |= session_json_value(o, there->bytes, there->n) < 0;
-        return print_object(run, o, failed);
+        return session_print_json(run, o, failed);
 }
 
 /* The key has another one's value already. */
@@ -102,7 +88,8 @@ static int print_winner(struct session_run *run, const cached_reply *r)
                 o = of_key(run);
                 failed = json_object_set_new(o, "stored", json_false()) < 0;
                 failed |= session_json_item(o, r, 0, value, n) < 0;
-                return print_object(run, o, failed) == EXIT_DONE ? EXIT_NOT_FOUND : EXIT_REFUSED;
+                return session_print_json(run, o, failed) == EXIT_DONE ? EXIT_NOT_FOUND
+                                                                       : EXIT_REFUSED;
         }
         written = value ? value_write(STDOUT_FILENO, value, n, -1) : 0;
         if (written < 0)
@@ -207,9 +194,10 @@ int session_append(struct session_run *run)
                 json_t *o = of_key(run);
 
                 size = fields_u64(reply, "items[0].", "size");
-                status = print_object(run, o,
-                                      json_object_set_new(o, "size", output_json_u64(size)) < 0 ||
-                                              set_version(o, reply) < 0);
+                status = session_print_json(run, o,
+                                            json_object_set_new(o, "size", output_json_u64(size)) <
+                                                            0 ||
+                                                    session_json_version(o, reply) < 0);
         }
         cached_reply_free(reply);
         value_done(&given.read);
@@ -237,9 +225,9 @@ static int print_sum(struct session_run *run, const cached_reply *r)
                 return EXIT_DONE;
         }
         o = of_key(run);
-        return print_object(run, o,
-                            json_object_set_new(o, "value", json_stringn(sum, n)) < 0 ||
-                                    set_version(o, r) < 0);
+        return session_print_json(run, o,
+                                  json_object_set_new(o, "value", json_stringn(sum, n)) < 0 ||
+                                          session_json_version(o, r) < 0);
 }
 
 int session_incr(struct session_run *run)

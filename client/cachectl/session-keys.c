@@ -22,6 +22,22 @@ static const struct field item[] = {
         {NULL},
 };
 
+int session_print_json(struct session_run *run, json_t *o, bool failed)
+{
+        if (failed) {
+                json_decref(o);
+                o = NULL;
+        }
+        return output_json(run->ctl, o);
+}
+
+int session_json_version(json_t *object, const cached_reply *r)
+{
+        json_t *version = output_json_u64(fields_u64(r, "", "version"));
+
+        return json_object_set_new(object, "version", version) < 0 ? -ENOMEM : 0;
+}
+
 int session_json_value(json_t *object, const void *bytes, size_t n)
 {
         json_t *text = json_stringn(n ? bytes : "", n); /* NULL unless it is UTF-8 */
@@ -59,11 +75,7 @@ static int print_one_json(struct session_run *run, const cached_reply *r, bool f
         failed |= json_object_set_new(o, "found", json_boolean(found)) < 0;
         if (found)
                 failed |= session_json_item(o, r, 0, elsewhere ? NULL : value, n) < 0;
-        if (failed) {
-                json_decref(o);
-                o = NULL;
-        }
-        return output_json(run->ctl, o);
+        return session_print_json(run, o, failed);
 }
 
 static int write_value(struct session_run *run, const void *value, size_t n)
@@ -109,8 +121,7 @@ static int print_all_json(struct session_run *run, const cached_reply *r)
         size_t n;
         int failed = 0;
 
-        failed |= json_object_set_new(root, "version",
-                                      output_json_u64(fields_u64(r, "", "version"))) < 0;
+        failed |= session_json_version(root, r) < 0;
         failed |= json_object_set_new(root, "items", items) < 0;
         for (size_t i = 0; !failed && (key = cached_session_item(r, i, &value, &n)); i++) {
                 json_t *o = json_object();
@@ -119,11 +130,7 @@ static int print_all_json(struct session_run *run, const cached_reply *r)
                 failed |= session_json_item(o, r, i, value ? value : "", n) < 0;
                 failed |= json_array_append_new(items, o) < 0;
         }
-        if (failed) {
-                json_decref(root);
-                root = NULL;
-        }
-        return output_json(run->ctl, root);
+        return session_print_json(run, root, failed);
 }
 
 /* @value as a cell of a table: itself, or how much it is. From malloc(); NULL: out of memory. */
@@ -191,16 +198,11 @@ static int print_keys_json(struct session_run *run, const cached_reply *r)
         const char *key;
         int failed = 0;
 
-        failed |= json_object_set_new(root, "version",
-                                      output_json_u64(fields_u64(r, "", "version"))) < 0;
+        failed |= session_json_version(root, r) < 0;
         failed |= json_object_set_new(root, "keys", keys) < 0;
         for (size_t i = 0; !failed && (key = cached_session_item(r, i, NULL, NULL)); i++)
                 failed |= json_array_append_new(keys, json_string(key)) < 0;
-        if (failed) {
-                json_decref(root);
-                root = NULL;
-        }
-        return output_json(run->ctl, root);
+        return session_print_json(run, root, failed);
 }
 
 /* A terminal is not steered by a key, a program gets it as it is. */
@@ -237,26 +239,20 @@ static int print_deleted(struct session_run *run, bool deleted)
 {
         json_t *o = json_object();
 
-        if (json_object_set_new(o, "key", json_string(run->key)) < 0 ||
-            json_object_set_new(o, "deleted", json_boolean(deleted)) < 0) {
-                json_decref(o);
-                o = NULL;
-        }
-        return output_json(run->ctl, o);
+        return session_print_json(run, o,
+                                  json_object_set_new(o, "key", json_string(run->key)) < 0 ||
+                                          json_object_set_new(o, "deleted", json_boolean(deleted)) <
+                                                  0);
 }
 
 int session_del(struct session_run *run)
 {
         cached_reply *reply = NULL;
-        int status = session_attach(run, NULL), r;
+        int status = session_attach(run, NULL);
 
         if (status != EXIT_DONE)
                 return status;
-        r = cached_session_delete(run->session, run->key, &reply);
-        /* Of what was deleted the reply tells all. */
-        if (r == CACHED_OK && cached_reply_count(reply, "items") == 0)
-                r = CACHED_NOT_FOUND;
-        status = session_result(run, r, reply);
+        status = session_result(run, cached_session_delete(run->session, run->key, &reply), reply);
         if (run->ctl->json && status == EXIT_DONE)
                 status = print_deleted(run, true);
         else if (run->ctl->json && status == EXIT_NOT_FOUND)
@@ -275,12 +271,7 @@ int session_clear(struct session_run *run)
                 status = session_result(run, cached_session_clear(run->session, &reply), reply);
         if (status == EXIT_DONE && run->ctl->json) {
                 o = json_object();
-                if (json_object_set_new(o, "version",
-                                        output_json_u64(fields_u64(reply, "", "version"))) < 0) {
-                        json_decref(o);
-                        o = NULL;
-                }
-                status = output_json(run->ctl, o);
+                status = session_print_json(run, o, session_json_version(o, reply) < 0);
         }
         cached_reply_free(reply);
         return status;

@@ -60,6 +60,12 @@ int session_attach(struct session_run *run, cached_reply **ret);
 /* Reports a code of the library's, and returns its exit status. */
 int session_result(struct session_run *run, int code, const cached_reply *reply);
 
+/* Prints @o, which it consumes; @failed: memory ran out over it. An exit status. */
+int session_print_json(struct session_run *run, json_t *o, bool failed);
+
+/* "version": the session's. Returns 0 or -ENOMEM. */
+int session_json_version(json_t *object, const cached_reply *r);
+
 /* "value", or "value_base64" where it is no text. Returns 0 or -ENOMEM. */
 int session_json_value(json_t *object, const void *bytes, size_t n);
 

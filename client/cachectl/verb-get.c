@@ -235,10 +235,8 @@ static int look(struct ctl *ctl, const struct args *a, const struct key *key, ui
         char missing[MISSING_SIZE] = "no such entry";
         int r;
 
-        if (a->options[OPT_PEEK] || ctl->session) {
-                r = a->options[OPT_PEEK]
-                            ? cached_peek(ctl->client, a->words[0], key->bytes, key->n, &ret->reply)
-                            : cached_get(ctl->client, a->words[0], key->bytes, key->n, &ret->reply);
+        if (a->options[OPT_PEEK]) {
+                r = cached_peek(ctl->client, a->words[0], key->bytes, key->n, &ret->reply);
                 ret->value.bytes = (char *)cached_reply_value(ret->reply, &ret->value.n);
         } else {
                 r = cached_get_view(ctl->client, a->words[0], key->bytes, key->n, CACHED_VIEW_READ,

@@ -2,11 +2,13 @@
 /*
  * session - a counter and a list of visitors that several processes share, and nobody else sees
  *
- * Usage: session [TOKEN]
+ * Usage: session
  *
- * Without a token it opens a session and prints its token. Started with that in other terminals,
- * again and again, each says how many there were, and who. However many of them run at a time, no
- * visit is lost or counted twice, also if the daemon is replaced or killed meanwhile.
+ * Without $CACHED_SESSION it opens a session and prints its token. Started with that as
+ * $CACHED_SESSION in other terminals, again and again, each says how many there were, and who.
+ * However many of them run at a time, no visit is lost or counted twice, also if the daemon is
+ * replaced or killed meanwhile. (A token does not belong on a command line: there everybody can
+ * read it.)
  *
  *      cc session.c $(pkg-config --cflags --libs cached) -o session
  */
@@ -88,8 +90,9 @@ static int visit(cached_session *s)
         return EXIT_SUCCESS;
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
+        const char *token = getenv("CACHED_SESSION");
         cached_session *s;
         cached_reply *r = NULL;
         cached *c;
@@ -97,9 +100,9 @@ int main(int argc, char **argv)
 
         if (cached_new(NULL, &c) != CACHED_OK)
                 return EXIT_FAILURE;
-        if (argc < 2) {
+        if (!token) {
                 status = open_one(c);
-        } else if (cached_session_attach(c, argv[1], &s, &r) == CACHED_OK) {
+        } else if (cached_session_attach(c, token, &s, &r) == CACHED_OK) {
                 cached_reply_free(r);
                 status = visit(s);
                 cached_session_free(s);

@@ -359,9 +359,9 @@ int cached_session_append(cached_session *s, const char *key, const void *value,
  *
  * What is stored with it, memoized functions too, belongs to the session alone and ends with it.
  * It has connections of its own, with the options of the session's handle, and look-ups ask the
- * daemon. All else is as with other handles; but there are no subscriptions to a session's caches
- * (CACHED_UNSUPPORTED), and what is not about caches is about the realm, as with the session's
- * handle.
+ * daemon. All else is as with other handles; but a session's caches have no subscriptions and no
+ * pinned policies (CACHED_UNSUPPORTED), and what is not about caches is about the realm, as with
+ * the session's handle.
  *
  * Return: CACHED_OK; CACHED_ERR_USAGE: a pointer is NULL; CACHED_ERR_NOMEM.
  */

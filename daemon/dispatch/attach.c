@@ -256,7 +256,8 @@ int attach_begin(struct client *client, const struct session_ref *ref, bool want
         return k;
 }
 
-/* Whoever was the last one leaves a session that is bound to its grace. */
+/* Whoever was the last one leaves a session that is bound to its grace. Looking for it may show
+ * that it has expired, which is told here: by then it is in no table any more. */
 static void leave(struct dispatcher *d, struct attachment *t, uint64_t now_ms)
 {
         struct attached_session *s = t->session;
@@ -265,10 +266,11 @@ static void leave(struct dispatcher *d, struct attachment *t, uint64_t now_ms)
         drop_attachment(d, t);
         if (s->n > 0)
                 return;
-        /* After a handover there is no store any more: it is another daemon's. */
-        if (hidden->store && session_look(hidden, s->key, now_ms, &ref))
-                (void)session_bind(&ref, false, now_ms);
+        memcpy(ref.key, s->key, SESSION_KEY_SIZE);
         drop_session(&d->attachments, s);
+        /* After a handover there is no store any more: it is another daemon's. */
+        if (hidden->store && session_look(hidden, ref.key, now_ms, &ref))
+                (void)session_bind(&ref, false, now_ms);
 }
 
 void attach_end(struct client *client, const struct session_ref *ref, uint64_t now_ms)
@@ -285,15 +287,13 @@ void attach_leave(struct client *client, uint64_t now_ms)
         struct attached_client *ac = client->attached;
         if (!ac)
                 return;
-        struct list *next;
-        for (struct list *at = ac->attachments.next; at != &ac->attachments; at = next) {
-                next = at->next;
-                leave(client->d, LIST_ENTRY(at, struct attachment, of_client), now_ms);
-        }
-        for (struct list *at = ac->queue.next; at != &ac->queue; at = next) {
-                next = at->next;
-                drop_news(ac, LIST_ENTRY(at, struct session_news, node));
-        }
+        /* From the first one each time: others may leave their store for one that is written anew.
+         */
+        while (!list_is_empty(&ac->attachments))
+                leave(client->d, LIST_ENTRY(ac->attachments.next, struct attachment, of_client),
+                      now_ms);
+        while (!list_is_empty(&ac->queue))
+                drop_news(ac, LIST_ENTRY(ac->queue.next, struct session_news, node));
         list_unlink(&ac->due_node);
         client->attached = NULL;
         free(ac);

@@ -40,18 +40,14 @@
 #define ROOM_AHEAD ((uint64_t)256 * 1024) /* what a sender's socket holds, about; guess */
 
 const struct op ops[N_OPS] = {
-#define READS   false
-#define CHANGES true
-#define OP(CASE, text, least, kind, handler, accepts)                                              \
+#define OP(CASE, text, least, its_kind, handler, accepts)                                          \
         [OP_##CASE] = {.name = text,                                                               \
                        .role = ACCESS_##least,                                                     \
                        .run = handler,                                                             \
                        .accept = accepts,                                                          \
-                       .changes = (kind)},
+                       .kind = OP_##its_kind},
 #include "dispatch/ops.def"
 #undef OP
-#undef READS
-#undef CHANGES
 };
 
 static const struct op *const op_of_case[] = {
@@ -158,33 +154,13 @@ static enum status violation(struct request *r, const char *what)
         return verdict_set(&r->verdict, STATUS_PROTOCOL, "%s", what);
 }
 
-/* Sessions remember by themselves what was done to them: what is said again about one may have a
- * new id, as on another connection than the first one. */
-static bool is_about_session(const struct request *r)
-{
-        switch (r->msg->op_case) {
-        case CACHED__V1__REQUEST__OP_SESSION_SET:
-        case CACHED__V1__REQUEST__OP_SESSION_DELETE:
-        case CACHED__V1__REQUEST__OP_SESSION_INCREMENT:
-        case CACHED__V1__REQUEST__OP_SESSION_APPEND:
-                return true;
-        default:
-                return false;
-        }
-}
-
-/* Is it one of an earlier connection, by its id? */
-static bool comes_again(const struct request *r)
-{
-        return r->msg->repeated && !(is_about_session(r) && r->id > r->client->last_id);
-}
-
-static enum status check_order(struct request *r)
+/* @again: it is one of an earlier connection, by its id. */
+static enum status check_order(struct request *r, bool again)
 {
         const struct client *client = r->client;
         if (r->id == 0)
                 return violation(r, "the request has no id: ids begin at 1 and grow");
-        if (__builtin_expect(r->msg->repeated, 0) && comes_again(r))
+        if (__builtin_expect(again, 0))
                 return repeat_check(r);
         if (r->id <= client->last_id)
                 return violation(r,
@@ -244,20 +220,21 @@ static enum status check_role(struct request *r, const struct op *op)
 /* Whether the request may start; with its row. */
 static enum status admit(struct request *r, const struct op **ret)
 {
-        bool again = __builtin_expect(r->msg->repeated, 0) && comes_again(r);
-        enum status status = check_order(r);
+        unsigned op_case = (unsigned)r->msg->op_case;
+        const struct op *op = op_case < N_CASES ? op_of_case[op_case] : NULL;
+        bool again = __builtin_expect(r->msg->repeated, 0) &&
+                     !(op && op->kind == OP_NOTES && r->id > r->client->last_id);
+        enum status status = check_order(r, again);
         if (__builtin_expect(status != STATUS_OK, 0))
                 return status;
         if (!again)
                 r->client->last_id = r->id;
-        unsigned op_case = (unsigned)r->msg->op_case;
-        const struct op *op = op_case < N_CASES ? op_of_case[op_case] : NULL;
         if (!op)
                 return verdict_set(&r->verdict, STATUS_UNSUPPORTED,
                                    "this daemon (" VERSION
                                    ") does not know the request: update the "
                                    "daemon, or do without it");
-        if (__builtin_expect(again, 0) && op->changes) {
+        if (__builtin_expect(again, 0) && op->kind == OP_CHANGES) {
                 status = repeat_answer(r, op);
                 if (status != STATUS_OK || r->answered)
                         return status;
@@ -361,7 +338,7 @@ void request_finish(struct request *r, enum status status)
                 if (!reply_failure(r, status == STATUS_PROTOCOL ? 0 : r->id, status, text))
                         r->close = true;
         }
-        if (r->client->past && r->n_reply > 0 && r->op && r->op->changes)
+        if (r->client->past && r->n_reply > 0 && r->op && r->op->kind == OP_CHANGES)
                 repeat_keep(r);
         if (r->close)
                 conn_close(c);

@@ -144,6 +144,17 @@ struct dispatcher *dispatcher_free(struct dispatcher *d)
         return NULL;
 }
 
+static void warn_of_caches(struct dispatcher *d, const char *name, uint64_t limit, bool hidden)
+{
+        uint32_t caches = realms_least_caches(&d->realms, hidden);
+        if (caches < limit)
+                log_write(server_log(d->server), LOG_WARNING,
+                          "limits.%s = %" PRIu64
+                          " holds for realms that are made from now on: one that was made under a "
+                          "lower limit keeps %" PRIu32 " until the daemon is restarted",
+                          name, limit, caches);
+}
+
 void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
 {
         schedules_run(d, server_now_ms(d->server));
@@ -153,13 +164,8 @@ void dispatcher_reconfigure(struct dispatcher *d, const struct config *cfg)
         realms_reconfigure(&d->realms, cfg);
         realms_limit_sessions(&d->realms, server_now_ms(d->server));
         limit_reaper(d);
-        uint32_t caches = realms_least_caches(&d->realms);
-        if (caches < cfg->limits.caches_per_realm)
-                log_write(server_log(d->server), LOG_WARNING,
-                          "limits.caches_per_realm = %" PRIu64
-                          " holds for realms that are made from now on: one that was made under a "
-                          "lower limit keeps %" PRIu32 " until the daemon is restarted",
-                          cfg->limits.caches_per_realm, caches);
+        warn_of_caches(d, "caches_per_realm", cfg->limits.caches_per_realm, false);
+        warn_of_caches(d, "session_caches_per_realm", cfg->limits.session_caches_per_realm, true);
         struct client *next;
         for (struct client *c = d->clients; c; c = next) {
                 next = c->next;

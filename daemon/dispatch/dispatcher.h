@@ -111,12 +111,19 @@ typedef enum status (*op_run)(struct request *r);
 /* Decides on a body of @n_body bytes before it arrives. */
 typedef enum status (*op_accept)(struct request *r, uint64_t n_body, struct upload **ret);
 
+enum op_kind {
+        OP_READS,   /* or may be carried out twice */
+        OP_CHANGES, /* something, so that it must not be: its reply is kept, see repeat.c */
+        OP_NOTES,   /* likewise, and what it changes remembers that by itself: a session. So it may
+                     * be repeated with a new id, too, as on another connection than the first. */
+};
+
 struct op {
         const char *name;
         enum role role; /* that it takes at least */
         op_run run;
         op_accept accept; /* NULL: takes no body */
-        bool changes;     /* something, so that it must not be carried out twice */
+        enum op_kind kind;
 };
 
 extern const struct op ops[N_OPS];

@@ -11,7 +11,6 @@
 #include "dispatch/reply.h"
 #include "realm/realm.h"
 #include "server.h"
-#include "store/store.h"
 
 #define NOTE_MAX 256
 
@@ -28,19 +27,35 @@ static char *copy_text(struct request *r, const char *text)
         return copy ? memcpy(copy, text, n) : NULL;
 }
 
+/* @its: the realm that the limit is about, as far as the client is; NULL: there is none. */
+static void note_caches(struct request *r, const struct realm *its, bool hidden, uint64_t limit,
+                        char *buf, size_t n_buf)
+{
+        bool all = client_is_privileged(r->client);
+        uint64_t n = limit;
+
+        if (all)
+                n = realms_least_caches(&r->d->realms, hidden);
+        else if (its)
+                n = realm_max_caches(its);
+        if (n < limit)
+                (void)snprintf(buf, n_buf,
+                               "%s was made when it was %" PRIu64 " and keeps that; those that are "
+                               "made from now on, or after a restart, have the new one",
+                               all ? "a realm" : "this realm", n);
+}
+
 /* What the value alone would leave unsaid; "" for most settings. */
 static void write_note(struct request *r, const char *name, char *buf, size_t n_buf)
 {
-        bool all = client_is_privileged(r->client);
-        uint32_t n =
-                all ? realms_least_caches(&r->d->realms) : store_max_caches(r->who.realm->store);
+        const struct config_limits *limits = &r->d->cfg->limits;
+        const struct realm *realm = r->who.realm;
 
         buf[0] = '\0';
-        if (strcmp(name, "limits.caches_per_realm") == 0 && n < r->d->cfg->limits.caches_per_realm)
-                (void)snprintf(buf, n_buf,
-                               "%s was made when it was %" PRIu32 " and keeps that; those that are "
-                               "made from now on, or after a restart, have the new one",
-                               all ? "a realm" : "this realm", n);
+        if (strcmp(name, "limits.caches_per_realm") == 0)
+                note_caches(r, realm, false, limits->caches_per_realm, buf, n_buf);
+        else if (strcmp(name, "limits.session_caches_per_realm") == 0)
+                note_caches(r, realm->sessions, true, limits->session_caches_per_realm, buf, n_buf);
         else if (strcmp(name, "daemon.log_level") == 0 && server_log_level_is_fixed(r->d->server))
                 (void)snprintf(buf, n_buf, "--log-level on the command line holds instead");
 }

@@ -17,8 +17,8 @@
 #include "dispatch/session-message.h"
 #include "services/limits.h"
 
-/* More than one item in a reply takes, without its key and what the reply itself has. */
-#define ITEM_MAX ((size_t)48)
+/* Not less than one item in a reply takes, without its key and what the reply itself has. */
+#define ITEM_MAX ((size_t)32)
 
 static enum status check_body(struct request *r, uint64_t n_body)
 {
@@ -82,6 +82,12 @@ static void tell(struct request *r, const struct session_ref *ref, const struct 
         attach_tell(r->d, ref->realm, ref->key, &news, r->who.now_ms);
 }
 
+/* What the answer is put together in. */
+struct room {
+        struct session_item *changed;
+        struct session_items_room reply;
+};
+
 static bool is_of_one(const struct session_change *c)
 {
         return c->kind == SESSION_INCREMENT_ITEM || c->kind == SESSION_APPEND_ITEM;
@@ -107,7 +113,7 @@ static size_t list_changed(const struct session_change *c, const struct session_
 
 static enum status answer(struct request *r, const struct session_change *c,
                           const struct session_result *result, enum status status,
-                          struct session_item *room)
+                          const struct room *room)
 {
         struct session_items_reply reply = {
                 .status = status,
@@ -121,10 +127,27 @@ static enum status answer(struct request *r, const struct session_change *c,
         if (status == STATUS_NOT_FOUND) {
                 reply.n = 0;
         } else if (status == STATUS_OK && !is_of_one(c)) {
-                reply.items = room;
-                reply.n = list_changed(c, result, room);
+                reply.items = room->changed;
+                reply.n = list_changed(c, result, room->changed);
         }
-        return session_answer_items(r, &reply);
+        return session_answer_items(r, &reply, &room->reply);
+}
+
+/* All that the answer takes. */
+static enum status reserve(struct request *r, const struct session_change *c, struct room *ret)
+{
+        size_t n_message = REPLY_SMALL + VERDICT_TEXT_MAX, n_body = SESSION_NUMBER_ROOM;
+        for (size_t i = 0; i < c->n_items; i++)
+                n_message += ITEM_MAX + c->items[i].n_key;
+        if (n_message > r->d->cfg->limits.message_bytes)
+                return verdict_set(&r->verdict, STATUS_TOO_LARGE,
+                                   "the reply would have up to %zu bytes, more than "
+                                   "limits.message_bytes: name fewer keys at once, or raise it",
+                                   n_message);
+        enum status status = decode_session_items(r, c->n_items, &ret->changed);
+        if (status == STATUS_OK)
+                status = session_items_room(r, c->n_items, &ret->reply);
+        return status == STATUS_OK ? reply_reserve(r, n_message, n_body) : status;
 }
 
 /* @c but for its operation and limits; its items are sorted. */
@@ -133,17 +156,13 @@ static enum status carry_out(struct request *r, const ProtobufCBinaryData *token
 {
         struct session_ref ref;
         struct session_result result;
-        struct session_item *room;
-        size_t n_message = REPLY_SMALL + VERDICT_TEXT_MAX, n_body = SESSION_NUMBER_ROOM;
-        for (size_t i = 0; i < c->n_items; i++)
-                n_message += ITEM_MAX + c->items[i].n_key;
+        struct room room;
         enum status status = decode_operation(r, operation, c);
         if (status == STATUS_OK)
-                status = session_of_token(r, token, &ref);
+                status =
+                        session_find_to_change(&r->who, token->data, token->len, &ref, &r->verdict);
         if (status == STATUS_OK)
-                status = decode_session_items(r, c->n_items, &room);
-        if (status == STATUS_OK)
-                status = reply_reserve(r, n_message, n_body);
+                status = reserve(r, c, &room);
         if (status != STATUS_OK)
                 return status;
         status = session_apply(&r->who, &ref, c, &result, &r->verdict);
@@ -151,7 +170,7 @@ static enum status carry_out(struct request *r, const ProtobufCBinaryData *token
                 tell(r, &ref, c, &result);
         bool shows = status == STATUS_OK || status == STATUS_NOT_FOUND || status == STATUS_EXISTS ||
                      status == STATUS_VERSION_MISMATCH;
-        return shows ? answer(r, c, &result, status, room) : status;
+        return shows ? answer(r, c, &result, status, &room) : status;
 }
 
 /* ---- the requests */

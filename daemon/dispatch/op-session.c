@@ -70,9 +70,10 @@ enum status op_attach_session(struct request *r)
                 status = attach(r, &ref, msg->want_events);
         if (status != STATUS_OK)
                 return status;
-        if (!msg->stay)
+        bool kept = !msg->stay || session_bind(&ref, true, r->who.now_ms);
+        if (!msg->stay || !kept)
                 attach_end(r->client, &ref, r->who.now_ms);
-        else if (ref.record.bound && !session_bind(&ref, true, r->who.now_ms))
+        if (!kept)
                 return verdict_set(&r->verdict, STATUS_NO_MEMORY,
                                    "the daemon has no memory to keep the session: try again later");
         if (!session_look(ref.realm, ref.key, r->who.now_ms, &ref))

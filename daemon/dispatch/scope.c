@@ -30,20 +30,9 @@
 static bool takes_session(const Cached__V1__Request *m)
 {
         switch (m->op_case) {
-        case CACHED__V1__REQUEST__OP_OPEN_CACHE:
-        case CACHED__V1__REQUEST__OP_GET:
-        case CACHED__V1__REQUEST__OP_GET_MANY:
-        case CACHED__V1__REQUEST__OP_SET:
-        case CACHED__V1__REQUEST__OP_SET_MANY:
-        case CACHED__V1__REQUEST__OP_TOUCH:
-        case CACHED__V1__REQUEST__OP_DELETE:
-        case CACHED__V1__REQUEST__OP_CLEAR:
-        case CACHED__V1__REQUEST__OP_END_LEASE:
-        case CACHED__V1__REQUEST__OP_LEASE_PROGRESS:
-        case CACHED__V1__REQUEST__OP_LIST_CACHES:
-        case CACHED__V1__REQUEST__OP_LIST_ENTRIES:
-        case CACHED__V1__REQUEST__OP_EXPLAIN:
-        case CACHED__V1__REQUEST__OP_STATS:
+#define SCOPED(CASE) case CACHED__V1__REQUEST__OP_##CASE:
+#include "proto/scoped.def"
+#undef SCOPED
                 return true;
         default:
                 return false;

@@ -11,6 +11,7 @@
 #include "dispatch/attach.h"
 #include "dispatch/decode.h"
 #include "dispatch/reply.h"
+#include "proto/frame.h"
 #include "proto/wire.h"
 #include "services/limits.h"
 
@@ -90,12 +91,23 @@ void session_message_init(struct session_message *m, const struct request *r,
 }
 
 /* One item with its key, which protobuf-c wants to end. */
-struct item_message {
+struct session_item_message {
         Cached__V1__SessionItem item;
         char key[SESSION_ITEM_KEY + 1];
 };
 
-static void fill(struct item_message *m, const struct session_item *item, bool with_status)
+enum status session_items_room(struct request *r, size_t n, struct session_items_room *ret)
+{
+        struct bump *b = &r->d->bump;
+        ret->messages = bump_alloc_array(b, n + 1, sizeof(*ret->messages));
+        ret->items = bump_alloc_array(b, n + 1, sizeof(*ret->items));
+        if (!ret->messages || !ret->items)
+                return verdict_set(&r->verdict, STATUS_NO_MEMORY,
+                                   "the daemon has no memory for %zu items: name fewer at once", n);
+        return STATUS_OK;
+}
+
+static void fill(struct session_item_message *m, const struct session_item *item, bool with_status)
 {
         cached__v1__session_item__init(&m->item);
         memcpy(m->key, item->key, item->n_key);
@@ -108,33 +120,27 @@ static void fill(struct item_message *m, const struct session_item *item, bool w
                 m->item.status = (Cached__V1__Status)STATUS_NOT_FOUND;
 }
 
-static enum status allocate(struct request *r, const struct session_items_reply *what,
-                            Cached__V1__SessionItem ***ret, uint64_t *ret_body)
+static enum status reserve(struct request *r, size_t n_message, uint64_t n_body)
 {
-        struct bump *b = &r->d->bump;
-        struct item_message *messages = bump_alloc_array(b, what->n + 1, sizeof(*messages));
-        Cached__V1__SessionItem **items = bump_alloc_array(b, what->n + 1, sizeof(*items));
-        if (!messages || !items)
-                return verdict_set(&r->verdict, STATUS_NO_MEMORY,
-                                   "the daemon has no memory for %zu items: ask for fewer at once",
-                                   what->n);
-        *ret_body = 0;
-        for (size_t i = 0; i < what->n; i++) {
-                fill(&messages[i], &what->items[i], what->with_status);
-                items[i] = &messages[i].item;
-                *ret_body += what->values ? what->items[i].n_value : 0;
-        }
-        *ret = items;
-        return STATUS_OK;
+        if (n_message > r->d->cfg->limits.message_bytes)
+                return verdict_set(&r->verdict, STATUS_TOO_LARGE,
+                                   "the reply has %zu bytes, more than limits.message_bytes: name "
+                                   "fewer keys at once, or raise it",
+                                   n_message);
+        return reply_reserve(r, n_message, n_body);
 }
 
-enum status session_answer_items(struct request *r, const struct session_items_reply *what)
+enum status session_answer_items(struct request *r, const struct session_items_reply *what,
+                                 const struct session_items_room *room)
 {
         Cached__V1__SessionItems result = CACHED__V1__SESSION_ITEMS__INIT;
-        uint64_t n_body;
-        enum status status = allocate(r, what, &result.items, &n_body);
-        if (status != STATUS_OK)
-                return status;
+        uint64_t n_body = 0;
+        for (size_t i = 0; i < what->n; i++) {
+                fill(&room->messages[i], &what->items[i], what->with_status);
+                room->items[i] = &room->messages[i].item;
+                n_body += what->values ? what->items[i].n_value : 0;
+        }
+        result.items = room->items;
         result.n_items = what->n;
         result.version = what->version;
         result.again = what->again;
@@ -144,12 +150,9 @@ enum status session_answer_items(struct request *r, const struct session_items_r
         if (what->status != STATUS_OK && what->status != STATUS_NOT_FOUND)
                 reply.error = r->verdict.text;
         size_t n = protobuf_c_message_get_packed_size(&reply.base);
-        if (n > r->d->cfg->limits.message_bytes)
-                return verdict_set(&r->verdict, STATUS_TOO_LARGE,
-                                   "the reply has %zu bytes, more than limits.message_bytes: name "
-                                   "fewer keys at once, or raise it",
-                                   n);
-        status = reply_reserve(r, n, n_body);
+        enum status status = STATUS_OK;
+        if (FRAME_HEADER_SIZE + n + n_body > r->n_out)
+                status = reserve(r, n, n_body);
         if (status != STATUS_OK)
                 return status;
         uint8_t *at = reply_pack(r, &reply, n_body);

@@ -26,15 +26,26 @@ struct session_message {
 void session_message_init(struct session_message *m, const struct request *r,
                           const struct session_ref *ref);
 
+/* What SessionItems with @n items are put together in, in the request's memory: taken before
+ * anything is changed. */
+struct session_item_message;
+struct session_items_room {
+        struct session_item_message *messages;
+        Cached__V1__SessionItem **items;
+};
+enum status session_items_room(struct request *r, size_t n, struct session_items_room *ret);
+
 /* Queues SessionItems as the reply, with its values as the body, in the order of @items. Those that
- * are not @found have no version; their status says so if @with_status. NO_MEMORY, TOO_LARGE. */
+ * are not @found have no version; their status says so if @with_status. NO_MEMORY, TOO_LARGE: never
+ * where room for the reply was reserved. */
 struct session_items_reply {
         enum status status; /* with the verdict's text, unless OK or NOT_FOUND */
         const struct session_item *items;
-        size_t n;
+        size_t n; /* that there is room for */
         uint64_t version;
         bool again, values, with_status;
 };
-enum status session_answer_items(struct request *r, const struct session_items_reply *what);
+enum status session_answer_items(struct request *r, const struct session_items_reply *what,
+                                 const struct session_items_room *room);
 
 #endif

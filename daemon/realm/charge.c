@@ -13,7 +13,8 @@
  *
  * A member that keeps what it has (sessions are no cache to be filled again) is bounded by its own
  * budget alone. What it holds counts as what no eviction frees; only where nobody else can give way
- * it does, for itself.
+ * it does, for itself. Its large values give way as all do, where descriptors run short: they lie
+ * in caches, since a session is none.
  *
  * Under a budget that was lowered a store frees as much as it takes, and a bounded part of the
  * rest; charge_trim() does the other part, turn by turn.
@@ -88,7 +89,7 @@ static struct charge *largest(struct charge_pool *pool, bool by_files, uint64_t 
         *ret_next = 0;
         for (struct charge *c = pool->members; c; c = c->next) {
                 uint64_t size = size_of(c, by_files);
-                if (size == 0 || c->keeps || c->barren == pool->round)
+                if (size == 0 || (c->keeps && !by_files) || c->barren == pool->round)
                         continue;
                 if (!best || size > size_of(best, by_files)) {
                         *ret_next = best ? size_of(best, by_files) : 0;

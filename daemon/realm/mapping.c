@@ -12,7 +12,7 @@
  * milliseconds a turn, and not for a second at once. Half of it is shared out among the realms that
  * have readers, the other half is anybody's: a realm whose readers note nonsense as fast as they
  * can delays its own uses, and not those of others. What the store has put by (store/mapped.c) is
- * applied within half a second, a realm a turn.
+ * applied in the first turn after half a second, a realm a turn.
  *
  * A reader that walks over its mapping fills holes in the arena (see arena/holes.c). So the arenas
  * are looked at a second after anything happened; then each second while readers of other uids may
@@ -202,8 +202,8 @@ void realms_drain_all(struct realms *rs, uint64_t now_ms)
 }
 
 /* Uses that nothing depended on for a while, since a process that is killed takes them along; of
- * one realm in a turn, which is a millisecond at most. True: another one waits. The look for holes
- * is a turn that comes a second after the last use. */
+ * one realm in a turn, which is a millisecond at most. True: another one waits. Nobody is woken up
+ * for it: there are turns for requests, and for the look for holes. */
 static bool apply_late(struct realms *rs, uint64_t now_ms)
 {
         bool done = false;

@@ -123,11 +123,21 @@ void realms_done(struct realms *rs)
         rs->n = rs->n_hidden = 0;
 }
 
+static uint32_t caches_limit(const struct config *cfg, bool hidden)
+{
+        return (uint32_t)(hidden ? cfg->limits.session_caches_per_realm
+                                 : cfg->limits.caches_per_realm);
+}
+
 /* That of the sessions themselves is one of them. */
 static uint32_t max_caches(const struct config *cfg, const struct realm *r)
 {
-        return (uint32_t)(r->hidden ? cfg->limits.session_caches_per_realm + 1
-                                    : cfg->limits.caches_per_realm);
+        return caches_limit(cfg, r->hidden) + r->hidden;
+}
+
+uint32_t realm_max_caches(const struct realm *r)
+{
+        return store_max_caches(r->store) - r->hidden;
 }
 
 /* A session is never a file of its own. */
@@ -428,12 +438,12 @@ static void free_unused(struct realms *rs, uint64_t now_ms)
         }
 }
 
-uint32_t realms_least_caches(const struct realms *rs)
+uint32_t realms_least_caches(const struct realms *rs, bool hidden)
 {
-        uint32_t least = (uint32_t)rs->cfg->limits.caches_per_realm;
+        uint32_t least = caches_limit(rs->cfg, hidden);
         for (const struct realm *r = rs->first; r; r = r->next)
-                if (!r->hidden && store_max_caches(r->store) < least)
-                        least = store_max_caches(r->store);
+                if (r->hidden == hidden && realm_max_caches(r) < least)
+                        least = realm_max_caches(r);
         return least;
 }
 

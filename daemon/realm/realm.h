@@ -86,16 +86,18 @@ uint64_t realms_max_files(const struct config *cfg);
 void realms_init(struct realms *rs, const struct config *cfg, uint64_t instance);
 void realms_done(struct realms *rs); /* no clients are left */
 
-/* Budgets and limits apply at once to every realm, but for a raised limits.caches_per_realm: that
- * is laid out when a realm is made. */
+/* Budgets and limits apply at once to every realm, but for a raised limits.caches_per_realm or
+ * limits.session_caches_per_realm: that is laid out when a realm is made. */
 void realms_reconfigure(struct realms *rs, const struct config *cfg);
 
 /* A test clock's. */
 void realms_set_clock_offset(struct realms *rs, int64_t ms);
 
-/* The limit on caches that is in force in every realm: less than limits.caches_per_realm where one
- * was made under a smaller one. */
-uint32_t realms_least_caches(const struct realms *rs);
+/* The limit on caches that is in force in it: limits.caches_per_realm, or, of one that holds
+ * sessions, limits.session_caches_per_realm; less where it was made under a smaller one. */
+uint32_t realm_max_caches(const struct realm *r);
+/* The least of all such realms, or of all others. */
+uint32_t realms_least_caches(const struct realms *rs, bool hidden);
 
 /* Enters one client, who may (see access_role()); makes the realm if it is not there. 0,
  * REALM_E_LIMIT, -ENOMEM, -ENOSPC, -EMFILE. */

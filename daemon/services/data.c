@@ -65,6 +65,21 @@ static int create_of_session(const struct caller *who, const struct cache_ref *r
         return session_caches_create(who->realm, ref->name, ref->n_name, ret);
 }
 
+static enum status too_many_caches(const struct caller *who, struct verdict *v)
+{
+        const struct config_limits *limits = &who->cfg->limits;
+        bool hidden = who->realm->hidden;
+        uint32_t max = realm_max_caches(who->realm);
+        bool is_old = max < (hidden ? limits->session_caches_per_realm : limits->caches_per_realm);
+        return verdict_set(v, STATUS_LIMIT,
+                           "the %s most caches already (%" PRIu32 "; limits.%s%s): %s",
+                           hidden ? "sessions of the realm have their" : "realm has its", max,
+                           hidden ? "session_caches_per_realm" : "caches_per_realm",
+                           is_old ? " when the realm was made" : "",
+                           hidden ? limit_advice.session_caches_per_realm
+                                  : limit_advice.caches_per_realm);
+}
+
 enum status data_need_cache(const struct caller *who, const struct cache_ref *ref, uint32_t *ret,
                             bool *ret_created, struct verdict *v)
 {
@@ -79,23 +94,8 @@ enum status data_need_cache(const struct caller *who, const struct cache_ref *re
                         : store_cache_create(who->realm->store, ref->name, ref->n_name, ret);
         if (r == STORE_E_MISS)
                 return STATUS_NOT_FOUND;
-        if (r == STORE_E_LIMIT && who->realm->hidden)
-                return verdict_set(
-                        v, STATUS_LIMIT,
-                        "the sessions of the realm have their most caches already (%" PRIu32
-                        "; limits.session_caches_per_realm): %s",
-                        store_max_caches(who->realm->store) - 1,
-                        limit_advice.session_caches_per_realm);
         if (r == STORE_E_LIMIT)
-                return verdict_set(v, STATUS_LIMIT,
-                                   "the realm has its most caches already (%" PRIu32
-                                   "; limits.caches_per_realm%s): %s",
-                                   store_max_caches(who->realm->store),
-                                   store_max_caches(who->realm->store) <
-                                                   who->cfg->limits.caches_per_realm
-                                           ? " when the realm was made"
-                                           : "",
-                                   limit_advice.caches_per_realm);
+                return too_many_caches(who, v);
         if (r < 0)
                 return verdict_errno(v, r, "creating the cache");
         if (r > 0)
@@ -467,8 +467,6 @@ enum status data_clear_all(const struct caller *who, uint64_t *ret_entries, uint
         *ret_entries = *ret_caches = 0;
         for (uint32_t cache = 1; cache <= n; cache++) {
                 uint64_t had = 0;
-                if (!is_own(who, cache))
-                        continue;
                 enum status status = clear_verdict(store_clear(s, cache, who->now_ms, &had), v);
                 if (status != STATUS_OK)
                         return status; /* those before it are cleared: asking again goes on */

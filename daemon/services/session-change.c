@@ -2,9 +2,9 @@
 /*
  * Session change: one record and what is to happen to it make the next one
  *
- * What is there is copied item by item, changed or left out on the way; new keys come behind. So
- * the old record is whole until the new one takes its place, which the store does in one step: no
- * change of several items is ever seen, or left by a crash, in part.
+ * What is there is copied, item after item but for those that are changed or left out; new keys
+ * come behind. So the old record is whole until the new one takes its place, which the store does
+ * in one step: no change of several items is ever seen, or left by a crash, in part.
  *
  * A lane remembers only what changed something: whatever changed nothing can be carried out anew.
  */
@@ -126,17 +126,19 @@ static uint8_t *put_lanes(const struct session_record *r, const struct session_c
 {
         struct session_lane lane;
         bool known = c->has_operation && find_lane(r, c->lane, &lane);
-        bool full = c->has_operation && !known && r->n_lanes == SESSION_LANES;
-        bool skip = full;
+        bool skip = c->has_operation && !known && r->n_lanes == SESSION_LANES;
+        uint8_t n_lanes = 1;
         if (!c->has_operation)
                 return put_bytes(to, r->lanes, (size_t)(r->items - r->lanes));
-        for (const uint8_t *at = NULL; session_record_lane(r, &at, &lane); skip = false)
-                if (!skip && lane.lane != c->lane)
-                        to = put_bytes(to, lane.begin, (size_t)(lane.end - lane.begin));
-        if (full)
+        if (skip)
                 record[HEAD_FLAGS] |= SESSION_FORGOT;
-        else if (!known)
-                record[HEAD_N_LANES]++;
+        for (const uint8_t *at = NULL; session_record_lane(r, &at, &lane); skip = false) {
+                if (skip || lane.lane == c->lane)
+                        continue;
+                to = put_bytes(to, lane.begin, (size_t)(lane.end - lane.begin));
+                n_lanes++;
+        }
+        record[HEAD_N_LANES] = n_lanes;
         uint8_t *head = to;
         session_put(head, c->lane, 8);
         session_put(head + 8, c->number, 8);
@@ -228,7 +230,8 @@ static uint8_t *put_changed(uint8_t *to, const struct session_change *c,
         return put_item(to, &item);
 }
 
-/* Of each of the change's items: is it there? Of a single one also what it is: ret->item. */
+/* Of each of the change's items: is it there? Of a single one also what it is: ret->item. Only a
+ * record that nobody of us wrote has a key twice: the first one counts. */
 static void look(const struct session_record *r, struct next *next, struct session_result *ret)
 {
         struct session_change *c = next->c;
@@ -237,13 +240,12 @@ static void look(const struct session_record *r, struct next *next, struct sessi
                 c->items[i].found = false;
         next->n_items = r->n_items;
         next->n_stored = r->n_stored;
-        for (const uint8_t *at = NULL; c->n_items > 0 && session_record_next(r, &at, &item);) {
+        for (const uint8_t *at = NULL;
+             next->n_found < c->n_items && session_record_next(r, &at, &item);) {
                 struct session_item *wanted = session_items_search(c->items, c->n_items, &item);
-                if (!wanted)
+                if (!wanted || wanted->found)
                         continue;
-                /* Only a record that nobody of us wrote has a key twice: the first one counts. */
-                if (!wanted->found)
-                        ret->item = item;
+                ret->item = item;
                 wanted->found = true;
                 next->n_found++;
                 next->n_items--;
@@ -274,22 +276,30 @@ static int check_bounds(const struct session_record *r, struct next *next,
         return SESSION_CHANGE_OK;
 }
 
+/* @n_found of the change's items are there. Whatever lies between them stays as it is. */
 static uint8_t *put_items(const struct session_record *r, struct session_change *c,
-                          const struct session_result *result, uint8_t *to)
+                          const struct session_result *result, size_t n_found, uint8_t *to)
 {
         struct session_item item;
         bool deletes = c->kind == SESSION_DELETE_ITEMS;
+        const uint8_t *at = r->items, *from = at;
         if (c->kind == SESSION_CLEAR_ITEMS)
                 return to;
-        for (const uint8_t *at = NULL; session_record_next(r, &at, &item);) {
+        while (n_found > 0) {
+                const uint8_t *begin = at;
+                if (!session_record_next(r, &at, &item))
+                        break;
                 struct session_item *wanted = session_items_search(c->items, c->n_items, &item);
-                if (!wanted)
-                        to = put_item(to, &item);
-                else if (!deletes && !wanted->done)
+                if (!wanted || wanted->done)
+                        continue;
+                to = put_bytes(to, from, (size_t)(begin - from));
+                if (!deletes)
                         to = put_changed(to, c, result, &item, wanted);
-                if (wanted)
-                        wanted->done = true;
+                wanted->done = true;
+                from = at;
+                n_found--;
         }
+        to = put_bytes(to, from, (size_t)(r->bytes + r->n - from));
         /* New ones in the order in which they were named, which sorting has changed. */
         for (size_t place = 0; !deletes && place < c->n_items; place++) {
                 const struct session_item *wanted = &c->items[c->items[place].moved];
@@ -359,7 +369,7 @@ int session_change(const struct session_record *r, struct session_change *c, uin
         session_put(to + HEAD_VERSION, ret->version, 8);
         session_put(to + HEAD_N_ITEMS, next.n_items, 4);
         at = put_lanes(r, c, ret, to, at);
-        at = put_items(r, c, ret, at);
+        at = put_items(r, c, ret, next.n_found, at);
         ret->n = (size_t)(at - to);
         return SESSION_CHANGE_OK;
 }

@@ -166,6 +166,11 @@ bool session_items_sort(struct session_item *items, size_t n)
 struct session_item *session_items_search(struct session_item *items, size_t n,
                                           const struct session_item *what)
 {
+        if (n == 1) /* mostly */
+                return items->n_key == what->n_key &&
+                                       memcmp(items->key, what->key, what->n_key) == 0
+                               ? items
+                               : NULL;
         return n == 0 ? NULL : bsearch(what, items, n, sizeof(*items), compare_keys);
 }
 

@@ -32,12 +32,19 @@
 
 #define DIGEST (SESSION_KEY_SIZE + SESSION_VERIFIER)
 
+/* The seed lies in front of the token, in the one block that is hashed: as a key of BLAKE2b it
+ * would take a block more. Nobody can lengthen what this function has hashed, so both are as good.
+ */
 static void digest(const struct store *s, const uint8_t *token, uint8_t ret[DIGEST])
 {
-        uint64_t seed[2];
-        store_seed(s, seed);
-        (void)blake2b(ret, token, seed, DIGEST, SESSION_TOKEN, sizeof(seed));
-        explicit_bzero(seed, sizeof(seed));
+        struct {
+                uint64_t seed[2];
+                uint8_t token[SESSION_TOKEN];
+        } in;
+        store_seed(s, in.seed);
+        memcpy(in.token, token, SESSION_TOKEN);
+        (void)blake2b(ret, &in, NULL, DIGEST, sizeof(in), 0);
+        explicit_bzero(&in, sizeof(in));
 }
 
 /* In a time that does not depend on what they are. */
@@ -96,26 +103,42 @@ static bool find(const struct caller *who, const uint8_t *token, struct session_
 {
         struct realm *hidden = who->realm->sessions;
         uint8_t d[DIGEST];
-        uint32_t cache = session_caches_home(hidden);
         digest(hidden->store, token, d);
-        if (!session_look(hidden, d, who->now_ms, ret) ||
-            !is_same(d + SESSION_KEY_SIZE, ret->record.verifier, SESSION_VERIFIER))
-                return false;
-        if (store_touch(hidden->store, cache, ret->key, SESSION_KEY_SIZE,
-                        ttl_of(&ret->record, who->now_ms), who->now_ms, &ret->entry) != 0)
+        return session_look(hidden, d, who->now_ms, ret) &&
+               is_same(d + SESSION_KEY_SIZE, ret->record.verifier, SESSION_VERIFIER);
+}
+
+/* It ends later for that, and is the last one to go. False: it is no more. */
+static bool use(struct session_ref *ref, uint64_t now_ms)
+{
+        if (store_touch(ref->realm->store, session_caches_home(ref->realm), ref->key,
+                        SESSION_KEY_SIZE, ttl_of(&ref->record, now_ms), now_ms, &ref->entry) != 0)
                 return false;
         /* A touch leaves the value where it is, so it was read already. */
-        return (ret->entry.value == ret->record.bytes && ret->entry.n_value == ret->record.n) ||
-               session_record_read(ret->entry.value, ret->entry.n_value, &ret->record);
+        return (ref->entry.value == ref->record.bytes && ref->entry.n_value == ref->record.n) ||
+               session_record_read(ref->entry.value, ref->entry.n_value, &ref->record);
+}
+
+static enum status found(bool is_there, struct verdict *v)
+{
+        if (is_there)
+                return STATUS_OK;
+        return verdict_set(v, STATUS_NOT_FOUND,
+                           "there is no session with this token in the realm (any more): open one");
+}
+
+enum status session_find_to_change(const struct caller *who, const uint8_t *token, size_t n_token,
+                                   struct session_ref *ret, struct verdict *v)
+{
+        return found(n_token == SESSION_TOKEN && who->realm->sessions && find(who, token, ret), v);
 }
 
 enum status session_find(const struct caller *who, const uint8_t *token, size_t n_token,
                          struct session_ref *ret, struct verdict *v)
 {
-        if (n_token == SESSION_TOKEN && who->realm->sessions && find(who, token, ret))
-                return STATUS_OK;
-        return verdict_set(v, STATUS_NOT_FOUND,
-                           "there is no session with this token in the realm (any more): open one");
+        return found(n_token == SESSION_TOKEN && who->realm->sessions && find(who, token, ret) &&
+                             use(ret, who->now_ms),
+                     v);
 }
 
 /* ---- opening and closing */
@@ -295,14 +318,20 @@ enum status session_apply(const struct caller *who, const struct session_ref *re
                                    "the daemon has no memory for the change: nothing was changed; "
                                    "try again later");
         enum status status = STATUS_OK;
+        bool stored = false;
         int k = session_change(&ref->record, c, bytes, ret);
         if (k != SESSION_CHANGE_OK) {
                 status = refused(who, k, c, ret, v);
         } else if (ret->n > 0) {
                 struct caller in = inside(who, ref->realm);
                 status = replace(&in, ref, bytes, ret->n, ttl_of(&ref->record, who->now_ms), v);
+                stored = status == STATUS_OK;
         }
         free(bytes);
+        /* To be stored anew is a use; else this is one. */
+        struct session_ref used = *ref;
+        if (!stored)
+                (void)use(&used, who->now_ms);
         return status;
 }
 

@@ -25,6 +25,9 @@ struct session_ref {
  * whatever the reason. */
 enum status session_find(const struct caller *who, const uint8_t *token, size_t n_token,
                          struct session_ref *ret, struct verdict *v);
+/* The same, for session_apply(), which makes it a use. */
+enum status session_find_to_change(const struct caller *who, const uint8_t *token, size_t n_token,
+                                   struct session_ref *ret, struct verdict *v);
 /* The same by the store's key, and not a use. False: it is no more. */
 bool session_look(struct realm *hidden, const uint8_t *key, uint64_t now_ms,
                   struct session_ref *ret);

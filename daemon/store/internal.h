@@ -16,7 +16,8 @@
  *   extent.c  values in extents of the arena, and who holds them
  *   fresh.c   how long an entry is as good as new, and what comes then
  *   tag.c     entries by tag             variant.c  entries that lead to others
- *   sweep.c   clear by prefix
+ *   sweep.c   clear by prefix            life.c    the store as a whole
+ *   mapped.c  what readers tell
  *   recover.c taking over from another process, recover-entries.c  its entries, recover-tags.c
  */
 
@@ -308,8 +309,10 @@ enum store_cause room_over_realm(const struct store *s);
 /* A store's share of compaction. */
 void upkeep_pay(struct store *s, uint64_t n, uint64_t now); /* @n: bytes stored */
 
-/* ---- store.c */
+/* ---- life.c */
 void store_bound_sizes(struct store *s); /* after its parameters were set */
+
+/* ---- store.c */
 /* Completes what the block alone does not say: raw size without encoding, size of a large value. */
 void entry_resolve(const struct store *s, struct entry *e);
 uint64_t store_block_charge(const struct store *s, uint32_t handle);

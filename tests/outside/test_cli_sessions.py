@@ -226,6 +226,8 @@ def test_ses40_token_from_elsewhere(cli, daemon, token, tmp_path):
     assert "not set" in cli("session", "get", "@", "k", status=USAGE).err
     assert "cannot read" in cli("session", "get", f"@{tmp_path / 'none'}", "k", status=USAGE).err
     assert "cannot read" in cli("session", "get", f"@{tmp_path}", "k", status=USAGE).err
+    r = cli("session", "get", f"@{token}", "k", status=USAGE)
+    assert "leave out the '@'" in r.err and token not in r.err
 
 
 @pytest.mark.parametrize("wrong", ["", "0", "x" * 32, "0" * 31, "0" * 33, "A" * 32, "0" * 31 + "\n"])
@@ -290,9 +292,9 @@ def test_ses60_caches_of_a_session(cli, js, c, token):
     session = ("--session", token)
     assert "no such" in cli(*session, "get", "shared", "k", status=NOT_FOUND).err
     cli(*session, "set", "shared", "k", stdin=b"mine\0")
-    cli(*session, "set", "other", "x", stdin=b"1" * 100000)
+    cli(*session, "set", "other", "x", stdin=b"1" * (5 << 20))
     assert cli(*session, "get", "shared", "k").out == b"mine\0" and cli("get", "shared", "k").out == b"everybody's"
-    assert cli(*session, "get", "other", "x").out == b"1" * 100000
+    assert cli(*session, "get", "other", "x").out == b"1" * (5 << 20)
     assert [x["name"] for x in js(*session, "caches")["caches"]] == ["shared", "other"]
     assert [x["name"] for x in js("caches")["caches"]] == ["shared"]
     assert [e["key"] for e in js(*session, "ls", "shared")["entries"]] == ["k"]

@@ -13,13 +13,13 @@ import harness
 EXAMPLES = harness.BUILD / "client" / "examples"
 
 
-def environment(socket):
-    return dict(os.environ, CACHED_SOCKET=str(socket))
+def environment(socket, **more):
+    return dict(os.environ, CACHED_SOCKET=str(socket), **more)
 
 
-def run(daemon, name, *args, stdin=""):
+def run(daemon, name, *args, stdin="", **more):
     done = subprocess.run([EXAMPLES / name, *args], input=stdin, text=True, capture_output=True,
-                          env=environment(daemon.socket), timeout=harness.PATIENCE * 3)
+                          env=environment(daemon.socket, **more), timeout=harness.PATIENCE * 3)
     assert done.stderr == ""
     assert done.returncode == 0
     return done.stdout
@@ -226,10 +226,10 @@ def test_session(daemon):
     """Opened by one, visited by several, of which none is lost."""
     token = run(daemon, "session").strip()
     assert re.fullmatch("[0-9a-f]{32}", token)
-    assert re.fullmatch(r"welcome: visit 1, latest visitors \d+\n", run(daemon, "session", token))
-    assert re.fullmatch(r"welcome back: visit 2, latest visitors \d+ \d+\n", run(daemon, "session", token))
-    many = [subprocess.Popen([EXAMPLES / "session", token], stdout=subprocess.PIPE, text=True,
-                             env=environment(daemon.socket)) for _ in range(8)]
+    assert re.fullmatch(r"welcome: visit 1, latest visitors \d+\n", run(daemon, "session", CACHED_SESSION=token))
+    assert re.fullmatch(r"welcome back: visit 2, latest visitors \d+ \d+\n", run(daemon, "session", CACHED_SESSION=token))
+    many = [subprocess.Popen(EXAMPLES / "session", stdout=subprocess.PIPE, text=True,
+                             env=environment(daemon.socket, CACHED_SESSION=token)) for _ in range(8)]
     told = sorted(int(p.communicate(timeout=harness.PATIENCE * 3)[0].split()[3].rstrip(",")) for p in many)
     assert told == list(range(3, 11)) and all(p.returncode == 0 for p in many)
     with daemon.client() as c:
@@ -237,7 +237,7 @@ def test_session(daemon):
 
 
 def test_session_that_is_none(daemon):
-    done = subprocess.run([EXAMPLES / "session", "0" * 32], text=True, capture_output=True,
-                          env=environment(daemon.socket), timeout=harness.PATIENCE * 3)
+    done = subprocess.run([EXAMPLES / "session"], text=True, capture_output=True,
+                          env=environment(daemon.socket, CACHED_SESSION="0" * 32), timeout=harness.PATIENCE * 3)
     assert (done.returncode, done.stdout) == (1, "")
     assert "there is no session with this token" in done.stderr

@@ -12,8 +12,8 @@ import os
 import pytest
 
 import wire
-from harness import wait_until
-from test_t_takeover import close_all, kill, memory_files, names_for, restart, start_with, take_over
+from harness import config_text, wait_until
+from test_t_takeover import close_all, kill, label_of, memory_files, names_for, restart, start_with, take_over
 from wire import pb
 
 MIB = 1 << 20
@@ -309,6 +309,35 @@ def test_c23_many_sessions_at_once(c):
     is_over(c)
 
 
+def test_c24_their_number_by_reload(make_daemon):
+    """Lowered it holds at once; raised as much as the realm was made for, and all who ask are told."""
+    name = "session_caches_per_realm"
+    d = make_daemon(limits={name: 3})
+    c = d.client()
+    s = Scope(c)
+
+    def reload(n):
+        d.config_path.write_text(config_text(limits={name: n}))
+        return {x.name: x.note for x in c.must("reload_config").config.settings}
+
+    def error_at(cache):
+        reply, _ = s.call("open_cache", cache=cache)
+        assert reply.status == wire.LIMIT
+        return reply.error
+
+    s.open("a")
+    assert not any(reload(1).values())
+    assert f"(1; limits.{name})" in error_at("b")
+    notes = reload(50)
+    assert "was 3 and keeps that" in notes[f"limits.{name}"] and sum(map(bool, notes.values())) == 1
+    assert f"limits.{name} = 50 holds for realms that are made from now on" in d.log()
+    s.open("b")
+    s.open("c")
+    assert f"(3; limits.{name} when the realm was made)" in error_at("d")
+    s.close()
+    is_over(c)
+
+
 # ---- another process
 
 @pytest.mark.parametrize("how", [take_over, restart], ids=["handed over", "killed"])
@@ -347,8 +376,9 @@ def test_c32_a_realm_whose_own_files_are_lost(daemon):
     s.set("c", b"x")
     c.set("c", b"k", b"of the realm")
     passed = names_for(memory_files(daemon.pid))
+    (number,) = [name[1:] for name, fd in passed if name[0] == "t" and label_of(fd).startswith("sessions of ")]
     kill(daemon)
-    start_with(daemon, [(name, fd) for name, fd in passed if name.endswith("1")])
+    start_with(daemon, [(name, fd) for name, fd in passed if name[1:] == number])
     close_all(passed)
     c = daemon.client()
     s = Scope(c, s.token)

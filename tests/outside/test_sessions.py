@@ -273,6 +273,19 @@ def test_s14_limits(make_daemon):
     t.close(), s.close()
 
 
+def test_s15_a_reply_that_is_too_long(make_daemon):
+    """That it would be is said before anything is changed."""
+    d = make_daemon(limits=dict(message_bytes="4K"))
+    c = d.client()
+    s = Session(c)
+    values = {f"k{i}": b"" for i in range(400)}
+    assert s.set_status(values) == TOO_LARGE
+    assert s.all() == {} and s.must("get")[0].version == 0
+    few = dict(list(values.items())[:50])
+    assert len(s.set(few).items) == 50 and s.all() == few
+    s.close()
+
+
 # ---- numbers
 
 def test_s21_numbers(s):
@@ -484,6 +497,22 @@ def test_s33_grace(daemon, c, clock):
     t = Session(c, grace_ms=3_000, idle_ms=1_000, attach=True)
     clock.advance(1_000)
     assert not t.is_there(), "idle though attached"
+
+
+def test_s33b_one_of_two_leaves(daemon, c, clock):
+    """Who is still attached keeps the session, and is told of it."""
+    first, second = daemon.client(), daemon.client()
+    s = Session(first, grace_ms=5_000, attach=True, want_events=True)
+    t = Session(second, s.token)
+    assert t.attach(stay=True, want_events=True).attached == 2
+    first.close()
+    wait_until(lambda: [i.attached for i in listed(c)] == [1], "the end of the connection is seen")
+    clock.advance(60_000)
+    assert Session(c, s.token).set({"k": b"v"}).version == 1
+    assert told(second) == [("SET", ["k"], 1)]
+    assert t.attach().attached == 0
+    clock.advance(5_000)
+    assert not t.is_there()
 
 
 def test_s34_evicted(make_daemon):

@@ -66,6 +66,11 @@ def memory_files(pid):
 ARENA_INO_AT = 48  # in a table's header (daemon/arena/table.h): the inode of the arena that it belongs to
 
 
+def label_of(table):
+    """The name of the realm whose table it is: in the header, behind the inode."""
+    return os.pread(table, 128, ARENA_INO_AT + 8).split(b"\0")[0].decode()
+
+
 def names_for(files):
     """As a service manager's store would have them."""
     tables = {int.from_bytes(os.pread(fd, 8, ARENA_INO_AT), "little"): fd for fd in files["table"]}

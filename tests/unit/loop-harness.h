@@ -95,6 +95,31 @@ static inline void world_end(struct world *w)
         fake_unlisten(&w->d);
 }
 
+/* Connections that nobody accepts, until there is no room for another. */
+static inline int fill_backlog(const struct fake *d, int fds[16])
+{
+        struct sockaddr_un a = {.sun_family = AF_UNIX};
+        int n = 0;
+
+        (void)snprintf(a.sun_path, sizeof(a.sun_path), "%s", d->path);
+        for (; n < 16; n++) {
+                fds[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+                assert_true(fds[n] >= 0);
+                if (connect(fds[n], (struct sockaddr *)&a, sizeof(a)) < 0) {
+                        assert_int_equal(errno, EAGAIN);
+                        return n + 1;
+                }
+        }
+        fail();
+        return n;
+}
+
+static inline void close_all(const int *fds, int n)
+{
+        while (n-- > 0)
+                close(fds[n]);
+}
+
 /* Opened by the test: a byte in open[1]. */
 struct gate {
         struct good good;

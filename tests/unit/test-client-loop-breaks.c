@@ -209,10 +209,13 @@ static void test_d_dies_at_every_byte(void **state)
 
 static void serve_refusal(struct fake *d, int fd, int nth)
 {
+        atomic_bool *is_asked = d->data;
         struct fake_request r;
 
         if (!fake_read_request(d, fd, &r))
                 return;
+        while (!atomic_load(is_asked))
+                usleep(100);
         fake_reply_status(d, fd, r.m->id, CACHED_DENIED, "not for you");
         fake_request_done(&r);
 }
@@ -220,13 +223,15 @@ static void serve_refusal(struct fake *d, int fd, int nth)
 /* Accepted before that was known, and lost for that reason. */
 static void test_d_refused_hello(void **state)
 {
+        atomic_bool is_asked = false;
         struct world w;
         cached_reply *r;
         uint64_t tag;
 
-        world_start(&w, serve_refusal, NULL);
+        world_start(&w, serve_refusal, &is_asked);
         for (uint64_t i = 0; i < 3; i++)
                 enqueue_get(w.p, i);
+        atomic_store(&is_asked, true);
         for (uint64_t i = 0; i < 3; i++) {
                 assert_int_equal(next(w.p, &tag, &r), CACHED_DENIED);
                 assert_int_equal(tag, i);

@@ -368,31 +368,6 @@ static void test_c_stops_reading(void **state)
         gate_done(&g);
 }
 
-/* Connections that nobody accepts, until there is no room for another. */
-static int fill_backlog(const struct fake *d, int fds[16])
-{
-        struct sockaddr_un a = {.sun_family = AF_UNIX};
-        int n = 0;
-
-        (void)snprintf(a.sun_path, sizeof(a.sun_path), "%s", d->path);
-        for (; n < 16; n++) {
-                fds[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-                assert_true(fds[n] >= 0);
-                if (connect(fds[n], (struct sockaddr *)&a, sizeof(a)) < 0) {
-                        assert_int_equal(errno, EAGAIN);
-                        return n + 1;
-                }
-        }
-        fail();
-        return n;
-}
-
-static void close_all(const int *fds, int n)
-{
-        while (n-- > 0)
-                close(fds[n]);
-}
-
 static void test_c_full_backlog(void **state)
 {
         struct world w;

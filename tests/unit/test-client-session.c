@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Sessions in libcached: what is asked, byte for byte of keys and values; replies that lie; changes
- * whose connection breaks; a daemon that is too old; the session's own caches; what is told.
+ * whose connection breaks; a daemon that is too old; what is told.
  *
  * The daemon here keeps the requests that it got, and answers with what the test has for it. Every
  * case ends with as many open descriptors as it began with.
@@ -591,16 +591,15 @@ static void test_j_fork(void **state)
         world_free(w);
 }
 
-/* -------------------------------------------------------------------------- daemons, and caches */
+/* -------------------------------------------------------------------------- daemons, and events */
 
 static void test_k_too_old(void **state)
 {
-        struct world *w = world_new();
         struct fake d;
         struct good good = {0};
         cached_session *s = NULL;
         cached_reply *r;
-        cached *c, *own;
+        cached *c;
 
         fake_start(&d, serve_good, &good);
         c = client_new(d.path, PATIENCE_MS);
@@ -612,38 +611,6 @@ static void test_k_too_old(void **state)
         assert_null(s);
         cached_free(c);
         fake_unlisten(&d);
-
-        /* What it would take for the realm's cache is not sent. */
-        w->d.features &= ~(uint64_t)CACHED__V1__FEATURE__FEATURE_SESSIONS;
-        assert_int_equal(cached_session_handle(w->s, &own), CACHED_OK);
-        assert_int_equal(cached_set(own, "x", "k", 1, "v", 1, NULL, NULL), CACHED_UNSUPPORTED);
-        assert_int_equal(atomic_load(&w->p.n_asked), 1);
-        cached_free(own);
-        world_free(w);
-}
-
-static void test_l_caches(void **state)
-{
-        struct world *w = world_new();
-        const Cached__V1__Request *m;
-        cached_events *e;
-        cached *own;
-
-        assert_int_equal(cached_session_handle(w->s, &own), CACHED_OK);
-        assert_int_equal(cached_set(own, "x", "k", 1, "v", 1, NULL, NULL), CACHED_OK);
-        m = asked(w, 0)->m;
-        assert_true(m->session.len == 16 && !memcmp(m->session.data, token, 16));
-        assert_string_equal(m->set->cache, "x");
-        assert_int_equal(cached_get(own, "x", "k", 1, NULL), CACHED_OK);
-        assert_int_equal(asked(w, 0)->m->session.len, 16);
-        assert_int_equal(cached_delete(own, "x", "k", 1, NULL), CACHED_OK);
-        assert_int_equal(asked(w, 0)->m->session.len, 16);
-        assert_int_equal(cached_ping(own, NULL), CACHED_OK);
-        assert_int_equal(asked(w, 0)->m->session.len, 0);
-        assert_int_equal(cached_subscribe(own, NULL, CACHED_EVENT_ALL, &e, NULL),
-                         CACHED_UNSUPPORTED);
-        cached_free(own);
-        world_free(w);
 }
 
 static void next_is(cached_events *e, uint32_t kind)
@@ -664,7 +631,7 @@ static void next_is(cached_events *e, uint32_t kind)
 }
 
 /* The session's events; after a break it is told that some are lost, or that the session is. */
-static void test_m_watch(void **state)
+static void test_l_watch(void **state)
 {
         struct world *w = world_new();
         Cached__V1__SessionInfo info;
@@ -711,8 +678,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_i_given_up, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_j_fork, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_k_too_old, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_l_caches, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_m_watch, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_l_watch, setup, teardown),
         };
 
         return cmocka_run_group_tests_name("client-session", tests, NULL, NULL);

@@ -341,7 +341,7 @@ static void test_names_and_numbers_are_bounded(void **state)
         store_set_limits(realm_of(w)->sessions->store, 3, 1000, STORE_EXTENT_MAX, 10);
         store_in(w, &a, "two", "x");
         assert_failure(set_in(w, &a, "three", 0, "x"), STATUS_LIMIT,
-                       "(2; limits.session_caches_per_realm)");
+                       "(2; limits.session_caches_per_realm when the realm was made)");
 }
 
 static Cached__V1__Request lease_request(Cached__V1__Get *get, Cached__V1__LeaseAsk *lease)

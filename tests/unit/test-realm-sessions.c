@@ -20,6 +20,7 @@
 #include "realm/given.h"
 #include "realm/realm.h"
 #include "realm/session-caches.h"
+#include "store/large.h"
 #include "store/store.h"
 
 #define NOW UINT64_C(1000000)
@@ -93,7 +94,7 @@ static void test_it_is_no_realm_of_its_own(void **state)
         assert_ptr_equal(sessions->parent, a);
         assert_int_equal(rs.n - rs.n_hidden, 1);
         assert_int_equal(realm_enter(&rs, "uid:2", &again), REALM_E_LIMIT);
-        assert_int_equal(realms_least_caches(&rs), cfg->limits.caches_per_realm);
+        assert_int_equal(realms_least_caches(&rs, false), cfg->limits.caches_per_realm);
         realm_leave(a, NOW);
         maintain_all(&rs, NOW + REALM_IDLE_MS - 1);
         assert_int_equal(rs.n, 2);
@@ -145,6 +146,7 @@ static void test_it_has_a_budget_and_limits_of_its_own(void **state)
         assert_int_equal(s.budget, MIB);
         assert_int_equal(s.uid_share, MIB / 2);
         assert_int_equal(store_max_caches(sessions->store), 4); /* that of sessions is one */
+        assert_int_equal(realm_max_caches(sessions), 3);
         assert_false(store_is_apart(sessions->store, 5000));
         for (uint8_t i = 0; i < 3; i++)
                 add_session(sessions, i, NOW);
@@ -196,6 +198,50 @@ static void test_it_gives_way_to_nobody(void **state)
         realm_leave(a, NOW);
         realms_done(&rs);
         assert_int_equal(rs.pool.total, 0);
+        config_free(cfg);
+}
+
+static int put_large(struct realm *r, uint32_t cache, uint32_t key)
+{
+        struct store_put p = {.cache = cache,
+                              .key = &key,
+                              .n_key = sizeof(key),
+                              .ttl_ms = STORE_NEVER,
+                              .uid = 1000};
+        struct store_refusal why;
+        struct store_entry e;
+        assert_int_equal(large_new(4096, &p.large), 0);
+        assert_int_equal(large_seal(p.large), 0);
+        int k = store_put(r->store, &p, NOW, &e, &why);
+        realm_settle(r);
+        large_unref(p.large);
+        return k;
+}
+
+/* A long value in a session's cache takes a descriptor, and these are everybody's: who has the most
+ * gives way, as in other caches. No session is one. */
+static void test_its_descriptors_are_everybodys(void **state)
+{
+        struct config *cfg = make_config("[limits]\nlarge_values = 4\n");
+        struct realm *a, *sessions;
+        struct realms rs;
+        uint32_t cache, its;
+        (void)state;
+        realms_init(&rs, cfg, 1);
+        a = enter(&rs, "uid:1", &sessions);
+        add_session(sessions, 1, NOW);
+        its = session_caches_home(sessions) + 1;
+        assert_int_equal(store_cache_create(a->store, "c", 1, &cache), 0);
+        for (uint32_t i = 0; i < 6; i++)
+                assert_int_equal(put_large(sessions, its, i), 0);
+        assert_int_equal(store_files(sessions->store), 4);
+        assert_int_equal(put_large(a, cache, 1), 0);
+        assert_int_equal(put_large(a, cache, 2), 0);
+        assert_int_equal(store_files(sessions->store), 2);
+        assert_int_equal(store_files(a->store), 2);
+        assert_int_equal(store_entries(sessions->store), 2 + 2);
+        realm_leave(a, NOW);
+        realms_done(&rs);
         config_free(cfg);
 }
 
@@ -354,6 +400,7 @@ int main(void)
                 cmocka_unit_test(test_sessions_keep_the_realm),
                 cmocka_unit_test(test_it_has_a_budget_and_limits_of_its_own),
                 cmocka_unit_test(test_it_gives_way_to_nobody),
+                cmocka_unit_test(test_its_descriptors_are_everybodys),
                 cmocka_unit_test(test_a_successor_has_both),
                 cmocka_unit_test(test_a_parent_that_did_not_come_is_made_anew),
                 cmocka_unit_test(test_what_was_to_be_removed_still_is),

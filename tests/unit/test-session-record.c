@@ -658,6 +658,53 @@ static void test_counting_on_nonsense(void **state)
         end(&w);
 }
 
+/* Nobody of us writes such a one, but who left the memory to us may have. */
+static void test_a_key_twice(void **state)
+{
+        (void)state;
+        static struct world w;
+        struct session_result result;
+        begin(&w, "");
+        for (const char *key = "a\0b\0z\0"; *key; key += 2)
+                assert_int_equal(set(&w, key, key, &result), SESSION_CHANGE_OK);
+        *(uint8_t *)memchr(w.record.items, 'b', w.n - (size_t)(w.record.items - w.bytes)) = 'a';
+        assert_true(session_record_read(w.bytes, w.n, &w.record));
+        struct session_item items[] = {
+                {.key = (const uint8_t *)"z",
+                 .n_key = 1,
+                 .value = (const uint8_t *)"1",
+                 .n_value = 1},
+                {.key = (const uint8_t *)"a",
+                 .n_key = 1,
+                 .value = (const uint8_t *)"1",
+                 .n_value = 1},
+        };
+        struct session_change c = change_of(SESSION_SET_ITEMS, items, 2);
+        assert_int_equal(apply(&w, &c, &result), SESSION_CHANGE_OK);
+        assert_true(items[0].found && items[1].found);
+        assert_int_equal(w.record.n_items, 3);
+        assert_value(&w, "a", "1");
+        assert_value(&w, "z", "1");
+        end(&w);
+}
+
+/* Likewise: both are one then. */
+static void test_a_lane_twice(void **state)
+{
+        (void)state;
+        static struct world w;
+        struct session_result result;
+        begin(&w, "");
+        for (uint64_t lane = 1; lane <= 3; lane++)
+                assert_int_equal(count(&w, lane, 1, false, &result), SESSION_CHANGE_OK);
+        *(uint8_t *)(uintptr_t)w.record.lanes = 2; /* was 1 */
+        assert_true(session_record_read(w.bytes, w.n, &w.record));
+        assert_int_equal(count(&w, 2, 2, false, &result), SESSION_CHANGE_OK);
+        assert_int_equal(w.record.n_lanes, 2);
+        assert_value(&w, "n", "4");
+        end(&w);
+}
+
 /* Every record that is cut, and every one with a byte that is another one, is refused or can be
  * walked and changed within its memory. */
 static void test_damaged(void **state)
@@ -703,6 +750,8 @@ int main(void)
                 cmocka_unit_test(test_answers),
                 cmocka_unit_test(test_limits),
                 cmocka_unit_test(test_counting_on_nonsense),
+                cmocka_unit_test(test_a_key_twice),
+                cmocka_unit_test(test_a_lane_twice),
                 cmocka_unit_test(test_damaged),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
