@@ -170,6 +170,15 @@ int call_check_sessions(const struct conn *c, struct failure *f)
         return CACHED_OK;
 }
 
+int call_check_resources(const struct conn *c, struct failure *f)
+{
+        if (c->hello_state == CONN_HELLO_DONE &&
+            !(c->features & CACHED__V1__FEATURE__FEATURE_RESOURCES))
+                return failure_set(f, CACHED_UNSUPPORTED,
+                                   "the daemon is too old for resources: update it");
+        return CACHED_OK;
+}
+
 struct call call_init(Cached__V1__Request__OpCase op)
 {
         struct call call = {.request = CACHED__V1__REQUEST__INIT, .file = -1};
@@ -213,7 +222,7 @@ static int call_send(struct conn *conn, struct call *call, struct deadline d, st
         int code;
 
         *ret_sent = CONN_SENT_NOTHING;
-        if (call->file >= 0 && conn->has_files)
+        if (call->file >= 0 && (conn->has_files || call->needs_resources))
                 return call_send_file(conn, call, d, f, ret_sent);
         code = call_pack(conn, &call->request, call->n_body, &conn->out, f);
         if (code != CACHED_OK)
@@ -295,8 +304,9 @@ static int call_receive(struct conn *conn, const struct call *call, struct deadl
                 if (unasked == CONN_FAREWELL)
                         return f->code;
         }
-        if (call->takes_file)
+        if (call->takes_file || call->takes_resource)
                 r->fd = conn_take_file(conn, &is_lost);
+        r->has_lost_fd = is_lost;
         if (r->message->id != call->request.id)
                 code = failure_set(f, CACHED_ERR_BAD_REPLY,
                                    "the daemon answered request %" PRIu64 " when asked %" PRIu64,
@@ -475,6 +485,8 @@ static int call_send_all(cached *c, struct call *call, struct conn *conn, struct
 
         if (code == CACHED_OK && call->needs_sessions)
                 code = call_check_sessions(conn, f);
+        if (code == CACHED_OK && call->needs_resources)
+                code = call_check_resources(conn, f);
         if (code != CACHED_OK)
                 return code;
         buffer_take(&conn->out, buffer_n(&conn->out));
@@ -484,7 +496,7 @@ static int call_send_all(cached *c, struct call *call, struct conn *conn, struct
                 pool_give_released(c->pool, &told);
         }
         call_address(c, call, conn);
-        conn_expect_file(conn, call->takes_file && conn->has_files);
+        conn_expect_file(conn, (call->takes_file && conn->has_files) || call->takes_resource);
         return call_send(conn, call, d, f, ret_sent);
 }
 
@@ -511,7 +523,7 @@ static enum attempt attempt(cached *c, struct call *call, struct pool_slot *s, s
 
                 /* Perhaps the daemon said why it closed, while we were sending. */
                 code = call_receive(s->conn, call, d, may_block(s->conn, d), &why, ret);
-                if (call->takes_file)
+                if (call->takes_file || call->takes_resource)
                         conn_expect_file(s->conn, false);
                 if (code == CACHED_OK && *ret) {
                         (*ret)->instance = s->conn->instance;

@@ -36,6 +36,8 @@ struct call {
         int file;
         bool needs_leases; /* a daemon without FEATURE_LEASES would take it for something else */
         bool needs_sessions;
+        bool needs_resources; /* likewise; `file` goes along whatever else the daemon takes */
+        bool takes_resource;  /* an open file may come with it, whatever it is */
         /* Of a change that a session remembers: it may be sent again, to whichever daemon has the
          * session then. Filled in with the first attempt. NULL: it is none. */
         Cached__V1__Operation *operation;
@@ -70,8 +72,9 @@ int call_check_sizes(const struct conn *c, size_t n_message, uint64_t n_body, st
 /* Does it take it for what it is, as far as that is known yet? CACHED_UNSUPPORTED: no. */
 int call_check_features(const struct conn *c, bool needs_leases, struct failure *f);
 
-/* Does it know sessions, likewise? CACHED_UNSUPPORTED: no. */
+/* Does it know sessions, or resources, likewise? CACHED_UNSUPPORTED: no. */
 int call_check_sessions(const struct conn *c, struct failure *f);
+int call_check_resources(const struct conn *c, struct failure *f);
 
 /* Frame header and message, appended to `out`; the limits are those of the connection. */
 int call_pack(struct conn *c, const Cached__V1__Request *request, uint64_t n_body,

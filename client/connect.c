@@ -247,7 +247,8 @@ static int hello_pack(struct conn *c, const struct cached_options *o, struct fai
         hello.protocol_min = hello.protocol_max = PROTOCOL_VERSION;
         hello.client = name;
         /* Values come as they were stored. */
-        hello.features = CACHED__V1__FEATURE__FEATURE_LZ4 | CACHED__V1__FEATURE__FEATURE_LEASES;
+        hello.features = CACHED__V1__FEATURE__FEATURE_LZ4 | CACHED__V1__FEATURE__FEATURE_LEASES |
+                         CACHED__V1__FEATURE__FEATURE_RESOURCES;
         if (c->wants_events)
                 hello.features |= CACHED__V1__FEATURE__FEATURE_EVENTS;
         if (c->wants_map)

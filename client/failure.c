@@ -62,6 +62,10 @@ const char *cached_strerror(int code)
                        "for daemon.socket_group or socket_mode";
         case CACHED_ERR_CLOSED:
                 return "the handle was closed";
+        case CACHED_ERR_CREATION:
+                return "the resource could not be made";
+        case CACHED_OWNER_DIED:
+                return "locked; who had the lock before was killed with it";
         default:
                 return "unknown code";
         }

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "client/call.h"
+#include "client/holder.h"
 
 /* How long a call waits for the greeting of a daemon that is known to be silent. */
 #define PROBE_NS 1000000u
@@ -95,8 +96,10 @@ void cached_free(cached *c)
         if (!c)
                 return;
         if (c->pool) {
-                if (!c->is_derived)
+                if (!c->is_derived) {
+                        holder_end(c->pool);
                         pool_close(c->pool);
+                }
                 pool_leave(c->pool, &c->user);
         }
         options_done(&c->options);

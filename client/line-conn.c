@@ -242,7 +242,7 @@ static int line_dial(cached *c, struct deadline d, struct failure *f)
         }
         code = conn_hello(conn, &c->options, d, f);
         if (code == CACHED_OK)
-                conn_expect_file(conn, conn->has_files);
+                conn_expect_file(conn, true);
         if (code == CACHED_OK && !conn->has_leases)
                 code = failure_set(f, CACHED_UNSUPPORTED,
                                    "the daemon grants this client no leases");
@@ -493,6 +493,9 @@ static int line_check(struct pool *p, struct cached_reply *r, uint64_t n_body, s
                         r->fd = conn_take_file(p->line.conn, &is_lost);
                 return reply_check_file(r, n_body, is_lost, f);
         }
+        if (r->message->result_case == CACHED__V1__REPLY__RESULT_RESOURCE &&
+            r->message->resource->descriptor)
+                r->fd = conn_take_file(p->line.conn, &r->has_lost_fd);
         /* Nobody knows what an old request was that gave up; with a value it was a Get. */
         if (!a && op == CACHED__V1__REQUEST__OP_GET && n_body == 0)
                 return CACHED_OK;
@@ -533,6 +536,7 @@ static int line_receive(struct pool *p, struct failure *f, struct cached_reply *
                 r = l->part;
                 assert(r);
                 l->part = NULL;
+                r->instance = conn->instance;
                 if (has_messages(r, r->n_body) && !reply_split_messages(r)) {
                         cached_reply_free(r);
                         return failure_nomem(f);

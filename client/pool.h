@@ -21,6 +21,7 @@
 /* Connections of one handle, at most. */
 #define POOL_MAX 64
 
+struct holder;
 struct pool_waiter;
 
 enum pool_slot_state {
@@ -87,6 +88,7 @@ struct pool {
         struct conn *teller;      /* when it is closed: for those views that are still out */
         struct pool_user telling; /* nobody waits for these */
         struct prepared prepared;
+        struct holder *holder; /* NULL: nothing is held, or a parent's; see holder.h */
         struct pool_slot slots[];
 };
 

@@ -484,6 +484,18 @@ static Cached__V1__Reply__ResultCase result_of(Cached__V1__Request__OpCase op)
                 return CACHED__V1__REPLY__RESULT_SESSION_ITEMS;
         case CACHED__V1__REQUEST__OP_LIST_SESSIONS:
                 return CACHED__V1__REPLY__RESULT_LIST_SESSIONS;
+        case CACHED__V1__REQUEST__OP_OPEN_HOLDER:
+                return CACHED__V1__REPLY__RESULT_HOLDER;
+        case CACHED__V1__REQUEST__OP_ACQUIRE_RESOURCE:
+        case CACHED__V1__REQUEST__OP_PUBLISH_RESOURCE:
+        case CACHED__V1__REQUEST__OP_LOCK_RESOURCE:
+        case CACHED__V1__REQUEST__OP_RECLAIM_RESOURCE:
+                return CACHED__V1__REPLY__RESULT_RESOURCE;
+        case CACHED__V1__REQUEST__OP_INVALIDATE_RESOURCE:
+        case CACHED__V1__REQUEST__OP_DROP_RESOURCE:
+                return CACHED__V1__REPLY__RESULT_DROPPED;
+        case CACHED__V1__REQUEST__OP_LIST_RESOURCES:
+                return CACHED__V1__REPLY__RESULT_LIST_RESOURCES;
         default:
                 return CACHED__V1__REPLY__RESULT__NOT_SET;
         }

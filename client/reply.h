@@ -51,6 +51,7 @@ struct cached_reply {
         /* Of a Get that may be answered with a memory file: it, not looked at yet; -1. And whose
          * daemon it was that answered. */
         int fd;
+        bool has_lost_fd; /* one came, and this process had no room for it */
         uint64_t instance;
         struct cached_view *view;         /* the body is its data; NULL */
         struct cached_messages *messages; /* that came with the value; NULL */
@@ -140,6 +141,7 @@ static inline void reply_init(struct cached_reply *r, size_t n_space, size_t n_b
         r->next = NULL;
         r->tag = 0;
         r->fd = -1;
+        r->has_lost_fd = false;
         r->instance = 0;
         r->view = NULL;
         r->messages = NULL;

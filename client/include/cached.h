@@ -946,6 +946,7 @@ size_t cached_reply_count(const cached_reply *r, const char *path);
 #include "cached-messages.h" /* what they said while they ran */
 #include "cached-pipeline.h" /* many requests in flight, from one thread */
 #include "cached-policy.h"   /* how much a cache keeps, and how long */
+#include "cached-resource.h" /* live objects that processes share */
 #include "cached-session.h"  /* a dictionary for one user */
 #include "cached-vary.h"     /* those that find out what they depend on */
 

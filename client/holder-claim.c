@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What this process has, told to a daemon that may not know it
+ *
+ * A daemon that took over from another one knows each instance and wants to hear that it is still
+ * held, and whether it is locked. One that knows nothing takes in local objects and segments anew:
+ * what was loaded once need not be loaded again. Of descriptors it knows nothing then, and they
+ * have left: somebody may have been in the middle of a message.
+ */
+
+#include "client/resource.h"
+
+/* One that was not asked about on this connection, pinned. NULL: there is none. With the mutex. */
+static struct held *next_unclaimed(struct holder *h)
+{
+        for (struct held *held = h->all; held; held = held->next) {
+                if (!held->is_made || held->claimed == h->epoch || atomic_load(&held->cause))
+                        continue;
+                held->claimed = h->epoch;
+                held->n_pins++;
+                return held;
+        }
+        return NULL;
+}
+
+/* What the daemon said of it. With the mutex. */
+static void take_answer(struct holder *h, struct held *held, const struct cached_reply *r)
+{
+        const Cached__V1__ResourceInfo *info = r->code == CACHED_OK ? r->message->resource : NULL;
+
+        if (info && info->state == CACHED__V1__RESOURCE_STATE__RESOURCE_HELD) {
+                if (atomic_load(&held->instance) != info->instance)
+                        held->n_holds = 1;
+                atomic_store(&held->instance, info->instance);
+        } else if (held->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_LOCAL) {
+                atomic_store(&held->instance, 0); /* the process has it all the same */
+                held->n_holds = 0;
+        } else {
+                held->n_holds = 0;
+                held_left(h, held, CACHED_RESOURCE_UNCLAIMED);
+        }
+}
+
+static int claim(struct holder *h, struct held *held, struct deadline d, struct failure *f)
+{
+        Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
+        Cached__V1__ReclaimResource m = CACHED__V1__RECLAIM_RESOURCE__INIT;
+        struct cached_reply *r = NULL;
+        int code;
+
+        m.instance = atomic_load(&held->instance);
+        m.holder = h->id;
+        m.locked = atomic_load(&held->locked) != 0;
+        m.cache = held->cache;
+        m.key = (ProtobufCBinaryData){held->n_key, held->key};
+        request.op_case = CACHED__V1__REQUEST__OP_RECLAIM_RESOURCE;
+        request.reclaim_resource = &m;
+        code = holder_ask(h, &request, -1, d, f, &r);
+        if (code != CACHED_OK)
+                return code;
+        (void)pthread_mutex_lock(&h->mutex);
+        take_answer(h, held, r);
+        (void)pthread_mutex_unlock(&h->mutex);
+        cached_reply_free(r);
+        return CACHED_OK;
+}
+
+int holder_claim(struct holder *h, struct deadline d, struct failure *f)
+{
+        int code = CACHED_OK;
+
+        (void)pthread_mutex_lock(&h->mutex);
+        while (code == CACHED_OK) {
+                struct held *held = next_unclaimed(h);
+
+                if (!held)
+                        break;
+                (void)pthread_mutex_unlock(&h->mutex);
+                code = claim(h, held, d, f);
+                (void)pthread_mutex_lock(&h->mutex);
+                held->n_pins--; /* the thread looks soon whether it is done with */
+        }
+        (void)pthread_mutex_unlock(&h->mutex);
+        return code;
+}

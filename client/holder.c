@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The holder: its life
+ *
+ * A handle with resources has one holder, which is one connection: the daemon counts as held what
+ * was acquired under its number, tells on that connection what has left, and gives everything up
+ * when the process has ended. A thread of the holder's own keeps the connection (holder-bell.c);
+ * requests about resources go over the connections of the pool, as all others do, and name the
+ * holder.
+ *
+ * Fork: a child is another process and holds nothing. The first call that asks for the pool's
+ * holder finds one of another process and begins its own; the parent's is left alone, since one of
+ * the parent's threads may have been changing it.
+ */
+
+#include "client/holder.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client/resource.h"
+
+/* What the functions that users pass need is not ours to bound. */
+#define DEBTS_MAX 65536u
+
+/* ----------------------------------------------------------------------------------------- life */
+
+static void holder_free(struct holder *h)
+{
+        if (h->wake >= 0)
+                (void)close(h->wake);
+        options_done(&h->handle.options);
+        free(h->news);
+        free(h->debts);
+        free(h);
+}
+
+static bool begin_thread(struct holder *h)
+{
+        sigset_t all, before;
+        bool begun;
+
+        /* Signals are for the program's own threads. */
+        (void)sigfillset(&all);
+        if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0)
+                return false;
+        begun = pthread_create(&h->thread, NULL, holder_run, h) == 0;
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+        return begun;
+}
+
+static bool init_locks(struct holder *h)
+{
+        pthread_condattr_t attr;
+        bool done;
+
+        if (pthread_condattr_init(&attr) != 0)
+                return false;
+        done = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0 &&
+               pthread_cond_init(&h->changed, &attr) == 0;
+        (void)pthread_condattr_destroy(&attr);
+        if (!done)
+                return false;
+        if (pthread_mutex_init(&h->mutex, NULL) == 0)
+                return true;
+        (void)pthread_cond_destroy(&h->changed);
+        return false;
+}
+
+/* NULL: no memory, descriptor or thread. */
+static struct holder *holder_new(const cached *c)
+{
+        struct holder *h = calloc(1, sizeof(*h));
+
+        if (!h)
+                return NULL;
+        h->wake = -1;
+        if (!options_copy(&c->options, &h->handle.options)) {
+                free(h);
+                return NULL;
+        }
+        h->handle.paths = c->paths;
+        h->handle.pool = c->pool;
+        h->pid = guard_pid(&c->pool->self);
+        h->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (h->wake < 0 || !init_locks(h)) {
+                holder_free(h);
+                return NULL;
+        }
+        if (!begin_thread(h)) {
+                (void)pthread_mutex_destroy(&h->mutex);
+                (void)pthread_cond_destroy(&h->changed);
+                holder_free(h);
+                return NULL;
+        }
+        return h;
+}
+
+struct holder *holder_of(cached *c, bool may_begin, struct failure *f)
+{
+        struct pool *p = c->pool;
+        struct holder *h;
+
+        pool_lock(p);
+        h = p->holder;
+        if (h && h->pid != guard_pid(&p->self))
+                h = p->holder = NULL;
+        if (!h && may_begin && !atomic_load(&p->closed))
+                h = p->holder = holder_new(c);
+        pool_unlock(p);
+        if (!h && may_begin) {
+                bool is_closed = atomic_load(&p->closed);
+
+                (void)failure_set(f, is_closed ? CACHED_ERR_CLOSED : CACHED_ERR_NOMEM, "%s",
+                                  is_closed ? cached_strerror(CACHED_ERR_CLOSED)
+                                            : "no memory, descriptor or thread for resources");
+        }
+        return h;
+}
+
+bool holder_is_ours(const struct holder *h)
+{
+        return h->pid == guard_pid(&h->handle.pool->self);
+}
+
+void holder_end(struct pool *p)
+{
+        struct holder *h;
+
+        pool_lock(p);
+        h = p->holder;
+        pool_unlock(p);
+        if (!h || !holder_is_ours(h))
+                return;
+        (void)pthread_mutex_lock(&h->mutex);
+        held_end_all(h);
+        h->is_closing = true;
+        holder_wake(h);
+        (void)pthread_mutex_unlock(&h->mutex);
+        (void)pthread_join(h->thread, NULL);
+        pool_lock(p);
+        p->holder = NULL;
+        pool_unlock(p);
+        (void)pthread_mutex_destroy(&h->mutex);
+        (void)pthread_cond_destroy(&h->changed);
+        holder_free(h);
+}
+
+/* -------------------------------------------------------------------------------------- waiting */
+
+void holder_wake(struct holder *h)
+{
+        uint64_t one = 1;
+
+        /* Only full if nobody has looked for ever: then it is awake all the same. */
+        while (write(h->wake, &one, sizeof(one)) < 0 && errno == EINTR)
+                ;
+}
+
+bool holder_wait(struct holder *h, struct deadline d)
+{
+        struct timespec t;
+
+        if (deadline_is_now(d))
+                return false;
+        if (deadline_is_never(d))
+                return pthread_cond_wait(&h->changed, &h->mutex) == 0;
+        t = (struct timespec){(time_t)(d.at_ns / 1000000000u), (long)(d.at_ns % 1000000000u)};
+        return pthread_cond_timedwait(&h->changed, &h->mutex, &t) == 0;
+}
+
+int holder_lock_here(struct holder *h, struct deadline d, struct failure *f)
+{
+        (void)pthread_mutex_lock(&h->mutex);
+        if (h->state == HOLDER_AWAY) {
+                h->state = HOLDER_COMING;
+                h->is_wanted = true;
+                holder_wake(h);
+        }
+        while (h->state == HOLDER_COMING)
+                if (!holder_wait(h, d) && h->state == HOLDER_COMING) {
+                        (void)pthread_mutex_unlock(&h->mutex);
+                        return failure_set(f, CACHED_ERR_TIMEOUT, "%s",
+                                           cached_strerror(CACHED_ERR_TIMEOUT));
+                }
+        if (h->state == HOLDER_HERE)
+                return CACHED_OK;
+        *f = h->why;
+        (void)pthread_mutex_unlock(&h->mutex);
+        return f->code;
+}
+
+/* --------------------------------------------------------------------------------- giving back */
+
+static void note_debt(struct holder *h, uint64_t instance, uint64_t n)
+{
+        if (h->n_debts == h->n_debts_allocated) {
+                size_t more = h->n_debts_allocated ? 2 * h->n_debts_allocated : 16;
+                struct holder_debt *debts;
+
+                /* What is not told is given up when the process ends. */
+                if (more > DEBTS_MAX)
+                        return;
+                debts = reallocarray(h->debts, more, sizeof(*debts));
+                if (!debts)
+                        return;
+                h->debts = debts;
+                h->n_debts_allocated = more;
+        }
+        h->debts[h->n_debts++] = (struct holder_debt){instance, n};
+}
+
+static bool pack_release(struct holder *h, uint64_t instance)
+{
+        Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
+        Cached__V1__ReleaseResource m = CACHED__V1__RELEASE_RESOURCE__INIT;
+        struct failure f;
+
+        m.instance = instance;
+        m.holder = h->id;
+        m.one_way = 1;
+        request.op_case = CACHED__V1__REQUEST__OP_RELEASE_RESOURCE;
+        request.release_resource = &m;
+        request.id = h->conn->next_id++;
+        return call_pack(h->conn, &request, 0, &h->conn->out, &f) == CACHED_OK;
+}
+
+void holder_give_back(struct holder *h, uint64_t instance, uint64_t n)
+{
+        if (instance == 0 || n == 0)
+                return;
+        if (h->state == HOLDER_HERE && h->conn) {
+                while (n > 0 && pack_release(h, instance))
+                        n--;
+                holder_flush(h);
+        }
+        if (n > 0)
+                note_debt(h, instance, n);
+}

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Exclusive use of an instance
+ *
+ * Two steps. Within the process threads queue for their turn, and only who has it goes on; so the
+ * daemon and the lock word know the process alone, and a lock that this process already has means
+ * nothing else but that. Then the lock itself: of a segment by exchanging its word (PROTOCOL.md,
+ * "Locks"), of all else, and where the word is taken, by the daemon, which knows who waits.
+ *
+ * A request whose connection breaks may have been carried out. To lock, the daemon is then first
+ * told to unlock: nobody in this process has the lock, so that can only be what was not heard of.
+ * To unlock, the same is owed until the next lock.
+ */
+
+#include <stdlib.h>
+
+#include "client/resource.h"
+#include "proto/segment.h"
+
+#define TRIES_MAX 4
+
+/* ----------------------------------------------------------------------------------- the turn */
+
+bool turn_init(struct lock_turn *t)
+{
+        pthread_condattr_t attr;
+        bool done;
+
+        if (pthread_condattr_init(&attr) != 0)
+                return false;
+        done = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0 &&
+               pthread_cond_init(&t->changed, &attr) == 0;
+        (void)pthread_condattr_destroy(&attr);
+        if (!done)
+                return false;
+        if (pthread_mutex_init(&t->mutex, NULL) == 0)
+                return true;
+        (void)pthread_cond_destroy(&t->changed);
+        return false;
+}
+
+void turn_done(struct lock_turn *t)
+{
+        (void)pthread_mutex_destroy(&t->mutex);
+        (void)pthread_cond_destroy(&t->changed);
+}
+
+/* False: the deadline passed. With the mutex. */
+static bool turn_wait(struct lock_turn *t, struct deadline d)
+{
+        struct timespec at;
+
+        if (deadline_is_never(d))
+                return pthread_cond_wait(&t->changed, &t->mutex) == 0;
+        if (deadline_is_now(d))
+                return false;
+        at = (struct timespec){(time_t)(d.at_ns / 1000000000u), (long)(d.at_ns % 1000000000u)};
+        return pthread_cond_timedwait(&t->changed, &t->mutex, &at) == 0;
+}
+
+static void turn_leave(struct lock_turn *t, const struct lock_waiter *w)
+{
+        struct lock_waiter **at = &t->first;
+
+        t->last = NULL;
+        while (*at) {
+                if (*at == w) {
+                        *at = w->next;
+                        continue;
+                }
+                t->last = *at;
+                at = &(*at)->next;
+        }
+}
+
+static bool turn_take(struct lock_turn *t, struct deadline d)
+{
+        struct lock_waiter w = {0};
+
+        (void)pthread_mutex_lock(&t->mutex);
+        if (!t->is_taken) {
+                t->is_taken = w.has_it = true;
+        } else {
+                if (t->last)
+                        t->last->next = &w;
+                else
+                        t->first = &w;
+                t->last = &w;
+                while (!w.has_it && turn_wait(t, d))
+                        ;
+                if (!w.has_it)
+                        turn_leave(t, &w);
+        }
+        (void)pthread_mutex_unlock(&t->mutex);
+        return w.has_it;
+}
+
+static void turn_give(struct lock_turn *t)
+{
+        (void)pthread_mutex_lock(&t->mutex);
+        if (t->first) {
+                t->first->has_it = true;
+                t->first = t->first->next;
+                if (!t->first)
+                        t->last = NULL;
+                (void)pthread_cond_broadcast(&t->changed);
+        } else {
+                t->is_taken = false;
+        }
+        (void)pthread_mutex_unlock(&t->mutex);
+}
+
+/* ----------------------------------------------------------------------------------- the word */
+
+/* Of a segment: without anybody else. @r has the turn. */
+static bool word_take(cached_resource *r)
+{
+        struct segment_head *head = object_head(&r->held->object);
+        uint32_t number = atomic_load_explicit(&r->holder->number, memory_order_relaxed), free = 0;
+
+        if (!head || number == 0 ||
+            !atomic_compare_exchange_strong_explicit(&head->lock, &free, number,
+                                                     memory_order_acquire, memory_order_relaxed))
+                return false;
+        atomic_store_explicit(&head->pid, r->holder->pid, memory_order_relaxed);
+        atomic_store_explicit(&r->held->locked, number, memory_order_relaxed);
+        return true;
+}
+
+/* False: there is none, or somebody waits. */
+static bool word_give(cached_resource *r, uint32_t number)
+{
+        struct segment_head *head = object_head(&r->held->object);
+
+        return head &&
+               atomic_compare_exchange_strong_explicit(&head->lock, &number, 0,
+                                                       memory_order_release, memory_order_relaxed);
+}
+
+/* ----------------------------------------------------------------------------------- by request */
+
+static int ask_unlock(cached_resource *r, uint64_t holder)
+{
+        Cached__V1__UnlockResource m = CACHED__V1__UNLOCK_RESOURCE__INIT;
+        struct call call = resource_call(CACHED__V1__REQUEST__OP_UNLOCK_RESOURCE);
+
+        m.instance = atomic_load(&r->held->instance);
+        m.holder = holder;
+        call.request.unlock_resource = &m;
+        return call_run(r->handle, &call, NULL);
+}
+
+static void set_lock_wait(Cached__V1__Request *request, uint32_t ms)
+{
+        Cached__V1__LockResource *m = request->lock_resource;
+
+        m->patience_case = ms == UINT32_MAX ? CACHED__V1__LOCK_RESOURCE__PATIENCE__NOT_SET
+                                            : CACHED__V1__LOCK_RESOURCE__PATIENCE_WAIT_MS;
+        m->wait_ms = ms;
+}
+
+static int ask_lock(cached_resource *r, uint64_t holder, struct deadline d, struct failure *f,
+                    cached_reply **ret)
+{
+        Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
+        Cached__V1__LockResource m = CACHED__V1__LOCK_RESOURCE__INIT;
+        int code;
+
+        m.instance = atomic_load(&r->held->instance);
+        m.holder = holder;
+        request.op_case = CACHED__V1__REQUEST__OP_LOCK_RESOURCE;
+        request.lock_resource = &m;
+        code = resource_ask_waiting(r->handle, &request, set_lock_wait, d, f, ret);
+        if (code == CACHED_OK && (*ret)->message->resource->owner_died)
+                return CACHED_OWNER_DIED;
+        return code;
+}
+
+/* A daemon that took over gave the lock to somebody of this process who was not told. */
+static int lock_once(cached_resource *r, struct deadline d, struct failure *f, cached_reply **ret)
+{
+        struct holder *h = r->holder;
+        uint64_t holder;
+        int code = holder_lock_here(h, deadline_in_ms(r->handle->options.timeout_ms), f);
+
+        if (code != CACHED_OK)
+                return code;
+        holder = h->id;
+        (void)pthread_mutex_unlock(&h->mutex);
+        if (r->held->owes_unlock) {
+                code = ask_unlock(r, holder);
+                if (resource_is_adrift(h, code, NULL))
+                        return failure_set(f, code, "%s", cached_strerror(code));
+                r->held->owes_unlock = false;
+        }
+        code = ask_lock(r, holder, d, f, ret);
+        if (code == CACHED_OK || code == CACHED_OWNER_DIED)
+                atomic_store(&r->held->locked, atomic_load(&h->number));
+        return code;
+}
+
+static int lock_by_request(cached_resource *r, struct deadline d, struct failure *f,
+                           cached_reply **ret)
+{
+        for (int tries = 1;; tries++) {
+                int code;
+
+                *ret = NULL;
+                code = lock_once(r, d, f, ret);
+                if (tries == TRIES_MAX || !resource_is_adrift(r->holder, code, *ret))
+                        return code;
+                r->held->owes_unlock = true;
+                cached_reply_free(*ret);
+        }
+}
+
+/* --------------------------------------------------------------------------------------- public */
+
+static struct deadline deadline_of(uint32_t wait_ms)
+{
+        if (wait_ms == UINT32_MAX)
+                return DEADLINE_NEVER;
+        return wait_ms == 0 ? DEADLINE_NOW : deadline_in_ms(wait_ms);
+}
+
+static int lock_slowly(cached_resource *r, struct deadline d, cached_reply **reply)
+{
+        cached_reply *got = NULL;
+        struct failure f;
+        int code = lock_by_request(r, d, &f, &got);
+
+        if (code == CACHED_OK || code == CACHED_OWNER_DIED) {
+                cached_reply_free(got);
+                atomic_store(&r->is_locked, true);
+                return code;
+        }
+        turn_give(&r->held->turn);
+        if (code == CACHED_DEADLINE && got && !reply_fail(got, code, "another one has the lock"))
+                code = CACHED_ERR_NOMEM;
+        return call_hand_out(code, got, &f, reply);
+}
+
+int cached_resource_lock(cached_resource *r, uint32_t wait_ms, cached_reply **reply)
+{
+        struct deadline d;
+
+        if (reply)
+                *reply = NULL;
+        if (!r || r->is_making || !holder_is_ours(r->holder))
+                return call_refuse("cached_resource_lock() needs a resource that this process "
+                                   "holds",
+                                   reply);
+        if (r->held->object.is_read_only)
+                return call_refuse("the segment is read-only, and has no lock: nobody changes it",
+                                   reply);
+        if (atomic_load_explicit(&r->is_locked, memory_order_relaxed))
+                return call_refuse("it is locked by this object already, and would wait for "
+                                   "itself: unlock it first",
+                                   reply);
+        d = deadline_of(wait_ms);
+        if (!turn_take(&r->held->turn, d)) {
+                struct failure f;
+
+                return call_fail(failure_set(&f, CACHED_DEADLINE,
+                                             "another thread of this process has the lock"),
+                                 &f, reply);
+        }
+        if (!word_take(r))
+                return lock_slowly(r, d, reply);
+        atomic_store_explicit(&r->is_locked, true, memory_order_relaxed);
+        return CACHED_OK;
+}
+
+int cached_resource_unlock(cached_resource *r)
+{
+        uint32_t number;
+        int code = CACHED_OK;
+
+        if (!r || !holder_is_ours(r->holder) ||
+            !atomic_load_explicit(&r->is_locked, memory_order_relaxed))
+                return CACHED_ERR_USAGE;
+        number = atomic_load_explicit(&r->held->locked, memory_order_relaxed);
+        atomic_store_explicit(&r->is_locked, false, memory_order_relaxed);
+        atomic_store_explicit(&r->held->locked, 0, memory_order_relaxed);
+        if (!word_give(r, number)) {
+                struct holder *h = r->holder;
+                uint64_t holder;
+
+                (void)pthread_mutex_lock(&h->mutex);
+                holder = h->id;
+                (void)pthread_mutex_unlock(&h->mutex);
+                code = ask_unlock(r, holder);
+                /* What has left with its lock is nobody's. */
+                if (code == CACHED_NOT_FOUND)
+                        code = CACHED_OK;
+                r->held->owes_unlock = code != CACHED_OK;
+        }
+        turn_give(&r->held->turn);
+        return code;
+}
