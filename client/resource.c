@@ -354,8 +354,11 @@ int cached_resource_publish(cached_resource *r, cached_reply **reply)
 static int make(cached_resource *r, const struct callback *create, struct failure *f,
                 cached_reply **reply)
 {
-        int code = create->fn(r, create->data) == 0 ? CACHED_OK : CACHED_ERR_CREATION;
+        int code;
 
+        cached_reply_free(*reply); /* that it is to be made */
+        *reply = NULL;
+        code = create->fn(r, create->data) == 0 ? CACHED_OK : CACHED_ERR_CREATION;
         if (code != CACHED_OK) {
                 if (!*r->reason)
                         cached_resource_give_reason(r, cached_strerror(code));
@@ -365,8 +368,6 @@ static int make(cached_resource *r, const struct callback *create, struct failur
                 cached_resource_give_reason(r, "the function that makes it gave no descriptor");
                 return failure_set(f, CACHED_ERR_USAGE, "%s", r->reason);
         }
-        cached_reply_free(*reply);
-        *reply = NULL;
         code = cached_resource_publish(r, reply);
         if (code != CACHED_OK)
                 (void)failure_set(f, code, "%s", cached_reply_error(*reply));
