@@ -195,6 +195,15 @@ def test_q09_the_end_of_the_process_ends_it_whoever_has_its_sockets(a, c):
     wait_until(lambda: one(c).info.holders == 1)
 
 
+def test_q0a_the_end_of_a_process_is_at_the_time_of_all_else(clock, a, c):
+    a.create_segment()
+    clock.advance(100000)
+    a.kill()
+    wait_until(lambda: one(c).info.holders == 0)
+    r = one(c)
+    assert r.age_ms >= 100000 and r.unused_ms < 50000
+
+
 # ---- creating
 
 def test_q10_one_creates_and_the_others_wait_for_it(a, b, x):
