@@ -383,5 +383,5 @@ def test_without_a_daemon(a, b, daemon):
     assert b.must("made") == 1 and b.must("instance", k) == 0
     b.must("release", k)
     assert b.must("made") == 1
-    daemon.start()
+    daemon.process = daemon.spawn()
     wait_until(daemon.answers, "it is there again")
