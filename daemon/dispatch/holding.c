@@ -257,6 +257,13 @@ void holding_drained(struct holding *h)
 
 /* ---- ends */
 
+/* Whether there is anything that it could come again for. */
+static bool has_something(const struct resource_holder *h)
+{
+        return !list_is_empty(&h->holds) || !list_is_empty(&h->creations) ||
+               !list_is_empty(&h->waiters);
+}
+
 void holding_leave(struct client *client, uint64_t now_ms)
 {
         struct holding *h = client->holding;
@@ -266,7 +273,7 @@ void holding_leave(struct client *client, uint64_t now_ms)
         struct resource_holder *holder = holder_of(h);
         client->holding = NULL;
         h->client = NULL;
-        if (holder && h->process->watch && !h->process->ended) {
+        if (holder && has_something(holder) && h->process->watch && !h->process->ended) {
                 resource_holder_lost(&d->resources, holder, now_ms);
                 list_unlink(&h->of_all);
                 list_append(d->holdings.next, &h->of_all);

@@ -26,6 +26,7 @@
 #define THREADS_MAX   16
 
 struct driver {
+        cached_options *o;
         cached *c;
         cached_resource *r[RESOURCES_MAX];
         unsigned n;
@@ -534,6 +535,21 @@ static void run_end(struct driver *d, char **w)
 
 /* ---- commands */
 
+/* Another handle in place of this one. */
+static void run_anew(struct driver *d, char **w)
+{
+        cached *old = d->c;
+
+        (void)w;
+        for (unsigned i = 0; i < d->n; i++)
+                cached_resource_release(d->r[i]);
+        d->n = 0;
+        cached_free(old);
+        if (cached_new(d->o, &d->c) != CACHED_OK)
+                abort();
+        say(0, "");
+}
+
 static const struct command {
         const char *name;
         void (*run)(struct driver *d, char **w);
@@ -565,6 +581,7 @@ static const struct command {
         {"fork", run_fork},
         {"child", run_leave_child},
         {"end", run_end},
+        {"anew", run_anew},
 };
 
 static void run(struct driver *d, char *line)
@@ -594,7 +611,7 @@ int main(int argc, char **argv)
             cached_options_set_timeout_ms(o, (uint32_t)strtoul(argv[2], NULL, 10)) != CACHED_OK ||
             cached_new(o, &d.c) != CACHED_OK)
                 return EXIT_FAILURE;
-        cached_options_free(o);
+        d.o = o;
         while (fgets(line, sizeof(line), stdin)) {
                 line[strcspn(line, "\n")] = '\0';
                 run(&d, line);
@@ -602,5 +619,6 @@ int main(int argc, char **argv)
         for (unsigned i = 0; d.c && i < d.n; i++)
                 cached_resource_release(d.r[i]);
         cached_free(d.c);
+        cached_options_free(o);
         return EXIT_SUCCESS;
 }

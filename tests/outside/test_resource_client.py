@@ -354,6 +354,19 @@ def test_a_pool(a, b, server):
 
 # ---- bounds
 
+def test_handles_that_hold_nothing_any_more_take_no_place(make_daemon, start):
+    d = make_daemon(limits={"holders_per_uid": 1})
+    u = start(d)
+    u.must("segment", "c", "k")
+    code, text = start(d)("segment", "c", "k")
+    assert code == LIMIT and "limits.holders_per_uid" in text
+    for _ in range(3):
+        # Another handle in this process.
+        u.must("anew")
+        u.must("segment", "c", "k")
+
+
+
 def test_limits(make_daemon, start):
     d = make_daemon(limits={"resources_per_realm": 2})
     u = start(d)
