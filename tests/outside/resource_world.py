@@ -2,6 +2,7 @@
 """Processes that use resources through libcached: the program resources.c, and a server to connect to."""
 
 import contextlib
+import os
 import socket
 import subprocess
 import threading
@@ -19,7 +20,9 @@ class User:
 
     def __init__(self, d, timeout_ms=TIMEOUT_MS):
         self.process = subprocess.Popen([RESOURCES, str(d.socket), str(timeout_ms)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, bufsize=1)
+                                        stdout=subprocess.PIPE, text=True, bufsize=1,
+                                        env=os.environ | {"TSAN_OPTIONS": "die_after_fork=0 " +
+                                                          os.environ.get("TSAN_OPTIONS", "")})
         self.pid = self.process.pid
 
     def post(self, *words, **options):

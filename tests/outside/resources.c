@@ -439,6 +439,7 @@ static void run_count(struct driver *d, char **w)
 
 struct getting {
         struct driver *d;
+        const cached_resource_options *o;
         char **w;
         int code;
 };
@@ -446,12 +447,10 @@ struct getting {
 static void *get_local(void *data)
 {
         struct getting *g = data;
-        cached_resource_options *o = options_of(g->d, g->w);
         cached_resource *r = NULL;
 
-        g->code = cached_resource_acquire_local(g->d->c, g->w[1], g->w[2], strlen(g->w[2]), o, &r,
-                                                NULL);
-        cached_resource_options_free(o);
+        g->code = cached_resource_acquire_local(g->d->c, g->w[1], g->w[2], strlen(g->w[2]), g->o,
+                                                &r, NULL);
         cached_resource_release(r);
         return NULL;
 }
@@ -461,11 +460,11 @@ static void run_crowd(struct driver *d, char **w)
 {
         struct getting g[8];
         pthread_t threads[8];
+        cached_resource_options *o = options_of(d, w);
         int code = CACHED_OK;
 
-        d->words = w;
         for (unsigned i = 0; i < 8; i++) {
-                g[i] = (struct getting){d, w, 0};
+                g[i] = (struct getting){d, o, w, 0};
                 if (pthread_create(&threads[i], NULL, get_local, &g[i]) != 0)
                         abort();
         }
@@ -474,6 +473,7 @@ static void run_crowd(struct driver *d, char **w)
                 if (code == CACHED_OK)
                         code = g[i].code;
         }
+        cached_resource_options_free(o);
         say_number(code, atomic_load(&d->n_made));
 }
 
