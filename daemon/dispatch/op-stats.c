@@ -223,6 +223,8 @@ static bool fill_takeover(struct request *r, Cached__V1__DaemonStats *to)
         takeover->entries_dropped = t->entries_dropped;
         takeover->large_kept = t->large_kept;
         takeover->descriptors_dropped = t->descriptors_dropped;
+        takeover->resources_kept = t->resources_kept;
+        takeover->resources_dropped = t->resources_dropped;
         takeover->n_reasons = t->n_reasons;
         takeover->reasons = reasons;
         to->takeover = takeover;

@@ -163,6 +163,12 @@ static struct resource_hold *hold_new(struct resources *t, struct resource *r,
         return d;
 }
 
+static void count_changed(struct resources *t, struct resource_hold *d)
+{
+        if (t->hooks.held && !d->resource->cause)
+                t->hooks.held(t->hooks.ctx, d);
+}
+
 /* Once more; NULL: no memory. */
 struct resource_hold *resource_hold_add(struct resources *t, struct resource *r,
                                         struct resource_holder *h, uint64_t now)
@@ -187,7 +193,15 @@ struct resource_hold *resource_hold_add(struct resources *t, struct resource *r,
                 list_append(s->instances.next, &r->of_slot);
         }
         t->hooks.changed(t->hooks.ctx, r);
+        count_changed(t, d);
         return d;
+}
+
+void resource_hold_less(struct resources *t, struct resource_hold *d)
+{
+        d->count--;
+        d->resource->holds_total--;
+        count_changed(t, d);
 }
 
 /* Whoever used an instance of a pool alone is gone: a segment's next user is told, anything else
@@ -211,6 +225,10 @@ void resource_hold_end(struct resources *t, struct resource_hold *d, bool died, 
                 resource_lock_hold_ends(t, d, died);
         if (alone && died)
                 user_died(t, r);
+        if (died && !r->cause) /* before it is known that this one had it */
+                t->hooks.changed(t->hooks.ctx, r);
+        if (t->hooks.let_go && !r->cause)
+                t->hooks.let_go(t->hooks.ctx, d);
         resource_map_remove(&t->holds, &d->link);
         list_unlink(&d->of_holder);
         list_unlink(&d->of_resource);
@@ -244,8 +262,7 @@ int resource_release(struct resources *t, struct resource *r, struct resource_ho
         if (!d)
                 return RESOURCE_E_NOT_HELD;
         if (d->count > 1) {
-                d->count--;
-                r->holds_total--;
+                resource_hold_less(t, d);
         } else {
                 resource_hold_end(t, d, false, now);
         }
@@ -356,6 +373,8 @@ void resource_holder_close(struct resources *t, struct resource_holder *h, bool 
                 next = n->next;
                 resource_hold_end(t, LIST_ENTRY(n, struct resource_hold, of_holder), died, now);
         }
+        if (t->hooks.ended)
+                t->hooks.ended(t->hooks.ctx, h);
         list_unlink(&h->of_all);
         resource_map_remove(&t->ids, &h->by_id);
         resource_map_remove(&t->holder_numbers, &h->by_number);

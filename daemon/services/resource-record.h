@@ -19,12 +19,11 @@ enum resource_kept_kind {
         RESOURCE_KEPT_HOLD,
 };
 
-#define RESOURCE_KEPT_KEY    17u
-#define RESOURCE_KEPT_HEAD   80u
-#define RESOURCE_KEPT_MAX    (RESOURCE_KEPT_HEAD + STORE_CACHE_NAME_MAX + STORE_KEY_MAX)
-#define RESOURCE_KEPT_FDS    8u         /* kinds of descriptors: enum fd_kind, from 1 on */
-#define RESOURCE_PLACE_NONE  UINT32_MAX /* it has no descriptor */
-#define RESOURCE_NUMBERS_GAP (UINT64_C(1) << 32)
+#define RESOURCE_KEPT_KEY   17u
+#define RESOURCE_KEPT_HEAD  80u
+#define RESOURCE_KEPT_MAX   (RESOURCE_KEPT_HEAD + STORE_CACHE_NAME_MAX + STORE_KEY_MAX)
+#define RESOURCE_KEPT_FDS   8u         /* kinds of descriptors: enum fd_kind, from 1 on */
+#define RESOURCE_PLACE_NONE UINT32_MAX /* it has no descriptor */
 
 /* By which a process is told from a later one of the same id; 0: is not known. */
 struct resource_process {

@@ -420,6 +420,9 @@ void resources_done(struct resources *t)
         t->hooks.word_owner = no_word;
         t->hooks.left = nothing;
         t->hooks.changed = nothing;
+        t->hooks.held = NULL;
+        t->hooks.let_go = NULL;
+        t->hooks.ended = NULL;
         while (!list_is_empty(&t->holders))
                 resource_holder_end(t, LIST_ENTRY(t->holders.next, struct resource_holder, of_all),
                                     false, 0);

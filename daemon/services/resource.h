@@ -26,7 +26,9 @@
 #define RESOURCE_PAUSE_FIRST_MS UINT64_C(1000)
 #define RESOURCE_PAUSE_MAX_MS   UINT64_C(60000)
 #define RESOURCE_CALM_MS        UINT64_C(60000) /* without a failure: the next one is the first */
-#define RESOURCE_FAILED_MAX     1024u /* slots that are remembered for their failures alone */
+/* Behind the numbers that are known of a predecessor: it has given out fewer since. */
+#define RESOURCE_NUMBERS_GAP (UINT64_C(1) << 32)
+#define RESOURCE_FAILED_MAX  1024u /* slots that are remembered for their failures alone */
 
 /* As in the protocol. */
 enum resource_kind {
@@ -126,6 +128,7 @@ struct resource {
         bool read_only, pooled;
         bool owner_died;     /* who gets the lock next, or the instance from a pool, is told */
         bool lock_unclaimed; /* restored as locked, and not claimed yet */
+        bool unsaved;        /* the caller's: as it is now it is not known to a successor */
         char *reason;        /* why it left, or NULL */
         void *payload;       /* the caller's: released by the hook */
 };
@@ -159,6 +162,7 @@ struct resource_hold {
         uint64_t count; /* not 0 */
         uint64_t since;
         bool unclaimed; /* restored, and not claimed yet */
+        bool unsaved;   /* the caller's: likewise */
 };
 
 /* The right to create an instance. */
@@ -288,6 +292,11 @@ struct resource_hooks {
         /* Its holders or its lock's owner, as far as is known here, have changed: for a successor.
          * Not called when it has left. */
         void (*changed)(void *ctx, struct resource *r);
+        /* Likewise: a hold has come, or another count; it ends, after what that changes of its
+         * instance; a holder has ended. Not called of what has left. NULL: nobody wants to know. */
+        void (*held)(void *ctx, struct resource_hold *d);
+        void (*let_go)(void *ctx, const struct resource_hold *d);
+        void (*ended)(void *ctx, const struct resource_holder *h);
         void *ctx;
 };
 
