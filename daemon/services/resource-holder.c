@@ -124,6 +124,11 @@ struct resource_holder *resource_holder_find(const struct resources *t, const vo
         return h && h->space == space && h->uid == uid ? h : NULL;
 }
 
+struct resource_holder *resource_holder_of(const struct resources *t, uint64_t id)
+{
+        return by_id(t, id);
+}
+
 struct resource_holder *resource_holder_by_number(const struct resources *t, uint32_t number)
 {
         return by_number(t, number);
@@ -255,21 +260,31 @@ void resource_hold_end(struct resources *t, struct resource_hold *d, bool died, 
         t->hooks.changed(t->hooks.ctx, r);
 }
 
-int resource_release(struct resources *t, struct resource *r, struct resource_holder *h,
-                     bool broken, uint64_t now)
+static int release(struct resources *t, struct resource *r, struct resource_hold *d, bool all,
+                   bool broken, uint64_t now)
 {
-        struct resource_hold *d = resource_hold_find(t, r, h);
         if (!d)
                 return RESOURCE_E_NOT_HELD;
-        if (d->count > 1) {
+        if (d->count > 1 && !all)
                 resource_hold_less(t, d);
-        } else {
+        else
                 resource_hold_end(t, d, false, now);
-        }
         if (broken)
                 resource_leave(t, r, RESOURCE_LEFT_INVALID, NULL);
         resources_sweep(t, now);
         return RESOURCE_IS_HELD;
+}
+
+int resource_release(struct resources *t, struct resource *r, struct resource_holder *h,
+                     bool broken, uint64_t now)
+{
+        return release(t, r, resource_hold_find(t, r, h), false, broken, now);
+}
+
+int resource_release_all(struct resources *t, struct resource *r, struct resource_holder *h,
+                         bool broken, uint64_t now)
+{
+        return release(t, r, resource_hold_find(t, r, h), true, broken, now);
 }
 
 /* ---- events */

@@ -183,6 +183,8 @@ static int join(struct resources *t, struct resource *r, struct resource_holder 
         if (r->pooled) {
                 ret->owner_died = r->owner_died;
                 r->owner_died = false;
+                if (ret->owner_died)
+                        t->hooks.changed(t->hooks.ctx, r);
         }
         return RESOURCE_IS_HELD;
 }

@@ -361,6 +361,8 @@ int resource_holder_open(struct resources *t, void *space, uid_t uid, pid_t pid,
  * right, as far as a hash goes. */
 struct resource_holder *resource_holder_find(const struct resources *t, const void *space,
                                              uid_t uid, uint64_t id);
+/* Whoever has it; NULL: nobody. */
+struct resource_holder *resource_holder_of(const struct resources *t, uint64_t id);
 /* Its connection is lost: it keeps what it holds for the grace time; its rights to create go to the
  * next at once. */
 void resource_holder_lost(struct resources *t, struct resource_holder *h, uint64_t now);
@@ -384,6 +386,9 @@ int resource_unlock(struct resources *t, struct resource *r, struct resource_hol
  * INVALID. @r may be gone then. */
 int resource_release(struct resources *t, struct resource *r, struct resource_holder *h,
                      bool broken, uint64_t now);
+/* The same with all holds of @h. */
+int resource_release_all(struct resources *t, struct resource *r, struct resource_holder *h,
+                         bool broken, uint64_t now);
 /* The holder's check failed: the hold stays. In a row they make a pause, see resource.c. */
 int resource_invalidate(struct resources *t, struct resource *r, struct resource_holder *h,
                         const char *reason, uint64_t now);

@@ -91,8 +91,7 @@ int hub_keep_fd(struct hub *h, uid_t uid, int fd, void (*on_hang_up)(void *ctx),
         struct kept *k = calloc(1, sizeof(*k));
         if (!k)
                 return -ENOMEM;
-        *k = (struct kept){
-                .hub = h, .uid = uid, .fd = fd, .on_hang_up = on_hang_up, .ctx = ctx};
+        *k = (struct kept){.hub = h, .uid = uid, .fd = fd, .on_hang_up = on_hang_up, .ctx = ctx};
         int r = on_hang_up ? watch(k) : 0;
         if (r < 0) {
                 free(k);
