@@ -44,8 +44,8 @@ class Client(files.Client):
     def hello(self, features=FEATURES, **more):
         return super().hello(features=features, **more)
 
-    def open_holder(self, before=0):
-        info = self.must("open_holder", before=before).holder
+    def open_holder(self, before=0, before_number=0):
+        info = self.must("open_holder", before=before, before_number=before_number).holder
         self.holder, self.number = info.holder, info.number
         return info
 
@@ -74,7 +74,7 @@ class Worker(peers.Worker):
         self.c = Client(path, timeout=120)
         self.c.hello(**hello)
         self.c.holder, self.c.number = self.bell.holder, self.bell.number
-        self.fds, self.maps, self.sent = {}, {}, {}
+        self.fds, self.maps, self.ends, self.sent = {}, {}, {}, {}
 
     def who(self):
         return self.bell.holder, self.bell.number
@@ -200,6 +200,63 @@ class Worker(peers.Worker):
         self.bell.hello()
         return self.bell.open_holder(before).SerializeToString()
 
+    def reconnect(self, path):
+        """Both connections anew, after a takeover or a cold start; the HolderInfo."""
+        before, number = self.bell.holder, self.bell.number
+        self.bell.close()
+        self.c.close()
+        self.bell, self.c = Client(path, timeout=120), Client(path, timeout=120)
+        self.bell.hello()
+        self.c.hello()
+        info = self.bell.open_holder(before, number)
+        self.c.holder, self.c.number = self.bell.holder, self.bell.number
+        return info.SerializeToString()
+
+    def reclaim(self, instance, fields, with_descriptor):
+        i = self.c.next_id()
+        fds = [self.fds[instance]] if with_descriptor else []
+        self.c.send(wire.request(i, "reclaim_resource", instance=instance, holder=self.c.holder,
+                                 descriptor=with_descriptor, **fields), fds=fds)
+        reply = self.c.wait(i)[0]
+        new = reply.resource.instance
+        if reply.status == wire.OK and new != instance:
+            for table in (self.fds, self.maps):
+                if instance in table:
+                    table[new] = table.pop(instance)
+        return reply.SerializeToString()
+
+    def exchange(self, instance, old, new):
+        """As a holder takes and leaves the lock word; the test's processes do not race for it. Done?"""
+        if self.word(instance) != old:
+            return False
+        self.set_word(instance, new)
+        return True
+
+    def publish_fd(self, creation_id, kind):
+        """A pipe, a socket pair or an eventfd; the other end stays here."""
+        if kind == "pipe":
+            mine, theirs = os.pipe()
+        elif kind == "socketpair":
+            mine, theirs = (s.detach() for s in socket.socketpair())
+        else:
+            mine, theirs = None, os.eventfd(0, os.EFD_CLOEXEC)
+        reply = self.c.publish(creation_id, theirs)
+        self.fds[reply.resource.instance] = theirs
+        self.ends[reply.resource.instance] = mine
+        return reply.SerializeToString()
+
+    def number_of(self, instance):
+        return self.fds[instance]
+
+    def use(self, instance, data):
+        os.write(self.fds[instance], data)
+
+    def take(self, instance):
+        return os.read(self.ends[instance] if self.ends.get(instance) is not None else self.fds[instance], 100)
+
+    def close_end(self, instance):
+        os.close(self.ends.pop(instance))
+
     def drop_fds(self):
         for m in self.maps.values():
             m.close()
@@ -272,6 +329,19 @@ class Holder(peers.Peer):
         reply = self._reply(self.do("publish_connection", self.right(key, kind=pb.RESOURCE_DESCRIPTOR, **more), address))
         assert reply.status == wire.OK and reply.resource.state == pb.RESOURCE_HELD, reply
         return reply.resource.instance
+
+    def create_fd(self, what, key=b"k", **more):
+        reply = self._reply(self.do("publish_fd", self.right(key, kind=pb.RESOURCE_DESCRIPTOR, **more), what))
+        assert reply.status == wire.OK and reply.resource.state == pb.RESOURCE_HELD, reply
+        return reply.resource.instance
+
+    def reconnect(self, path):
+        info = pb.HolderInfo.FromString(self.do("reconnect", path))
+        self.holder, self.number = info.holder, info.number
+        return info
+
+    def reclaim(self, instance, with_descriptor=False, **fields):
+        return self._reply(self.do("reclaim", instance, fields, with_descriptor))
 
     def lock(self, instance, **more):
         reply = self.of("lock_resource", instance, **more)
