@@ -161,6 +161,8 @@ static enum status open_new(struct request *r, struct resource_holder **ret)
                 free(h);
                 return status;
         }
+        resource_holder_wants(&r->d->resources, *ret, r->msg->open_holder->before_number,
+                              r->who.now_ms);
         *h = (struct holding){.d = r->d,
                               .client = r->client,
                               .realm = r->who.realm,

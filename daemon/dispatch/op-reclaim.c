@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "dispatch/client.h"
 #include "dispatch/decode.h"
@@ -43,6 +44,110 @@ static enum status claim(struct request *r, struct resource *res, struct resourc
         return answer(r, res);
 }
 
+/* ---- what is not known */
+
+/* It is held; or the holder does not have it after all. */
+static enum status answer_anew(struct request *r, struct resource *res, struct resource_holder *h)
+{
+        struct resources *t = &r->d->resources;
+        enum status status = keeping_registered(r, res, resource_hold_find(t, res, h));
+        if (status == STATUS_OK)
+                return answer(r, res);
+        (void)resource_release(t, res, h, res->n_holders == 1, r->who.now_ms);
+        return status;
+}
+
+/* @o is consumed. */
+static enum status registered(struct request *r, int k, struct resource *res,
+                              struct resource_holder *h, struct resource_object *o)
+{
+        bool is_new = k == RESOURCE_IS_HELD && res->payload == o;
+        if (is_new)
+                o->number = res->number;
+        else
+                resource_object_unref(o);
+        if (k == RESOURCE_IS_HELD)
+                return answer_anew(r, res, h);
+        return resource_refusal(r, k, NULL);
+}
+
+static enum status register_local(struct request *r, const struct resource_where *where,
+                                  const struct resource_policy *policy, struct resource_holder *h)
+{
+        struct resource_object *o = resource_object_new(r->d, where->space);
+        struct resource *res = NULL;
+        if (!o)
+                return verdict_errno(&r->verdict, -ENOMEM, "keeping the resource");
+        const struct resource_anew what = {.kind = RESOURCE_KIND_LOCAL, .payload = o};
+        int k = resources_register(&r->d->resources, where, h, policy, &what, r->who.now_ms, &res);
+        return registered(r, k, res, h, o);
+}
+
+static int stand_in(struct request *r, struct resource *res)
+{
+        uint64_t id = 0;
+        while (id == 0 || resource_holder_of(&r->d->resources, id))
+                if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+                        return -EIO;
+        return resource_stand_in(&r->d->resources, res, id, r->who.now_ms);
+}
+
+/* The same file is there by now: somebody else had it, too. */
+static enum status join_segment(struct request *r, struct resource *there,
+                                struct resource_holder *h, const struct resource_object *o)
+{
+        const struct resource_object *its = there->payload;
+        if (there->kind != RESOURCE_KIND_SEGMENT || its->dev != o->dev || its->ino != o->ino)
+                return STATUS_NOT_FOUND;
+        int k = resource_join(&r->d->resources, there, h, r->who.now_ms);
+        return k == RESOURCE_IS_HELD ? answer_anew(r, there, h) : resource_refusal(r, k, NULL);
+}
+
+static enum status register_segment(struct request *r, const struct resource_where *where,
+                                    const struct resource_policy *policy, struct resource_holder *h)
+{
+        const Cached__V1__ReclaimResource *msg = r->msg->reclaim_resource;
+        struct resources *t = &r->d->resources;
+        struct resource_object *o = resource_object_new(r->d, where->space);
+        struct resource *res = NULL;
+        bool taken;
+        if (!o)
+                return verdict_errno(&r->verdict, -ENOMEM, "keeping the resource");
+        enum status status = resource_take_segment(r, o, msg->size, msg->read_only);
+        struct resource *there = resources_there(t, where, &taken);
+        if (status != STATUS_OK || taken) {
+                if (status == STATUS_OK)
+                        status = there ? join_segment(r, there, h, o) : STATUS_NOT_FOUND;
+                resource_object_unref(o);
+                return status;
+        }
+        const struct resource_anew what = {.kind = RESOURCE_KIND_SEGMENT,
+                                           .size = msg->size,
+                                           .read_only = msg->read_only,
+                                           .payload = o};
+        int k = resources_register(t, where, h, policy, &what, r->who.now_ms, &res);
+        if (k == RESOURCE_IS_HELD && o->head && stand_in(r, res) < 0)
+                resource_drop(t, res, RESOURCE_LEFT_UNCLAIMED, NULL, r->who.now_ms);
+        return registered(r, k, res, h, o);
+}
+
+static enum status register_anew(struct request *r, struct resource_holder *h)
+{
+        const Cached__V1__ReclaimResource *msg = r->msg->reclaim_resource;
+        struct resource_where where = {.space = r->who.realm};
+        struct resource_policy policy;
+        struct key_ref key = {0};
+        enum status status = decode_key(r, &msg->key, &key);
+        if (status == STATUS_OK)
+                status = resource_open_cache(r, 0, msg->cache, msg->policy, &where, &policy);
+        if (status != STATUS_OK)
+                return status;
+        where.key = key.data;
+        where.n_key = key.n;
+        return msg->descriptor ? register_segment(r, &where, &policy, h)
+                               : register_local(r, &where, &policy, h);
+}
+
 enum status op_reclaim_resource(struct request *r)
 {
         const Cached__V1__ReclaimResource *msg = r->msg->reclaim_resource;
@@ -55,5 +160,7 @@ enum status op_reclaim_resource(struct request *r)
         struct resource *res = resources_find(&r->d->resources, msg->instance);
         if (res && resource_hold_find(&r->d->resources, res, h))
                 return claim(r, res, h);
-        return STATUS_NOT_FOUND;
+        if (h->restored || (res && res->cause) || msg->cache[0] == '\0')
+                return STATUS_NOT_FOUND;
+        return register_anew(r, h);
 }

@@ -107,7 +107,8 @@ int resource_holder_restore(struct resources *t, void *space, uid_t uid, pid_t p
                                            .id = id,
                                            .since = since,
                                            .number = number,
-                                           .lost = true};
+                                           .lost = true,
+                                           .restored = true};
         int r = holder_new(t, &is, ret);
         if (r < 0)
                 return r;

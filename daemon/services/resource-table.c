@@ -378,6 +378,7 @@ void resources_init(struct resources *t, uint64_t seed, uint64_t last,
         *t = (struct resources){.seed = seed,
                                 .last_instance = last,
                                 .last_creation = last,
+                                .last_number = (uint32_t)(seed % RESOURCE_NUMBER_MAX),
                                 .hooks = *hooks};
         t->claims = (struct resource_timer){.due = RESOURCE_NEVER,
                                             .pos = UINT32_MAX,

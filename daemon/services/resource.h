@@ -148,7 +148,9 @@ struct resource_holder {
         uid_t uid;
         pid_t pid;
         uint64_t since;
-        bool lost; /* has no connection: ends when `timer` is due */
+        bool lost;      /* has no connection: ends when `timer` is due */
+        bool restored;  /* a predecessor knew it, and all that it had */
+        bool stands_in; /* for one that has not come yet; see resource-anew.c */
         struct resource_timer timer;
         void *ctx; /* the caller's: its connection; NULL while it is lost */
 };
@@ -336,8 +338,8 @@ struct resources {
         struct resource_hooks hooks;
 };
 
-/* @seed is for the hashes; numbers of instances and creations begin behind @last. Without bounds
- * nobody gets anything. */
+/* @seed is for the hashes, and numbers of holders begin with it; those of instances and creations
+ * begin behind @last. Without bounds nobody gets anything. */
 void resources_init(struct resources *t, uint64_t seed, uint64_t last,
                     const struct resource_hooks *hooks);
 /* No party is left. What is there is let go: payloads are released, nobody is told. */
@@ -511,10 +513,31 @@ int resource_hold_restore(struct resources *t, struct resource *r, struct resour
 int resources_claim_until(struct resources *t, uint64_t due);
 /* @h has it, and @locked its lock: RESOURCE_IS_HELD; or RESOURCE_E_NOT_HELD. */
 int resource_claim(struct resources *t, struct resource *r, struct resource_holder *h, bool locked);
-/* Of a local one that is not known: it is made, and held once by @h, as if it had been published;
- * where another one is by now, that is held. HELD, E_KIND, E_POOL, E_RESOURCES, -ENOMEM. */
-int resources_register_local(struct resources *t, const struct resource_where *where,
-                             struct resource_holder *h, const struct resource_policy *policy,
-                             uint64_t now, struct resource **ret);
+
+/* ---- after a cold start: what processes had, one after the other */
+
+/* A holder that has nothing yet wants the number that it had: it gets it, if it is free, or kept
+ * for it with what it had locked. */
+void resource_holder_wants(struct resources *t, struct resource_holder *h, uint32_t number,
+                           uint64_t now);
+/* What is there, shared by all; or NULL. *ret_taken: something is, or is being created. */
+struct resource *resources_there(const struct resources *t, const struct resource_where *where,
+                                 bool *ret_taken);
+/* It has what is there: HELD, -ENOMEM. Not in a pool. */
+int resource_join(struct resources *t, struct resource *r, struct resource_holder *h, uint64_t now);
+struct resource_anew {
+        enum resource_kind kind; /* no descriptor */
+        uint64_t size;
+        bool read_only;
+        void *payload;
+};
+/* One that is not known: it is made, and held once by @h, as if it had been published; where a
+ * local one is by now, that is held, and the payload stays the caller's. HELD, E_KIND, E_POOL,
+ * E_RESOURCES, E_SPACE, -ENOMEM. */
+int resources_register(struct resources *t, const struct resource_where *where,
+                       struct resource_holder *h, const struct resource_policy *policy,
+                       const struct resource_anew *what, uint64_t now, struct resource **ret);
+/* A segment's word may name somebody who has not come yet: @id is for who stands in. 0, -ENOMEM. */
+int resource_stand_in(struct resources *t, struct resource *r, uint64_t id, uint64_t now);
 
 #endif

@@ -10,8 +10,10 @@
 import fcntl
 import mmap
 import os
+import random
 import socket
 import struct
+import time
 
 import files
 import peers
@@ -256,6 +258,78 @@ class Worker(peers.Worker):
 
     def close_end(self, instance):
         os.close(self.ends.pop(instance))
+
+    def load(self, path, directory, seed, seconds):
+        """Acquires, locks and releases, through whatever becomes of the daemon. That it has a lock it says by a file
+        of the instance's name, which nobody else may have made. (locks, of them after a death, what was wrong)"""
+        rng, until = random.Random(seed), time.monotonic() + seconds
+        done, again, wrong = 0, 0, []
+        held, locked = [], None  # instances, one for each hold; the one whose lock it has
+
+        def witness(i):
+            return os.path.join(directory, str(i))
+
+        def come_back():
+            nonlocal held, locked
+            while True:
+                try:
+                    self.reconnect(path)
+                    break
+                except (OSError, wire.Closed, wire.Refused):
+                    time.sleep(0.01)
+            for i in set(held):
+                if self.c.of("reclaim_resource", i, locked=i == locked).status != wire.OK:
+                    held = [h for h in held if h != i]
+                    if i == locked:
+                        os.unlink(witness(i))
+                        locked = None
+
+        def step():
+            nonlocal done, locked
+            key = rng.choice([b"pipe", b"local"])
+            kind = pb.RESOURCE_DESCRIPTOR if key == b"pipe" else pb.RESOURCE_LOCAL
+            info = self.c.acquire(key, kind=kind, wait_ms=500).resource
+            for fd in self.c.received:
+                os.close(fd)
+            self.c.received.clear()
+            if info.state == pb.RESOURCE_CREATE:
+                fds = os.pipe() if key == b"pipe" else (None, None)
+                info = self.c.publish(info.creation_id, fds[0], kind).resource
+                for fd in fds:
+                    if fd is not None:
+                        os.close(fd)
+            if info.state != pb.RESOURCE_HELD:
+                return
+            i = info.instance
+            held.append(i)
+            if self.c.of("lock_resource", i, wait_ms=500).resource.state == pb.RESOURCE_HELD:
+                locked = i
+                done += 1
+                try:
+                    os.close(os.open(witness(i), os.O_CREAT | os.O_EXCL))
+                except FileExistsError:
+                    wrong.append(i)
+                time.sleep(rng.random() * 0.01)
+                if rng.random() < 0.2:
+                    self.c.ping()
+                os.unlink(witness(i))
+                locked = None
+                self.c.of("unlock_resource", i)
+            held.remove(i)
+            self.c.of("release_resource", i, all=not held)
+
+        while time.monotonic() < until and not wrong:
+            try:
+                step()
+            except (OSError, wire.Closed, wire.Refused):
+                again += 1
+                while True:
+                    try:
+                        come_back()
+                        break
+                    except (OSError, wire.Closed, wire.Refused):
+                        pass
+        return done, again, wrong
 
     def drop_fds(self):
         for m in self.maps.values():

@@ -387,3 +387,328 @@ def handover_protocol():
     import re
     text = (pathlib.Path(__file__).parents[2] / "daemon/dispatch/handover-wire.h").read_text()
     return int(re.search(r"define HANDOVER_PROTOCOL +(\d+)", text)[1])
+
+
+# ---- descriptors and records that are nonsense
+
+def forged(what):
+    """Something else in the place of a pipe."""
+    if what == "directory":
+        return os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if what == "listening":
+        s = socket.socket()
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        return s.detach()
+    if what == "epoll":
+        import select
+        return os.dup(select.epoll().fileno())
+    if what == "another pipe":
+        r, w = os.pipe()
+        os.close(w)
+        return r
+    if what == "memory":
+        return os.memfd_create("x", os.MFD_CLOEXEC)
+    return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+
+@pytest.mark.parametrize("what", ["directory", "listening", "epoll", "another pipe", "memory", "device"])
+def test_q90_a_descriptor_that_is_another_one(daemon, a, b, what):
+    i, j = a.create_fd("pipe"), a.create_fd("pipe", b"j")
+    passed = kept_files(daemon, (a, i), (a, j))
+    os.close(dict(passed)["R0"])
+    passed = [(name, forged(what) if name == "R0" else fd) for name, fd in passed]
+    kill(daemon)
+    start_with(daemon, passed)
+    close_all(passed)
+    t = takeover(daemon)
+    assert (t.resources_kept, t.resources_dropped, t.descriptors_dropped) == (1, 1, 1), t
+    assert any(str(i) in r for r in t.reasons) and any("R0 " in r for r in t.reasons), t.reasons
+    come_back(daemon, (a, j))
+    assert a.reclaim(i).status == wire.NOT_FOUND
+    b.reconnect(daemon.socket)
+    assert b.acquire(kind=DESCRIPTOR).resource.state == CREATE
+    # It is not asked for again.
+    renew("handed over", daemon)
+    assert takeover(daemon).resources_dropped == 0
+
+
+def test_q91_a_segment_that_is_another_one(daemon, a):
+    """Of the same size, and unsealed: whoever has it could take its memory away."""
+    i = a.create_segment()
+    passed = [(name, fd) for name, fd in kept_files(daemon, (a, i)) if name != "R0"]
+    fd = os.memfd_create("x", os.MFD_CLOEXEC)
+    os.ftruncate(fd, 4096 + 64)
+    passed.append(("R0", fd))
+    kill(daemon)
+    start_with(daemon, passed)
+    close_all(passed)
+    assert takeover(daemon).resources_dropped == 1
+    assert a.reconnect(daemon.socket).again
+    assert a.reclaim(i).status == wire.NOT_FOUND
+
+
+def test_q92_a_record_without_a_descriptor(daemon, a, b):
+    i, j = a.create_segment(), a.create_local(b"j")
+    assert b.held(kind=SEGMENT) == i
+    restart(daemon)
+    t = takeover(daemon)
+    assert (t.resources_kept, t.resources_dropped, t.descriptors_dropped) == (1, 1, 0), t
+    come_back(daemon, (a, j), (b,))
+    assert a.reclaim(i).status == b.reclaim(i).status == wire.NOT_FOUND
+
+
+def test_q93_a_descriptor_without_a_record(daemon, a, hanging_file):
+    i = a.create_fd("pipe")
+    passed = kept_files(daemon, (a, i))
+    passed += [(name, os.dup(passed[-1][1])) for name in ("R1", "R0", "Rzzzz", "R01", "Rx-", "R")]
+    kill(daemon)
+    start_with(daemon, passed)
+    close_all(passed)
+    t = takeover(daemon)
+    assert (t.resources_kept, t.resources_dropped, t.descriptors_dropped) == (1, 0, 6), t
+    come_back(daemon, (a, i))
+
+
+def test_q94_one_whose_close_hangs(daemon, a, hanging_file):
+    """It stops nobody: what is not wanted is closed elsewhere."""
+    a.create_local()
+    passed = kept_files(daemon) + [("R0", hanging_file)]
+    kill(daemon)
+    start_with(daemon, passed)
+    close_all([p for p in passed if p[0] != "R0"])
+    assert takeover(daemon).descriptors_dropped == 1
+    assert a.reconnect(daemon.socket).again
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_q95_records_that_are_damaged(make_daemon, make_holder, seed):
+    """A daemon that finds any bytes in them begins all the same, and serves."""
+    rng = random.Random(seed)
+    d = make_daemon()
+    name = bytes(rng.randrange(256) for _ in range(40))
+    a = make_holder(d.socket)
+    for _ in range(5):
+        these = [a.create_fd("pipe", name + b"%d" % n) for n in range(4)]
+        a.lock(these[0])
+        passed = kept_files(d, *((a, i) for i in these))
+        kill(d)
+        hits = 0
+        for _, fd in passed:
+            if "memfd:cached:arena" in os.readlink(f"/proc/self/fd/{fd}"):
+                hits += damage(rng, fd, name)
+        assert hits > 0
+        start_with(d, passed)
+        close_all(passed)
+        a.reconnect(d.socket)
+        for i in these:
+            a.reclaim(i)
+        a.call("clear")
+        a.reconnect(d.socket)
+
+
+def damage(rng, fd, name):
+    """Other bytes around the name; how many places."""
+    size, at, n = os.fstat(fd).st_size, 0, 0
+    while at < size:
+        try:
+            at = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError:
+            break
+        end = os.lseek(fd, at, os.SEEK_HOLE)
+        data = os.pread(fd, end - at, at)
+        found = data.find(name)
+        while found >= 0:
+            n += 1
+            for _ in range(rng.randrange(1, 4)):
+                os.pwrite(fd, bytes([rng.randrange(256)]), at + found - rng.randrange(1, 84))
+            found = data.find(name, found + 1)
+        at = end
+    return n
+
+
+# ---- a cold start
+
+def cold(d):
+    kill(d)
+    d.socket.unlink(missing_ok=True)
+    d.process = d.spawn()
+    wait_until(d.answers, "it answers")
+
+
+def test_qa0_a_local_one_is_registered_anew(daemon, a, b, x):
+    i = a.create_local()
+    assert b.held(kind=LOCAL) == i
+    cold(daemon)
+    for p in (a, b):
+        number = p.number
+        info = p.reconnect(daemon.socket)
+        assert not info.again and info.number == number
+    j = a.reclaim(i, cache="res", key=b"k").resource.instance
+    assert j not in (0, i)
+    assert b.reclaim(i, cache="res", key=b"k").resource.instance == j
+    x.reconnect(daemon.socket)
+    assert x.held(kind=LOCAL) == j
+    c = client(daemon)
+    r, = listed(c)
+    assert r.info.holders == 3
+    c.must("drop_resource", cache="res", key=b"k")
+    assert a.wait_event().instance == b.wait_event().instance == x.wait_event().instance == j
+    # Whoever was told of that does not bring it back.
+    assert a.reclaim(j, cache="res", key=b"k").status == wire.NOT_FOUND
+
+
+def reclaim_segment(p, i, key=b"k", size=64, **more):
+    return p.reclaim(i, with_descriptor=True, cache="res", key=key, size=size, **more)
+
+
+@pytest.mark.parametrize("by_word", [True, False])
+def test_qa1_a_locked_segment_is_registered_anew(daemon, a, b, x, by_word):
+    i = a.create_segment()
+    assert b.held(kind=SEGMENT) == i
+    a.do("write", i, 0, b"data")
+    if by_word:
+        assert a.do("exchange", i, 0, a.number)
+    else:
+        a.lock(i)
+        b.post("lock_resource", i)
+    cold(daemon)
+    b.reconnect(daemon.socket)
+    j = reclaim_segment(b, i).resource.instance
+    assert j not in (0, i)
+    assert b.lock(j, wait_ms=0).state == BUSY
+    x.reconnect(daemon.socket)
+    assert x.held(kind=SEGMENT) == j and x.do("read", j, 0, 4) == b"data"
+    number = a.number
+    assert a.reconnect(daemon.socket).number == number
+    waiting = x.post("lock_resource", j)
+    assert reclaim_segment(a, i).resource.instance == j
+    assert a.unlock(j) == wire.OK
+    got = x.wait(waiting).resource
+    assert got.state == HELD and not got.owner_died
+    c = client(daemon)
+    r, = listed(c)
+    assert {h.pid: h.holds for h in r.holders} == {a.pid: 1, b.pid: 1, x.pid: 1}
+
+
+def test_qa2_the_owner_of_its_lock_does_not_come(daemon, clock, a, b):
+    i = a.create_segment()
+    assert b.held(kind=SEGMENT) == i
+    a.lock(i)
+    cold(daemon)
+    b.reconnect(daemon.socket)
+    j = reclaim_segment(b, i).resource.instance
+    clock.advance(GRACE + 1)
+    e = b.wait_event()
+    assert (e.instance, e.cause) == (j, pb.RESOURCE_UNCLAIMED)
+    a.reconnect(daemon.socket)
+    assert a.acquire(kind=SEGMENT).resource.state == CREATE
+
+
+def test_qa3_another_one_is_there_by_now(daemon, a, b, x):
+    i = a.create_segment()
+    assert b.held(kind=SEGMENT) == i
+    j = b.create_local(b"l")
+    cold(daemon)
+    for p in (a, b, x):
+        p.reconnect(daemon.socket)
+    right = x.right(kind=SEGMENT)
+    assert reclaim_segment(a, i).status == wire.NOT_FOUND  # it is being created
+    new = x._reply(x.do("publish_segment", right, bytes(64), {})).resource.instance
+    assert reclaim_segment(b, i).status == wire.NOT_FOUND
+    assert x.create_segment(b"l") != j
+    assert b.reclaim(j, cache="res", key=b"l").status == wire.INVALID
+    assert [(r.info.instance, r.info.holders) for r in listed(client(daemon))][0] == (new, 1)
+
+
+def test_qa4_what_is_checked(daemon, a, b):
+    i, j = a.create_segment(), a.create_fd("pipe", b"p")
+    cold(daemon)
+    a.reconnect(daemon.socket)
+    assert reclaim_segment(a, i, size=65).status == wire.INVALID
+    assert reclaim_segment(a, j, size=64).status == wire.INVALID
+    assert reclaim_segment(a, i, read_only=True).status == wire.INVALID
+    assert reclaim_segment(a, i, key=b"x" * 65).status == wire.INVALID
+    assert a.reclaim(i).status == a.reclaim(j).status == wire.NOT_FOUND
+    assert a.reclaim(i, descriptor=False).status == wire.NOT_FOUND
+    c = client(daemon)
+    assert listed(c) == []
+    assert reclaim_segment(a, i, policy=pb.Policy(ttl_ms=1000)).status == wire.OK
+    r, = listed(c)
+    assert 0 < r.info.ttl_ms <= 1000
+
+
+def test_qa5_a_number_that_is_taken(daemon, a, b):
+    cold(daemon)
+    a.reconnect(daemon.socket)
+    c = client(daemon, holder=False)
+    assert c.open_holder(before=1, before_number=a.number).number != a.number
+    other = client(daemon, holder=False)
+    assert other.open_holder(before_number=1 << 30).number < 1 << 30
+
+
+# ---- at any moment
+
+def resource_names(d, keys):
+    """(R name, descriptor) of a stopped daemon, by the records in its memory."""
+    places = {}
+    for fd in memory_files(d.pid)["arena"]:
+        for key in keys:
+            for value in find_records(fd, b"res" + key):
+                place, = struct.unpack_from("<I", value, 12)
+                ino, = struct.unpack_from("<Q", value, 72)
+                places.setdefault(ino, set()).add(place)
+        os.close(fd)
+    out = []
+    for n in os.listdir(f"/proc/{d.pid}/fd"):
+        try:
+            ino = os.stat(f"/proc/{d.pid}/fd/{n}").st_ino
+        except OSError:
+            continue
+        for place in sorted(places.get(ino, ())):
+            if "pipe:" in os.readlink(f"/proc/{d.pid}/fd/{n}"):
+                out.append((f"R{place}", take_fd(d.pid, int(n))))
+    return list({name: (name, fd) for name, fd in out}.values())
+
+
+def find_records(fd, tail):
+    """Values of 80 bytes that end where @tail begins."""
+    size, at = os.fstat(fd).st_size, 0
+    while at < size:
+        try:
+            at = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError:
+            return
+        end = os.lseek(fd, at, os.SEEK_HOLE)
+        data = os.pread(fd, end - at, at)
+        found = data.find(tail)
+        while found >= 0:
+            if found >= 80:
+                yield data[found - 80:found]
+            found = data.find(tail, found + 1)
+        at = end
+
+
+@pytest.mark.parametrize("seed", range(10 if harness.LONG else 1))
+def test_qb0_killed_under_load(make_daemon, make_holder, tmp_path, seed):
+    """Nobody is told to have a lock that another one has, whenever the daemon dies or is taken over from."""
+    rng = random.Random(seed)
+    d = make_daemon()
+    holders = [make_holder(d.socket) for _ in range(4)]
+    rounds = 20
+    for n, p in enumerate(holders):
+        p.begin("load", d.socket, str(tmp_path), seed * 100 + n, 8)
+    for _ in range(rounds):
+        time.sleep(rng.random() * 0.25)
+        if rng.random() < 0.3:
+            take_over(d)
+            continue
+        with d.stopped():
+            passed = names_for(memory_files(d.pid)) + resource_names(d, (b"pipe",))
+            d.process.kill()
+        d.process.wait()
+        start_with(d, passed)
+        close_all(passed)
+    results = [p.result() for p in holders]
+    assert not any(wrong for _, _, wrong in results), results
+    assert all(done > 0 and again > 0 for done, again, _ in results), results
