@@ -77,6 +77,8 @@ static const struct field fields_takeover[] = {
         {"entries_dropped", FIELD_COUNT, "entries dropped"},
         {"large_kept", FIELD_COUNT, "large values kept"},
         {"descriptors_dropped", FIELD_COUNT, "descriptors dropped"},
+        {"resources_kept", FIELD_COUNT, "resources kept"},
+        {"resources_dropped", FIELD_COUNT, "resources dropped"},
         {NULL},
 };
 

@@ -88,7 +88,7 @@ static void fill_sessions(const struct realm *r, Cached__V1__RealmStats *to)
                 if (cause != CAUSE_EXPIRED && cause != CAUSE_CLEARED && cause != CAUSE_DELETED &&
                     cause != CAUSE_REPLACED)
                         to->sessions_evicted += home.counters.departed[cause];
-        to->session_caches = stats.caches - 1; /* one has the sessions */
+        to->session_caches = stats.caches - (session_caches_resources(r->sessions) ? 2 : 1);
 }
 
 static void fill_realm(const struct request *r, Cached__V1__RealmStats *to)
@@ -223,6 +223,8 @@ static bool fill_takeover(struct request *r, Cached__V1__DaemonStats *to)
         takeover->entries_dropped = t->entries_dropped;
         takeover->large_kept = t->large_kept;
         takeover->descriptors_dropped = t->descriptors_dropped;
+        takeover->resources_kept = t->resources_kept;
+        takeover->resources_dropped = t->resources_dropped;
         takeover->n_reasons = t->n_reasons;
         takeover->reasons = reasons;
         to->takeover = takeover;

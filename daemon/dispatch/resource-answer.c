@@ -16,6 +16,7 @@
 
 #include "config.h"
 #include "dispatch/client.h"
+#include "dispatch/keeping.h"
 #include "dispatch/reply.h"
 #include "dispatch/resource-flags.h"
 #include "dispatch/resourcing.h"
@@ -193,6 +194,11 @@ static enum status answer_hold(struct request *r, const struct resource_waiter *
                 return STATUS_NOT_FOUND; /* its holder has given it up, or ended */
         bool silent = w->is_lock ||
                       (w->note.flags & RESOURCE_NOTE_HAS && w->note.have_instance == w->instance);
+        enum status status = w->is_lock ? keeping_check_lock(r, res)
+                                        : keeping_check_hold(r, resource_hold_find(&r->d->resources,
+                                                                                   res, w->holder));
+        if (status != STATUS_OK)
+                return status;
         info->state = CACHED__V1__RESOURCE_STATE__RESOURCE_HELD;
         info->owner_died = w->owner_died;
         resource_describe(r, info, res);

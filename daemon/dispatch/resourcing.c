@@ -12,11 +12,10 @@
 
 #include "config.h"
 #include "dispatch/client.h"
+#include "dispatch/keeping.h"
 #include "dispatch/segment.h"
 #include "server.h"
 #include "transport/conn.h"
-
-#define GRACE_MS UINT64_C(10000)
 
 /* ---- what the table asks for */
 
@@ -47,29 +46,17 @@ static void release(void *ctx, void *payload)
         resource_object_unref(payload);
 }
 
-/* There is no successor yet that would be told of either. */
-static void left(void *ctx, struct resource *r)
-{
-        (void)ctx;
-        (void)r;
-}
-
-static void changed(void *ctx, struct resource *r)
-{
-        (void)ctx;
-        (void)r;
-}
-
 /* ---- objects */
 
-struct resource_object *resource_object_new(struct request *r)
+struct resource_object *resource_object_new(struct dispatcher *d, struct realm *realm)
 {
         struct resource_object *o = calloc(1, sizeof(*o));
         if (!o)
                 return NULL;
-        o->d = r->d;
-        o->realm = r->who.realm;
+        o->d = d;
+        o->realm = realm;
         o->realm->n_kept++;
+        o->place = RESOURCE_PLACE_NONE;
         o->refs = 1;
         return o;
 }
@@ -79,6 +66,7 @@ void resource_object_unref(struct resource_object *o)
         if (--o->refs > 0)
                 return;
         segment_unmap(o->head);
+        keeping_forget(o);
         if (o->d->resources_over)
                 kept_leave(o->kept);
         else
@@ -98,7 +86,7 @@ static void set_bounds(struct dispatcher *d)
                 .resources = limits->resources_per_uid,
                 .space_resources = limits->resources_per_realm,
                 .space_bytes = limits->resource_bytes_per_realm,
-                .grace_ms = GRACE_MS,
+                .grace_ms = RESOURCING_GRACE_MS,
         };
         resources_set_bounds(&d->resources, &bounds);
 }
@@ -108,13 +96,14 @@ int resourcing_init(struct dispatcher *d)
         uint64_t random[2];
         if (getrandom(random, sizeof(random), 0) != sizeof(random))
                 return -EIO;
-        const struct resource_hooks hooks = {.word_try = word_try,
-                                             .word_write = word_write,
-                                             .word_owner = word_owner,
-                                             .release = release,
-                                             .left = left,
-                                             .changed = changed,
-                                             .ctx = d};
+        struct resource_hooks hooks = {.word_try = word_try,
+                                       .word_write = word_write,
+                                       .word_owner = word_owner,
+                                       .release = release,
+                                       .ctx = d};
+        int k = keeping_init(d, &hooks);
+        if (k < 0)
+                return k;
         /* Numbers begin at random: another daemon's are not taken for ours. */
         resources_init(&d->resources, random[0], random[1] >> 1, &hooks);
         list_init(&d->holdings);
@@ -127,6 +116,7 @@ void resourcing_done(struct dispatcher *d)
         d->resources_over = true;
         holding_done(d);
         resources_done(&d->resources);
+        keeping_done(d);
 }
 
 void resourcing_reconfigure(struct dispatcher *d)
@@ -144,6 +134,7 @@ void resourcing_close(struct dispatcher *d)
 void resourcing_open(struct dispatcher *d)
 {
         resources_open(&d->resources);
+        keeping_stay(d);
 }
 
 void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct key_ref prefix)

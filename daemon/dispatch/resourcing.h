@@ -11,6 +11,8 @@
  *   op-resource      getting, creating
  *   op-lock          using, giving back
  *   op-resource-list looking, dropping
+ *   keeping          what a successor has to know, restoring: what a predecessor knew
+ *   op-reclaim       what holders had of that
  */
 
 #include "dispatch/dispatcher.h"
@@ -20,6 +22,8 @@ struct holding;
 struct kept;
 struct segment_head;
 
+#define RESOURCING_GRACE_MS UINT64_C(10000) /* of holders whose connection is lost */
+
 /* What an instance is here: its payload. */
 struct resource_object {
         struct dispatcher *d;
@@ -28,7 +32,11 @@ struct resource_object {
         struct segment_head *head; /* NULL: it has no lock word */
         uint64_t number;           /* of the instance, once it is published */
         unsigned refs;             /* the table's, and of frames that it goes with */
-        char what[64];             /* of a descriptor: its kind */
+        uint32_t place;            /* in its name; RESOURCE_PLACE_NONE: it has none */
+        uint8_t kind;              /* of its descriptor: enum fd_kind; 0: none */
+        bool hung_up;
+        uint64_t dev, ino; /* its file */
+        char what[64];     /* of a descriptor: its kind */
 };
 
 /* 0 or -errno. */
@@ -64,7 +72,16 @@ void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct k
 /* ---- objects */
 
 /* NULL: no memory. */
-struct resource_object *resource_object_new(struct request *r);
+struct resource_object *resource_object_new(struct dispatcher *d, struct realm *realm);
+/* Checks the request's descriptor as that of a segment of @size bytes, and keeps it in @o. */
+enum status resource_take_segment(struct request *r, struct resource_object *o, uint64_t size,
+                                  bool read_only);
+/* For conn_keep_fd(), with the object: it leaves. */
+void resource_hung_up(void *object);
+/* The cache of a request, made if it is unknown, with what holds for it: for @where, @ret. */
+enum status resource_open_cache(struct request *r, uint32_t cache_id, const char *cache,
+                                const Cached__V1__Policy *policy, struct resource_where *where,
+                                struct resource_policy *ret);
 void resource_object_unref(struct resource_object *o);
 
 /* ---- holders */

@@ -126,8 +126,9 @@ static int restore(struct resources *t, struct resource_slot *s,
                 return -ENOMEM;
         s->kind = record->kind;
         s->pool = record->pool;
-        if (record->number > t->last_instance)
-                t->last_instance = record->number;
+        /* What the predecessor gave out behind that is gone, or comes yet. */
+        if (t->last_instance < record->number + RESOURCE_NUMBERS_GAP)
+                t->last_instance = record->number + RESOURCE_NUMBERS_GAP;
         r->kind = record->kind;
         r->pooled = record->pool > 0;
         r->size = record->size;
@@ -146,7 +147,7 @@ static int restore(struct resources *t, struct resource_slot *s,
 int resource_restore(struct resources *t, const struct resource_record *record, void *payload,
                      uint64_t now, struct resource **ret)
 {
-        if (record->number == 0 || record->number == UINT64_MAX ||
+        if (record->number == 0 || record->number >= UINT64_MAX - RESOURCE_NUMBERS_GAP ||
             record->kind == RESOURCE_KIND_NONE || record->kind > RESOURCE_KIND_LOCAL ||
             (record->kind == RESOURCE_KIND_LOCAL && record->pool > 0) || record->where.cache == 0 ||
             record->where.n_key > STORE_KEY_MAX)

@@ -91,6 +91,8 @@ struct resource_holder *resource_holder_by_number(const struct resources *t, uin
 
 struct resource_hold *resource_hold_add(struct resources *t, struct resource *r,
                                         struct resource_holder *h, uint64_t now);
+/* One less, of several. */
+void resource_hold_less(struct resources *t, struct resource_hold *d);
 void resource_hold_end(struct resources *t, struct resource_hold *d, bool died, uint64_t now);
 /* Their holders are to be told. */
 void resource_tell(struct resources *t, struct resource *r);

@@ -378,6 +378,7 @@ void resources_init(struct resources *t, uint64_t seed, uint64_t last,
         *t = (struct resources){.seed = seed,
                                 .last_instance = last,
                                 .last_creation = last,
+                                .last_number = (uint32_t)(seed % RESOURCE_NUMBER_MAX),
                                 .hooks = *hooks};
         t->claims = (struct resource_timer){.due = RESOURCE_NEVER,
                                             .pos = UINT32_MAX,
@@ -420,6 +421,9 @@ void resources_done(struct resources *t)
         t->hooks.word_owner = no_word;
         t->hooks.left = nothing;
         t->hooks.changed = nothing;
+        t->hooks.held = NULL;
+        t->hooks.let_go = NULL;
+        t->hooks.ended = NULL;
         while (!list_is_empty(&t->holders))
                 resource_holder_end(t, LIST_ENTRY(t->holders.next, struct resource_holder, of_all),
                                     false, 0);

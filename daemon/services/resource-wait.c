@@ -310,8 +310,7 @@ static void give_back(struct resources *t, struct resource_waiter *w, uint64_t n
         if (w->is_lock) {
                 resource_lock_give_up(t, d);
         } else if (d->count > 1) {
-                d->count--;
-                r->holds_total--;
+                resource_hold_less(t, d);
         } else {
                 resource_hold_end(t, d, false, now);
         }

@@ -183,6 +183,8 @@ static int join(struct resources *t, struct resource *r, struct resource_holder 
         if (r->pooled) {
                 ret->owner_died = r->owner_died;
                 r->owner_died = false;
+                if (ret->owner_died)
+                        t->hooks.changed(t->hooks.ctx, r);
         }
         return RESOURCE_IS_HELD;
 }
@@ -303,23 +305,41 @@ int resource_publish(struct resources *t, struct resource_creation *c, enum reso
         return r;
 }
 
-int resources_register_local(struct resources *t, const struct resource_where *where,
-                             struct resource_holder *h, const struct resource_policy *policy,
-                             uint64_t now, struct resource **ret)
+static int register_new(struct resources *t, struct resource_slot *s, struct resource_holder *h,
+                        const struct resource_policy *policy, const struct resource_anew *what,
+                        uint64_t now, struct resource **ret)
+{
+        if (!has_room(t, s->cache->space, h->account))
+                return RESOURCE_E_RESOURCES;
+        if (!has_bytes(t, s->cache->space, what->size))
+                return RESOURCE_E_SPACE;
+        struct resource *r = new_held(t, s, h, policy, now);
+        if (!r)
+                return -ENOMEM;
+        r->size = what->size;
+        r->read_only = what->read_only;
+        r->payload = what->payload;
+        s->cache->space->bytes += what->size;
+        *ret = r;
+        return RESOURCE_IS_HELD;
+}
+
+int resources_register(struct resources *t, const struct resource_where *where,
+                       struct resource_holder *h, const struct resource_policy *policy,
+                       const struct resource_anew *what, uint64_t now, struct resource **ret)
 {
         struct resource_reply reply = {0};
         struct resource_slot *s = resource_slot_get(t, where);
         if (!s)
                 return -ENOMEM;
-        int r = fits(s, RESOURCE_KIND_LOCAL, 0, &reply);
-        if (r == 0 && s->n_instances > 0) {
-                r = join(t, resource_available(s), h, now, &reply);
-                *ret = reply.resource;
-        } else if (r == 0 && !has_room(t, s->cache->space, h->account)) {
-                r = RESOURCE_E_RESOURCES;
+        int r = fits(s, what->kind, 0, &reply);
+        if (r == 0 && s->n_instances > 0 && what->kind == RESOURCE_KIND_LOCAL) {
+                *ret = resource_available(s);
+                r = resource_join(t, *ret, h, now);
+        } else if (r == 0 && s->n_instances > 0) {
+                r = RESOURCE_E_KIND;
         } else if (r == 0) {
-                *ret = new_held(t, s, h, policy, now);
-                r = *ret ? RESOURCE_IS_HELD : -ENOMEM;
+                r = register_new(t, s, h, policy, what, now, ret);
         }
         resources_sweep(t, now);
         return r;

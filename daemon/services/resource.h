@@ -26,7 +26,9 @@
 #define RESOURCE_PAUSE_FIRST_MS UINT64_C(1000)
 #define RESOURCE_PAUSE_MAX_MS   UINT64_C(60000)
 #define RESOURCE_CALM_MS        UINT64_C(60000) /* without a failure: the next one is the first */
-#define RESOURCE_FAILED_MAX     1024u /* slots that are remembered for their failures alone */
+/* Behind the numbers that are known of a predecessor: it has given out fewer since. */
+#define RESOURCE_NUMBERS_GAP (UINT64_C(1) << 32)
+#define RESOURCE_FAILED_MAX  1024u /* slots that are remembered for their failures alone */
 
 /* As in the protocol. */
 enum resource_kind {
@@ -126,6 +128,7 @@ struct resource {
         bool read_only, pooled;
         bool owner_died;     /* who gets the lock next, or the instance from a pool, is told */
         bool lock_unclaimed; /* restored as locked, and not claimed yet */
+        bool unsaved;        /* the caller's: as it is now it is not known to a successor */
         char *reason;        /* why it left, or NULL */
         void *payload;       /* the caller's: released by the hook */
 };
@@ -145,7 +148,9 @@ struct resource_holder {
         uid_t uid;
         pid_t pid;
         uint64_t since;
-        bool lost; /* has no connection: ends when `timer` is due */
+        bool lost;      /* has no connection: ends when `timer` is due */
+        bool restored;  /* a predecessor knew it, and all that it had */
+        bool stands_in; /* for one that has not come yet; see resource-anew.c */
         struct resource_timer timer;
         void *ctx; /* the caller's: its connection; NULL while it is lost */
 };
@@ -159,6 +164,7 @@ struct resource_hold {
         uint64_t count; /* not 0 */
         uint64_t since;
         bool unclaimed; /* restored, and not claimed yet */
+        bool unsaved;   /* the caller's: likewise */
 };
 
 /* The right to create an instance. */
@@ -288,6 +294,11 @@ struct resource_hooks {
         /* Its holders or its lock's owner, as far as is known here, have changed: for a successor.
          * Not called when it has left. */
         void (*changed)(void *ctx, struct resource *r);
+        /* Likewise: a hold has come, or another count; it ends, after what that changes of its
+         * instance; a holder has ended. Not called of what has left. NULL: nobody wants to know. */
+        void (*held)(void *ctx, struct resource_hold *d);
+        void (*let_go)(void *ctx, const struct resource_hold *d);
+        void (*ended)(void *ctx, const struct resource_holder *h);
         void *ctx;
 };
 
@@ -327,8 +338,8 @@ struct resources {
         struct resource_hooks hooks;
 };
 
-/* @seed is for the hashes; numbers of instances and creations begin behind @last. Without bounds
- * nobody gets anything. */
+/* @seed is for the hashes, and numbers of holders begin with it; those of instances and creations
+ * begin behind @last. Without bounds nobody gets anything. */
 void resources_init(struct resources *t, uint64_t seed, uint64_t last,
                     const struct resource_hooks *hooks);
 /* No party is left. What is there is let go: payloads are released, nobody is told. */
@@ -352,6 +363,8 @@ int resource_holder_open(struct resources *t, void *space, uid_t uid, pid_t pid,
  * right, as far as a hash goes. */
 struct resource_holder *resource_holder_find(const struct resources *t, const void *space,
                                              uid_t uid, uint64_t id);
+/* Whoever has it; NULL: nobody. */
+struct resource_holder *resource_holder_of(const struct resources *t, uint64_t id);
 /* Its connection is lost: it keeps what it holds for the grace time; its rights to create go to the
  * next at once. */
 void resource_holder_lost(struct resources *t, struct resource_holder *h, uint64_t now);
@@ -375,6 +388,9 @@ int resource_unlock(struct resources *t, struct resource *r, struct resource_hol
  * INVALID. @r may be gone then. */
 int resource_release(struct resources *t, struct resource *r, struct resource_holder *h,
                      bool broken, uint64_t now);
+/* The same with all holds of @h. */
+int resource_release_all(struct resources *t, struct resource *r, struct resource_holder *h,
+                         bool broken, uint64_t now);
 /* The holder's check failed: the hold stays. In a row they make a pause, see resource.c. */
 int resource_invalidate(struct resources *t, struct resource *r, struct resource_holder *h,
                         const char *reason, uint64_t now);
@@ -497,10 +513,31 @@ int resource_hold_restore(struct resources *t, struct resource *r, struct resour
 int resources_claim_until(struct resources *t, uint64_t due);
 /* @h has it, and @locked its lock: RESOURCE_IS_HELD; or RESOURCE_E_NOT_HELD. */
 int resource_claim(struct resources *t, struct resource *r, struct resource_holder *h, bool locked);
-/* Of a local one that is not known: it is made, and held once by @h, as if it had been published;
- * where another one is by now, that is held. HELD, E_KIND, E_POOL, E_RESOURCES, -ENOMEM. */
-int resources_register_local(struct resources *t, const struct resource_where *where,
-                             struct resource_holder *h, const struct resource_policy *policy,
-                             uint64_t now, struct resource **ret);
+
+/* ---- after a cold start: what processes had, one after the other */
+
+/* A holder that has nothing yet wants the number that it had: it gets it, if it is free, or kept
+ * for it with what it had locked. */
+void resource_holder_wants(struct resources *t, struct resource_holder *h, uint32_t number,
+                           uint64_t now);
+/* What is there, shared by all; or NULL. *ret_taken: something is, or is being created. */
+struct resource *resources_there(const struct resources *t, const struct resource_where *where,
+                                 bool *ret_taken);
+/* It has what is there: HELD, -ENOMEM. Not in a pool. */
+int resource_join(struct resources *t, struct resource *r, struct resource_holder *h, uint64_t now);
+struct resource_anew {
+        enum resource_kind kind; /* no descriptor */
+        uint64_t size;
+        bool read_only;
+        void *payload;
+};
+/* One that is not known: it is made, and held once by @h, as if it had been published; where a
+ * local one is by now, that is held, and the payload stays the caller's. HELD, E_KIND, E_POOL,
+ * E_RESOURCES, E_SPACE, -ENOMEM. */
+int resources_register(struct resources *t, const struct resource_where *where,
+                       struct resource_holder *h, const struct resource_policy *policy,
+                       const struct resource_anew *what, uint64_t now, struct resource **ret);
+/* A segment's word may name somebody who has not come yet: @id is for who stands in. 0, -ENOMEM. */
+int resource_stand_in(struct resources *t, struct resource *r, uint64_t id, uint64_t now);
 
 #endif

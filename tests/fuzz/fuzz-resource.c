@@ -211,8 +211,9 @@ static void other(struct fuzz *f, unsigned holder, uint8_t what)
                                   what >> 5 & 1, f->s->now, NULL);
                 break;
         case 4:
-                resources_register_local(&f->s->t, &where, h,
-                                         &(struct resource_policy){.ttl_ms = 100}, f->s->now, &r);
+                resources_register(&f->s->t, &where, h, &(struct resource_policy){.ttl_ms = 100},
+                                   &(struct resource_anew){.kind = RESOURCE_KIND_LOCAL}, f->s->now,
+                                   &r);
                 break;
         case 5:
                 resource_party_done(&f->s->t, &f->s->party, f->s->now);

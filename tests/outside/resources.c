@@ -264,6 +264,12 @@ static void run_size(struct driver *d, char **w)
                    cached_resource_size(named(d, w[1])));
 }
 
+/* Its descriptor in this process. */
+static void run_file(struct driver *d, char **w)
+{
+        say_number(0, (uint64_t)cached_resource_file(named(d, w[1])));
+}
+
 static void run_object(struct driver *d, char **w)
 {
         say_number(0, (uintptr_t)cached_resource_object(named(d, w[1])));
@@ -581,6 +587,7 @@ static const struct command {
         {"fork", run_fork},
         {"child", run_leave_child},
         {"end", run_end},
+        {"file", run_file},
         {"anew", run_anew},
 };
 

@@ -619,11 +619,12 @@ static void a_local_one_is_registered_again(void **state)
         (void)state;
         begin(&s, 3);
         struct resource_where where = scene_where(&s, "k");
+        const struct resource_anew local = {.kind = RESOURCE_KIND_LOCAL};
         assert_int_equal(acquire(&s, 2, "k", RESOURCE_KIND_LOCAL, 0, &reply), RESOURCE_IS_YOURS);
-        assert_int_equal(resources_register_local(&s.t, &where, s.holders[0], &policy, s.now, &r),
+        assert_int_equal(resources_register(&s.t, &where, s.holders[0], &policy, &local, s.now, &r),
                          RESOURCE_IS_HELD);
-        assert_int_equal(resources_register_local(&s.t, &where, s.holders[1], &policy, s.now,
-                                                  &again),
+        assert_int_equal(resources_register(&s.t, &where, s.holders[1], &policy, &local, s.now,
+                                            &again),
                          RESOURCE_IS_HELD);
         assert_ptr_equal(r, again);
         /* Who began before joins. */
