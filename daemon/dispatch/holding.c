@@ -248,6 +248,12 @@ const char *holding_name(const struct resource_holder *h)
         return client ? client->name : "";
 }
 
+uint64_t holding_count(const struct holding *h)
+{
+        const struct resource_holder *holder = h ? holder_of(h) : NULL;
+        return holder ? holder->n_holds : 0;
+}
+
 void holding_drained(struct holding *h)
 {
         struct resource_holder *holder = holder_of(h);
