@@ -222,7 +222,7 @@ enum status holding_find(struct request *r, uint64_t id, struct resource_holder 
                 return verdict_set(&r->verdict, STATUS_INVALID,
                                    "FEATURE_RESOURCES was not agreed on in Hello: set it there to "
                                    "use resources");
-        *ret = resource_holder_find(&r->d->resources, r->who.realm, r->who.uid, id);
+        *ret = resource_holder_find(&r->d->resources, r->client->realm, r->who.uid, id);
         if (*ret)
                 return STATUS_OK;
         return verdict_set(&r->verdict, STATUS_INVALID,

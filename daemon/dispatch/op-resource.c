@@ -18,6 +18,7 @@
 #include "dispatch/reply.h"
 #include "dispatch/resource-flags.h"
 #include "dispatch/resourcing.h"
+#include "dispatch/scope.h"
 #include "dispatch/segment.h"
 #include "proto/segment.h"
 #include "server.h"
@@ -56,7 +57,7 @@ static enum status open_cache(struct request *r, struct resource_where *where,
                 return status;
         if (msg->policy && msg->cache_id == 0) {
                 status = policy_open(&r->who, &ref, &policy, &result, &r->verdict);
-                if (status == STATUS_OK && result.changed) {
+                if (status == STATUS_OK && result.changed && !r->who.realm->hidden) {
                         events_policy_changed(r->d, r->client, result.cache);
                         subscribe_policy_changed(r, &result);
                 }
@@ -69,7 +70,8 @@ static enum status open_cache(struct request *r, struct resource_where *where,
         if (k != 0)
                 return verdict_errno(&r->verdict, -ENOENT, "finding the cache");
         const struct store_policy *p = &result.info.policy;
-        where->cache = result.cache;
+        where->space = r->client->realm;
+        where->cache = resourcing_cache(r, result.cache);
         ret->ttl_ms = p->ttl_ms == STORE_NEVER ? RESOURCE_NEVER : p->ttl_ms;
         ret->max_entries = p->max_entries == STORE_UNLIMITED ? 0 : p->max_entries;
         return STATUS_OK;
@@ -133,7 +135,6 @@ static enum status decode_acquire(struct request *r, struct resource_where *wher
                                      (unsigned)msg->pool, POOL_MAX);
         if (status == STATUS_OK)
                 status = open_cache(r, where, &ask->policy);
-        where->space = r->who.realm;
         where->key = key.data;
         where->n_key = key.n;
         return status;
@@ -167,11 +168,13 @@ enum status op_acquire_resource(struct request *r)
 
 /* ---- publishing */
 
-/* The right belongs to a holder of the peer's. */
+/* The right belongs to a holder of the peer's, and what is to be created to the request's session,
+ * or to none. */
 static enum status find_creation(struct request *r, uint64_t id, struct resource_creation **ret)
 {
         struct resource_creation *c = resource_creation_find(&r->d->resources, id);
-        if (!c || c->holder->uid != r->who.uid || c->holder->space != r->who.realm)
+        if (!c || c->holder->uid != r->who.uid || c->holder->space != r->client->realm ||
+            !resourcing_is_in_scope(r, resource_cache_of(c->slot)))
                 return STATUS_NOT_FOUND;
         *ret = c;
         return STATUS_OK;
@@ -287,6 +290,9 @@ enum status op_publish_resource(struct request *r)
         struct resource_object *o = resource_object_new(r);
         if (!o)
                 return verdict_errno(&r->verdict, -ENOMEM, "keeping the resource");
+        if (r->who.realm->hidden)
+                scope_cache_name(r->who.realm, resource_cache_of(c->slot) & ~RESOURCE_APART,
+                                 o->cache, sizeof(o->cache));
         status = take(r, o);
         if (status == STATUS_OK)
                 status = publish(r, c, o);

@@ -29,6 +29,8 @@ struct resource_object {
         uint64_t number;           /* of the instance, once it is published */
         unsigned refs;             /* the table's, and of frames that it goes with */
         char what[64];             /* of a descriptor: its kind */
+        /* Of a session's cache: what the session calls it. It may be gone before its resources. */
+        char cache[STORE_CACHE_NAME_MAX + 1];
 };
 
 /* A realm is freed: nobody has been connected to it for a long time. */
@@ -61,6 +63,9 @@ static inline bool resourcing_has_decided(const struct dispatcher *d)
                                 0);
 }
 
+/* A session's cache is removed from the realm that holds it. */
+void resourcing_cache_ends(struct dispatcher *d, const struct realm *hidden, uint32_t cache,
+                           uint64_t now_ms);
 /* One cache was cleared, or with @ref NULL all of the realm; of it what begins with @prefix. */
 void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct key_ref prefix);
 
@@ -73,6 +78,12 @@ static inline uint32_t resourcing_cache(const struct request *r, uint32_t cache)
 {
         return r->who.realm->hidden && cache != 0 ? cache | RESOURCE_APART : cache;
 }
+
+/* The request is about this cache, of the table: is of its session, or of no session. */
+bool resourcing_is_in_scope(const struct request *r, uint32_t cache);
+/* What the cache of @res is called, in @buf. */
+void resourcing_cache_name(const struct realm *realm, const struct resource *res, char *buf,
+                           size_t n_buf);
 
 /* @cache 0: of all of the realm. */
 struct resource_gauge resourcing_gauge(const struct request *r, uint32_t cache);

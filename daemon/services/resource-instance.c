@@ -201,7 +201,7 @@ static void cache_ends(struct resources *t, struct resource_cache *c, enum resou
                         resource_decide(t,
                                         LIST_ENTRY(s->waiting.next, struct resource_waiter,
                                                    of_slot),
-                                        RESOURCE_GOT_NOT_FOUND);
+                                        RESOURCE_GOT_ENDED);
                 while (!list_is_empty(&s->creations))
                         resource_creation_free(t, LIST_ENTRY(s->creations.next,
                                                              struct resource_creation, of_slot));

@@ -197,6 +197,7 @@ enum resource_outcome {
         RESOURCE_GOT_LIMIT,     /* as many resources as there may be */
         RESOURCE_GOT_NO_MEMORY,
         RESOURCE_GOT_CLOSED, /* the daemon ends */
+        RESOURCE_GOT_ENDED,  /* its cache has ended */
 };
 
 /* What the caller keeps with a waiter: the request that is to be answered. */
@@ -410,7 +411,7 @@ size_t resources_dropped(struct resources *t, const struct resource_where *where
 /* A cache, or with @cache 0 all of @space but for what is apart; of it what begins with @prefix. */
 size_t resources_cleared(struct resources *t, void *space, uint32_t cache, const uint8_t *prefix,
                          size_t n_prefix, uint64_t now, size_t *ret_told);
-/* A cache ends, for SESSION_ENDED: also its rights and its counters. Who waits gets NOT_FOUND. Its
+/* A cache ends, for SESSION_ENDED: also its rights and its counters. Who waits gets ENDED. Its
  * number may be another one's then. */
 void resources_cache_ends(struct resources *t, void *space, uint32_t cache, uint64_t now);
 /* The space ends: with its holders, who must be lost, all of its rights, and what was counted. */

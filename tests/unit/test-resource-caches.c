@@ -71,7 +71,7 @@ static void a_cache_ends_with_all_that_is_under_way(void **state)
         assert_int_equal(lock(&s, 1, r, RESOURCE_NEVER, NULL), RESOURCE_IS_PARKED);
 
         resources_cache_ends(&s.t, &s.spaces[0], apart, s.now);
-        decided(&s, 2, RESOURCE_GOT_NOT_FOUND);
+        decided(&s, 2, RESOURCE_GOT_ENDED);
         nothing_decided(&s);
         assert_null(resource_creation_find(&s.t, creation));
         assert_int_equal(r->cause, RESOURCE_LEFT_SESSION_ENDED);
