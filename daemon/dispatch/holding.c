@@ -242,7 +242,7 @@ enum status holding_find(struct request *r, uint64_t id, struct resource_holder 
                 return verdict_set(&r->verdict, STATUS_INVALID,
                                    "FEATURE_RESOURCES was not agreed on in Hello: set it there to "
                                    "use resources");
-        *ret = resource_holder_find(&r->d->resources, r->who.realm, r->who.uid, id);
+        *ret = resource_holder_find(&r->d->resources, r->client->realm, r->who.uid, id);
         if (*ret)
                 return STATUS_OK;
         return verdict_set(&r->verdict, STATUS_INVALID,
@@ -266,6 +266,12 @@ const char *holding_name(const struct resource_holder *h)
 {
         const struct client *client = h->ctx;
         return client ? client->name : "";
+}
+
+uint64_t holding_count(const struct holding *h)
+{
+        const struct resource_holder *holder = h ? holder_of(h) : NULL;
+        return holder ? holder->n_holds : 0;
 }
 
 void holding_drained(struct holding *h)

@@ -19,6 +19,7 @@
 #include "dispatch/reply.h"
 #include "dispatch/resource-flags.h"
 #include "dispatch/resourcing.h"
+#include "dispatch/scope.h"
 #include "dispatch/segment.h"
 #include "proto/segment.h"
 #include "server.h"
@@ -56,7 +57,7 @@ enum status resource_open_cache(struct request *r, uint32_t cache_id, const char
                 return status;
         if (given && cache_id == 0) {
                 status = policy_open(&r->who, &ref, &policy, &result, &r->verdict);
-                if (status == STATUS_OK && result.changed) {
+                if (status == STATUS_OK && result.changed && !r->who.realm->hidden) {
                         events_policy_changed(r->d, r->client, result.cache);
                         subscribe_policy_changed(r, &result);
                 }
@@ -69,7 +70,8 @@ enum status resource_open_cache(struct request *r, uint32_t cache_id, const char
         if (k != 0)
                 return verdict_errno(&r->verdict, -ENOENT, "finding the cache");
         const struct store_policy *p = &result.info.policy;
-        where->cache = result.cache;
+        where->space = r->client->realm;
+        where->cache = resourcing_cache(r, result.cache);
         ret->ttl_ms = p->ttl_ms == STORE_NEVER ? RESOURCE_NEVER : p->ttl_ms;
         ret->max_entries = p->max_entries == STORE_UNLIMITED ? 0 : p->max_entries;
         return STATUS_OK;
@@ -136,7 +138,6 @@ static enum status decode_acquire(struct request *r, struct resource_where *wher
         if (status == STATUS_OK)
                 status = resource_open_cache(r, msg->cache_id, msg->cache, msg->policy, where,
                                              &ask->policy);
-        where->space = r->who.realm;
         where->key = key.data;
         where->n_key = key.n;
         return status;
@@ -170,11 +171,13 @@ enum status op_acquire_resource(struct request *r)
 
 /* ---- publishing */
 
-/* The right belongs to a holder of the peer's. */
+/* The right belongs to a holder of the peer's, and what is to be created to the request's session,
+ * or to none. */
 static enum status find_creation(struct request *r, uint64_t id, struct resource_creation **ret)
 {
         struct resource_creation *c = resource_creation_find(&r->d->resources, id);
-        if (!c || c->holder->uid != r->who.uid || c->holder->space != r->who.realm)
+        if (!c || c->holder->uid != r->who.uid || c->holder->space != r->client->realm ||
+            !resourcing_is_in_scope(r, resource_cache_of(c->slot)))
                 return STATUS_NOT_FOUND;
         *ret = c;
         return STATUS_OK;
@@ -304,6 +307,9 @@ enum status op_publish_resource(struct request *r)
         struct resource_object *o = resource_object_new(r->d, resource_space_of(c->slot));
         if (!o)
                 return verdict_errno(&r->verdict, -ENOMEM, "keeping the resource");
+        if (r->who.realm->hidden)
+                scope_cache_name(r->who.realm, resource_cache_of(c->slot) & ~RESOURCE_APART,
+                                 o->cache, sizeof(o->cache));
         status = take(r, o);
         if (status == STATUS_OK)
                 status = publish(r, c, o);

@@ -7,12 +7,14 @@
 #include "dispatch/resourcing.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
 #include "config.h"
 #include "dispatch/client.h"
 #include "dispatch/keeping.h"
+#include "dispatch/scope.h"
 #include "dispatch/segment.h"
 #include "server.h"
 #include "transport/conn.h"
@@ -91,6 +93,12 @@ static void set_bounds(struct dispatcher *d)
         resources_set_bounds(&d->resources, &bounds);
 }
 
+void resourcing_realm_ends(void *dispatcher, struct realm *realm)
+{
+        struct dispatcher *d = dispatcher;
+        resources_space_ends(&d->resources, realm, server_now_ms(d->server));
+}
+
 int resourcing_init(struct dispatcher *d)
 {
         uint64_t random[2];
@@ -144,8 +152,40 @@ void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct k
         if (r->d->resources.numbers.n == 0 ||
             (ref && data_find_cache(&r->who, ref, &cache, &v) != STATUS_OK))
                 return;
-        (void)resources_cleared(&r->d->resources, r->who.realm, cache, prefix.data, prefix.n,
-                                r->who.now_ms, NULL);
+        (void)resources_cleared(&r->d->resources, r->client->realm, resourcing_cache(r, cache),
+                                prefix.data, prefix.n, r->who.now_ms, NULL);
+}
+
+void resourcing_cache_ends(struct dispatcher *d, const struct realm *hidden, uint32_t cache,
+                           uint64_t now_ms)
+{
+        if (hidden->parent)
+                resources_cache_ends(&d->resources, hidden->parent, cache | RESOURCE_APART, now_ms);
+}
+
+bool resourcing_is_in_scope(const struct request *r, uint32_t cache)
+{
+        if (!(cache & RESOURCE_APART))
+                return !r->who.realm->hidden;
+        return r->who.realm->hidden && scope_has_cache(r, cache & ~RESOURCE_APART);
+}
+
+void resourcing_cache_name(const struct realm *realm, const struct resource *res, char *buf,
+                           size_t n_buf)
+{
+        const struct resource_object *o = res->payload;
+        struct store_cache_info cache;
+        uint32_t id = resource_cache_of(res->slot);
+        buf[0] = '\0';
+        if (id & RESOURCE_APART)
+                snprintf(buf, n_buf, "%s", o ? o->cache : "");
+        else if (store_cache_info(realm->store, id, &cache) == 0)
+                snprintf(buf, n_buf, "%.*s", (int)cache.n_name, cache.name);
+}
+
+struct resource_gauge resourcing_gauge(const struct request *r, uint32_t cache)
+{
+        return resources_gauge(&r->d->resources, r->client->realm, resourcing_cache(r, cache));
 }
 
 /* ---- connections that wait */

@@ -37,7 +37,12 @@ struct resource_object {
         bool hung_up;
         uint64_t dev, ino; /* its file */
         char what[64];     /* of a descriptor: its kind */
+        /* Of a session's cache: what the session calls it. It may be gone before its resources. */
+        char cache[STORE_CACHE_NAME_MAX + 1];
 };
+
+/* A realm is freed: nobody has been connected to it for a long time. */
+void resourcing_realm_ends(void *dispatcher, struct realm *realm);
 
 /* 0 or -errno. */
 int resourcing_init(struct dispatcher *d);
@@ -66,8 +71,30 @@ static inline bool resourcing_has_decided(const struct dispatcher *d)
                                 0);
 }
 
+/* A session's cache is removed from the realm that holds it. */
+void resourcing_cache_ends(struct dispatcher *d, const struct realm *hidden, uint32_t cache,
+                           uint64_t now_ms);
 /* One cache was cleared, or with @ref NULL all of the realm; of it what begins with @prefix. */
 void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct key_ref prefix);
+
+/* ---- caches, as the table knows them
+ *
+ * Its space is the realm. A session's cache is apart in the realm that the session belongs to, with
+ * the id that it has in the realm that holds sessions. */
+
+static inline uint32_t resourcing_cache(const struct request *r, uint32_t cache)
+{
+        return r->who.realm->hidden && cache != 0 ? cache | RESOURCE_APART : cache;
+}
+
+/* The request is about this cache, of the table: is of its session, or of no session. */
+bool resourcing_is_in_scope(const struct request *r, uint32_t cache);
+/* What the cache of @res is called, in @buf. */
+void resourcing_cache_name(const struct realm *realm, const struct resource *res, char *buf,
+                           size_t n_buf);
+
+/* @cache 0: of all of the realm. */
+struct resource_gauge resourcing_gauge(const struct request *r, uint32_t cache);
 
 /* ---- objects */
 
@@ -93,6 +120,8 @@ enum status holding_find_instance(struct request *r, uint64_t id, uint64_t insta
                                   struct resource_holder **ret_holder, struct resource **ret);
 /* The connection's, made when it is needed. NULL: no memory. */
 struct resource_party *resourcing_party(struct client *client);
+/* How many instances it holds; 0 for NULL. */
+uint64_t holding_count(const struct holding *h);
 /* What the client of a holder is called; "" where it has none. */
 const char *holding_name(const struct resource_holder *h);
 /* It can be told again what has left. */

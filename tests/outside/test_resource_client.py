@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from harness import wait_until
-from resource_world import EchoServer, User
+from resource_users import EchoServer, User
 from wire import DEADLINE, INVALID, LIMIT, NOT_FOUND, OK
 
 ERR_UNREACHABLE, ERR_USAGE, ERR_CREATION, OWNER_DIED = 64, 70, 74, 75

@@ -6,7 +6,7 @@ nothing.
 import pytest
 
 from harness import wait_until
-from resource_world import EchoServer, User
+from resource_users import EchoServer, User
 from test_q_resource_takeover import cold, renew, restart
 from test_t_takeover import take_over
 from wire import DEADLINE, OK
@@ -127,8 +127,10 @@ def test_a_cold_start(daemon, a, b):
     i, s = a.must("local", "c", "k"), a.must("segment", "c", "s")
     t = b.must("segment", "c", "s")
     a.must("add", s)
+    were = number(a, i), number(a, s), number(b, t)
     cold(daemon)
-    wait_until(lambda: number(a, i) and number(a, s) == number(b, t), "they are registered again")
+    wait_until(lambda: not set(were) & {number(a, i), number(a, s), number(b, t)}, "they are registered again")
+    assert number(a, s) == number(b, t)
     b.must("local", "c", "k")
     assert number(b, 1) == number(a, i)
     assert a.must("made") == 2 and b.must("made") == 1
@@ -138,9 +140,10 @@ def test_a_cold_start(daemon, a, b):
 
 def test_a_lock_over_a_cold_start(daemon, a, b):
     s, t = a.must("segment", "c", "s"), b.must("segment", "c", "s")
+    was = number(a, s)
     a.must("lock", s)
     cold(daemon)
-    wait_until(lambda: number(a, s) == number(b, t) != 0, "it is registered again")
+    wait_until(lambda: number(a, s) == number(b, t) != was, "it is registered again")
     assert b("lock", t, 50)[0] == DEADLINE
     b.post("lock", t)
     a.must("unlock", s)
