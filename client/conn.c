@@ -341,6 +341,12 @@ static ssize_t recv_fds(struct conn *c, uint8_t *to, size_t n, int flags)
         return got;
 }
 
+/* With what may come along, where that is expected. */
+static ssize_t recv_some(struct conn *c, uint8_t *to, size_t n, int flags)
+{
+        return c->takes_fds ? recv_fds(c, to, n, flags) : recv(c->fd, to, n, flags);
+}
+
 /* A receive that may wait; before it goes to sleep it looks for a while. */
 static ssize_t recv_waiting(struct conn *c, uint8_t *to, size_t n)
 {
@@ -349,13 +355,13 @@ static ssize_t recv_waiting(struct conn *c, uint8_t *to, size_t n)
         ssize_t got;
 
         if (!c->spin.is_on || !spin_begin(&c->spin, start))
-                return recv(c->fd, to, n, 0);
+                return recv_some(c, to, n, 0);
         do {
                 (void)sched_yield();
-                got = recv(c->fd, to, n, MSG_DONTWAIT);
+                got = recv_some(c, to, n, MSG_DONTWAIT);
         } while (got < 0 && errno == EAGAIN && deadline_now_ns() - start < most);
         spin_end(&c->spin, got >= 0);
-        return got < 0 && errno == EAGAIN ? recv(c->fd, to, n, 0) : got;
+        return got < 0 && errno == EAGAIN ? recv_some(c, to, n, 0) : got;
 }
 
 bool conn_linger(struct conn *c)
@@ -385,10 +391,7 @@ static int conn_recv(struct conn *c, uint8_t *to, size_t n, struct deadline d, b
 
                 if (deadline_is_now(d) && c->n_receives == 0)
                         return CONN_AGAIN;
-                if (c->takes_fds)
-                        got = recv_fds(c, to, n, *block ? 0 : MSG_DONTWAIT);
-                else
-                        got = *block ? recv_waiting(c, to, n) : recv(c->fd, to, n, MSG_DONTWAIT);
+                got = *block ? recv_waiting(c, to, n) : recv_some(c, to, n, MSG_DONTWAIT);
                 if (got > 0) {
                         if ((size_t)got < n)
                                 c->n_receives = 0;

@@ -12,8 +12,11 @@
  * A local object stays as long as it is in its cache; all else ends with its last use.
  */
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "client/resource.h"
 
@@ -46,6 +49,8 @@ static void held_free(struct held *held)
 {
         object_done(&held->object);
         turn_done(&held->turn);
+        if (held->bell >= 0)
+                (void)close(held->bell);
         free(held->cache);
         free(held);
 }
@@ -56,7 +61,7 @@ struct held *held_new(struct holder *h, const struct resource_want *w)
 
         if (!held)
                 return NULL;
-        held->object.fd = -1;
+        held->object.fd = held->bell = -1;
         held->cache = strdup(w->cache);
         if (!held->cache || !turn_init(&held->turn)) {
                 free(held->cache);
@@ -86,12 +91,31 @@ static void unlist(struct holder *h, const struct held *held)
         *at = held->next;
 }
 
+static void ring(int bell)
+{
+        uint64_t one = 1;
+
+        while (write(bell, &one, sizeof(one)) < 0 && errno == EINTR)
+                ;
+}
+
 void held_left(struct holder *h, struct held *held, int cause)
 {
         int none = 0;
 
         (void)h;
-        (void)atomic_compare_exchange_strong(&held->cause, &none, cause);
+        if (atomic_compare_exchange_strong(&held->cause, &none, cause) && held->bell >= 0)
+                ring(held->bell);
+}
+
+int held_bell(struct held *held)
+{
+        if (held->bell < 0) {
+                held->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+                if (held->bell >= 0 && atomic_load(&held->cause))
+                        ring(held->bell);
+        }
+        return held->bell;
 }
 
 /* The object goes. With the mutex, which is given up while functions of the program's run. */

@@ -17,10 +17,25 @@
 #include "client/resource.h"
 #include "proto/segment.h"
 
+#define HUGE_MIN 0x200000 /* a file's block size, if it is made of huge pages */
+
 static void *map_whole(int fd, size_t n, int prot)
 {
         void *map = memfd_map(fd, n, prot, MAP_SHARED);
 
+        return map == MAP_FAILED ? NULL : map;
+}
+
+/* Where the kernel makes no huge pages of a file by itself, looking for a place that fits them is
+ * in vain: it takes three system calls more. */
+static void *map_what_came(int fd, size_t n, bool read_only, const struct stat *st)
+{
+        int prot = read_only ? PROT_READ : PROT_READ | PROT_WRITE;
+        void *map;
+
+        if (st->st_blksize >= HUGE_MIN)
+                return map_whole(fd, n, prot);
+        map = mmap(NULL, n, prot, MAP_SHARED, fd, 0);
         return map == MAP_FAILED ? NULL : map;
 }
 
@@ -90,7 +105,7 @@ int object_map_segment(int fd, uint64_t size, bool read_only, struct failure *f,
                                    "what came as a segment is no sealed memory file of its size");
         }
         o.n_map = SEGMENT_HEAD + (size_t)size;
-        o.map = map_whole(fd, o.n_map, read_only ? PROT_READ : PROT_READ | PROT_WRITE);
+        o.map = map_what_came(fd, o.n_map, read_only, &st);
         if (!o.map) {
                 code = memfd_failed(f, "a segment cannot be mapped", errno);
                 (void)close(fd);

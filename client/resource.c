@@ -681,6 +681,13 @@ int cached_resource_fd(const cached_resource *r)
         return o && !o->map ? o->fd : -1;
 }
 
+int cached_resource_file(const cached_resource *r)
+{
+        const struct resource_object *o = object_of(r);
+
+        return o ? o->fd : -1;
+}
+
 void *cached_resource_object(const cached_resource *r)
 {
         const struct resource_object *o = object_of(r);
@@ -696,4 +703,16 @@ uint64_t cached_resource_instance(const cached_resource *r)
 int cached_resource_has_left(const cached_resource *r)
 {
         return r && r->held ? atomic_load(&r->held->cause) : 0;
+}
+
+int cached_resource_left_fd(cached_resource *r)
+{
+        int fd;
+
+        if (!r || !r->held || r->is_making || !holder_is_ours(r->holder))
+                return -1;
+        lock(r->holder);
+        fd = held_bell(r->held);
+        unlock(r->holder);
+        return fd;
 }

@@ -82,6 +82,7 @@ struct held {
         uint64_t n_holds;          /* that the daemon counts, at least */
         uint64_t claimed;          /* the holder's epoch in which the daemon was asked about it */
         _Atomic int cause;         /* CACHED_RESOURCE_*: it has left */
+        int bell;                  /* eventfd: readable then; -1: nobody has asked for one */
         struct resource_object object;
         struct callback on_release;
         struct cached_policy policy; /* under which it was acquired, if any */
@@ -160,6 +161,8 @@ struct held *held_find_instance(struct holder *h, uint64_t instance);
 struct held *held_new(struct holder *h, const struct resource_want *w);
 /* It has left its cache. */
 void held_left(struct holder *h, struct held *held, int cause);
+/* What is readable when it has; made if there is none. -1: there is no descriptor free. */
+int held_bell(struct held *held);
 /* One use or pin less has been noted: ends it if it is done with. The mutex is given up meanwhile.
  */
 void held_settle(struct holder *h, struct held *held);

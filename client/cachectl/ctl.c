@@ -79,6 +79,7 @@ static int exit_status(int code)
         case CACHED_ERR_USAGE:
                 return EXIT_USAGE;
         case CACHED_ERR_NOMEM:
+        case CACHED_ERR_CREATION:
                 return EXIT_REFUSED;
         default:
                 return code < 64 ? EXIT_REFUSED : EXIT_UNREACHABLE;

@@ -116,7 +116,7 @@ static int check_words(struct ctl *ctl, const struct verb *verb, const struct ar
                 n++;
         if (a->n_words < verb->n_required)
                 return ctl_usage(ctl, "%s is missing", verb->words[a->n_words]);
-        if (a->n_words > n && !verb->command)
+        if (a->n_words > n && !verb->command && !verb->goes_on)
                 return ctl_usage(ctl, "'%s' is one argument too many", a->words[n]);
         return EXIT_DONE;
 }

@@ -128,6 +128,9 @@ static int set_actions(posix_spawn_file_actions_t *actions, const struct program
 
         for (int i = 0; i < 3 && r == 0; i++)
                 r = posix_spawn_file_actions_adddup2(actions, s->fds[i], i);
+        /* Onto itself: that takes its close-on-exec away, in the program alone. */
+        if (r == 0 && s->kept > 0)
+                r = posix_spawn_file_actions_adddup2(actions, s->kept, s->kept);
         return r;
 }
 

@@ -28,6 +28,7 @@ struct program_start {
         const char *path;
         char **argv;
         int fds[3];           /* become its stdin, stdout and stderr; borrowed */
+        int kept;             /* stays open in it under its number; 0: none */
         const sigset_t *mask; /* its blocked signals */
         bool default_sigpipe; /* else it inherits what we have */
 };

@@ -12,29 +12,24 @@
 
 #include "fields.h"
 #include "output.h"
+#include "run-plain.h"
 #include "run-program.h"
 #include "run-signals.h"
 #include "units.h"
 #include "verb.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { OPT_QUIET };
 
-#define VARIABLE      "CACHED_WARM"
-#define SIGNAL_STATUS 128
-#define MS_PER_SEC    UINT64_C(1000)
-#define NS_PER_MS     1000000
+#define VARIABLE   "CACHED_WARM"
+#define MS_PER_SEC UINT64_C(1000)
+#define NS_PER_MS  1000000
 /* As with memo: a command is not to wait for a daemon that does not answer. */
 #define TIMEOUT_MS 5000
 
@@ -189,64 +184,27 @@ static void report(struct warm *w, uint64_t took_ms)
 
 /* ---- the command */
 
-/* Its wait status. Negative errno: it was not started. */
-static int run_command(struct warm *w, struct signals *s, int *ret)
-{
-        struct program_start start = {
-                .path = w->path,
-                .argv = w->argv,
-                .fds = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO},
-                .mask = &s->outside,
-                .default_sigpipe = !w->ctl->sigpipe_ignored,
-        };
-        pid_t pid = 0;
-        int r = program_spawn(&start, &pid), pidfd;
-
-        if (r < 0)
-                return r;
-        pidfd = pidfd_open(pid, 0);
-        if (pidfd < 0) {
-                r = -errno;
-                (void)kill(pid, SIGKILL);
-                (void)waitpid(pid, NULL, 0);
-                return r;
-        }
-        do {
-                struct pollfd fds[] = {{.fd = pidfd, .events = POLLIN},
-                                       {.fd = s->fd, .events = POLLIN}};
-
-                (void)poll(fds, 2, -1);
-                if (fds[1].revents)
-                        signals_take(s, pid);
-                r = waitpid(pid, ret, WNOHANG);
-        } while (r == 0 || (r < 0 && errno == EINTR));
-        (void)close(pidfd);
-        signals_take(s, 0);
-        return r < 0 ? -errno : 0;
-}
-
 static int run_and_report(struct warm *w)
 {
-        struct signals signals;
-        int ended = 0, r = signals_init(&signals), number = 0;
-        bool by_terminal = false;
+        struct plain plain = {
+                .path = w->path,
+                .argv = w->argv,
+                .default_sigpipe = !w->ctl->sigpipe_ignored,
+                .news = -1,
+        };
+        struct plain_end end;
+        int r;
 
         w->started_ms = now_ms();
-        if (r == 0) {
-                r = run_command(w, &signals, &ended);
-                by_terminal = signals.by_terminal;
-                signals_done(&signals);
-        }
+        r = plain_run(&plain, &end);
         if (r < 0)
                 return cannot_run(w, r);
         if (!w->quiet)
                 report(w, now_ms() - w->started_ms);
-        if (WIFSIGNALED(ended))
-                number = WTERMSIG(ended);
         /* So that a shell script ends with what it runs: Ctrl-C was meant for both. */
-        if (by_terminal && number == SIGINT)
+        if (end.by_terminal && end.signal == SIGINT)
                 signals_die(SIGINT);
-        return number ? SIGNAL_STATUS + number : WEXITSTATUS(ended);
+        return end.status;
 }
 
 /* In our place, as if we had never been here. */

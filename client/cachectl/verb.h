@@ -17,6 +17,7 @@ struct verb {
         const char *words[ARGS_MAX_WORDS + 1];
         int n_required; /* so many of the words must be given */
         bool command;   /* the words are a command line, of any length; see struct args */
+        bool goes_on;   /* any number of words may follow: it checks them itself */
         bool caches;    /* it is about caches, also those of a session (--session) */
         bool removes;   /* what is stored: only a near miss of its name is taken for it */
         struct args_option options[ARGS_MAX_OPTIONS];

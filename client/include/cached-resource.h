@@ -336,6 +336,18 @@ int cached_resource_is_read_only(const cached_resource *r);
 int cached_resource_fd(const cached_resource *r);
 
 /*
+ * cached_resource_file() - the file behind it, e.g. for a program that is to inherit it
+ * @r:  may be NULL
+ *
+ * Of a segment it is its memory file: 4096 bytes of head, then its data. What has a copy of it has
+ * the object, whatever becomes of @r, and is no holder.
+ *
+ * Return: valid until @r is released, and not to be closed; of a descriptor, what
+ * cached_resource_fd() is; -1: it is a local object, or has none yet.
+ */
+int cached_resource_file(const cached_resource *r);
+
+/*
  * cached_resource_object() - what cached_resource_give_object() was given
  * @r:  may be NULL
  *
@@ -373,6 +385,18 @@ uint64_t cached_resource_instance(const cached_resource *r);
  * Return: one of CACHED_RESOURCE_*; 0: it has not.
  */
 int cached_resource_has_left(const cached_resource *r);
+
+/*
+ * cached_resource_left_fd() - for a loop that waits for that
+ * @r:  one that is held; by any thread
+ *
+ * To be polled for reading, and for nothing else: the same for all of this process that have the
+ * instance.
+ *
+ * Return: readable once it has left; valid until @r is released, and not to be closed. -1: @r is
+ * not held, or there is no descriptor free.
+ */
+int cached_resource_left_fd(cached_resource *r);
 
 /* ---- exclusive use */
 

@@ -101,9 +101,9 @@ def js(cli):
 class Running:
     """cachectl in the background."""
 
-    def __init__(self, daemon, *args, stdout=subprocess.PIPE, **more):
+    def __init__(self, daemon, *args, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, **more):
         self.p = subprocess.Popen([CACHECTL, "--socket", str(daemon.socket), *args], stdout=stdout,
-                                  stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment(TZ="UTC"), **more)
+                                  stderr=subprocess.PIPE, stdin=stdin, env=environment(TZ="UTC"), **more)
         self.text = b""
 
     def read(self, fd, pattern):
@@ -146,7 +146,7 @@ def start(daemon):
         if r.p.poll() is None:
             r.p.kill()
         r.p.wait()
-        for pipe in (r.p.stdout, r.p.stderr):
+        for pipe in (r.p.stdin, r.p.stdout, r.p.stderr):
             if pipe:
                 pipe.close()
 
