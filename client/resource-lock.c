@@ -176,12 +176,17 @@ static int ask_lock(cached_resource *r, uint64_t holder, struct deadline d, stru
         return code;
 }
 
+static struct deadline sooner(struct deadline a, struct deadline b)
+{
+        return a.at_ns < b.at_ns ? a : b;
+}
+
 /* A daemon that took over gave the lock to somebody of this process who was not told. */
 static int lock_once(cached_resource *r, struct deadline d, struct failure *f, cached_reply **ret)
 {
         struct holder *h = r->holder;
         uint64_t holder;
-        int code = holder_lock_here(h, deadline_in_ms(r->handle->options.timeout_ms), f);
+        int code = holder_lock_back(h, sooner(deadline_in_ms(r->handle->options.timeout_ms), d), f);
 
         if (code != CACHED_OK)
                 return code;
@@ -209,6 +214,7 @@ static int lock_by_request(cached_resource *r, struct deadline d, struct failure
                 code = lock_once(r, d, f, ret);
                 if (tries == TRIES_MAX || !resource_is_adrift(r->holder, code, *ret))
                         return code;
+                /* Perhaps it was carried out, and nobody heard of it. */
                 r->held->owes_unlock = true;
                 cached_reply_free(*ret);
         }

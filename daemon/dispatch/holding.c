@@ -311,10 +311,10 @@ void holding_catch_up(struct dispatcher *d)
 
 /* ---- ends */
 
-/* Whether there is anything that it could come again for. */
-static bool has_something(const struct resource_holder *h)
+/* Whether there is anything that it could come again for; to a successor it may in any case. */
+static bool has_something(const struct dispatcher *d, const struct resource_holder *h)
 {
-        return !list_is_empty(&h->holds) || !list_is_empty(&h->creations) ||
+        return d->resources.closed || !list_is_empty(&h->holds) || !list_is_empty(&h->creations) ||
                !list_is_empty(&h->waiters);
 }
 
@@ -327,7 +327,7 @@ void holding_leave(struct client *client, uint64_t now_ms)
         struct resource_holder *holder = holder_of(h);
         client->holding = NULL;
         h->client = NULL;
-        if (holder && has_something(holder) && h->process->watch && !h->process->ended) {
+        if (holder && has_something(d, holder) && h->process->watch && !h->process->ended) {
                 resource_holder_lost(&d->resources, holder, now_ms);
                 list_unlink(&h->of_all);
                 list_append(d->holdings.next, &h->of_all);
