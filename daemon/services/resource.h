@@ -420,6 +420,9 @@ size_t resources_dropped(struct resources *t, const struct resource_where *where
 /* A cache, or with @cache 0 all of @space; of it what begins with @prefix. */
 size_t resources_cleared(struct resources *t, void *space, uint32_t cache, const uint8_t *prefix,
                          size_t n_prefix, uint64_t now, size_t *ret_told);
+/* For room: the one leaves that nobody holds and that was used longest ago. False: there is none.
+ */
+bool resources_evict(struct resources *t, const void *space, uint64_t now);
 /* The space ends: with its holders, who must be lost, and all of its rights. */
 void resources_space_ends(struct resources *t, void *space, uint64_t now);
 

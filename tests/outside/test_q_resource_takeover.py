@@ -383,6 +383,39 @@ def test_q87_a_handover_that_fails(daemon, a, b):
     assert got.state == HELD and got.owner_died
 
 
+def test_q88_no_room_to_remember_one(make_daemon, make_holder):
+    """It is refused then, and what is there stays; sessions make room before that."""
+    d = make_daemon(memory={"session_budget": "128K", "uid_share": "100%"})
+    c = d.client()
+    session = c.must("open_session", idle_ms=60_000).session.token
+    a = make_holder(d.socket)
+
+    def fill(name):
+        these = []
+        while True:
+            right = a.right(b"%s%04d" % (name, len(these)), kind=LOCAL)
+            reply = a._reply(a.do("publish_local", right))
+            if reply.status != wire.OK:
+                assert reply.status == wire.NO_SPACE and "session_budget" in reply.error, reply
+                return these, right
+            these.append(reply.resource.instance)
+    these, right = fill(b"a")
+    assert len(these) > 100
+    assert c.call("session_get", token=session)[0].status == wire.NOT_FOUND
+    assert a.call("end_creation", creation_id=right).status == wire.OK
+    take_over(d)
+    assert takeover(d).resources_kept == len(these)
+    come_back(d, (a, *these))
+    # What nobody holds makes room.
+    for i in these[:10]:
+        assert a.release(i) == wire.OK
+    new, _ = fill(b"b")
+    assert len(new) >= 10
+    assert {r.info.instance for r in listed(client(d, holder=False))} == {*these[10:], *new}
+    for i in these[10:] + new:
+        assert a.release(i) == wire.OK
+
+
 def handover_protocol():
     import pathlib
     import re
