@@ -62,6 +62,7 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         if (r == 0)
                 r = reaper_new(&d->reaper);
         if (r < 0) {
+                keeping_done(d);
                 outcomes_done(&d->outcomes);
                 bump_done(&d->bump);
                 free(d);

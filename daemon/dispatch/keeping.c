@@ -9,10 +9,10 @@
  * one change the process may die; therefore an instance is written before the hold that makes it
  * somebody's ends, and what is half written then is nothing that anybody was told.
  *
- * A record that finds no room is refused like a value: what it is about is taken back, and whoever
- * asked is told why. Where nobody asked (a lock is handed on) the old record stands, by which the
- * lock is that of a holder who will not claim it: a successor lets the instance go, and nobody ever
- * has a lock that another one has.
+ * A record that finds no room is refused like a value, once nothing is left that nobody holds: what
+ * it is about is taken back, and whoever asked is told why. Where nobody asked (a lock is handed
+ * on) the old record stands, by which the lock is that of a holder who will not claim it: a
+ * successor lets the instance go, and nobody ever has a lock that another one has.
  *
  * Descriptors have names of their own, R and a number, for as long as they are here; the record
  * says which, and what file it is. The realm that a holder's record lies in is that of its
@@ -102,6 +102,16 @@ static enum status save(struct dispatcher *d, struct realm *realm, const struct 
         if (r < 0)
                 return verdict_errno(v, r, "making room for resources");
         return put(d, hidden, k, uid, v);
+}
+
+/* Not in the middle of a change of the table's. */
+static enum status save_or_evict(struct request *r, struct realm *realm,
+                                 const struct resource_kept *k, uid_t uid)
+{
+        enum status status = save(r->d, realm, k, uid, &r->verdict);
+        while (status == STATUS_NO_SPACE && resources_evict(&r->d->resources, realm, r->who.now_ms))
+                status = save(r->d, realm, k, uid, &r->verdict);
+        return status;
 }
 
 void keeping_drop(struct dispatcher *d, struct realm *hidden, const struct resource_kept *k)
@@ -230,9 +240,9 @@ enum status keeping_announce(struct request *r, const struct resource_creation *
                                      .since = now_ms};
         if (!fill_place(&k, o))
                 return STATUS_OK;
-        enum status status = save(d, k.instance.where.space, &k, k.instance.uid, &r->verdict);
+        enum status status = save_or_evict(r, k.instance.where.space, &k, k.instance.uid);
         if (status == STATUS_OK)
-                status = save(d, k.instance.where.space, &hold, hold.holder_uid, &r->verdict);
+                status = save_or_evict(r, k.instance.where.space, &hold, hold.holder_uid);
         if (status != STATUS_OK)
                 keeping_drop(d, hidden_of(k.instance.where.space), &k);
         return status;
@@ -265,7 +275,7 @@ enum status keeping_holder(struct request *r, const struct resource_holder *h,
                                         .pid = h->pid,
                                         .process = {.start = mark->start, .ino = mark->ino},
                                         .since = h->since};
-        return save(r->d, h->space, &k, h->uid, &r->verdict);
+        return save_or_evict(r, h->space, &k, h->uid);
 }
 
 static enum status check(struct request *r, bool unsaved)
@@ -276,9 +286,13 @@ static enum status check(struct request *r, bool unsaved)
         return r->verdict.status;
 }
 
+/* The next one who asks may find room. */
 enum status keeping_check_hold(struct request *r, const struct resource_hold *hold)
 {
-        return check(r, hold && hold->unsaved);
+        enum status status = check(r, hold && hold->unsaved);
+        if (status == STATUS_NO_SPACE)
+                (void)resources_evict(&r->d->resources, realm_of(hold->resource), r->who.now_ms);
+        return status;
 }
 
 enum status keeping_check_lock(struct request *r, const struct resource *res)

@@ -107,7 +107,7 @@ enum status resource_take_segment(struct request *r, struct resource_object *o, 
 void resource_hung_up(void *object);
 /* The cache of a request, made if it is unknown, with what holds for it: for @where, @ret. */
 enum status resource_open_cache(struct request *r, uint32_t cache_id, const char *cache,
-                                const Cached__V1__Policy *policy, struct resource_where *where,
+                                const Cached__V1__Policy *given, struct resource_where *where,
                                 struct resource_policy *ret);
 void resource_object_unref(struct resource_object *o);
 

@@ -142,7 +142,8 @@ static void find_caches(struct realm *r, uint64_t now_ms)
                 size_t n_name;
                 if (owner && session_is_there(r, owner, now_ms))
                         add(r, cache);
-                else if (cache != c->home && cache != c->resources && store_cache_name(r->store, cache, &n_name))
+                else if (cache != c->home && cache != c->resources &&
+                         store_cache_name(r->store, cache, &n_name))
                         add_gone(c, cache);
         }
 }

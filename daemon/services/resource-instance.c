@@ -123,6 +123,14 @@ bool resource_evict_unheld(struct resources *t, struct resource_space *p,
         return false;
 }
 
+bool resources_evict(struct resources *t, const void *space, uint64_t now)
+{
+        struct resource_space *p = resource_space_find(t, space);
+        bool some = p && resource_evict_unheld(t, p, NULL);
+        resources_sweep(t, now);
+        return some;
+}
+
 void resource_bound_cache(struct resources *t, const struct resource *newest, uint64_t max_entries)
 {
         struct resource_cache *c = newest->slot->cache;

@@ -60,7 +60,7 @@ enum {
 
 #define PID_MAX_KEPT UINT64_C(0x7fffffff)
 
-static const char letters[] = {
+static const uint8_t letters[] = {
         [RESOURCE_KEPT_INSTANCE] = 'i', [RESOURCE_KEPT_HOLDER] = 'h', [RESOURCE_KEPT_HOLD] = 'd'};
 
 static void put(uint8_t *to, uint64_t x, unsigned n)
@@ -81,7 +81,7 @@ static uint64_t take(const uint8_t *from, unsigned n)
 
 size_t resource_record_key(const struct resource_kept *k, uint8_t *to)
 {
-        to[0] = (uint8_t)letters[k->kind];
+        to[0] = letters[k->kind];
         put(to + 1, k->kind == RESOURCE_KEPT_HOLDER ? k->holder : k->instance.number, 8);
         if (k->kind != RESOURCE_KEPT_HOLD)
                 return 9;

@@ -430,6 +430,9 @@ size_t resources_cleared(struct resources *t, void *space, uint32_t cache, const
 /* A cache ends, for SESSION_ENDED: also its rights and its counters. Who waits gets ENDED. Its
  * number may be another one's then. */
 void resources_cache_ends(struct resources *t, void *space, uint32_t cache, uint64_t now);
+/* For room: the one leaves that nobody holds and that was used longest ago. False: there is none.
+ */
+bool resources_evict(struct resources *t, const void *space, uint64_t now);
 /* The space ends: with its holders, who must be lost, all of its rights, and what was counted. */
 void resources_space_ends(struct resources *t, void *space, uint64_t now);
 

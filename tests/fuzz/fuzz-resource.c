@@ -125,7 +125,10 @@ static void use(struct fuzz *f, unsigned holder, uint8_t what)
                 resource_unlock(&f->s->t, r, h, f->s->now);
                 break;
         case 3:
-                resource_release(&f->s->t, r, h, what & 128, f->s->now);
+                if (what & 64)
+                        resource_release_all(&f->s->t, r, h, what & 128, f->s->now);
+                else
+                        resource_release(&f->s->t, r, h, what & 128, f->s->now);
                 break;
         case 4:
                 resource_invalidate(&f->s->t, r, h, "bad", f->s->now);
@@ -180,6 +183,8 @@ static void move(struct fuzz *f)
                 for (struct list *n = r->holds.next; n != &r->holds; n = n->next) {
                         const struct resource_hold *d =
                                 LIST_ENTRY(n, struct resource_hold, of_resource);
+                        if (d->holder->stands_in)
+                                continue;
                         if (resource_hold_restore(&to->t, made, to->holders[d->holder->pid - 100],
                                                   d->count, record.lock_owner == d->holder->id,
                                                   d->since) < 0)
@@ -192,10 +197,39 @@ static void move(struct fuzz *f)
         f->s = to;
 }
 
+/* A local one, or a segment whose word names somebody. */
+static void come_cold(struct fuzz *f, struct resource_holder *h, uint8_t what)
+{
+        struct resource_where where = scene_where(f->s, what & 8 ? "a" : "b");
+        struct resource_policy policy = {.ttl_ms = 100};
+        struct resource_anew anew = {.kind = RESOURCE_KIND_LOCAL};
+        struct resource *r, *there;
+        bool taken;
+        if (!(what & 16)) {
+                resources_register(&f->s->t, &where, h, &policy, &anew, f->s->now, &r);
+                return;
+        }
+        there = resources_there(&f->s->t, &where, &taken);
+        if (there)
+                resource_join(&f->s->t, there, h, f->s->now);
+        if (taken)
+                return;
+        anew = (struct resource_anew){.kind = RESOURCE_KIND_SEGMENT,
+                                      .size = 10,
+                                      .payload = scene_payload(f->s)};
+        ((struct scene_payload *)anew.payload)->word = what >> 5;
+        if (resources_register(&f->s->t, &where, h, &policy, &anew, f->s->now, &r) !=
+            RESOURCE_IS_HELD) {
+                scene_release(f->s, anew.payload);
+                return;
+        }
+        know(f, r->number, 0);
+        resource_stand_in(&f->s->t, r, ++f->s->next_id, f->s->now);
+}
+
 static void other(struct fuzz *f, unsigned holder, uint8_t what)
 {
         struct resource_where where = scene_where(f->s, "a");
-        struct resource *r;
         struct resource_holder *h = f->s->holders[holder];
         switch (what & 7) {
         case 0:
@@ -207,6 +241,7 @@ static void other(struct fuzz *f, unsigned holder, uint8_t what)
         case 2:
                 resource_holder_end(&f->s->t, h, what & 8, f->s->now);
                 scene_holder(f->s, holder);
+                resource_holder_wants(&f->s->t, f->s->holders[holder], what >> 4, f->s->now);
                 break;
         case 3:
                 if (what >> 6 == 3)
@@ -217,9 +252,7 @@ static void other(struct fuzz *f, unsigned holder, uint8_t what)
                                           what >> 5 & 1, f->s->now, NULL);
                 break;
         case 4:
-                resources_register(&f->s->t, &where, h, &(struct resource_policy){.ttl_ms = 100},
-                                   &(struct resource_anew){.kind = RESOURCE_KIND_LOCAL}, f->s->now,
-                                   &r);
+                come_cold(f, h, what);
                 break;
         case 5:
                 resource_party_done(&f->s->t, &f->s->party, f->s->now);

@@ -201,6 +201,46 @@ static void test_it_gives_way_to_nobody(void **state)
         config_free(cfg);
 }
 
+/* What is known of resources stays until it is deleted, also when that was its latest use. */
+static void test_records_of_resources_stay(void **state)
+{
+        struct config *cfg = make_config("[memory]\nsession_budget = 1M\nuid_share = 100%\n");
+        struct realm *a, *sessions;
+        struct store_entry e;
+        struct realms rs;
+        uint32_t home, records, n = 0;
+        (void)state;
+        realms_init(&rs, cfg, 1);
+        a = enter(&rs, "uid:1", &sessions);
+        home = session_caches_home(sessions);
+        records = session_caches_resources(sessions);
+        assert_int_not_equal(records, 0);
+        assert_int_not_equal(records, home);
+        for (uint32_t i = 0; i < 20; i++)
+                assert_int_equal(put(sessions, records, &i, 4, 10000, NOW), 0);
+        for (uint32_t i = 0; i < 300; i++)
+                assert_int_equal(put(sessions, home, &i, 4, 10000, NOW), 0);
+        for (uint32_t i = 0; i < 20; i++) {
+                assert_int_equal(store_get(sessions->store, records, &i, 4, NOW, i % 2, &e), 0);
+                if (i % 5 == 0) /* replaced, too */
+                        assert_int_equal(put(sessions, records, &i, 4, 9000, NOW), 0);
+        }
+        /* All sessions leave for more of them, and then there is no room. */
+        for (n = 20; put(sessions, records, &n, 4, 10000, NOW) == 0; n++)
+                assert_true(n < 1000);
+        assert_true(n > 80);
+        assert_int_equal(put(sessions, records, &n, 4, 10000, NOW), STORE_E_NO_SPACE);
+        assert_int_equal(put(sessions, home, &n, 4, 10000, NOW), STORE_E_NO_SPACE);
+        assert_int_equal(store_entries(sessions->store), n);
+        assert_int_equal(store_evict_one(sessions->store, CAUSE_GLOBAL_BUDGET, NOW), 0);
+        assert_int_equal(store_delete(sessions->store, records, &(uint32_t){7}, 4, NOW), 0);
+        assert_int_equal(put(sessions, home, &n, 4, 9000, NOW), 0);
+        realm_leave(a, NOW);
+        realms_done(&rs);
+        assert_int_equal(rs.pool.total, 0);
+        config_free(cfg);
+}
+
 static int put_large(struct realm *r, uint32_t cache, uint32_t key)
 {
         struct store_put p = {.cache = cache,
@@ -400,6 +440,7 @@ int main(void)
                 cmocka_unit_test(test_sessions_keep_the_realm),
                 cmocka_unit_test(test_it_has_a_budget_and_limits_of_its_own),
                 cmocka_unit_test(test_it_gives_way_to_nobody),
+                cmocka_unit_test(test_records_of_resources_stay),
                 cmocka_unit_test(test_its_descriptors_are_everybodys),
                 cmocka_unit_test(test_a_successor_has_both),
                 cmocka_unit_test(test_a_parent_that_did_not_come_is_made_anew),
