@@ -190,6 +190,11 @@ static enum status keep(struct request *r, struct resource_object *o, unsigned k
         if (k == 0)
                 k = conn_keep_fd(r->client->conn, r->fd, hangs_up ? resource_hung_up : NULL, o,
                                  &o->kept);
+        if (k == -EMFILE)
+                return verdict_set(&r->verdict, STATUS_LIMIT,
+                                   "the descriptors that the daemon has left are kept for "
+                                   "connections (RLIMIT_NOFILE): drop resources that nobody needs, "
+                                   "or raise LimitNOFILE= in the unit");
         if (k < 0)
                 return verdict_errno(&r->verdict, k, "keeping the descriptor");
         r->fd = -1;

@@ -133,8 +133,7 @@ struct peer_watch *peer_watch_free(struct peer_watch *w); /* NULL is fine; retur
 
 /* Keeps @fd, which has come over @c and is consumed, also when @c has ended. With @on_hang_up that
  * is called, once, when its other end closes (it is a stream or seqpacket socket then). 0, or
- * -errno:
- * @fd is the caller's still. */
+ * -errno, -EMFILE where those that are left are for connections: then @fd is the caller's still. */
 struct kept;
 int conn_keep_fd(struct conn *c, int fd, void (*on_hang_up)(void *ctx), void *ctx,
                  struct kept **ret);

@@ -14,12 +14,14 @@
 #include <event2/event.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "transport/conn-private.h"
 
 #define ENDS_AT_ONCE 64
+#define SPARE_MAX    ((rlim_t)256)
 
 struct kept {
         struct hub *hub;
@@ -101,9 +103,22 @@ int hub_keep_fd(struct hub *h, uid_t uid, int fd, void (*on_hang_up)(void *ctx),
         return 0;
 }
 
+/* Few are left, and those are for connections: what is kept may stay for ever. The kernel gives out
+ * the lowest number that is free. */
+static bool is_short(int fd)
+{
+        struct rlimit lim;
+        if (getrlimit(RLIMIT_NOFILE, &lim) < 0 || lim.rlim_cur == RLIM_INFINITY)
+                return false;
+        rlim_t spare = lim.rlim_cur / 8 < SPARE_MAX ? lim.rlim_cur / 8 : SPARE_MAX;
+        return (rlim_t)fd >= lim.rlim_cur - spare;
+}
+
 int conn_keep_fd(struct conn *c, int fd, void (*on_hang_up)(void *ctx), void *ctx,
                  struct kept **ret)
 {
+        if (is_short(fd))
+                return -EMFILE;
         return hub_keep_fd(c->hub, c->peer.uid, fd, on_hang_up, ctx, ret);
 }
 

@@ -7,6 +7,8 @@
     a.do("read", instance, at, n)            # a method of Worker, in the process
 """
 
+import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -162,6 +164,25 @@ class Worker(peers.Worker):
         except PermissionError:
             return False
         return True
+
+    def resize(self, instance, size):
+        """The errno's name, or "" """
+        try:
+            os.ftruncate(self.fds[instance], size)
+        except OSError as e:
+            return errno.errorcode[e.errno]
+        return ""
+
+    def punch(self, instance, at, n):
+        """A hole (keeping the size); likewise."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+        failed = libc.fallocate(self.fds[instance], 3, at, n) < 0
+        return errno.errorcode[ctypes.get_errno()] if failed else ""
+
+    def receive(self, instance):
+        with socket.socket(fileno=os.dup(self.fds[instance])) as s:
+            return s.recv(100)
 
     def http(self, instance, path):
         """One request over the shared connection, under its lock: (status line, body)."""
