@@ -28,6 +28,7 @@
 #define WAIT_FOREVER UINT32_MAX
 #define MS_PER_SEC   UINT64_C(1000)
 #define NS_PER_MS    1000000
+#define LATE_SIZE    64
 
 struct hold {
         struct resource_held held;
@@ -288,16 +289,17 @@ static void note_what(struct hold *h, const cached_reply *r)
 static int make(struct hold *h)
 {
         cached_reply *reply = NULL;
-        int status = EXIT_DONE;
+        int status = EXIT_DONE, r;
 
         if (h->held.kind == RESOURCE_SEGMENT)
                 status = make_segment(h);
         else if (h->held.kind == RESOURCE_DESCRIPTOR)
                 status = make_descriptor(h);
-        if (status == EXIT_DONE)
-                status = ctl_result(h->held.run->ctl,
-                                    cached_resource_publish(h->held.resource, &reply), reply,
-                                    "the daemon was replaced before it was made");
+        if (status != EXIT_DONE)
+                return status;
+        r = cached_resource_publish(h->held.resource, &reply);
+        status = ctl_result(h->held.run->ctl, r, reply,
+                            "the daemon was replaced before it was made");
         if (status == EXIT_DONE)
                 note_what(h, reply);
         cached_reply_free(reply);
@@ -311,14 +313,16 @@ static int report_late(struct hold *h, const cached_reply *r, const char *doing)
 {
         struct ctl *ctl = h->held.run->ctl;
         uint64_t pid = fields_u64(r, "", "holder_pid");
-        char waited[UNITS_BUFFER_SIZE];
+        char late[LATE_SIZE] = "not at once", waited[UNITS_BUFFER_SIZE];
 
-        units_format_ms(waited, h->wait_ms);
+        if (h->wait_ms > 0)
+                (void)snprintf(late, sizeof(late), "not within %s",
+                               units_format_ms(waited, h->wait_ms));
         if (pid)
-                ctl_note(ctl, "not within %s: process %" PRIu64 " (uid %" PRIu64 ") %s", waited,
-                         pid, fields_u64(r, "", "holder_uid"), doing);
+                ctl_note(ctl, "%s: process %" PRIu64 " (uid %" PRIu64 ") %s", late, pid,
+                         fields_u64(r, "", "holder_uid"), doing);
         else
-                ctl_note(ctl, "not within %s: another one %s", waited, doing);
+                ctl_note(ctl, "%s: another one %s", late, doing);
         return EXIT_REFUSED;
 }
 
