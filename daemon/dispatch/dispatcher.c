@@ -70,6 +70,8 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         d->realms.reaper = d->reaper;
         d->realms.session_departed = attach_departed;
         d->realms.session_ctx = d;
+        d->realms.ends = resourcing_realm_ends;
+        d->realms.ends_ctx = d;
         limit_reaper(d);
         *ret = d;
         return 0;

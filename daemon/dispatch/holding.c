@@ -56,7 +56,9 @@ static void on_process_end(void *ctx)
 {
         struct holding *h = ctx;
         struct dispatcher *d = h->d;
-        resource_holder_end(&d->resources, holder_of(h), true, server_tick(d->server) / 1000000);
+        /* Of a turn in which nothing else may have read the clock. */
+        uint64_t now_ms = server_tick(d->server) / 1000000;
+        resource_holder_end(&d->resources, holder_of(h), true, now_ms);
         /* Not freed here: who is told of a process's end must not let go of it. */
         h->id = 0;
         if (h->client)
@@ -112,49 +114,57 @@ static struct resource_holder *take_up(struct request *r, struct holding *h)
         return holder;
 }
 
-static enum status draw(struct request *r, struct resource_holder **ret)
+/* NULL: the verdict says why. */
+static struct resource_holder *draw(struct request *r, enum status *ret_status)
 {
         struct dispatcher *d = r->d;
+        struct resource_holder *holder = NULL;
         int k = -EEXIST;
         while (k == -EEXIST) {
                 uint64_t id = 0;
                 if (getrandom(&id, sizeof(id), 0) != sizeof(id))
-                        return verdict_errno(&r->verdict, -EIO, "drawing a holder's number");
-                if (id != 0)
+                        k = -EIO;
+                else if (id != 0)
                         k = resource_holder_open(&d->resources, r->who.realm, r->who.uid,
                                                  conn_peer(r->client->conn)->pid, id, r->who.now_ms,
-                                                 r->client, ret);
+                                                 r->client, &holder);
         }
+        if (k == 0)
+                return holder;
         if (k == -EDQUOT)
-                return verdict_set(&r->verdict, STATUS_LIMIT,
-                                   "uid %u has as many holders as limits.holders_per_uid allows, "
-                                   "%" PRIu64 ": %s",
-                                   (unsigned)r->who.uid, d->cfg->limits.holders_per_uid,
-                                   limit_advice.holders_per_uid);
-        return k < 0 ? verdict_errno(&r->verdict, k, "making a holder") : STATUS_OK;
+                *ret_status =
+                        verdict_set(&r->verdict, STATUS_LIMIT,
+                                    "uid %u has as many holders as limits.holders_per_uid allows, "
+                                    "%" PRIu64 ": %s",
+                                    (unsigned)r->who.uid, d->cfg->limits.holders_per_uid,
+                                    limit_advice.holders_per_uid);
+        else
+                *ret_status = verdict_errno(&r->verdict, k, "making a holder");
+        return NULL;
 }
 
-static enum status open_new(struct request *r, struct resource_holder **ret)
+/* Likewise. */
+static struct resource_holder *open_new(struct request *r, enum status *ret_status)
 {
         struct holding *h = calloc(1, sizeof(*h));
+        struct resource_holder *holder = h ? draw(r, ret_status) : NULL;
         if (!h)
-                return verdict_errno(&r->verdict, -ENOMEM, "making a holder");
-        enum status status = draw(r, ret);
-        if (status != STATUS_OK) {
+                *ret_status = verdict_errno(&r->verdict, -ENOMEM, "making a holder");
+        if (!holder) {
                 free(h);
-                return status;
+                return NULL;
         }
         *h = (struct holding){.d = r->d,
                               .client = r->client,
                               .realm = r->who.realm,
                               .process = process_ref(r->client->process),
-                              .id = (*ret)->id,
+                              .id = holder->id,
                               .uid = r->who.uid};
         list_init(&h->of_all);
         list_append(&r->d->holdings, &h->of_all);
         process_listen(h->process, &h->end, on_process_end, h);
         r->client->holding = h;
-        return STATUS_OK;
+        return holder;
 }
 
 static enum status check_opening(struct request *r)
@@ -174,7 +184,6 @@ static enum status check_opening(struct request *r)
 enum status op_open_holder(struct request *r)
 {
         struct process *process;
-        struct resource_holder *holder = NULL;
         enum status status = check_opening(r);
         if (status == STATUS_OK)
                 status = reply_reserve(r, REPLY_SMALL, 0);
@@ -186,12 +195,11 @@ enum status op_open_holder(struct request *r)
         if (k < 0)
                 return unwatched(r, k);
         struct holding *former = find_former(r, r->msg->open_holder->before);
-        if (former)
-                holder = take_up(r, former);
+        struct resource_holder *holder = former ? take_up(r, former) : NULL;
         bool again = holder != NULL;
         if (!holder)
-                status = open_new(r, &holder);
-        if (status != STATUS_OK)
+                holder = open_new(r, &status);
+        if (!holder)
                 return status;
         Cached__V1__HolderInfo info = CACHED__V1__HOLDER_INFO__INIT;
         info.holder = holder->id;
@@ -240,6 +248,12 @@ const char *holding_name(const struct resource_holder *h)
         return client ? client->name : "";
 }
 
+uint64_t holding_count(const struct holding *h)
+{
+        const struct resource_holder *holder = h ? holder_of(h) : NULL;
+        return holder ? holder->n_holds : 0;
+}
+
 void holding_drained(struct holding *h)
 {
         struct resource_holder *holder = holder_of(h);
@@ -286,6 +300,9 @@ void holding_sweep(struct dispatcher *d, uint64_t now_ms)
 
 void holding_done(struct dispatcher *d)
 {
-        while (!list_is_empty(&d->holdings))
-                holding_free(LIST_ENTRY(d->holdings.next, struct holding, of_all));
+        struct list *next;
+        for (struct list *l = d->holdings.next; l != &d->holdings; l = next) {
+                next = l->next;
+                holding_free(LIST_ENTRY(l, struct holding, of_all));
+        }
 }

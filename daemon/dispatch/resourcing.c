@@ -103,6 +103,12 @@ static void set_bounds(struct dispatcher *d)
         resources_set_bounds(&d->resources, &bounds);
 }
 
+void resourcing_realm_ends(void *dispatcher, struct realm *realm)
+{
+        struct dispatcher *d = dispatcher;
+        resources_space_ends(&d->resources, realm, server_now_ms(d->server));
+}
+
 int resourcing_init(struct dispatcher *d)
 {
         uint64_t random[2];
@@ -155,6 +161,11 @@ void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct k
                 return;
         (void)resources_cleared(&r->d->resources, r->who.realm, cache, prefix.data, prefix.n,
                                 r->who.now_ms, NULL);
+}
+
+struct resource_gauge resourcing_gauge(const struct request *r, uint32_t cache)
+{
+        return resources_gauge(&r->d->resources, r->client->realm, resourcing_cache(r, cache));
 }
 
 /* ---- connections that wait */

@@ -31,6 +31,9 @@ struct resource_object {
         char what[64];             /* of a descriptor: its kind */
 };
 
+/* A realm is freed: nobody has been connected to it for a long time. */
+void resourcing_realm_ends(void *dispatcher, struct realm *realm);
+
 /* 0 or -errno. */
 int resourcing_init(struct dispatcher *d);
 /* All connections are gone. */
@@ -61,6 +64,19 @@ static inline bool resourcing_has_decided(const struct dispatcher *d)
 /* One cache was cleared, or with @ref NULL all of the realm; of it what begins with @prefix. */
 void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct key_ref prefix);
 
+/* ---- caches, as the table knows them
+ *
+ * Its space is the realm. A session's cache is apart in the realm that the session belongs to, with
+ * the id that it has in the realm that holds sessions. */
+
+static inline uint32_t resourcing_cache(const struct request *r, uint32_t cache)
+{
+        return r->who.realm->hidden && cache != 0 ? cache | RESOURCE_APART : cache;
+}
+
+/* @cache 0: of all of the realm. */
+struct resource_gauge resourcing_gauge(const struct request *r, uint32_t cache);
+
 /* ---- objects */
 
 /* NULL: no memory. */
@@ -76,6 +92,8 @@ enum status holding_find_instance(struct request *r, uint64_t id, uint64_t insta
                                   struct resource_holder **ret_holder, struct resource **ret);
 /* The connection's, made when it is needed. NULL: no memory. */
 struct resource_party *resourcing_party(struct client *client);
+/* How many instances it holds; 0 for NULL. */
+uint64_t holding_count(const struct holding *h);
 /* What the client of a holder is called; "" where it has none. */
 const char *holding_name(const struct resource_holder *h);
 /* It can be told again what has left. */

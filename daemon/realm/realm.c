@@ -426,6 +426,8 @@ static void free_unused(struct realms *rs, uint64_t now_ms)
                 next = r->next;
                 if (!is_unused(r) || now_ms - r->idle_since_ms < REALM_IDLE_MS)
                         continue;
+                if (rs->ends)
+                        rs->ends(rs->ends_ctx, r);
                 if (sessions) {
                         if (next == sessions)
                                 next = next->next;

@@ -160,6 +160,7 @@ static struct resource_hold *hold_new(struct resources *t, struct resource *r,
         list_append(&h->holds, &d->of_holder);
         list_append(&r->holds, &d->of_resource);
         r->n_holders++;
+        h->n_holds++;
         return d;
 }
 
@@ -213,6 +214,7 @@ void resource_hold_end(struct resources *t, struct resource_hold *d, bool died, 
                 user_died(t, r);
         resource_map_remove(&t->holds, &d->link);
         list_unlink(&d->of_holder);
+        d->holder->n_holds--;
         list_unlink(&d->of_resource);
         list_unlink(&d->turn);
         r->holds_total -= d->count;

@@ -39,6 +39,9 @@ struct resource_cache {
         struct list slots;
         struct list held, unheld; /* instances by use */
         uint64_t n_resources, n_creating, n_waiting;
+        uint64_t bytes; /* in the cache */
+        bool keeps;     /* it stays without slots, for its counters */
+        struct resource_counters counters;
 };
 
 /* ---- resource-table.c */
@@ -68,6 +71,8 @@ struct resource_cache *resource_cache_find(const struct resources *t, const void
 struct resource_slot *resource_slot_find(const struct resources *t,
                                          const struct resource_where *where);
 struct resource_slot *resource_slot_get(struct resources *t, const struct resource_where *where);
+/* Its counters are wanted no more: it goes when it has no slots. */
+void resource_cache_forget(struct resources *t, struct resource_cache *c);
 void resource_slot_free(struct resources *t, struct resource_slot *s);
 void resource_slot_touch(struct resources *t, struct resource_slot *s);
 

@@ -238,12 +238,19 @@ struct resource_cache *resource_cache_find(const struct resources *t, const void
 static void cache_settle(struct resources *t, struct resource_cache *c)
 {
         struct resource_space *p = c->space;
-        if (!list_is_empty(&c->slots))
+        if (c->keeps || !list_is_empty(&c->slots))
                 return;
         list_unlink(&c->of_space);
         resource_map_remove(&t->caches, &c->link);
         free(c);
         space_settle(t, p);
+}
+
+void resource_cache_forget(struct resources *t, struct resource_cache *c)
+{
+        c->counters = (struct resource_counters){0};
+        c->keeps = false;
+        cache_settle(t, c);
 }
 
 static struct resource_cache *cache_get(struct resources *t, void *space, uint32_t cache)

@@ -113,6 +113,7 @@ static void give(struct resources *t, struct resource_waiter *w, struct resource
         bool ok = resource_hold_add(t, r, w->holder, now);
         if (ok) {
                 w->instance = r->number;
+                r->slot->cache->counters.acquired++;
                 w->owner_died = r->pooled && r->owner_died;
                 r->owner_died = r->owner_died && !r->pooled;
         }

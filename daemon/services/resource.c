@@ -124,6 +124,8 @@ uint64_t resource_failed(struct resource_slot *s, uint64_t since, const char *re
         else if (counted > 0)
                 pause = RESOURCE_PAUSE_FIRST_MS << (counted - 1);
         s->calm_since = s->retry_at = now + pause;
+        s->cache->counters.failures++;
+        s->cache->keeps = true;
         free(s->reason);
         s->reason = reason ? strdup(reason) : NULL;
         return pause;
@@ -179,6 +181,7 @@ static int join(struct resources *t, struct resource *r, struct resource_holder 
 {
         if (!resource_hold_add(t, r, h, now))
                 return -ENOMEM;
+        r->slot->cache->counters.acquired++;
         ret->resource = r;
         if (r->pooled) {
                 ret->owner_died = r->owner_died;
@@ -258,6 +261,8 @@ static struct resource *new_held(struct resources *t, struct resource_slot *s,
         if (policy->ttl_ms < RESOURCE_NEVER - now)
                 resource_timer_set(t, &r->timer, now + policy->ttl_ms);
         s->calm_since = now;
+        s->cache->counters.created++;
+        s->cache->keeps = true;
         resource_slot_touch(t, s);
         resource_bound_cache(t, r, policy->max_entries);
         return r;
@@ -288,6 +293,7 @@ static int publish(struct resources *t, struct resource_creation *c, enum resour
         r->read_only = read_only;
         r->payload = payload;
         s->cache->space->bytes += size;
+        s->cache->bytes += size;
         *ret = r;
         return RESOURCE_IS_HELD;
 }

@@ -26,7 +26,10 @@
 #define RESOURCE_PAUSE_FIRST_MS UINT64_C(1000)
 #define RESOURCE_PAUSE_MAX_MS   UINT64_C(60000)
 #define RESOURCE_CALM_MS        UINT64_C(60000) /* without a failure: the next one is the first */
-#define RESOURCE_FAILED_MAX     1024u /* slots that are remembered for their failures alone */
+/* A cache whose number has this bit is apart: it counts for the bounds of its space, and is meant
+ * by nothing but its number. */
+#define RESOURCE_APART      (UINT32_C(1) << 31)
+#define RESOURCE_FAILED_MAX 1024u /* slots that are remembered for their failures alone */
 
 /* As in the protocol. */
 enum resource_kind {
@@ -48,6 +51,8 @@ enum resource_cause {
         RESOURCE_LEFT_HUNG_UP,
         RESOURCE_LEFT_OWNER_DIED,
         RESOURCE_LEFT_UNCLAIMED,
+        RESOURCE_LEFT_SESSION_ENDED,
+        N_RESOURCE_CAUSES,
 };
 
 struct resource_account;
@@ -68,7 +73,7 @@ struct resource_link {
 
 struct resource_where {
         void *space;    /* realm */
-        uint32_t cache; /* not 0 */
+        uint32_t cache; /* not 0; see RESOURCE_APART */
         const uint8_t *key;
         size_t n_key; /* at most STORE_KEY_MAX */
 };
@@ -145,6 +150,7 @@ struct resource_holder {
         uid_t uid;
         pid_t pid;
         uint64_t since;
+        uint64_t n_holds;
         bool lost; /* has no connection: ends when `timer` is due */
         struct resource_timer timer;
         void *ctx; /* the caller's: its connection; NULL while it is lost */
@@ -401,10 +407,13 @@ void resource_drop(struct resources *t, struct resource *r, enum resource_cause 
                    const char *reason, uint64_t now);
 size_t resources_dropped(struct resources *t, const struct resource_where *where,
                          enum resource_cause cause, uint64_t now, size_t *ret_told);
-/* A cache, or with @cache 0 all of @space; of it what begins with @prefix. */
+/* A cache, or with @cache 0 all of @space but for what is apart; of it what begins with @prefix. */
 size_t resources_cleared(struct resources *t, void *space, uint32_t cache, const uint8_t *prefix,
                          size_t n_prefix, uint64_t now, size_t *ret_told);
-/* The space ends: with its holders, who must be lost, and all of its rights. */
+/* A cache ends, for SESSION_ENDED: also its rights and its counters. Who waits gets NOT_FOUND. Its
+ * number may be another one's then. */
+void resources_cache_ends(struct resources *t, void *space, uint32_t cache, uint64_t now);
+/* The space ends: with its holders, who must be lost, all of its rights, and what was counted. */
 void resources_space_ends(struct resources *t, void *space, uint64_t now);
 
 /* ---- time */
@@ -449,12 +458,29 @@ uint32_t resource_cache_of(const struct resource_slot *s);
 /* RESOURCE_NEVER: it has no end. */
 uint64_t resource_ttl_left(const struct resource *r, uint64_t now);
 
-struct resource_gauge {
-        uint64_t resources; /* in the cache */
-        uint64_t creating, waiting, bytes;
+/* Since the cache was made or its space was. */
+struct resource_counters {
+        uint64_t created;
+        uint64_t acquired; /* that were there, or were waited for */
+        uint64_t failures;
+        uint64_t left[N_RESOURCE_CAUSES];
 };
-/* Of a cache, or with @cache 0 all of @space; bytes are also those of what has left. */
+
+struct resource_gauge {
+        uint64_t resources, bytes; /* in the cache */
+        uint64_t held, locked;     /* of them */
+        uint64_t creating;
+        uint64_t waiting; /* for an instance, or for the lock of one that is in the cache */
+        struct resource_counters counters;
+};
+/* Of a cache, or with @cache 0 all of @space but for what is apart. */
 struct resource_gauge resources_gauge(const struct resources *t, const void *space, uint32_t cache);
+/* What counts for the bounds of @space: also what is apart, and what has left and is held. */
+struct resource_room {
+        uint64_t resources, bytes; /* the former with what is being created */
+        uint64_t holders;
+};
+struct resource_room resources_room(const struct resources *t, const void *space);
 /* The biggest of @space that somebody holds, or NULL. */
 struct resource *resources_biggest(const struct resources *t, const void *space);
 /* The next instance of @space (NULL: of all) with a number above @after that is in its cache, or
