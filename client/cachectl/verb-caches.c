@@ -23,17 +23,10 @@ static const struct output_column columns[] = {
 #define WIDE 110
 
 static const struct output_column wide_columns[] = {
-        {"CACHE", .cut = true},
-        {"ENTRIES", .right = true},
-        {"BYTES", .right = true},
-        {"HITS", .right = true},
-        {"MISSES", .right = true},
-        {"RATIO", .right = true},
-        {"SAVED", .right = true},
-        {"EVICTED", .right = true},
-        {"EXPIRED", .right = true},
-        {"POLICY", .cut = true},
-        {NULL},
+        {"CACHE", .cut = true},       {"ENTRIES", .right = true}, {"BYTES", .right = true},
+        {"HITS", .right = true},      {"MISSES", .right = true},  {"RATIO", .right = true},
+        {"SAVED", .right = true},     {"EVICTED", .right = true}, {"EXPIRED", .right = true},
+        {"RESOURCES", .right = true}, {"POLICY", .cut = true},    {NULL},
 };
 
 static uint64_t sum_evicted(const cached_reply *r, const char *prefix)
@@ -53,6 +46,7 @@ static int add_line(struct libscols_table *t, const cached_reply *r, const char 
         char entries[UNITS_BUFFER_SIZE], bytes[UNITS_BUFFER_SIZE], hits[UNITS_BUFFER_SIZE];
         char misses[UNITS_BUFFER_SIZE], ratio[UNITS_BUFFER_SIZE], evicted[UNITS_BUFFER_SIZE];
         char expired[UNITS_BUFFER_SIZE], saved[UNITS_BUFFER_SIZE], policy[FIELDS_TEXT_SIZE];
+        char resources[UNITS_BUFFER_SIZE];
         uint64_t n_hits = fields_u64(r, prefix, "hits"), n_misses = fields_u64(r, prefix, "misses");
         const char *cells[] = {
                 fields_text(r, prefix, "name"),
@@ -64,6 +58,7 @@ static int add_line(struct libscols_table *t, const cached_reply *r, const char 
                 units_format_us(saved, fields_u64(r, prefix, "time_saved_us")),
                 units_format_count(evicted, sum_evicted(r, prefix)),
                 units_format_count(expired, fields_u64(r, prefix, "expirations")),
+                units_format_count(resources, fields_u64(r, prefix, "resources")),
                 policy,
         };
 
@@ -161,8 +156,9 @@ const struct verb verb_caches = {
         .synopsis = "[--names]",
         .summary = "List the caches of the realm",
         .about = "BYTES is the memory that is charged, RATIO that of hits to look-ups, SAVED the "
-                 "computing time that hits saved, as the writers gave it. EXPIRED and POLICY are "
-                 "left out on a terminal of less than 110 columns.",
+                 "computing time that hits saved, as the writers gave it. RESOURCES are those that "
+                 "are in it, see `cachectl resource`. EXPIRED, RESOURCES and POLICY are left out "
+                 "on a terminal of less than 110 columns.",
         .options = {[OPT_NAMES] = {"names", 0, NULL, "print the names alone, one a line"}},
         .json = "caches: a list of objects of name, policy (as of `cachectl policy`), pinned, "
                 "entries, bytes_raw, bytes_held, hits, misses, "

@@ -142,9 +142,9 @@ static const char statuses[] = "  hold with COMMAND: that of COMMAND; 128+N afte
 
 const struct verb verb_resource = {
         .name = "resource",
-        .synopsis = "ls [CACHE] | show CACHE KEY | drop CACHE KEY | hold CACHE KEY [--segment S "
-                    "[--fill FILE] [--read-only] | --fd N | --local] [--no-create] [--pool N] "
-                    "[--ttl D] [--lock] [--wait D] [-- COMMAND…]",
+        .synopsis = "ls [CACHE] | show CACHE KEY | drop CACHE KEY | "
+                    "hold CACHE KEY [--segment S | --fd N | --local] [--fill FILE] [--read-only] "
+                    "[--no-create] [--pool N] [--ttl D] [--lock] [--wait D] [-- COMMAND…]",
         .summary = "Look at live objects that processes share, and hold one",
         .about = about,
         .words = {"ls|show|hold|drop", "CACHE", "KEY", "COMMAND"},
