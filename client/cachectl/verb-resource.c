@@ -192,8 +192,8 @@ const struct verb verb_resource = {
         .example =
                 "cachectl resource hold jobs lock --local --lock -- ./one-at-a-time\n"
                 "  cachectl resource hold models bert --segment 400M --fill bert.bin --read-only\n"
-                "  exec 3<>/dev/tcp/127.0.0.1/6379; cachectl resource hold db redis --fd 3 "
-                "--lock -- \\\n"
+                "  exec 3<>/dev/tcp/127.0.0.1/6379\n"
+                "  cachectl resource hold db redis --fd 3 --lock -- \\\n"
                 "    bash -c 'echo PING >&$CACHED_RESOURCE_FD; head -1 <&$CACHED_RESOURCE_FD'",
         .run = run,
 };

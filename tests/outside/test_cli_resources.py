@@ -176,6 +176,22 @@ def test_res07_all_pages(make_daemon):
     c.close()
 
 
+def test_res08_other_verbs_count_them(daemon, cli, js, c, hold):
+    c.set("data", b"k", b"v")
+    assert "RESOURCES" not in cli("caches").lines[0]
+    r = hold("models", "bert", "--segment", "64K", "--lock")
+    hold("models", "other", "--segment", "4K", "--pool", "2")
+    for text in (cli("caches").text, on_terminal(daemon, 80, "caches")):
+        titles, data, models = (re.split("  +", line) for line in text.splitlines())
+        assert (data[titles.index("RESOURCES")], models[titles.index("RESOURCES")]) == ("0", "2"), text
+        assert all(len(line) <= 80 for line in text.splitlines()) or "POLICY" in titles
+    cache = js("stats", "models")["cache"]
+    assert (cache["resources"], cache["resources_held"], cache["resource_bytes"]) == (2, 2, 68 << 10)
+    assert re.search(r"^resources +2$", cli("stats", "models").text, re.M)
+    assert js("stats")["realm"]["resource_holders"] == 2
+    assert {x["resources"] for x in js("clients")["clients"] if x["pid"] == r.p.pid} == {0, 1}
+
+
 # ---- hold
 
 def test_res10_created_and_joined(hold):
