@@ -81,6 +81,8 @@ static size_t column_width(struct libscols_table *t, size_t column)
         struct libscols_column *c = scols_table_get_column(t, column);
         size_t width = width_of(scols_cell_get_data(scols_column_get_header(c)));
 
+        if (scols_column_is_hidden(c))
+                return 0;
         for (size_t i = 0; i < scols_table_get_nlines(t); i++) {
                 size_t w = width_of(cell_text(scols_table_get_line(t, i), column));
 
@@ -115,7 +117,7 @@ int fit_table(struct libscols_table *t, size_t width)
                 return 0;
         for (size_t i = 0; i < n; i++) {
                 widths[i] = column_width(t, i);
-                total += widths[i] + (i > 0 ? SEPARATOR : 0);
+                total += widths[i] + (i > 0 && widths[i] > 0 ? SEPARATOR : 0);
         }
         for (; total > width; total--) {
                 c = widest(t, widths, n, LEAST);

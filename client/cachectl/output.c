@@ -63,6 +63,13 @@ void output_table_free(struct libscols_table *t)
         scols_unref_table(t);
 }
 
+void output_table_hide(struct libscols_table *t, size_t column)
+{
+        struct libscols_column *c = scols_table_get_column(t, column);
+
+        (void)scols_column_set_flags(c, scols_column_get_flags(c) | SCOLS_FL_HIDDEN);
+}
+
 bool output_table_is_empty(struct libscols_table *t)
 {
         return scols_table_get_nlines(t) == 0;
@@ -110,6 +117,8 @@ static void print_titles(struct libscols_table *t)
         for (size_t i = 0; i < scols_table_get_ncols(t); i++) {
                 struct libscols_column *c = scols_table_get_column(t, i);
 
+                if (scols_column_is_hidden(c))
+                        continue;
                 printf("%s%s", i > 0 ? "  " : "", scols_cell_get_data(scols_column_get_header(c)));
         }
         putchar('\n');

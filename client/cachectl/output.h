@@ -23,7 +23,8 @@ struct output_column {
 /* NULL: out of memory. A table without titles ("" each) has no heading line. */
 struct libscols_table *output_table_new(const struct output_column *columns);
 void output_table_free(struct libscols_table *t);
-bool output_table_is_empty(struct libscols_table *t); /* no line */
+void output_table_hide(struct libscols_table *t, size_t column); /* not the first one */
+bool output_table_is_empty(struct libscols_table *t);            /* no line */
 
 /* Columns of the terminal that stdout is; SIZE_MAX where it is none. */
 size_t output_width(void);

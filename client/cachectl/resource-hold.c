@@ -28,6 +28,7 @@
 #define WAIT_FOREVER UINT32_MAX
 #define MS_PER_SEC   UINT64_C(1000)
 #define NS_PER_MS    1000000
+#define LATE_SIZE    64
 
 struct hold {
         struct resource_held held;
@@ -62,6 +63,17 @@ static uint32_t left_ms(const struct hold *h)
 static const char *option(const struct hold *h, enum resource_option which)
 {
         return h->held.run->args->options[which];
+}
+
+static bool names_kind(const struct hold *h)
+{
+        return option(h, RESOURCE_OPT_SEGMENT) || option(h, RESOURCE_OPT_FD) ||
+               option(h, RESOURCE_OPT_LOCAL);
+}
+
+static bool joins_only(const struct hold *h)
+{
+        return !names_kind(h) || option(h, RESOURCE_OPT_NO_CREATE);
 }
 
 /* ---- what was asked for */
@@ -211,7 +223,6 @@ static int make_options(struct hold *h)
 {
         cached_resource_options *o = h->options = cached_resource_options_new();
         int r = o ? CACHED_OK : CACHED_ERR_NOMEM;
-        bool joins = h->held.kind == RESOURCE_ANY || option(h, RESOURCE_OPT_NO_CREATE);
 
         if (r == CACHED_OK)
                 r = cached_resource_options_set_pool(o, (uint32_t)h->pool);
@@ -219,7 +230,7 @@ static int make_options(struct hold *h)
                 r = cached_resource_options_set_read_only(o, option(h, RESOURCE_OPT_READ_ONLY) !=
                                                                      NULL);
         if (r == CACHED_OK)
-                r = cached_resource_options_set_no_create(o, joins);
+                r = cached_resource_options_set_no_create(o, joins_only(h));
         if (r == CACHED_OK && h->ttl_ms) {
                 h->policy = cached_policy_new();
                 r = h->policy ? cached_policy_set_ttl_ms(h->policy, h->ttl_ms) : CACHED_ERR_NOMEM;
@@ -288,16 +299,17 @@ static void note_what(struct hold *h, const cached_reply *r)
 static int make(struct hold *h)
 {
         cached_reply *reply = NULL;
-        int status = EXIT_DONE;
+        int status = EXIT_DONE, r;
 
         if (h->held.kind == RESOURCE_SEGMENT)
                 status = make_segment(h);
         else if (h->held.kind == RESOURCE_DESCRIPTOR)
                 status = make_descriptor(h);
-        if (status == EXIT_DONE)
-                status = ctl_result(h->held.run->ctl,
-                                    cached_resource_publish(h->held.resource, &reply), reply,
-                                    "the daemon was replaced before it was made");
+        if (status != EXIT_DONE)
+                return status;
+        r = cached_resource_publish(h->held.resource, &reply);
+        status = ctl_result(h->held.run->ctl, r, reply,
+                            "the daemon was replaced before it was made");
         if (status == EXIT_DONE)
                 note_what(h, reply);
         cached_reply_free(reply);
@@ -311,24 +323,24 @@ static int report_late(struct hold *h, const cached_reply *r, const char *doing)
 {
         struct ctl *ctl = h->held.run->ctl;
         uint64_t pid = fields_u64(r, "", "holder_pid");
-        char waited[UNITS_BUFFER_SIZE];
+        char late[LATE_SIZE] = "not at once", waited[UNITS_BUFFER_SIZE];
 
-        units_format_ms(waited, h->wait_ms);
+        if (h->wait_ms > 0)
+                (void)snprintf(late, sizeof(late), "not within %s",
+                               units_format_ms(waited, h->wait_ms));
         if (pid)
-                ctl_note(ctl, "not within %s: process %" PRIu64 " (uid %" PRIu64 ") %s", waited,
-                         pid, fields_u64(r, "", "holder_uid"), doing);
+                ctl_note(ctl, "%s: process %" PRIu64 " (uid %" PRIu64 ") %s", late, pid,
+                         fields_u64(r, "", "holder_uid"), doing);
         else
-                ctl_note(ctl, "not within %s: another one %s", waited, doing);
+                ctl_note(ctl, "%s: another one %s", late, doing);
         return EXIT_REFUSED;
 }
 
-static int ask(struct hold *h, cached_reply **ret)
+static int ask(struct hold *h, cached_resource **to, cached_reply **ret)
 {
         struct resource_run *run = h->held.run;
         cached *c = run->ctl->client;
-        cached_resource **to = &h->held.resource;
 
-        (void)cached_resource_options_set_wait_ms(h->options, left_ms(h));
         switch (h->held.kind) {
         case RESOURCE_SEGMENT:
                 return cached_resource_acquire_segment(c, run->cache, run->key.bytes, run->key.n,
@@ -350,13 +362,13 @@ static int acquire(struct hold *h)
         cached_reply *reply = NULL;
         int code, status;
 
-        if (!option(h, RESOURCE_OPT_SEGMENT) && !option(h, RESOURCE_OPT_FD) &&
-            !option(h, RESOURCE_OPT_LOCAL)) {
+        if (!names_kind(h)) {
                 status = resource_find_kind(held->run, &held->kind);
                 if (status != EXIT_DONE)
                         return status;
         }
-        code = ask(h, &reply);
+        (void)cached_resource_options_set_wait_ms(h->options, left_ms(h));
+        code = ask(h, &held->resource, &reply);
         held->created = fields_u64(reply, "", "creation_id") != 0;
         held->owner_died = fields_u64(reply, "", "owner_died") != 0;
         note_what(h, reply);
@@ -376,6 +388,33 @@ static void give_back(struct hold *h)
         h->held.resource = NULL;
 }
 
+/* Whether others get the one that we have. The daemon is asked: that it has left may be on its way
+ * to us. */
+static bool is_current(struct hold *h)
+{
+        uint64_t instance = cached_resource_instance(h->held.resource);
+        cached_resource *again = NULL;
+        bool same;
+        int code;
+
+        (void)cached_resource_options_set_wait_ms(h->options, 0);
+        (void)cached_resource_options_set_no_create(h->options, 1);
+        code = ask(h, &again, NULL);
+        same = cached_resource_instance(again) == instance;
+        cached_resource_release(again);
+        (void)cached_resource_options_set_no_create(h->options, joins_only(h));
+        switch (code) {
+        case CACHED_OK:
+                return same;
+        case CACHED_NOT_FOUND:
+        case CACHED_DEADLINE: /* somebody makes another one */
+        case CACHED_INVALID:  /* or has made one of another kind */
+                return false;
+        default:
+                return true; /* nobody gets one now */
+        }
+}
+
 /* CACHED_NOT_FOUND: it has left meanwhile. */
 static int lock(struct hold *h, int *ret_status)
 {
@@ -387,7 +426,7 @@ static int lock(struct hold *h, int *ret_status)
         held->owner_died = code == CACHED_OWNER_DIED;
         *ret_status = EXIT_DONE;
         if (held->locked)
-                code = cached_resource_has_left(held->resource) ? CACHED_NOT_FOUND : CACHED_OK;
+                code = is_current(h) ? CACHED_OK : CACHED_NOT_FOUND;
         else if (code == CACHED_DEADLINE)
                 *ret_status = report_late(h, reply, "has the lock");
         else if (code != CACHED_NOT_FOUND)

@@ -91,12 +91,11 @@ int resource_list(struct resource_run *run, resource_fn fn, void *data)
 
         while (status == EXIT_DONE && !p.done) {
                 cached_reply *reply = NULL;
+                int r;
 
                 paging_ask(&p);
-                status = ctl_result(run->ctl,
-                                    cached_resource_list(run->ctl->client, run->cache, 0, p.cursor,
-                                                         &reply),
-                                    reply, "no such cache");
+                r = cached_resource_list(run->ctl->client, run->cache, 0, p.cursor, &reply);
+                status = ctl_result(run->ctl, r, reply, "no such cache");
                 if (status == EXIT_DONE)
                         status = take_page(run, reply, fn, data);
                 if (status == EXIT_DONE)

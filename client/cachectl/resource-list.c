@@ -114,14 +114,13 @@ static int print_dropped(struct resource_run *run, const cached_reply *r)
 
 int resource_drop(struct resource_run *run)
 {
-        int status = ctl_connect(run->ctl);
+        int status = ctl_connect(run->ctl), r;
         cached_reply *reply = NULL;
 
-        if (status == EXIT_DONE)
-                status = ctl_result(run->ctl,
-                                    cached_resource_drop(run->ctl->client, run->cache,
-                                                         run->key.bytes, run->key.n, &reply),
-                                    reply, RESOURCE_MISSING);
+        if (status != EXIT_DONE)
+                return status;
+        r = cached_resource_drop(run->ctl->client, run->cache, run->key.bytes, run->key.n, &reply);
+        status = ctl_result(run->ctl, r, reply, RESOURCE_MISSING);
         if (status == EXIT_DONE)
                 status = print_dropped(run, reply);
         cached_reply_free(reply);

@@ -12,10 +12,20 @@
 
 enum { OPT_NAMES };
 
+/* Which is shown if any cache has some. */
+#define COLUMN_RESOURCES 8
+
 static const struct output_column columns[] = {
-        {"CACHE", .cut = true},   {"ENTRIES", .right = true}, {"BYTES", .right = true},
-        {"HITS", .right = true},  {"MISSES", .right = true},  {"RATIO", .right = true},
-        {"SAVED", .right = true}, {"EVICTED", .right = true}, {NULL},
+        {"CACHE", .cut = true},
+        {"ENTRIES", .right = true},
+        {"BYTES", .right = true},
+        {"HITS", .right = true},
+        {"MISSES", .right = true},
+        {"RATIO", .right = true},
+        {"SAVED", .right = true},
+        {"EVICTED", .right = true},
+        [COLUMN_RESOURCES] = {"RESOURCES", .right = true},
+        {NULL},
 };
 
 /* For where there is room: on a narrow terminal the name, which says which cache it is, needs it
@@ -31,6 +41,7 @@ static const struct output_column wide_columns[] = {
         {"RATIO", .right = true},
         {"SAVED", .right = true},
         {"EVICTED", .right = true},
+        [COLUMN_RESOURCES] = {"RESOURCES", .right = true},
         {"EXPIRED", .right = true},
         {"POLICY", .cut = true},
         {NULL},
@@ -53,6 +64,7 @@ static int add_line(struct libscols_table *t, const cached_reply *r, const char 
         char entries[UNITS_BUFFER_SIZE], bytes[UNITS_BUFFER_SIZE], hits[UNITS_BUFFER_SIZE];
         char misses[UNITS_BUFFER_SIZE], ratio[UNITS_BUFFER_SIZE], evicted[UNITS_BUFFER_SIZE];
         char expired[UNITS_BUFFER_SIZE], saved[UNITS_BUFFER_SIZE], policy[FIELDS_TEXT_SIZE];
+        char resources[UNITS_BUFFER_SIZE];
         uint64_t n_hits = fields_u64(r, prefix, "hits"), n_misses = fields_u64(r, prefix, "misses");
         const char *cells[] = {
                 fields_text(r, prefix, "name"),
@@ -63,6 +75,7 @@ static int add_line(struct libscols_table *t, const cached_reply *r, const char 
                 units_format_percent(ratio, n_hits, n_misses),
                 units_format_us(saved, fields_u64(r, prefix, "time_saved_us")),
                 units_format_count(evicted, sum_evicted(r, prefix)),
+                units_format_count(resources, fields_u64(r, prefix, "resources")),
                 units_format_count(expired, fields_u64(r, prefix, "expirations")),
                 policy,
         };
@@ -77,8 +90,14 @@ static void print_name(const char *name)
         putchar('\n');
 }
 
-/* Adds one page to the table, or to the array; with both NULL it prints the names. */
-static int add_page(struct libscols_table *t, json_t *array, const cached_reply *r)
+/* Where the caches go: into the table, or the array; with both NULL their names are printed. */
+struct listing {
+        struct libscols_table *t;
+        json_t *array;
+        bool has_resources; /* any of them */
+};
+
+static int add_page(struct listing *l, const cached_reply *r)
 {
         size_t n = cached_reply_count(r, "caches");
         char prefix[FIELDS_PATH_SIZE];
@@ -86,19 +105,20 @@ static int add_page(struct libscols_table *t, json_t *array, const cached_reply 
 
         for (size_t i = 0; i < n && !failed; i++) {
                 fields_item(prefix, "caches", i);
-                if (t)
-                        failed = add_line(t, r, prefix);
-                else if (!array)
+                l->has_resources |= fields_u64(r, prefix, "resources") > 0;
+                if (l->t)
+                        failed = add_line(l->t, r, prefix);
+                else if (!l->array)
                         print_name(fields_text(r, prefix, "name"));
                 else
-                        failed =
-                                json_array_append_new(array, fields_cache_json(r, prefix,
-                                                                               fields_cache_stats));
+                        failed = json_array_append_new(l->array,
+                                                       fields_cache_json(r, prefix,
+                                                                         fields_cache_stats));
         }
         return failed;
 }
 
-static int list(struct ctl *ctl, struct libscols_table *t, json_t *array)
+static int list(struct ctl *ctl, struct listing *l)
 {
         struct paging paging = {0};
         cached_reply *reply;
@@ -109,7 +129,7 @@ static int list(struct ctl *ctl, struct libscols_table *t, json_t *array)
                 paging_ask(&paging);
                 r = cached_list_caches(ctl->client, 0, paging.cursor, &reply);
                 status = ctl_result(ctl, r, reply, "no caches");
-                if (status == EXIT_DONE && add_page(t, array, reply) < 0)
+                if (status == EXIT_DONE && add_page(l, reply) < 0)
                         status = ctl_no_memory(ctl);
                 if (status == EXIT_DONE)
                         status = paging_answer(ctl, &paging, fields_u64(reply, "", "next"));
@@ -122,15 +142,43 @@ static int list(struct ctl *ctl, struct libscols_table *t, json_t *array)
  * no control character comes through, whatever the daemon says. */
 static int print_names(struct ctl *ctl)
 {
+        struct listing l = {NULL, NULL, false};
         int status = ctl_connect(ctl);
 
-        return status == EXIT_DONE ? list(ctl, NULL, NULL) : status;
+        return status == EXIT_DONE ? list(ctl, &l) : status;
+}
+
+static int print_table(struct ctl *ctl)
+{
+        struct listing l = {
+                .t = output_table_new(output_width() < WIDE ? columns : wide_columns),
+        };
+        int status = l.t ? list(ctl, &l) : ctl_no_memory(ctl);
+
+        if (status == EXIT_DONE) {
+                if (!l.has_resources)
+                        output_table_hide(l.t, COLUMN_RESOURCES);
+                return output_table(ctl, l.t);
+        }
+        output_table_free(l.t);
+        return status;
+}
+
+static int print_json(struct ctl *ctl)
+{
+        struct listing l = {.array = json_array()};
+        json_t *root = json_object();
+        int status = json_object_set_new(root, "caches", l.array) == 0 ? list(ctl, &l)
+                                                                       : ctl_no_memory(ctl);
+
+        if (status == EXIT_DONE)
+                return output_json(ctl, root);
+        json_decref(root);
+        return status;
 }
 
 static int run(struct ctl *ctl, const struct args *a)
 {
-        struct libscols_table *t = NULL;
-        json_t *root, *array;
         int status;
 
         if (a->options[OPT_NAMES])
@@ -139,21 +187,7 @@ static int run(struct ctl *ctl, const struct args *a)
         status = ctl_connect(ctl);
         if (status != EXIT_DONE)
                 return status;
-        root = json_object();
-        array = json_array();
-        if (!ctl->json)
-                t = output_table_new(output_width() < WIDE ? columns : wide_columns);
-        if (json_object_set_new(root, "caches", array) < 0 || (!ctl->json && !t))
-                status = ctl_no_memory(ctl);
-        else
-                status = list(ctl, t, array);
-        if (status == EXIT_DONE && ctl->json)
-                return output_json(ctl, root);
-        json_decref(root);
-        if (status == EXIT_DONE)
-                return output_table(ctl, t);
-        output_table_free(t);
-        return status;
+        return ctl->json ? print_json(ctl) : print_table(ctl);
 }
 
 const struct verb verb_caches = {
@@ -161,8 +195,9 @@ const struct verb verb_caches = {
         .synopsis = "[--names]",
         .summary = "List the caches of the realm",
         .about = "BYTES is the memory that is charged, RATIO that of hits to look-ups, SAVED the "
-                 "computing time that hits saved, as the writers gave it. EXPIRED and POLICY are "
-                 "left out on a terminal of less than 110 columns.",
+                 "computing time that hits saved, as the writers gave it. RESOURCES, which is "
+                 "left out where no cache has any, are those of `cachectl resource`. EXPIRED and "
+                 "POLICY are left out on a terminal of less than 110 columns.",
         .options = {[OPT_NAMES] = {"names", 0, NULL, "print the names alone, one a line"}},
         .json = "caches: a list of objects of name, policy (as of `cachectl policy`), pinned, "
                 "entries, bytes_raw, bytes_held, hits, misses, "

@@ -142,9 +142,9 @@ static const char statuses[] = "  hold with COMMAND: that of COMMAND; 128+N afte
 
 const struct verb verb_resource = {
         .name = "resource",
-        .synopsis = "ls [CACHE] | show CACHE KEY | drop CACHE KEY | hold CACHE KEY [--segment S "
-                    "[--fill FILE] [--read-only] | --fd N | --local] [--no-create] [--pool N] "
-                    "[--ttl D] [--lock] [--wait D] [-- COMMAND…]",
+        .synopsis = "ls [CACHE] | show CACHE KEY | drop CACHE KEY | "
+                    "hold CACHE KEY [--segment S | --fd N | --local] [--fill FILE] [--read-only] "
+                    "[--no-create] [--pool N] [--ttl D] [--lock] [--wait D] [-- COMMAND…]",
         .summary = "Look at live objects that processes share, and hold one",
         .about = about,
         .words = {"ls|show|hold|drop", "CACHE", "KEY", "COMMAND"},
@@ -192,8 +192,8 @@ const struct verb verb_resource = {
         .example =
                 "cachectl resource hold jobs lock --local --lock -- ./one-at-a-time\n"
                 "  cachectl resource hold models bert --segment 400M --fill bert.bin --read-only\n"
-                "  exec 3<>/dev/tcp/127.0.0.1/6379; cachectl resource hold db redis --fd 3 "
-                "--lock -- \\\n"
+                "  exec 3<>/dev/tcp/127.0.0.1/6379\n"
+                "  cachectl resource hold db redis --fd 3 --lock -- \\\n"
                 "    bash -c 'echo PING >&$CACHED_RESOURCE_FD; head -1 <&$CACHED_RESOURCE_FD'",
         .run = run,
 };

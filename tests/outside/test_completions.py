@@ -229,6 +229,17 @@ def test_cmp13_bash_caches_and_command_of_warm(daemon, c, tmp_path):
     assert bash("cachectl", "monitor", "res", e=e) == {"results"}
 
 
+def test_cmp14_bash_words_and_command_of_resource(daemon, c):
+    c.set("results", b"k", b"v")
+    e = env(daemon)
+    assert bash("cachectl", "resource", "", e=e) == {"ls", "show", "hold", "drop"}
+    for words in (["show", "res"], ["hold", "res"], ["hold", "--local", "res"]):
+        assert bash("cachectl", "resource", *words, e=e) == {"results"}
+    assert bash("cachectl", "resource", "hold", "results", "k", "--seg", e=e) == {"--segment"}
+    assert bash("cachectl", "resource", "hold", "results", "k", "--segment", "4K", "", e=e) <= {""}
+    assert "mkdir" in bash("cachectl", "resource", "hold", "results", "k", "--lock", "--", "mkd", e=e)
+
+
 def test_cmp12_bash_by_the_tab_key(daemon, c):
     c.open("thumbnails")
     e = env(daemon, TERM="dumb", INPUTRC="/dev/null")

@@ -49,8 +49,9 @@ class Verb:
         self.takes_command = "COMMAND" in row["synopsis"]
         words = [w for w in row["words"] if not self.takes_command or "COMMAND" not in w and w != "ARGUMENT"]
         self.words = [(w, kind(self.name, w, w)) for w in words]
-        # `WORD… -- COMMAND…`: before the dashes, any number of the first kind.
+        # `WORD… -- COMMAND…`: other words before the dashes; of a WORD with dots any number.
         self.words_first = self.takes_command and bool(self.words)
+        self.repeats = self.words_first and f"{self.words[0][0]}…" in row["synopsis"]
 
 
 def run(*command):
@@ -76,7 +77,7 @@ def bash(verbs, options):
         "COMMAND_VERBS": "|".join(v.name for v in verbs if v.takes_command) or "-",
         "WORDS_FIRST": "|".join(v.name for v in verbs if v.words_first) or "-",
         "VALUES": "".join(bash_options(options, "*")) + "".join("".join(bash_options(v.options, v.name)) for v in verbs),
-        "WORDS": "".join(f"        {v.name}/{'*' if v.words_first else i}) kind='{k}' ;;\n" for v in verbs
+        "WORDS": "".join(f"        {v.name}/{'*' if v.repeats else i}) kind='{k}' ;;\n" for v in verbs
                          for i, (_, k) in enumerate(v.words) if k),
         "OPTIONS": "".join(f"        {v.name}) options='{' '.join(s for o in v.options for s in o.spellings())}' ;;\n"
                            for v in verbs if v.options),
@@ -115,7 +116,7 @@ def zsh_option(o):
 
 def zsh_verb(v):
     specs = [zsh_option(o) for o in v.options]
-    specs += [zsh_quote(f"{'*' if v.words_first else i}:{zsh_text(w)}:{zsh_action(k)}")
+    specs += [zsh_quote(f"{'*' if v.repeats else i}:{zsh_text(w)}:{zsh_action(k)}")
               for i, (w, k) in enumerate(v.words, 1)]
     if v.takes_command and not v.words_first:
         specs += ["'(-)1: :_command_names -e'", "'*:: :_normal'"]
@@ -153,7 +154,7 @@ def fish_words(v):
     for i, (_, k) in enumerate(v.words):
         if k:
             action = FISH[k].replace("-x ", "-f ") if k in FISH else f"-f -a {fish_quote(k)}"
-            condition = f"__cachectl_in {v.name}" if v.words_first else f"__cachectl_at {v.name} {i}"
+            condition = f"__cachectl_in {v.name}" if v.repeats else f"__cachectl_at {v.name} {i}"
             yield f"complete -c cachectl -n '{condition}' {action}\n"
 
 
