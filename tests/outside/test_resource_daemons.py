@@ -60,7 +60,7 @@ def test_a_segment_goes_on(daemon, a, b, start, how):
     a.must("lock", i)
     was = number(a, i)
     renew(how, daemon, (a, i))
-    assert b("lock", j, 50) == (DEADLINE, str(a.pid))
+    assert b("lock", j, 500) == (DEADLINE, str(a.pid))
     c = start()
     k = c.must("segment", "c", "k")
     assert c.must("add", k) == 3 and number(c, k) == was and c("lock", k, 0)[0] == DEADLINE
@@ -77,7 +77,7 @@ def test_a_connection_goes_on(daemon, a, b, start, server, how):
     a.must("lock", i)
     renew(how, daemon, (a, i))
     assert a("talk", i, "x") == (OK, "1:1:x")
-    assert b("lock", j, 50)[0] == DEADLINE
+    assert b("lock", j, 500)[0] == DEADLINE
     a.must("unlock", i)
     assert b("lock", j)[0] == OK and b("talk", j, "y") == (OK, "1:2:y")
     b.must("unlock", j)
