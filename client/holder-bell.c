@@ -194,6 +194,7 @@ static int open_holder(struct holder *h, struct deadline d, struct failure *f)
         int code;
 
         m.before = h->id;
+        m.before_number = atomic_load(&h->number);
         request.op_case = CACHED__V1__REQUEST__OP_OPEN_HOLDER;
         request.open_holder = &m;
         code = holder_ask(h, &request, -1, d, f, &r);

@@ -41,21 +41,44 @@ static void take_answer(struct holder *h, struct held *held, const struct cached
         }
 }
 
+/* What a daemon that knows nothing of it takes it in by. One of a pool cannot come again: nobody
+ * knows what of it is in use. */
+static int describe(const struct held *held, Cached__V1__ReclaimResource *m,
+                    Cached__V1__Policy *policy)
+{
+        const struct resource_object *o = &held->object;
+
+        if (held->is_pooled || held->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_DESCRIPTOR)
+                return -1;
+        m->cache = held->cache;
+        m->key = (ProtobufCBinaryData){held->n_key, (uint8_t *)(uintptr_t)held->key};
+        if (held->has_policy) {
+                policy_to_message(&held->policy, policy);
+                m->policy = policy;
+        }
+        if (!o->map)
+                return -1;
+        m->size = object_size(o);
+        m->read_only = o->is_read_only;
+        m->descriptor = 1;
+        return o->fd;
+}
+
 static int claim(struct holder *h, struct held *held, struct deadline d, struct failure *f)
 {
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
         Cached__V1__ReclaimResource m = CACHED__V1__RECLAIM_RESOURCE__INIT;
+        Cached__V1__Policy policy;
         struct cached_reply *r = NULL;
-        int code;
+        int code, fd;
 
         m.instance = atomic_load(&held->instance);
         m.holder = h->id;
         m.locked = atomic_load(&held->locked) != 0;
-        m.cache = held->cache;
-        m.key = (ProtobufCBinaryData){held->n_key, held->key};
+        fd = describe(held, &m, &policy);
         request.op_case = CACHED__V1__REQUEST__OP_RECLAIM_RESOURCE;
         request.reclaim_resource = &m;
-        code = holder_ask(h, &request, -1, d, f, &r);
+        code = holder_ask(h, &request, fd, d, f, &r);
         if (code != CACHED_OK)
                 return code;
         (void)pthread_mutex_lock(&h->mutex);

@@ -105,6 +105,13 @@ static void leave(struct cached_resource *r, int code)
         unlock(h);
 }
 
+/* A local object that was made while no daemon was there, and that it does not know yet. */
+static bool is_unknown_local(const struct held *held)
+{
+        return held->is_made && held->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_LOCAL &&
+               atomic_load(&held->instance) == 0;
+}
+
 /* Another instance than the one that is at hand: that one has left. */
 static int replace(cached_resource *r, const struct resource_want *w, struct failure *f)
 {
@@ -170,7 +177,8 @@ static int take_held(cached_resource *r, const struct resource_want *w, cached_r
 {
         const Cached__V1__ResourceInfo *info = reply->message->resource;
         struct holder *h = r->holder;
-        bool is_known = r->held->is_made && atomic_load(&r->held->instance) == info->instance;
+        bool is_known = (r->held->is_made && atomic_load(&r->held->instance) == info->instance) ||
+                        is_unknown_local(r->held);
         int code = CACHED_OK;
 
         if (info->kind != w->kind || info->instance == 0)
@@ -197,13 +205,36 @@ static int take_held(cached_resource *r, const struct resource_want *w, cached_r
         return code;
 }
 
+/* What is there need not be made. */
+static int take_in(cached_resource *r, struct failure *f)
+{
+        cached_reply *reply = NULL;
+        int code = resource_ask_publish(r, f, &reply);
+
+        if (code == CACHED_OK) {
+                r->creation_id = 0;
+                lock(r->holder);
+                r->held->n_holds = 1;
+                settle_in(r, &r->on_release, reply->message->resource->instance);
+                unlock(r->holder);
+        } else {
+                resource_tell_creation_ended(r);
+        }
+        cached_reply_free(reply);
+        /* Later, then: it is in use all the same. */
+        return CACHED_OK;
+}
+
 /* This process is to make one. */
 static int take_right(cached_resource *r, const struct resource_want *w, uint64_t creation_id,
                       struct failure *f)
 {
-        int code = replace(r, w, f);
+        int code = CACHED_OK;
 
         r->creation_id = creation_id;
+        if (is_unknown_local(r->held))
+                return take_in(r, f);
+        code = replace(r, w, f);
         if (code == CACHED_OK && w->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_SEGMENT)
                 code = object_make_segment(w->size ? w->size : 1, f, &r->held->object);
         if (code == CACHED_OK)

@@ -89,9 +89,10 @@ int activation_take(int *ret_fd, char *path, size_t n_path, struct given *given,
                      strerror(-n));
         for (int i = 0; i < n; i++) {
                 int fd = SD_LISTEN_FDS_START + i;
+                uint32_t number;
 
-                /* Memory is asked for first: that never blocks. */
-                if (given_is_memory(fd) || sd_is_socket(fd, AF_UNSPEC, 0, -1) <= 0) {
+                /* Memory is asked for first: that never blocks. A resource's is not asked at all. */
+                if (given_parse(names[i], &number) == GIVEN_RESOURCE || given_is_memory(fd) || sd_is_socket(fd, AF_UNSPEC, 0, -1) <= 0) {
                         sort_out(fd, names[i], given, log);
                         continue;
                 }

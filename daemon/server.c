@@ -302,6 +302,31 @@ static void on_end_timer(evutil_socket_t fd, short what, void *arg)
         s->done = true;
 }
 
+/* ---- for a successor */
+
+int server_keep_fd(struct server *s, uid_t uid, int fd, void (*on_hang_up)(void *ctx), void *ctx,
+                   struct kept **ret)
+{
+        return hub_keep_fd(&s->hub, uid, fd, on_hang_up, ctx, ret);
+}
+
+int server_watch_process(struct server *s, pid_t pid, const struct process_mark *mark,
+                         void (*on_end)(void *ctx), void *ctx, struct peer_watch **ret)
+{
+        return hub_watch_process(&s->hub, pid, mark, on_end, ctx, ret);
+}
+
+void server_own_address(const struct server *s, struct sockaddr_storage *ret, unsigned *ret_n)
+{
+        socklen_t n = sizeof(*ret);
+
+        *ret_n = s->listener.fd >= 0 &&
+                                 getsockname(s->listener.fd, (struct sockaddr *)ret, &n) == 0 &&
+                                 n <= sizeof(*ret)
+                         ? n
+                         : 0;
+}
+
 /* ---- handing over */
 
 int server_hand_over(struct server *s, struct conn *c, uint64_t id, const char *version)

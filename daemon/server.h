@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct clock;
 struct config;
@@ -81,6 +82,18 @@ struct server_stats {
         uint64_t config_reloads;   /* that succeeded */
 };
 void server_stats(const struct server *s, struct server_stats *ret);
+
+/* What a predecessor had: as hub_keep_fd() and hub_watch_process(). */
+struct kept;
+int server_keep_fd(struct server *s, uid_t uid, int fd, void (*on_hang_up)(void *ctx), void *ctx,
+                   struct kept **ret);
+struct peer_watch;
+struct process_mark;
+int server_watch_process(struct server *s, pid_t pid, const struct process_mark *mark,
+                         void (*on_end)(void *ctx), void *ctx, struct peer_watch **ret);
+/* The address that it listens at; *ret_n 0: it has none. */
+struct sockaddr_storage;
+void server_own_address(const struct server *s, struct sockaddr_storage *ret, unsigned *ret_n);
 
 /* Begins to hand everything over to the peer of @c, whose request @id this is. The connection is to
  * be closed without a reply. 0, SERVER_E_BUSY: the daemon is ending already, or -errno. */

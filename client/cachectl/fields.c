@@ -30,6 +30,8 @@ const struct field fields_policy[] = {
 
 const struct field fields_pinned[] = {{"pinned", FIELD_BOOL, "pinned"}, {NULL}};
 
+static const char *const cache_kinds[] = {"unused", "entries", "resources", "mixed", NULL};
+
 const struct field fields_cache_stats[] = {
         {"entries", FIELD_COUNT, "entries"},
         {"bytes_raw", FIELD_BYTES, "keys and values"},
@@ -63,6 +65,25 @@ const struct field fields_cache_stats[] = {
         {"computing", FIELD_COUNT, "computing now", .hide_zero = true},
         {"waiting", FIELD_COUNT, "waiting now", .hide_zero = true},
         {"tags", FIELD_COUNT, "tags", .hide_zero = true},
+        {"kind", FIELD_CHOICE, "used for", NULL, cache_kinds},
+        {"resources", FIELD_COUNT, "resources", .hide_zero = true},
+        {"resources_held", FIELD_COUNT, "  of these: held", .needs = "resources"},
+        {"resources_locked", FIELD_COUNT, "  of these: locked", .hide_zero = true},
+        {"resource_bytes", FIELD_BYTES, "in segments", .hide_zero = true},
+        {"resources_creating", FIELD_COUNT, "being created", .hide_zero = true},
+        {"resources_waiting", FIELD_COUNT, "waiting for resources", .hide_zero = true},
+        {"resources_created", FIELD_COUNT, "resources created", .hide_zero = true},
+        {"resources_acquired", FIELD_COUNT, "acquired again", .needs = "resources_created"},
+        {"resource_failures", FIELD_COUNT, "creations failed", .hide_zero = true},
+        {"resources_expired", FIELD_COUNT, "left: expired", .hide_zero = true},
+        {"resources_evicted", FIELD_COUNT, "left: evicted", .hide_zero = true},
+        {"resources_cleared", FIELD_COUNT, "left: cleared", .hide_zero = true},
+        {"resources_dropped", FIELD_COUNT, "left: dropped", .hide_zero = true},
+        {"resources_replaced", FIELD_COUNT, "left: replaced", .hide_zero = true},
+        {"resources_invalid", FIELD_COUNT, "left: invalid", .hide_zero = true},
+        {"resources_hung_up", FIELD_COUNT, "left: hung up", .hide_zero = true},
+        {"resources_owner_died", FIELD_COUNT, "left: owner died", .hide_zero = true},
+        {"resources_unclaimed", FIELD_COUNT, "left: unclaimed", .hide_zero = true},
         {NULL},
 };
 

@@ -172,7 +172,13 @@ const struct verb verb_caches = {
                 "evicted_realm_entries, evicted_large_values, "
                 "clears, time_saved_us, opens, policy_changes, refused, leases (granted), "
                 "refreshes (of them: while a value was there), lease_waits, leases_lost, "
-                "lease_failures, superseded (stores), computing, waiting (both: now), tags.",
+                "lease_failures, superseded (stores), computing, waiting (both: now), tags, "
+                "kind (unused, entries, resources, mixed), resources, resources_held, "
+                "resources_locked, resource_bytes, resources_creating, resources_waiting (all: "
+                "now), resources_created, resources_acquired, resource_failures, and that left: "
+                "resources_expired, resources_evicted, resources_cleared, resources_dropped, "
+                "resources_replaced, resources_invalid, resources_hung_up, resources_owner_died, "
+                "resources_unclaimed.",
         .example = "cachectl caches --json | jq -r '.caches[].name'",
         .caches = true,
         .run = run,

@@ -25,21 +25,14 @@ static const struct output_column columns[] = {
 
 /* Those of the columns, in their order, and what has no room beside them. */
 static const struct field fields[] = {
-        {"connection", FIELD_COUNT},
-        {"pid", FIELD_COUNT},
-        {"uid", FIELD_COUNT},
-        {"name", FIELD_TEXT},
-        {"realm", FIELD_TEXT},
-        {"role", FIELD_CHOICE, NULL, NULL, fields_roles},
-        {"age_ms", FIELD_MS},
-        {"idle_ms", FIELD_MS},
-        {"requests", FIELD_COUNT},
-        {"bytes_in", FIELD_BYTES},
-        {"bytes_out", FIELD_BYTES},
-        {"queued_bytes", FIELD_BYTES},
-        {"views", FIELD_COUNT},
-        {"view_bytes", FIELD_BYTES},
-        {NULL},
+        {"connection", FIELD_COUNT}, {"pid", FIELD_COUNT},
+        {"uid", FIELD_COUNT},        {"name", FIELD_TEXT},
+        {"realm", FIELD_TEXT},       {"role", FIELD_CHOICE, NULL, NULL, fields_roles},
+        {"age_ms", FIELD_MS},        {"idle_ms", FIELD_MS},
+        {"requests", FIELD_COUNT},   {"bytes_in", FIELD_BYTES},
+        {"bytes_out", FIELD_BYTES},  {"queued_bytes", FIELD_BYTES},
+        {"views", FIELD_COUNT},      {"view_bytes", FIELD_BYTES},
+        {"resources", FIELD_COUNT},  {NULL},
 };
 
 #define N_COLUMNS (sizeof(columns) / sizeof(columns[0]) - 1)
@@ -117,7 +110,8 @@ const struct verb verb_clients = {
                  "cachectl is one. COMPUTING lists what clients of the realm compute now, under "
                  "leases.",
         .json = "clients: a list of objects of connection, pid, uid, name, realm, role, age_ms, "
-                "idle_ms, requests, bytes_in, bytes_out, queued_bytes, views, view_bytes; "
+                "idle_ms, requests, bytes_in, bytes_out, queued_bytes, views, view_bytes, "
+                "resources (that it holds); "
                 "computations: as in `cachectl stats --json`, with the connection of each.",
         .example = "cachectl clients",
         .run = run,

@@ -35,6 +35,9 @@ static const struct field fields_realm[] = {
         {"sessions_expired", FIELD_COUNT, "sessions expired"},
         {"sessions_evicted", FIELD_COUNT, "sessions evicted"},
         {"session_caches", FIELD_COUNT, "caches of sessions"},
+        {"resources", FIELD_COUNT, "resources"},
+        {"resource_bytes", FIELD_BYTES, "in segments"},
+        {"resource_holders", FIELD_COUNT, "holders of resources"},
         {NULL},
 };
 
@@ -77,6 +80,8 @@ static const struct field fields_takeover[] = {
         {"entries_dropped", FIELD_COUNT, "entries dropped"},
         {"large_kept", FIELD_COUNT, "large values kept"},
         {"descriptors_dropped", FIELD_COUNT, "descriptors dropped"},
+        {"resources_kept", FIELD_COUNT, "resources kept"},
+        {"resources_dropped", FIELD_COUNT, "resources dropped"},
         {NULL},
 };
 
@@ -377,7 +382,7 @@ const struct verb verb_stats = {
                 "view_bytes, departed_bytes, prepared_bytes, upload_bytes, sessions, "
                 "session_bytes, "
                 "session_budget_bytes, sessions_opened, sessions_expired, sessions_evicted, "
-                "session_caches; daemon: "
+                "session_caches, resources, resource_bytes, resource_holders; daemon: "
                 "version, uptime_ms, instance (a "
                 "string), "
                 "pid, connections, connections_total, connections_refused, requests, "

@@ -46,14 +46,8 @@
  *
  * Every call may return one of the common codes; CACHED_UNSUPPORTED where the daemon is too old for
  * resources. Where a call takes @reply for a reply, that is owned by the caller, freed with
- * cached_reply_free(), and set on failure, too, unless memory ran out; NULL: not interested. Some
- * calls have codes of their own:
- */
-#define CACHED_ERR_CREATION                                                                        \
-        74 /* who was to make it could not, or its check fails: cached_reply_error() has the reason */
-#define CACHED_OWNER_DIED 75 /* locked; and who had the lock before was killed with it */
-
-/*
+ * cached_reply_free(), and set on failure, too, unless memory ran out; NULL: not interested.
+ *
  * Threads: any number may use one object, but for cached_resource_release(), which is the last
  * call. Fork: a child has the memory and the descriptors, and not the objects: it is another
  * process, and acquires for itself. There all calls return CACHED_ERR_USAGE or nothing, and

@@ -124,6 +124,9 @@ typedef struct cached_messages cached_messages;       /* what was recorded with 
         72 /* the handle was closed, before the call or under it; a change may have happened */
 #define CACHED_ERR_AGAIN                                                                           \
         73 /* a pipeline that does not wait: nothing has finished yet, or it is full */
+#define CACHED_ERR_CREATION                                                                        \
+        74 /* whose turn it was to make a resource could not, or its check fails */
+#define CACHED_OWNER_DIED 75 /* locked, and who had the lock before was killed with it */
 
 #define CACHED_NEVER UINT64_MAX /* a ttl that never ends */
 

@@ -24,6 +24,8 @@ static bool is_named(const Cached__V1__Request *m)
                 return m->offer_upload->size > 0;
         case CACHED__V1__REQUEST__OP_PUBLISH_RESOURCE:
                 return m->publish_resource->kind != CACHED__V1__RESOURCE_KIND__RESOURCE_LOCAL;
+        case CACHED__V1__REQUEST__OP_RECLAIM_RESOURCE:
+                return m->reclaim_resource->descriptor;
         default:
                 return false;
         }

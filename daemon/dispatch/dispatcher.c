@@ -13,6 +13,7 @@
 #include "base/reaper.h"
 #include "config.h"
 #include "dispatch/events.h"
+#include "dispatch/keeping.h"
 #include "dispatch/leasing.h"
 #include "dispatch/resourcing.h"
 #include "dispatch/scope.h"
@@ -70,6 +71,8 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
         d->realms.reaper = d->reaper;
         d->realms.session_departed = attach_departed;
         d->realms.session_ctx = d;
+        d->realms.ends = resourcing_realm_ends;
+        d->realms.ends_ctx = d;
         limit_reaper(d);
         *ret = d;
         return 0;
@@ -77,6 +80,7 @@ int dispatcher_new(struct server *server, const struct config *cfg, struct dispa
 
 bool dispatcher_adopt(struct dispatcher *d, struct given *given, enum takeover_from from)
 {
+        restoring_take(d, given);
         return realms_adopt(&d->realms, given, from, server_now_ms(d->server),
                             server_log(d->server));
 }
@@ -96,6 +100,7 @@ void dispatcher_adopted(struct dispatcher *d)
 {
         realms_adopted(&d->realms, server_now_ms(d->server));
         adopt_sessions(d);
+        restoring_run(d);
 }
 
 void dispatcher_renumber(struct dispatcher *d, uint64_t instance)
@@ -111,11 +116,12 @@ void dispatcher_shift_clock(struct dispatcher *d, int64_t ms)
 void dispatcher_rest(struct dispatcher *d)
 {
         realms_drain_all(&d->realms, server_now_ms(d->server));
+        keeping_rest(d);
 }
 
 bool dispatcher_each_file(const struct dispatcher *d, realm_file_visit visit, void *ctx)
 {
-        return realms_each_file(&d->realms, visit, ctx);
+        return realms_each_file(&d->realms, visit, ctx) && keeping_each_file(d, visit, ctx);
 }
 
 void dispatcher_let_go(struct dispatcher *d)

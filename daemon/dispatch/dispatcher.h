@@ -51,9 +51,11 @@ struct dispatcher {
         struct quota shares;  /* values that are kept for those who wait for them */
         struct leases leases;
         struct resources resources;
-        struct list holdings;   /* see holding.c */
-        bool resources_over;    /* descriptors are closed with the process */
-        struct backoff backoff; /* of values that could not be computed anew */
+        struct list holdings;        /* see holding.c */
+        bool resources_over;         /* descriptors are closed with the process */
+        struct keeping *keeping;     /* see keeping.c */
+        struct restoring *restoring; /* see restoring.c; NULL: there is nothing to restore */
+        struct backoff backoff;      /* of values that could not be computed anew */
         struct outcomes outcomes;
         struct processes processes;
         struct views views;

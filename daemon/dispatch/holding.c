@@ -18,6 +18,7 @@
 
 #include "config.h"
 #include "dispatch/client.h"
+#include "dispatch/keeping.h"
 #include "dispatch/reply.h"
 #include "dispatch/resourcing.h"
 #include "server.h"
@@ -56,6 +57,8 @@ static void on_process_end(void *ctx)
 {
         struct holding *h = ctx;
         struct dispatcher *d = h->d;
+        if (keeping_is_still(d))
+                return; /* see holding_catch_up() */
         /* Of a turn in which nothing else may have read the clock. */
         uint64_t now_ms = server_tick(d->server) / 1000000;
         resource_holder_end(&d->resources, holder_of(h), true, now_ms);
@@ -143,7 +146,21 @@ static struct resource_holder *draw(struct request *r, enum status *ret_status)
         return NULL;
 }
 
-/* Likewise. */
+/* For a successor; or it is none. */
+static enum status keep(struct request *r, struct holding *h, struct resource_holder *holder)
+{
+        struct process_mark mark = {0};
+        if (h->process->watch)
+                peer_watch_mark(h->process->watch, h->process->pid, &mark);
+        enum status status = keeping_holder(r, holder, &mark);
+        if (status == STATUS_OK)
+                return STATUS_OK;
+        resource_holder_end(&r->d->resources, holder, false, r->who.now_ms);
+        holding_free(h);
+        return status;
+}
+
+/* As draw(). */
 static struct resource_holder *open_new(struct request *r, enum status *ret_status)
 {
         struct holding *h = calloc(1, sizeof(*h));
@@ -154,6 +171,8 @@ static struct resource_holder *open_new(struct request *r, enum status *ret_stat
                 free(h);
                 return NULL;
         }
+        resource_holder_wants(&r->d->resources, holder, r->msg->open_holder->before_number,
+                              r->who.now_ms);
         *h = (struct holding){.d = r->d,
                               .client = r->client,
                               .realm = r->who.realm,
@@ -164,7 +183,8 @@ static struct resource_holder *open_new(struct request *r, enum status *ret_stat
         list_append(&r->d->holdings, &h->of_all);
         process_listen(h->process, &h->end, on_process_end, h);
         r->client->holding = h;
-        return holder;
+        *ret_status = keep(r, h, holder);
+        return *ret_status == STATUS_OK ? holder : NULL;
 }
 
 static enum status check_opening(struct request *r)
@@ -222,7 +242,7 @@ enum status holding_find(struct request *r, uint64_t id, struct resource_holder 
                 return verdict_set(&r->verdict, STATUS_INVALID,
                                    "FEATURE_RESOURCES was not agreed on in Hello: set it there to "
                                    "use resources");
-        *ret = resource_holder_find(&r->d->resources, r->who.realm, r->who.uid, id);
+        *ret = resource_holder_find(&r->d->resources, r->client->realm, r->who.uid, id);
         if (*ret)
                 return STATUS_OK;
         return verdict_set(&r->verdict, STATUS_INVALID,
@@ -248,6 +268,12 @@ const char *holding_name(const struct resource_holder *h)
         return client ? client->name : "";
 }
 
+uint64_t holding_count(const struct holding *h)
+{
+        const struct resource_holder *holder = h ? holder_of(h) : NULL;
+        return holder ? holder->n_holds : 0;
+}
+
 void holding_drained(struct holding *h)
 {
         struct resource_holder *holder = holder_of(h);
@@ -255,7 +281,42 @@ void holding_drained(struct holding *h)
                 resource_holder_unblock(&h->d->resources, holder);
 }
 
+/* ---- a predecessor's */
+
+bool holding_restore(struct dispatcher *d, struct realm *realm, const struct resource_kept *k)
+{
+        const struct process_mark mark = {.start = k->process.start, .ino = k->process.ino};
+        struct process *process;
+        struct holding *h = calloc(1, sizeof(*h));
+        if (!h || process_again(d, k->pid, &mark, &process) < 0) {
+                free(h);
+                return false;
+        }
+        *h = (struct holding){
+                .d = d, .realm = realm, .process = process, .id = k->holder, .uid = k->holder_uid};
+        list_init(&h->of_all);
+        list_append(d->holdings.next, &h->of_all);
+        process_listen(h->process, &h->end, on_process_end, h);
+        return true;
+}
+
+void holding_catch_up(struct dispatcher *d)
+{
+        for (struct list *l = d->holdings.next; l != &d->holdings; l = l->next) {
+                struct holding *h = LIST_ENTRY(l, struct holding, of_all);
+                if (h->process->ended && h->id != 0)
+                        on_process_end(h);
+        }
+}
+
 /* ---- ends */
+
+/* Whether there is anything that it could come again for. */
+static bool has_something(const struct resource_holder *h)
+{
+        return !list_is_empty(&h->holds) || !list_is_empty(&h->creations) ||
+               !list_is_empty(&h->waiters);
+}
 
 void holding_leave(struct client *client, uint64_t now_ms)
 {
@@ -266,7 +327,7 @@ void holding_leave(struct client *client, uint64_t now_ms)
         struct resource_holder *holder = holder_of(h);
         client->holding = NULL;
         h->client = NULL;
-        if (holder && h->process->watch && !h->process->ended) {
+        if (holder && has_something(holder) && h->process->watch && !h->process->ended) {
                 resource_holder_lost(&d->resources, holder, now_ms);
                 list_unlink(&h->of_all);
                 list_append(d->holdings.next, &h->of_all);

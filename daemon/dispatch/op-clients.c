@@ -6,6 +6,7 @@
 #include "config.h"
 #include "dispatch/dispatcher.h"
 #include "dispatch/reply.h"
+#include "dispatch/resourcing.h"
 #include "server.h"
 
 #define FIELD_OVERHEAD 8 /* tag and length of one item, at most */
@@ -35,6 +36,7 @@ static Cached__V1__ClientInfo *describe(struct request *r, struct client *c)
         struct viewer_info views = views_of(c);
         info->views = views.n;
         info->view_bytes = views.bytes;
+        info->resources = holding_count(c->holding);
         return info;
 }
 

@@ -7,6 +7,7 @@
 
 #include "dispatch/client.h"
 #include "dispatch/decode.h"
+#include "dispatch/keeping.h"
 #include "dispatch/reply.h"
 #include "dispatch/resourcing.h"
 
@@ -28,11 +29,17 @@ static enum status reserve(struct request *r)
 /* ---- locking */
 
 static enum status answer_lock(struct request *r, int k, const struct resource_reply *got,
-                               struct resource *res)
+                               struct resource *res, struct resource_holder *holder)
 {
         Cached__V1__ResourceInfo info = CACHED__V1__RESOURCE_INFO__INIT;
+        enum status status;
         switch (k) {
         case RESOURCE_IS_HELD:
+                status = keeping_check_lock(r, res);
+                if (status != STATUS_OK) {
+                        (void)resource_unlock(&r->d->resources, res, holder, r->who.now_ms);
+                        return status;
+                }
                 info.state = CACHED__V1__RESOURCE_STATE__RESOURCE_HELD;
                 info.owner_died = got->owner_died;
                 resource_describe(r, &info, res);
@@ -82,7 +89,7 @@ enum status op_lock_resource(struct request *r)
                 return status;
         struct resource_reply got = {0};
         int k = resource_lock(&r->d->resources, res, &ask, r->who.now_ms, &got);
-        return answer_lock(r, k, &got, res);
+        return answer_lock(r, k, &got, res, ask.holder);
 }
 
 enum status op_unlock_resource(struct request *r)
@@ -113,7 +120,11 @@ enum status op_release_resource(struct request *r)
                 status = reserve(r);
         if (status != STATUS_OK)
                 return status;
-        (void)resource_release(&r->d->resources, res, holder, msg->broken, r->who.now_ms);
+        if (msg->all)
+                (void)resource_release_all(&r->d->resources, res, holder, msg->broken,
+                                           r->who.now_ms);
+        else
+                (void)resource_release(&r->d->resources, res, holder, msg->broken, r->who.now_ms);
         return answer(r);
 }
 

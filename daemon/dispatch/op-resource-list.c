@@ -2,9 +2,6 @@
 /*
  * ListResources and DropResource: who has what, for people; and out with it.
  */
-#include <stdio.h>
-#include <string.h>
-
 #include "config.h"
 #include "dispatch/client.h"
 #include "dispatch/decode.h"
@@ -52,7 +49,6 @@ static Cached__V1__ListedResource *listed(struct request *r, const struct resour
 {
         struct bump *b = &r->d->bump;
         const struct resource_slot *s = res->slot;
-        struct store_cache_info cache;
         struct {
                 Cached__V1__ListedResource listed;
                 Cached__V1__ResourceInfo info;
@@ -62,9 +58,7 @@ static Cached__V1__ListedResource *listed(struct request *r, const struct resour
                 return NULL;
         cached__v1__listed_resource__init(&m->listed);
         cached__v1__resource_info__init(&m->info);
-        m->name[0] = '\0';
-        if (store_cache_info(r->who.realm->store, resource_cache_of(s), &cache) == 0)
-                snprintf(m->name, sizeof(m->name), "%.*s", (int)cache.n_name, cache.name);
+        resourcing_cache_name(r->client->realm, res, m->name, sizeof(m->name));
         resource_describe(r, &m->info, res);
         m->listed.cache = m->name;
         m->listed.key = (ProtobufCBinaryData){s->n_key, (uint8_t *)s->key};
@@ -77,6 +71,13 @@ static Cached__V1__ListedResource *listed(struct request *r, const struct resour
         return list_holders(r, res, &m->listed) ? &m->listed : NULL;
 }
 
+/* @cache 0: of all that the request is about. */
+static bool is_meant(const struct request *r, const struct resource *res, uint32_t cache)
+{
+        uint32_t its = resource_cache_of(res->slot);
+        return cache != 0 ? its == cache : resourcing_is_in_scope(r, its);
+}
+
 /* More resources, up to what fits. */
 static bool fill_page(struct request *r, Cached__V1__ListResourcesResult *to, size_t max,
                       uint32_t cache, uint64_t after)
@@ -86,13 +87,16 @@ static bool fill_page(struct request *r, Cached__V1__ListResourcesResult *to, si
         uint64_t at = after, behind = after;
         while (to->n_resources < max) {
                 const struct resource *res =
-                        resources_next(&r->d->resources, r->who.realm, at, &steps, &behind);
+                        resources_next(&r->d->resources, r->client->realm, at, &steps, &behind);
                 if (!res) {
                         at = steps == 0 ? behind : 0;
                         break;
                 }
-                if (cache != 0 && resource_cache_of(res->slot) != cache) {
+                if (!is_meant(r, res, cache)) {
                         at = res->number;
+                        if (steps == 0)
+                                break;
+                        steps--;
                         continue;
                 }
                 Cached__V1__ListedResource *m = listed(r, res);
@@ -122,6 +126,7 @@ enum status op_list_resources(struct request *r)
                         status = data_find_cache(&r->who, &ref, &cache, &r->verdict);
                 if (status != STATUS_OK)
                         return status;
+                cache = resourcing_cache(r, cache);
         }
         result.resources = bump_alloc_array(&r->d->bump, max, sizeof(*result.resources));
         if (!result.resources || !fill_page(r, &result, max, cache, msg->cursor))
@@ -140,7 +145,7 @@ enum status op_list_resources(struct request *r)
 enum status op_drop_resource(struct request *r)
 {
         const Cached__V1__DropResource *msg = r->msg->drop_resource;
-        struct resource_where where = {.space = r->who.realm};
+        struct resource_where where = {.space = r->client->realm};
         struct cache_ref ref;
         struct key_ref key = {0};
         enum status status = decode_cache(r, msg->cache_id, msg->cache, &ref);
@@ -153,6 +158,7 @@ enum status op_drop_resource(struct request *r)
         if (status != STATUS_OK)
                 return status;
         size_t told = 0;
+        where.cache = resourcing_cache(r, where.cache);
         where.key = key.data;
         where.n_key = key.n;
         Cached__V1__DropResult result = CACHED__V1__DROP_RESULT__INIT;

@@ -15,9 +15,11 @@
 #include "dispatch/descriptor.h"
 #include "dispatch/events.h"
 #include "dispatch/fd-kind.h"
+#include "dispatch/keeping.h"
 #include "dispatch/reply.h"
 #include "dispatch/resource-flags.h"
 #include "dispatch/resourcing.h"
+#include "dispatch/scope.h"
 #include "dispatch/segment.h"
 #include "proto/segment.h"
 #include "server.h"
@@ -39,24 +41,23 @@ static enum status check_kind(struct request *r, Cached__V1__ResourceKind kind)
                            (int)kind);
 }
 
-/* The cache, made if it is unknown, with what holds for it. */
-static enum status open_cache(struct request *r, struct resource_where *where,
-                              struct resource_policy *ret)
+enum status resource_open_cache(struct request *r, uint32_t cache_id, const char *cache,
+                                const Cached__V1__Policy *given, struct resource_where *where,
+                                struct resource_policy *ret)
 {
-        const Cached__V1__AcquireResource *msg = r->msg->acquire_resource;
         struct cache_ref ref;
         struct store_policy policy;
         struct policy_fields set;
         struct policy_result result = {0};
         bool created;
-        enum status status = decode_cache(r, msg->cache_id, msg->cache, &ref);
+        enum status status = decode_cache(r, cache_id, (char *)cache, &ref);
         if (status == STATUS_OK)
-                status = decode_policy(r, msg->policy, &policy, &set);
+                status = decode_policy(r, given, &policy, &set);
         if (status != STATUS_OK)
                 return status;
-        if (msg->policy && msg->cache_id == 0) {
+        if (given && cache_id == 0) {
                 status = policy_open(&r->who, &ref, &policy, &result, &r->verdict);
-                if (status == STATUS_OK && result.changed) {
+                if (status == STATUS_OK && result.changed && !r->who.realm->hidden) {
                         events_policy_changed(r->d, r->client, result.cache);
                         subscribe_policy_changed(r, &result);
                 }
@@ -69,7 +70,8 @@ static enum status open_cache(struct request *r, struct resource_where *where,
         if (k != 0)
                 return verdict_errno(&r->verdict, -ENOENT, "finding the cache");
         const struct store_policy *p = &result.info.policy;
-        where->cache = result.cache;
+        where->space = r->client->realm;
+        where->cache = resourcing_cache(r, result.cache);
         ret->ttl_ms = p->ttl_ms == STORE_NEVER ? RESOURCE_NEVER : p->ttl_ms;
         ret->max_entries = p->max_entries == STORE_UNLIMITED ? 0 : p->max_entries;
         return STATUS_OK;
@@ -90,7 +92,9 @@ static enum status answer_acquire(struct request *r, int k, const struct resourc
                 info.owner_died = got->owner_died;
                 resource_describe(r, &info, got->resource);
                 has = has && msg->have_instance == got->resource->number;
-                status = resource_answer_with(r, &info, has ? NULL : got->resource);
+                status = keeping_check_hold(r, resource_hold_find(t, got->resource, holder));
+                if (status == STATUS_OK)
+                        status = resource_answer_with(r, &info, has ? NULL : got->resource);
                 if (status != STATUS_OK)
                         (void)resource_release(t, got->resource, holder, false, r->who.now_ms);
                 return status;
@@ -132,8 +136,8 @@ static enum status decode_acquire(struct request *r, struct resource_where *wher
                 status = verdict_set(&r->verdict, STATUS_INVALID, "pool is %u: it is at most %u",
                                      (unsigned)msg->pool, POOL_MAX);
         if (status == STATUS_OK)
-                status = open_cache(r, where, &ask->policy);
-        where->space = r->who.realm;
+                status = resource_open_cache(r, msg->cache_id, msg->cache, msg->policy, where,
+                                             &ask->policy);
         where->key = key.data;
         where->n_key = key.n;
         return status;
@@ -167,40 +171,55 @@ enum status op_acquire_resource(struct request *r)
 
 /* ---- publishing */
 
-/* The right belongs to a holder of the peer's. */
+/* The right belongs to a holder of the peer's, and what is to be created to the request's session,
+ * or to none. */
 static enum status find_creation(struct request *r, uint64_t id, struct resource_creation **ret)
 {
         struct resource_creation *c = resource_creation_find(&r->d->resources, id);
-        if (!c || c->holder->uid != r->who.uid || c->holder->space != r->who.realm)
+        if (!c || c->holder->uid != r->who.uid || c->holder->space != r->client->realm ||
+            !resourcing_is_in_scope(r, resource_cache_of(c->slot)))
                 return STATUS_NOT_FOUND;
         *ret = c;
         return STATUS_OK;
 }
 
-static enum status take_segment(struct request *r, struct resource_object *o)
+/* Keeps the request's descriptor. */
+static enum status keep(struct request *r, struct resource_object *o, unsigned kind, bool hangs_up)
 {
-        const Cached__V1__PublishResource *msg = r->msg->publish_resource;
-        int seals = F_SEAL_SHRINK | F_SEAL_GROW | (msg->read_only ? F_SEAL_WRITE : 0);
-        if (msg->size > INT64_MAX - SEGMENT_HEAD)
-                return verdict_set(&r->verdict, STATUS_TOO_LARGE,
-                                   "no segment has %" PRIu64 " bytes", msg->size);
-        enum status status = descriptor_check_file(r, seals, SEGMENT_HEAD + msg->size);
-        if (status != STATUS_OK)
-                return status;
-        const char *fault = segment_fault(r->fd, msg->size);
-        if (!fault && !msg->read_only) {
-                if ((fcntl(r->fd, F_GETFL) & O_ACCMODE) != O_RDWR ||
-                    fcntl(r->fd, F_GET_SEALS) & F_SEAL_WRITE)
-                        fault = "the segment cannot be written to: send the descriptor that "
-                                "memfd_create() returned, or say read_only";
-        }
-        if (fault)
-                return verdict_set(&r->verdict, STATUS_INVALID, "%s", fault);
-        int k = msg->read_only ? 0 : segment_map(r->fd, &o->head);
-        return k < 0 ? verdict_errno(&r->verdict, k, "mapping the segment's head") : STATUS_OK;
+        int k = keeping_name(o, r->fd, kind);
+        if (k == 0)
+                k = conn_keep_fd(r->client->conn, r->fd, hangs_up ? resource_hung_up : NULL, o,
+                                 &o->kept);
+        if (k < 0)
+                return verdict_errno(&r->verdict, k, "keeping the descriptor");
+        r->fd = -1;
+        return STATUS_OK;
 }
 
-static enum status check_descriptor(struct request *r, struct resource_object *o, bool *ret_hangs)
+enum status resource_take_segment(struct request *r, struct resource_object *o, uint64_t size,
+                                  bool read_only)
+{
+        int seals = F_SEAL_SHRINK | F_SEAL_GROW | (read_only ? F_SEAL_WRITE : 0);
+        if (size > INT64_MAX - SEGMENT_HEAD)
+                return verdict_set(&r->verdict, STATUS_TOO_LARGE,
+                                   "no segment has %" PRIu64 " bytes", size);
+        enum status status = descriptor_check_file(r, seals, SEGMENT_HEAD + size);
+        if (status != STATUS_OK)
+                return status;
+        const char *fault = segment_fault(r->fd, size);
+        if (!fault && !read_only)
+                fault = segment_is_writable(r->fd)
+                                ? NULL
+                                : "the segment cannot be written to: send the descriptor that "
+                                  "memfd_create() returned, or say read_only";
+        if (fault)
+                return verdict_set(&r->verdict, STATUS_INVALID, "%s", fault);
+        int k = read_only ? 0 : segment_map(r->fd, &o->head);
+        return k < 0 ? verdict_errno(&r->verdict, k, "mapping the segment's head")
+                     : keep(r, o, FD_KIND_MEMFD, false);
+}
+
+static enum status take_descriptor(struct request *r, struct resource_object *o)
 {
         struct sockaddr_storage own;
         unsigned n_own;
@@ -215,15 +234,18 @@ static enum status check_descriptor(struct request *r, struct resource_object *o
                                    "datagram and seqpacket sockets, regular files, pipes, "
                                    "eventfds, pidfds and memory files",
                                    look.what);
-        *ret_hangs = look.hangs_up;
         snprintf(o->what, sizeof(o->what), "%s", look.what);
-        return STATUS_OK;
+        return keep(r, o, look.kind, look.hangs_up);
 }
 
-static void on_hang_up(void *ctx)
+void resource_hung_up(void *object)
 {
-        const struct resource_object *o = ctx;
+        struct resource_object *o = object;
         struct dispatcher *d = o->d;
+        if (keeping_is_still(d)) {
+                keeping_hung_up(o);
+                return;
+        }
         struct resource *res = resources_find(&d->resources, o->number);
         if (res)
                 resource_drop(&d->resources, res, RESOURCE_LEFT_HUNG_UP, NULL,
@@ -234,21 +256,11 @@ static void on_hang_up(void *ctx)
 static enum status take(struct request *r, struct resource_object *o)
 {
         const Cached__V1__PublishResource *msg = r->msg->publish_resource;
-        bool hangs_up = false;
-        enum status status = STATUS_OK;
         if (msg->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_LOCAL)
                 return STATUS_OK;
         if (msg->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_SEGMENT)
-                status = take_segment(r, o);
-        else
-                status = check_descriptor(r, o, &hangs_up);
-        if (status != STATUS_OK)
-                return status;
-        int k = conn_keep_fd(r->client->conn, r->fd, hangs_up ? on_hang_up : NULL, o, &o->kept);
-        if (k < 0)
-                return verdict_errno(&r->verdict, k, "keeping the descriptor");
-        r->fd = -1;
-        return STATUS_OK;
+                return resource_take_segment(r, o, msg->size, msg->read_only);
+        return take_descriptor(r, o);
 }
 
 static enum status publish(struct request *r, struct resource_creation *c,
@@ -256,13 +268,21 @@ static enum status publish(struct request *r, struct resource_creation *c,
 {
         const Cached__V1__PublishResource *msg = r->msg->publish_resource;
         bool is_segment = msg->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_SEGMENT;
+        uint64_t number = r->d->resources.last_instance + 1, holder = c->holder->id;
+        struct realm *realm = resource_space_of(c->slot);
         struct resource *res;
+        enum status status = keeping_announce(r, c, o);
+        if (status != STATUS_OK)
+                return status;
         int k = resource_publish(&r->d->resources, c, (enum resource_kind)msg->kind,
                                  is_segment ? msg->size : 0, is_segment && msg->read_only, o,
                                  r->who.now_ms, &res);
+        if (k != RESOURCE_IS_HELD || res->number != number)
+                keeping_withdraw(r, realm, holder, number);
         if (k != RESOURCE_IS_HELD)
                 return resource_refusal(r, k, NULL);
-        o->number = res->number;
+        if (res->number == number) /* else @o is gone, and it holds what was there by then */
+                o->number = number;
         Cached__V1__ResourceInfo info = CACHED__V1__RESOURCE_INFO__INIT;
         info.state = CACHED__V1__RESOURCE_STATE__RESOURCE_HELD;
         resource_describe(r, &info, res);
@@ -284,9 +304,12 @@ enum status op_publish_resource(struct request *r)
                 status = reply_reserve(r, REPLY_SMALL, 0);
         if (status != STATUS_OK)
                 return status;
-        struct resource_object *o = resource_object_new(r);
+        struct resource_object *o = resource_object_new(r->d, resource_space_of(c->slot));
         if (!o)
                 return verdict_errno(&r->verdict, -ENOMEM, "keeping the resource");
+        if (r->who.realm->hidden)
+                scope_cache_name(r->who.realm, resource_cache_of(c->slot) & ~RESOURCE_APART,
+                                 o->cache, sizeof(o->cache));
         status = take(r, o);
         if (status == STATUS_OK)
                 status = publish(r, c, o);

@@ -13,6 +13,7 @@
 #include "dispatch/decode.h"
 #include "dispatch/ops.h"
 #include "dispatch/reply.h"
+#include "dispatch/resourcing.h"
 #include "realm/mapping.h"
 #include "server.h"
 #include "services/admin.h"
@@ -60,12 +61,51 @@ void cache_stats_message_init(struct cache_stats_message *m, const struct store_
         to->tags = info->tags;
 }
 
+static void fill_resources(Cached__V1__CacheStats *to, const struct resource_gauge *g)
+{
+        const struct resource_counters *c = &g->counters;
+        to->resources = g->resources;
+        to->resources_held = g->held;
+        to->resources_locked = g->locked;
+        to->resource_bytes = g->bytes;
+        to->resources_creating = g->creating;
+        to->resources_waiting = g->waiting;
+        to->resources_created = c->created;
+        to->resources_acquired = c->acquired;
+        to->resource_failures = c->failures;
+        to->resources_expired = c->left[RESOURCE_LEFT_EXPIRED];
+        to->resources_evicted = c->left[RESOURCE_LEFT_EVICTED];
+        to->resources_cleared = c->left[RESOURCE_LEFT_CLEARED];
+        to->resources_dropped = c->left[RESOURCE_LEFT_DROPPED];
+        to->resources_replaced = c->left[RESOURCE_LEFT_REPLACED];
+        to->resources_invalid = c->left[RESOURCE_LEFT_INVALID];
+        to->resources_hung_up = c->left[RESOURCE_LEFT_HUNG_UP];
+        to->resources_owner_died = c->left[RESOURCE_LEFT_OWNER_DIED];
+        to->resources_unclaimed = c->left[RESOURCE_LEFT_UNCLAIMED];
+}
+
+static Cached__V1__CacheKind kind_of(const struct cache_stats_message *m,
+                                     const struct resource_gauge *g)
+{
+        bool entries = m->stats.stores > 0 || m->stats.entries > 0;
+        bool resources = g->resources > 0 || g->creating > 0 || g->counters.created > 0 ||
+                         g->counters.failures > 0;
+        if (entries)
+                return resources ? CACHED__V1__CACHE_KIND__CACHE_MIXED
+                                 : CACHED__V1__CACHE_KIND__CACHE_ENTRIES;
+        return resources ? CACHED__V1__CACHE_KIND__CACHE_RESOURCES
+                         : CACHED__V1__CACHE_KIND__CACHE_UNUSED;
+}
+
 void cache_stats_message_gauge(struct cache_stats_message *m, const struct request *r,
                                uint32_t cache)
 {
         struct lease_gauge gauge = leases_gauge(&r->d->leases, r->who.realm, cache);
         m->stats.computing = gauge.computing;
         m->stats.waiting = gauge.waiting;
+        struct resource_gauge resources = resourcing_gauge(r, cache);
+        fill_resources(&m->stats, &resources);
+        m->stats.kind = kind_of(m, &resources);
 }
 
 /* Of sessions and what is in their caches. */
@@ -88,7 +128,15 @@ static void fill_sessions(const struct realm *r, Cached__V1__RealmStats *to)
                 if (cause != CAUSE_EXPIRED && cause != CAUSE_CLEARED && cause != CAUSE_DELETED &&
                     cause != CAUSE_REPLACED)
                         to->sessions_evicted += home.counters.departed[cause];
-        to->session_caches = stats.caches - 1; /* one has the sessions */
+        to->session_caches = stats.caches - (session_caches_resources(r->sessions) ? 2 : 1);
+}
+
+static void fill_resource_room(const struct request *r, Cached__V1__RealmStats *to)
+{
+        struct resource_room room = resources_room(&r->d->resources, r->client->realm);
+        to->resources = room.resources;
+        to->resource_bytes = room.bytes;
+        to->resource_holders = room.holders;
 }
 
 static void fill_realm(const struct request *r, Cached__V1__RealmStats *to)
@@ -118,6 +166,7 @@ static void fill_realm(const struct request *r, Cached__V1__RealmStats *to)
         to->prepared_bytes = mapping.prepared;
         to->upload_bytes = upload_area_bytes(its, r->d->clients);
         fill_sessions(its, to);
+        fill_resource_room(r, to);
 }
 
 static bool fill_latency(struct request *r, const struct op *op, const struct histogram *h,
@@ -223,6 +272,8 @@ static bool fill_takeover(struct request *r, Cached__V1__DaemonStats *to)
         takeover->entries_dropped = t->entries_dropped;
         takeover->large_kept = t->large_kept;
         takeover->descriptors_dropped = t->descriptors_dropped;
+        takeover->resources_kept = t->resources_kept;
+        takeover->resources_dropped = t->resources_dropped;
         takeover->n_reasons = t->n_reasons;
         takeover->reasons = reasons;
         to->takeover = takeover;

@@ -25,7 +25,8 @@ struct cache_stats_message {
 };
 
 void cache_stats_message_init(struct cache_stats_message *m, const struct store_cache_info *info);
-/* What is computed and waited for now; @cache 0: in all of the realm. */
+/* What is computed and waited for now, and what there is of resources; @cache 0: in all of the
+ * realm. */
 void cache_stats_message_gauge(struct cache_stats_message *m, const struct request *r,
                                uint32_t cache);
 

@@ -18,6 +18,7 @@
 
 #include "dispatch/client.h"
 #include "dispatch/dispatcher.h"
+#include "server.h"
 #include "transport/conn.h"
 
 static struct list *bucket_of(struct processes *all, pid_t pid)
@@ -79,6 +80,28 @@ int process_of(struct client *client, struct process **ret)
                 client->process = process_ref(p);
         }
         *ret = client->process;
+        return 0;
+}
+
+int process_again(struct dispatcher *d, pid_t pid, const struct process_mark *mark,
+                  struct process **ret)
+{
+        struct process *p = calloc(1, sizeof(*p)), *there;
+        if (!p)
+                return -ENOMEM;
+        int k = server_watch_process(d->server, pid, mark, tell, p, &p->watch);
+        there = k == 0 ? find(&d->processes, pid) : NULL;
+        if (k < 0 || there) {
+                peer_watch_free(p->watch);
+                free(p);
+                *ret = there ? process_ref(there) : NULL;
+                return k;
+        }
+        p->pid = pid;
+        list_init(&p->ends);
+        list_init(&p->of_bucket);
+        list_append(bucket_of(&d->processes, pid), &p->of_bucket);
+        *ret = process_ref(p);
         return 0;
 }
 

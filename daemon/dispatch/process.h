@@ -15,6 +15,7 @@
 #define PROCESS_BUCKETS 256u
 
 struct client;
+struct dispatcher;
 struct peer_watch;
 
 struct processes {
@@ -43,6 +44,11 @@ void processes_init(struct processes *all);
  * client keeps. It may have ended. 0; -ESRCH: it had before this; -EMFILE, -ENFILE: no descriptor
  * to watch it by; -ENOMEM … */
 int process_of(struct client *client, struct process **ret);
+
+/* That of a predecessor's client, by its mark: a reference. 0; -ESRCH: it has ended; -errno. */
+struct process_mark;
+int process_again(struct dispatcher *d, pid_t pid, const struct process_mark *mark,
+                  struct process **ret);
 
 /* One that outlives its connections. */
 struct process *process_ref(struct process *p);

@@ -16,12 +16,14 @@
 
 #include "config.h"
 #include "dispatch/client.h"
+#include "dispatch/keeping.h"
 #include "dispatch/reply.h"
 #include "dispatch/resource-flags.h"
 #include "dispatch/resourcing.h"
 #include "proto/frame.h"
 #include "server.h"
 #include "services/limits.h"
+#include "services/session.h"
 #include "transport/conn.h"
 
 #define PORTION_NS   UINT64_C(100000)
@@ -100,7 +102,7 @@ static enum status full(struct request *r)
 static enum status no_space(struct request *r)
 {
         const struct config_limits *limits = &r->d->cfg->limits;
-        const struct resource *big = resources_biggest(&r->d->resources, r->who.realm);
+        const struct resource *big = resources_biggest(&r->d->resources, r->client->realm);
         return verdict_set(&r->verdict, STATUS_NO_SPACE,
                            "the segments of the realm would have more than "
                            "limits.resource_bytes_per_realm, %" PRIu64
@@ -193,6 +195,11 @@ static enum status answer_hold(struct request *r, const struct resource_waiter *
                 return STATUS_NOT_FOUND; /* its holder has given it up, or ended */
         bool silent = w->is_lock ||
                       (w->note.flags & RESOURCE_NOTE_HAS && w->note.have_instance == w->instance);
+        enum status status = w->is_lock ? keeping_check_lock(r, res)
+                                        : keeping_check_hold(r, resource_hold_find(&r->d->resources,
+                                                                                   res, w->holder));
+        if (status != STATUS_OK)
+                return status;
         info->state = CACHED__V1__RESOURCE_STATE__RESOURCE_HELD;
         info->owner_died = w->owner_died;
         resource_describe(r, info, res);
@@ -227,6 +234,8 @@ static enum status answer(struct request *r, const struct resource_waiter *w,
                 return verdict_errno(&r->verdict, -ENOMEM, "keeping the resource");
         case RESOURCE_GOT_CLOSED:
                 return closed(r);
+        case RESOURCE_GOT_ENDED:
+                return session_is_over(&r->verdict);
         case RESOURCE_GOT_NOT_FOUND:
         case RESOURCE_WAITS:
         default:
@@ -283,12 +292,10 @@ static void handle_waiter(struct dispatcher *d, struct resource_waiter *w)
 static bool tell(struct client *client, const struct resource *res)
 {
         const struct resource_slot *s = res->slot;
-        struct store_cache_info cache;
         struct request r;
-        char name[STORE_CACHE_NAME_MAX + 1] = "";
+        char name[STORE_CACHE_NAME_MAX + 1];
         request_init(&r, client, 0);
-        if (store_cache_info(client->realm->store, resource_cache_of(s), &cache) == 0)
-                snprintf(name, sizeof(name), "%.*s", (int)cache.n_name, cache.name);
+        resourcing_cache_name(client->realm, res, name, sizeof(name));
         Cached__V1__ResourceEvent resource = CACHED__V1__RESOURCE_EVENT__INIT;
         resource.instance = res->number;
         resource.cause = (Cached__V1__ResourceCause)res->cause;

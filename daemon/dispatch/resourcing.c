@@ -7,16 +7,17 @@
 #include "dispatch/resourcing.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
 #include "config.h"
 #include "dispatch/client.h"
+#include "dispatch/keeping.h"
+#include "dispatch/scope.h"
 #include "dispatch/segment.h"
 #include "server.h"
 #include "transport/conn.h"
-
-#define GRACE_MS UINT64_C(10000)
 
 /* ---- what the table asks for */
 
@@ -47,29 +48,17 @@ static void release(void *ctx, void *payload)
         resource_object_unref(payload);
 }
 
-/* There is no successor yet that would be told of either. */
-static void left(void *ctx, struct resource *r)
-{
-        (void)ctx;
-        (void)r;
-}
-
-static void changed(void *ctx, struct resource *r)
-{
-        (void)ctx;
-        (void)r;
-}
-
 /* ---- objects */
 
-struct resource_object *resource_object_new(struct request *r)
+struct resource_object *resource_object_new(struct dispatcher *d, struct realm *realm)
 {
         struct resource_object *o = calloc(1, sizeof(*o));
         if (!o)
                 return NULL;
-        o->d = r->d;
-        o->realm = r->who.realm;
+        o->d = d;
+        o->realm = realm;
         o->realm->n_kept++;
+        o->place = RESOURCE_PLACE_NONE;
         o->refs = 1;
         return o;
 }
@@ -79,6 +68,7 @@ void resource_object_unref(struct resource_object *o)
         if (--o->refs > 0)
                 return;
         segment_unmap(o->head);
+        keeping_forget(o);
         if (o->d->resources_over)
                 kept_leave(o->kept);
         else
@@ -98,9 +88,15 @@ static void set_bounds(struct dispatcher *d)
                 .resources = limits->resources_per_uid,
                 .space_resources = limits->resources_per_realm,
                 .space_bytes = limits->resource_bytes_per_realm,
-                .grace_ms = GRACE_MS,
+                .grace_ms = RESOURCING_GRACE_MS,
         };
         resources_set_bounds(&d->resources, &bounds);
+}
+
+void resourcing_realm_ends(void *dispatcher, struct realm *realm)
+{
+        struct dispatcher *d = dispatcher;
+        resources_space_ends(&d->resources, realm, server_now_ms(d->server));
 }
 
 int resourcing_init(struct dispatcher *d)
@@ -108,13 +104,14 @@ int resourcing_init(struct dispatcher *d)
         uint64_t random[2];
         if (getrandom(random, sizeof(random), 0) != sizeof(random))
                 return -EIO;
-        const struct resource_hooks hooks = {.word_try = word_try,
-                                             .word_write = word_write,
-                                             .word_owner = word_owner,
-                                             .release = release,
-                                             .left = left,
-                                             .changed = changed,
-                                             .ctx = d};
+        struct resource_hooks hooks = {.word_try = word_try,
+                                       .word_write = word_write,
+                                       .word_owner = word_owner,
+                                       .release = release,
+                                       .ctx = d};
+        int k = keeping_init(d, &hooks);
+        if (k < 0)
+                return k;
         /* Numbers begin at random: another daemon's are not taken for ours. */
         resources_init(&d->resources, random[0], random[1] >> 1, &hooks);
         list_init(&d->holdings);
@@ -127,6 +124,7 @@ void resourcing_done(struct dispatcher *d)
         d->resources_over = true;
         holding_done(d);
         resources_done(&d->resources);
+        keeping_done(d);
 }
 
 void resourcing_reconfigure(struct dispatcher *d)
@@ -144,6 +142,7 @@ void resourcing_close(struct dispatcher *d)
 void resourcing_open(struct dispatcher *d)
 {
         resources_open(&d->resources);
+        keeping_stay(d);
 }
 
 void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct key_ref prefix)
@@ -153,8 +152,40 @@ void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct k
         if (r->d->resources.numbers.n == 0 ||
             (ref && data_find_cache(&r->who, ref, &cache, &v) != STATUS_OK))
                 return;
-        (void)resources_cleared(&r->d->resources, r->who.realm, cache, prefix.data, prefix.n,
-                                r->who.now_ms, NULL);
+        (void)resources_cleared(&r->d->resources, r->client->realm, resourcing_cache(r, cache),
+                                prefix.data, prefix.n, r->who.now_ms, NULL);
+}
+
+void resourcing_cache_ends(struct dispatcher *d, const struct realm *hidden, uint32_t cache,
+                           uint64_t now_ms)
+{
+        if (hidden->parent)
+                resources_cache_ends(&d->resources, hidden->parent, cache | RESOURCE_APART, now_ms);
+}
+
+bool resourcing_is_in_scope(const struct request *r, uint32_t cache)
+{
+        if (!(cache & RESOURCE_APART))
+                return !r->who.realm->hidden;
+        return r->who.realm->hidden && scope_has_cache(r, cache & ~RESOURCE_APART);
+}
+
+void resourcing_cache_name(const struct realm *realm, const struct resource *res, char *buf,
+                           size_t n_buf)
+{
+        const struct resource_object *o = res->payload;
+        struct store_cache_info cache;
+        uint32_t id = resource_cache_of(res->slot);
+        buf[0] = '\0';
+        if (id & RESOURCE_APART)
+                snprintf(buf, n_buf, "%s", o ? o->cache : "");
+        else if (store_cache_info(realm->store, id, &cache) == 0)
+                snprintf(buf, n_buf, "%.*s", (int)cache.n_name, cache.name);
+}
+
+struct resource_gauge resourcing_gauge(const struct request *r, uint32_t cache)
+{
+        return resources_gauge(&r->d->resources, r->client->realm, resourcing_cache(r, cache));
 }
 
 /* ---- connections that wait */

@@ -11,6 +11,8 @@
  *   op-resource      getting, creating
  *   op-lock          using, giving back
  *   op-resource-list looking, dropping
+ *   keeping          what a successor has to know, restoring: what a predecessor knew
+ *   op-reclaim       what holders had of that
  */
 
 #include "dispatch/dispatcher.h"
@@ -20,6 +22,8 @@ struct holding;
 struct kept;
 struct segment_head;
 
+#define RESOURCING_GRACE_MS UINT64_C(10000) /* of holders whose connection is lost */
+
 /* What an instance is here: its payload. */
 struct resource_object {
         struct dispatcher *d;
@@ -28,8 +32,17 @@ struct resource_object {
         struct segment_head *head; /* NULL: it has no lock word */
         uint64_t number;           /* of the instance, once it is published */
         unsigned refs;             /* the table's, and of frames that it goes with */
-        char what[64];             /* of a descriptor: its kind */
+        uint32_t place;            /* in its name; RESOURCE_PLACE_NONE: it has none */
+        uint8_t kind;              /* of its descriptor: enum fd_kind; 0: none */
+        bool hung_up;
+        uint64_t dev, ino; /* its file */
+        char what[64];     /* of a descriptor: its kind */
+        /* Of a session's cache: what the session calls it. It may be gone before its resources. */
+        char cache[STORE_CACHE_NAME_MAX + 1];
 };
+
+/* A realm is freed: nobody has been connected to it for a long time. */
+void resourcing_realm_ends(void *dispatcher, struct realm *realm);
 
 /* 0 or -errno. */
 int resourcing_init(struct dispatcher *d);
@@ -58,13 +71,44 @@ static inline bool resourcing_has_decided(const struct dispatcher *d)
                                 0);
 }
 
+/* A session's cache is removed from the realm that holds it. */
+void resourcing_cache_ends(struct dispatcher *d, const struct realm *hidden, uint32_t cache,
+                           uint64_t now_ms);
 /* One cache was cleared, or with @ref NULL all of the realm; of it what begins with @prefix. */
 void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct key_ref prefix);
+
+/* ---- caches, as the table knows them
+ *
+ * Its space is the realm. A session's cache is apart in the realm that the session belongs to, with
+ * the id that it has in the realm that holds sessions. */
+
+static inline uint32_t resourcing_cache(const struct request *r, uint32_t cache)
+{
+        return r->who.realm->hidden && cache != 0 ? cache | RESOURCE_APART : cache;
+}
+
+/* The request is about this cache, of the table: is of its session, or of no session. */
+bool resourcing_is_in_scope(const struct request *r, uint32_t cache);
+/* What the cache of @res is called, in @buf. */
+void resourcing_cache_name(const struct realm *realm, const struct resource *res, char *buf,
+                           size_t n_buf);
+
+/* @cache 0: of all of the realm. */
+struct resource_gauge resourcing_gauge(const struct request *r, uint32_t cache);
 
 /* ---- objects */
 
 /* NULL: no memory. */
-struct resource_object *resource_object_new(struct request *r);
+struct resource_object *resource_object_new(struct dispatcher *d, struct realm *realm);
+/* Checks the request's descriptor as that of a segment of @size bytes, and keeps it in @o. */
+enum status resource_take_segment(struct request *r, struct resource_object *o, uint64_t size,
+                                  bool read_only);
+/* For conn_keep_fd(), with the object: it leaves. */
+void resource_hung_up(void *object);
+/* The cache of a request, made if it is unknown, with what holds for it: for @where, @ret. */
+enum status resource_open_cache(struct request *r, uint32_t cache_id, const char *cache,
+                                const Cached__V1__Policy *policy, struct resource_where *where,
+                                struct resource_policy *ret);
 void resource_object_unref(struct resource_object *o);
 
 /* ---- holders */
@@ -76,6 +120,8 @@ enum status holding_find_instance(struct request *r, uint64_t id, uint64_t insta
                                   struct resource_holder **ret_holder, struct resource **ret);
 /* The connection's, made when it is needed. NULL: no memory. */
 struct resource_party *resourcing_party(struct client *client);
+/* How many instances it holds; 0 for NULL. */
+uint64_t holding_count(const struct holding *h);
 /* What the client of a holder is called; "" where it has none. */
 const char *holding_name(const struct resource_holder *h);
 /* It can be told again what has left. */

@@ -9,7 +9,8 @@
  * others of what it did, or hand memory out.
  *
  * Caches of sessions that are gone are removed here, where leases are known: as long as somebody
- * computes a value for one, or waits for it, its id must not be another cache's.
+ * computes a value for one, or waits for it, its id must not be another cache's. Its resources
+ * leave at once.
  */
 #include "dispatch/scope.h"
 
@@ -19,6 +20,7 @@
 #include "config.h"
 #include "dispatch/decode.h"
 #include "dispatch/leasing.h"
+#include "dispatch/resourcing.h"
 #include "realm/realm.h"
 #include "services/session.h"
 
@@ -110,6 +112,7 @@ enum status scope_clear_all(struct request *r, uint64_t *ret_entries, uint64_t *
                 if (status != STATUS_OK)
                         return status; /* those before it are cleared: asking again goes on */
                 leasing_cleared(r, &ref);
+                resourcing_cleared(r, &ref, (struct key_ref){0});
                 *ret_entries += n;
                 ++*ret_caches;
         }
@@ -122,6 +125,7 @@ enum status scope_clear_all(struct request *r, uint64_t *ret_entries, uint64_t *
 static bool remove_cache(struct dispatcher *d, struct realm *r, uint32_t cache, uint64_t now_ms,
                          uint64_t *ret_due)
 {
+        resourcing_cache_ends(d, r, cache, now_ms);
         if (leasing_is_on(d)) {
                 leases_cleared(&d->leases, r, cache, now_ms);
                 struct lease_gauge gauge = leases_gauge(&d->leases, r, cache);

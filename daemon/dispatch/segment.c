@@ -17,6 +17,7 @@
 #include "dispatch/segment.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -38,6 +39,12 @@ const char *segment_fault(int fd, uint64_t size)
                 return "the size in the segment's head is not that in the request: both are that "
                        "of the data, without the head";
         return NULL;
+}
+
+bool segment_is_writable(int fd)
+{
+        return (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR &&
+               !(fcntl(fd, F_GET_SEALS) & F_SEAL_WRITE);
 }
 
 int segment_map(int fd, struct segment_head **ret)

@@ -14,6 +14,9 @@ struct segment_head;
 /* What is wrong with the head as its creator wrote it into @fd, or NULL. */
 const char *segment_fault(int fd, uint64_t size);
 
+/* Whether its holders can write into it. */
+bool segment_is_writable(int fd);
+
 /* Maps the head of a memory file that is sealed against shrinking. 0 or -errno. */
 int segment_map(int fd, struct segment_head **ret);
 struct segment_head *segment_unmap(struct segment_head *head); /* NULL is fine; returns NULL */

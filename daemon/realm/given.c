@@ -15,7 +15,9 @@
  * An arena or a table that comes twice is refused the second time: two realms in one file, or a
  * realm that is ended because its file is the odd one elsewhere, would be the end of both.
  *
- * Whether what lies in the files is whole is not asked here: store_adopt() does that.
+ * Whether what lies in the files is whole is not asked here: store_adopt() does that. Those of
+ * resources are no memory files in general, so nothing is asked of them: who knows what each has to
+ * be takes them out, and closes them where that may hang.
  */
 #include "realm/given.h"
 
@@ -34,7 +36,7 @@
 #define GIVEN_FIRST 64u
 
 static const char letters[N_GIVEN_KINDS] = {
-        [GIVEN_ARENA] = 'a', [GIVEN_TABLE] = 't', [GIVEN_LARGE] = 'L'};
+        [GIVEN_ARENA] = 'a', [GIVEN_TABLE] = 't', [GIVEN_LARGE] = 'L', [GIVEN_RESOURCE] = 'R'};
 
 static_assert(DIGITS == 4, "NUMBERS");
 
@@ -94,11 +96,13 @@ bool given_is_memory(int fd)
         return fcntl(fd, F_GET_SEALS) >= 0;
 }
 
-static const char *check_file(int fd, uint64_t *ret_ino)
+static const char *check_file(enum given_kind kind, int fd, uint64_t *ret_ino)
 {
         int seals = fcntl(fd, F_GET_SEALS);
         struct stat st;
 
+        if (kind == GIVEN_RESOURCE)
+                return fcntl(fd, F_GETFD) < 0 ? "it is not open" : NULL;
         if (seals < 0)
                 return "it is not a memory file";
         if (!(seals & F_SEAL_SHRINK) || !(seals & F_SEAL_GROW))
@@ -116,10 +120,10 @@ static const char *check_file(int fd, uint64_t *ret_ino)
 /* Large values are many, and which of two descriptors of one is taken makes no difference. */
 static const char *check_new(const struct given *g, enum given_kind kind, uint64_t ino)
 {
-        if (kind == GIVEN_LARGE)
+        if (kind == GIVEN_LARGE || kind == GIVEN_RESOURCE)
                 return NULL;
         for (size_t i = 0; i < g->n; i++)
-                if (g->files[i].kind != GIVEN_LARGE && g->files[i].ino == ino)
+                if (g->files[i].kind < GIVEN_LARGE && g->files[i].ino == ino)
                         return "the same file came before under another name";
         return NULL;
 }
@@ -181,7 +185,7 @@ const char *given_add(struct given *g, const char *name, int fd)
         if (kind == GIVEN_NONE)
                 fault = "its name is unknown";
         else if (note(g, kind, number, &fault))
-                fault = check_file(fd, &ino);
+                fault = check_file(kind, fd, &ino);
         if (!fault)
                 fault = check_new(g, kind, ino);
         if (!fault && kind == GIVEN_ARENA)
@@ -207,6 +211,22 @@ int given_take(struct given *g, enum given_kind kind, uint32_t number)
                         int fd = f->fd;
 
                         f->fd = -1;
+                        return fd;
+                }
+        }
+        return -1;
+}
+
+int given_next(struct given *g, enum given_kind kind, size_t *at, uint32_t *ret_number)
+{
+        while (*at < g->n) {
+                struct given_file *f = &g->files[(*at)++];
+
+                if (f->kind == kind && f->fd >= 0) {
+                        int fd = f->fd;
+
+                        f->fd = -1;
+                        *ret_number = f->number;
                         return fd;
                 }
         }

@@ -3,7 +3,7 @@
 #define GIVEN_H
 
 /*
- * Given: the memory files that another daemon left, by their names. See given.c.
+ * Given: the descriptors that another daemon left, by their names. See given.c.
  */
 
 #include <stdbool.h>
@@ -17,9 +17,10 @@
 /* What a name says. The number is written in base 36, without zeros in front. */
 enum given_kind {
         GIVEN_NONE = 0,
-        GIVEN_ARENA, /* a0: of the realm with that number */
-        GIVEN_TABLE, /* t0 */
-        GIVEN_LARGE, /* L0: a large value of any realm */
+        GIVEN_ARENA,    /* a0: of the realm with that number */
+        GIVEN_TABLE,    /* t0 */
+        GIVEN_LARGE,    /* L0: a large value of any realm */
+        GIVEN_RESOURCE, /* R0: of a resource; anything, which nobody has looked at */
         N_GIVEN_KINDS,
 };
 
@@ -55,6 +56,10 @@ int given_take(struct given *g, enum given_kind kind, uint32_t number);
 
 /* Refuses all of them after all. */
 void given_refuse(struct given *g);
+
+/* Hands out any one of this kind, with its number; -1: there is none (any more). *at is 0 at the
+ * start. */
+int given_next(struct given *g, enum given_kind kind, size_t *at, uint32_t *ret_number);
 
 /* Closes what nobody took. Fine on a zeroed one. */
 void given_done(struct given *g);

@@ -129,15 +129,15 @@ static uint32_t caches_limit(const struct config *cfg, bool hidden)
                                  : cfg->limits.caches_per_realm);
 }
 
-/* That of the sessions themselves is one of them. */
+/* Those that are no session's are among them. */
 static uint32_t max_caches(const struct config *cfg, const struct realm *r)
 {
-        return caches_limit(cfg, r->hidden) + r->hidden;
+        return caches_limit(cfg, r->hidden) + (r->hidden ? SESSION_CACHES_OWN : 0);
 }
 
 uint32_t realm_max_caches(const struct realm *r)
 {
-        return store_max_caches(r->store) - r->hidden;
+        return store_max_caches(r->store) - (r->hidden ? SESSION_CACHES_OWN : 0);
 }
 
 /* A session is never a file of its own. */
@@ -426,6 +426,8 @@ static void free_unused(struct realms *rs, uint64_t now_ms)
                 next = r->next;
                 if (!is_unused(r) || now_ms - r->idle_since_ms < REALM_IDLE_MS)
                         continue;
+                if (rs->ends)
+                        rs->ends(rs->ends_ctx, r);
                 if (sessions) {
                         if (next == sessions)
                                 next = next->next;

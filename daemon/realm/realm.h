@@ -63,6 +63,9 @@ struct realms {
         void (*session_departed)(void *ctx, struct realm *hidden, const uint8_t *key,
                                  enum store_cause cause, uint64_t now_ms);
         void *session_ctx;
+        /* A realm that was unused for long is freed. May be NULL. */
+        void (*ends)(void *ctx, struct realm *r);
+        void *ends_ctx;
         uint32_t
                 n_left; /* arenas that another daemon had, until readers know which of them go on */
         /* mapping.c's */

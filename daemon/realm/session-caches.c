@@ -2,10 +2,10 @@
 /*
  * Session caches
  *
- * In the store of a hidden realm one cache has the sessions, an entry each. The others are caches
- * of sessions: the name of such a one is the session's key, and then what the session calls it. So
- * whose it is lies in the store and outlives the process; here is an index of that, a chain of
- * cache ids for each hash of a key.
+ * In the store of a hidden realm one cache has the sessions, an entry each, and one the records of
+ * resources (services/resource-keep.c). The others are caches of sessions: the name of such a one
+ * is the session's key, and then what the session calls it. So whose it is lies in the store and
+ * outlives the process; here is an index of that, a chain of cache ids for each hash of a key.
  *
  * When a session leaves the store its caches have to go. Why it left does not matter: that it
  * expired or was evicted is told by the store, in the middle of a change, so its caches are only
@@ -27,6 +27,7 @@
 
 struct session_caches {
         uint32_t home;
+        uint32_t resources; /* 0: there was no room for it */
         uint32_t *next; /* by id: in its chain, or in the line of those that are to be removed */
         uint32_t n_next;
         uint32_t chains[N_CHAINS];
@@ -141,7 +142,7 @@ static void find_caches(struct realm *r, uint64_t now_ms)
                 size_t n_name;
                 if (owner && session_is_there(r, owner, now_ms))
                         add(r, cache);
-                else if (cache != c->home && store_cache_name(r->store, cache, &n_name))
+                else if (cache != c->home && cache != c->resources && store_cache_name(r->store, cache, &n_name))
                         add_gone(c, cache);
         }
 }
@@ -159,6 +160,9 @@ int session_caches_new(struct realm *r, uint64_t now_ms)
                 session_caches_free(c);
                 return k < 0 ? k : -ENOMEM; /* a full table that is none of ours */
         }
+        if (store_cache_create(r->store, RESOURCES_CACHE_NAME, strlen(RESOURCES_CACHE_NAME),
+                               &c->resources) == 0)
+                store_cache_stays(r->store, c->resources);
         r->caches = c;
         store_watch(r->store, on_departed, r);
         find_caches(r, now_ms);
@@ -188,6 +192,11 @@ void session_caches_reconfigure(struct realm *r, uint64_t now_ms)
 uint32_t session_caches_home(const struct realm *r)
 {
         return r->caches->home;
+}
+
+uint32_t session_caches_resources(const struct realm *r)
+{
+        return r->caches ? r->caches->resources : 0;
 }
 
 int session_caches_create(struct realm *r, const char *name, size_t n_name, uint32_t *ret_cache)

@@ -20,6 +20,8 @@ struct session_caches;
 
 #define SESSION_KEY_SIZE     16u
 #define SESSIONS_CACHE_NAME  "sessions" /* where the sessions themselves are */
+#define RESOURCES_CACHE_NAME "resources" /* where records of resources are */
+#define SESSION_CACHES_OWN   2u         /* these two */
 #define SESSION_CACHE_SUFFIX 100u       /* bytes that a session's cache may have in its name */
 
 /* With the cache of the sessions, and what @r has of others. Those of sessions that are gone are to
@@ -32,6 +34,9 @@ void session_caches_reconfigure(struct realm *r, uint64_t now_ms);
 
 /* The id of the cache that has the sessions themselves. */
 uint32_t session_caches_home(const struct realm *r);
+/* Likewise of the one with the records of resources, none of which is ever evicted; 0: there is
+ * none, as the store was made with room for no more caches. */
+uint32_t session_caches_resources(const struct realm *r);
 
 /* Whether there is such a session. No use of it. */
 bool session_is_there(struct realm *r, const uint8_t *key, uint64_t now_ms);

@@ -28,6 +28,7 @@ struct takeover {
         uint64_t entries_kept, entries_dropped; /* of realms that were kept */
         uint64_t large_kept;
         uint64_t descriptors_dropped;
+        uint64_t resources_kept, resources_dropped;
         size_t n_reasons; /* the first ones, in words */
         char reasons[TAKEOVER_REASONS][TAKEOVER_REASON_MAX];
 };

@@ -107,7 +107,8 @@ int resource_holder_restore(struct resources *t, void *space, uid_t uid, pid_t p
                                            .id = id,
                                            .since = since,
                                            .number = number,
-                                           .lost = true};
+                                           .lost = true,
+                                           .restored = true};
         int r = holder_new(t, &is, ret);
         if (r < 0)
                 return r;
@@ -122,6 +123,11 @@ struct resource_holder *resource_holder_find(const struct resources *t, const vo
 {
         struct resource_holder *h = by_id(t, id);
         return h && h->space == space && h->uid == uid ? h : NULL;
+}
+
+struct resource_holder *resource_holder_of(const struct resources *t, uint64_t id)
+{
+        return by_id(t, id);
 }
 
 struct resource_holder *resource_holder_by_number(const struct resources *t, uint32_t number)
@@ -160,7 +166,14 @@ static struct resource_hold *hold_new(struct resources *t, struct resource *r,
         list_append(&h->holds, &d->of_holder);
         list_append(&r->holds, &d->of_resource);
         r->n_holders++;
+        h->n_holds++;
         return d;
+}
+
+static void count_changed(struct resources *t, struct resource_hold *d)
+{
+        if (t->hooks.held && !d->resource->cause)
+                t->hooks.held(t->hooks.ctx, d);
 }
 
 /* Once more; NULL: no memory. */
@@ -187,7 +200,15 @@ struct resource_hold *resource_hold_add(struct resources *t, struct resource *r,
                 list_append(s->instances.next, &r->of_slot);
         }
         t->hooks.changed(t->hooks.ctx, r);
+        count_changed(t, d);
         return d;
+}
+
+void resource_hold_less(struct resources *t, struct resource_hold *d)
+{
+        d->count--;
+        d->resource->holds_total--;
+        count_changed(t, d);
 }
 
 /* Whoever used an instance of a pool alone is gone: a segment's next user is told, anything else
@@ -211,8 +232,13 @@ void resource_hold_end(struct resources *t, struct resource_hold *d, bool died, 
                 resource_lock_hold_ends(t, d, died);
         if (alone && died)
                 user_died(t, r);
+        if (died && !r->cause) /* before it is known that this one had it */
+                t->hooks.changed(t->hooks.ctx, r);
+        if (t->hooks.let_go && !r->cause)
+                t->hooks.let_go(t->hooks.ctx, d);
         resource_map_remove(&t->holds, &d->link);
         list_unlink(&d->of_holder);
+        d->holder->n_holds--;
         list_unlink(&d->of_resource);
         list_unlink(&d->turn);
         r->holds_total -= d->count;
@@ -237,22 +263,31 @@ void resource_hold_end(struct resources *t, struct resource_hold *d, bool died, 
         t->hooks.changed(t->hooks.ctx, r);
 }
 
-int resource_release(struct resources *t, struct resource *r, struct resource_holder *h,
-                     bool broken, uint64_t now)
+static int release(struct resources *t, struct resource *r, struct resource_hold *d, bool all,
+                   bool broken, uint64_t now)
 {
-        struct resource_hold *d = resource_hold_find(t, r, h);
         if (!d)
                 return RESOURCE_E_NOT_HELD;
-        if (d->count > 1) {
-                d->count--;
-                r->holds_total--;
-        } else {
+        if (d->count > 1 && !all)
+                resource_hold_less(t, d);
+        else
                 resource_hold_end(t, d, false, now);
-        }
         if (broken)
                 resource_leave(t, r, RESOURCE_LEFT_INVALID, NULL);
         resources_sweep(t, now);
         return RESOURCE_IS_HELD;
+}
+
+int resource_release(struct resources *t, struct resource *r, struct resource_holder *h,
+                     bool broken, uint64_t now)
+{
+        return release(t, r, resource_hold_find(t, r, h), false, broken, now);
+}
+
+int resource_release_all(struct resources *t, struct resource *r, struct resource_holder *h,
+                         bool broken, uint64_t now)
+{
+        return release(t, r, resource_hold_find(t, r, h), true, broken, now);
 }
 
 /* ---- events */
@@ -356,6 +391,8 @@ void resource_holder_close(struct resources *t, struct resource_holder *h, bool 
                 next = n->next;
                 resource_hold_end(t, LIST_ENTRY(n, struct resource_hold, of_holder), died, now);
         }
+        if (t->hooks.ended)
+                t->hooks.ended(t->hooks.ctx, h);
         list_unlink(&h->of_all);
         resource_map_remove(&t->ids, &h->by_id);
         resource_map_remove(&t->holder_numbers, &h->by_number);

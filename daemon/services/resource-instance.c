@@ -92,6 +92,7 @@ void resource_leave(struct resources *t, struct resource *r, enum resource_cause
                 return;
         r->cause = (uint8_t)cause;
         r->reason = reason ? strdup(reason) : NULL;
+        s->cache->counters.left[cause]++;
         t->hooks.left(t->hooks.ctx, r);
         list_unlink(&r->of_slot);
         list_unlink(&r->of_use);
@@ -100,6 +101,7 @@ void resource_leave(struct resources *t, struct resource *r, enum resource_cause
         s->n_instances--;
         s->n_gone++;
         s->cache->n_resources--;
+        s->cache->bytes -= r->size;
         if (r->n_holders == 0)
                 list_append(&t->unheld, &r->of_slot);
         else
@@ -178,7 +180,7 @@ size_t resources_cleared(struct resources *t, void *space, uint32_t cache, const
                 *ret_told = 0;
         for (struct list *i = p ? p->caches.next : NULL; i && i != &p->caches; i = i->next) {
                 struct resource_cache *c = LIST_ENTRY(i, struct resource_cache, of_space);
-                if (cache != 0 && c->cache != cache)
+                if (cache != 0 ? c->cache != cache : c->cache & RESOURCE_APART)
                         continue;
                 for (struct list *j = c->slots.next; j != &c->slots; j = j->next) {
                         struct resource_slot *s = LIST_ENTRY(j, struct resource_slot, of_cache);
@@ -191,6 +193,31 @@ size_t resources_cleared(struct resources *t, void *space, uint32_t cache, const
         return n;
 }
 
+static void cache_ends(struct resources *t, struct resource_cache *c, enum resource_cause cause)
+{
+        for (struct list *i = c->slots.next; i != &c->slots; i = i->next) {
+                struct resource_slot *s = LIST_ENTRY(i, struct resource_slot, of_cache);
+                while (!list_is_empty(&s->waiting))
+                        resource_decide(t,
+                                        LIST_ENTRY(s->waiting.next, struct resource_waiter,
+                                                   of_slot),
+                                        RESOURCE_GOT_ENDED);
+                while (!list_is_empty(&s->creations))
+                        resource_creation_free(t, LIST_ENTRY(s->creations.next,
+                                                             struct resource_creation, of_slot));
+                (void)slot_leaves(t, s, cause, NULL);
+        }
+        resource_cache_forget(t, c);
+}
+
+void resources_cache_ends(struct resources *t, void *space, uint32_t cache, uint64_t now)
+{
+        struct resource_cache *c = resource_cache_find(t, space, cache);
+        if (c)
+                cache_ends(t, c, RESOURCE_LEFT_SESSION_ENDED);
+        resources_sweep(t, now);
+}
+
 void resources_space_ends(struct resources *t, void *space, uint64_t now)
 {
         struct list *next;
@@ -200,5 +227,14 @@ void resources_space_ends(struct resources *t, void *space, uint64_t now)
                 if (h->space == space)
                         resource_holder_close(t, h, true, now);
         }
-        resources_cleared(t, space, 0, NULL, 0, now, NULL);
+        const struct resource_space *p = resource_space_find(t, space);
+        const struct list *last = p ? p->caches.prev : NULL; /* with which the space may go */
+        struct list *n = p ? p->caches.next : NULL;
+        while (n) {
+                next = n == last ? NULL : n->next;
+                cache_ends(t, LIST_ENTRY(n, struct resource_cache, of_space),
+                           RESOURCE_LEFT_CLEARED);
+                n = next;
+        }
+        resources_sweep(t, now);
 }

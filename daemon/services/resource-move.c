@@ -33,26 +33,53 @@ uint64_t resource_ttl_left(const struct resource *r, uint64_t now)
         return r->timer.due > now ? r->timer.due - now : 0;
 }
 
+static void add_cache(const struct resources *t, const struct resource_cache *c,
+                      struct resource_gauge *sum)
+{
+        const struct resource_counters *n = &c->counters;
+        sum->resources += c->n_resources;
+        sum->bytes += c->bytes;
+        sum->creating += c->n_creating;
+        sum->waiting += c->n_waiting;
+        sum->counters.created += n->created;
+        sum->counters.acquired += n->acquired;
+        sum->counters.failures += n->failures;
+        for (unsigned i = 0; i < N_RESOURCE_CAUSES; i++)
+                sum->counters.left[i] += n->left[i];
+        for (struct list *i = c->held.next; i != &c->held; i = i->next) {
+                const struct resource *r = LIST_ENTRY(i, struct resource, of_use);
+                sum->held++;
+                sum->locked += !r->pooled && resource_lock_owner(t, r);
+                sum->waiting += r->n_lock_waiting;
+        }
+}
+
 struct resource_gauge resources_gauge(const struct resources *t, const void *space, uint32_t cache)
 {
         struct resource_gauge sum = {0};
+        if (cache != 0) {
+                const struct resource_cache *c = resource_cache_find(t, space, cache);
+                if (c)
+                        add_cache(t, c, &sum);
+                return sum;
+        }
         const struct resource_space *p = resource_space_find(t, space);
         for (struct list *i = p ? p->caches.next : NULL; i && i != &p->caches; i = i->next) {
                 const struct resource_cache *c = LIST_ENTRY(i, struct resource_cache, of_space);
-                if (cache != 0 && c->cache != cache)
-                        continue;
-                sum.resources += c->n_resources;
-                sum.creating += c->n_creating;
-                sum.waiting += c->n_waiting;
+                if (!(c->cache & RESOURCE_APART))
+                        add_cache(t, c, &sum);
         }
-        if (p && cache == 0)
-                sum.bytes = p->bytes;
-        for (struct list *n = p && cache != 0 ? t->all.next : NULL; n && n != &t->all;
-             n = n->next) {
-                const struct resource *r = LIST_ENTRY(n, struct resource, of_all);
-                if (resource_is_of(r, space) && r->slot->cache->cache == cache)
-                        sum.bytes += r->size;
-        }
+        return sum;
+}
+
+struct resource_room resources_room(const struct resources *t, const void *space)
+{
+        const struct resource_space *p = resource_space_find(t, space);
+        struct resource_room sum = {0};
+        if (p)
+                sum = (struct resource_room){.resources = p->n_resources, .bytes = p->bytes};
+        for (struct list *i = t->holders.next; i != &t->holders; i = i->next)
+                sum.holders += LIST_ENTRY(i, struct resource_holder, of_all)->space == space;
         return sum;
 }
 
@@ -126,8 +153,9 @@ static int restore(struct resources *t, struct resource_slot *s,
                 return -ENOMEM;
         s->kind = record->kind;
         s->pool = record->pool;
-        if (record->number > t->last_instance)
-                t->last_instance = record->number;
+        /* What the predecessor gave out behind that is gone, or comes yet. */
+        if (t->last_instance < record->number + RESOURCE_NUMBERS_GAP)
+                t->last_instance = record->number + RESOURCE_NUMBERS_GAP;
         r->kind = record->kind;
         r->pooled = record->pool > 0;
         r->size = record->size;
@@ -138,6 +166,8 @@ static int restore(struct resources *t, struct resource_slot *s,
         r->owner_died = record->owner_died;
         r->payload = payload;
         s->cache->space->bytes += r->size;
+        s->cache->bytes += r->size;
+        s->cache->keeps = true;
         resource_timer_set(t, &r->timer, record->expires);
         *ret = r;
         return 0;
@@ -146,7 +176,7 @@ static int restore(struct resources *t, struct resource_slot *s,
 int resource_restore(struct resources *t, const struct resource_record *record, void *payload,
                      uint64_t now, struct resource **ret)
 {
-        if (record->number == 0 || record->number == UINT64_MAX ||
+        if (record->number == 0 || record->number >= UINT64_MAX - RESOURCE_NUMBERS_GAP ||
             record->kind == RESOURCE_KIND_NONE || record->kind > RESOURCE_KIND_LOCAL ||
             (record->kind == RESOURCE_KIND_LOCAL && record->pool > 0) || record->where.cache == 0 ||
             record->where.n_key > STORE_KEY_MAX)

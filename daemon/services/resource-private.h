@@ -39,6 +39,9 @@ struct resource_cache {
         struct list slots;
         struct list held, unheld; /* instances by use */
         uint64_t n_resources, n_creating, n_waiting;
+        uint64_t bytes; /* in the cache */
+        bool keeps;     /* it stays without slots, for its counters */
+        struct resource_counters counters;
 };
 
 /* ---- resource-table.c */
@@ -68,6 +71,8 @@ struct resource_cache *resource_cache_find(const struct resources *t, const void
 struct resource_slot *resource_slot_find(const struct resources *t,
                                          const struct resource_where *where);
 struct resource_slot *resource_slot_get(struct resources *t, const struct resource_where *where);
+/* Its counters are wanted no more: it goes when it has no slots. */
+void resource_cache_forget(struct resources *t, struct resource_cache *c);
 void resource_slot_free(struct resources *t, struct resource_slot *s);
 void resource_slot_touch(struct resources *t, struct resource_slot *s);
 
@@ -91,6 +96,8 @@ struct resource_holder *resource_holder_by_number(const struct resources *t, uin
 
 struct resource_hold *resource_hold_add(struct resources *t, struct resource *r,
                                         struct resource_holder *h, uint64_t now);
+/* One less, of several. */
+void resource_hold_less(struct resources *t, struct resource_hold *d);
 void resource_hold_end(struct resources *t, struct resource_hold *d, bool died, uint64_t now);
 /* Their holders are to be told. */
 void resource_tell(struct resources *t, struct resource *r);

@@ -238,12 +238,19 @@ struct resource_cache *resource_cache_find(const struct resources *t, const void
 static void cache_settle(struct resources *t, struct resource_cache *c)
 {
         struct resource_space *p = c->space;
-        if (!list_is_empty(&c->slots))
+        if (c->keeps || !list_is_empty(&c->slots))
                 return;
         list_unlink(&c->of_space);
         resource_map_remove(&t->caches, &c->link);
         free(c);
         space_settle(t, p);
+}
+
+void resource_cache_forget(struct resources *t, struct resource_cache *c)
+{
+        c->counters = (struct resource_counters){0};
+        c->keeps = false;
+        cache_settle(t, c);
 }
 
 static struct resource_cache *cache_get(struct resources *t, void *space, uint32_t cache)
@@ -378,6 +385,7 @@ void resources_init(struct resources *t, uint64_t seed, uint64_t last,
         *t = (struct resources){.seed = seed,
                                 .last_instance = last,
                                 .last_creation = last,
+                                .last_number = (uint32_t)(seed % RESOURCE_NUMBER_MAX),
                                 .hooks = *hooks};
         t->claims = (struct resource_timer){.due = RESOURCE_NEVER,
                                             .pos = UINT32_MAX,
@@ -420,6 +428,9 @@ void resources_done(struct resources *t)
         t->hooks.word_owner = no_word;
         t->hooks.left = nothing;
         t->hooks.changed = nothing;
+        t->hooks.held = NULL;
+        t->hooks.let_go = NULL;
+        t->hooks.ended = NULL;
         while (!list_is_empty(&t->holders))
                 resource_holder_end(t, LIST_ENTRY(t->holders.next, struct resource_holder, of_all),
                                     false, 0);

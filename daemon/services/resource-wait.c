@@ -113,6 +113,7 @@ static void give(struct resources *t, struct resource_waiter *w, struct resource
         bool ok = resource_hold_add(t, r, w->holder, now);
         if (ok) {
                 w->instance = r->number;
+                r->slot->cache->counters.acquired++;
                 w->owner_died = r->pooled && r->owner_died;
                 r->owner_died = r->owner_died && !r->pooled;
         }
@@ -310,8 +311,7 @@ static void give_back(struct resources *t, struct resource_waiter *w, uint64_t n
         if (w->is_lock) {
                 resource_lock_give_up(t, d);
         } else if (d->count > 1) {
-                d->count--;
-                r->holds_total--;
+                resource_hold_less(t, d);
         } else {
                 resource_hold_end(t, d, false, now);
         }

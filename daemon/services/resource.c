@@ -124,6 +124,8 @@ uint64_t resource_failed(struct resource_slot *s, uint64_t since, const char *re
         else if (counted > 0)
                 pause = RESOURCE_PAUSE_FIRST_MS << (counted - 1);
         s->calm_since = s->retry_at = now + pause;
+        s->cache->counters.failures++;
+        s->cache->keeps = true;
         free(s->reason);
         s->reason = reason ? strdup(reason) : NULL;
         return pause;
@@ -179,10 +181,13 @@ static int join(struct resources *t, struct resource *r, struct resource_holder 
 {
         if (!resource_hold_add(t, r, h, now))
                 return -ENOMEM;
+        r->slot->cache->counters.acquired++;
         ret->resource = r;
         if (r->pooled) {
                 ret->owner_died = r->owner_died;
                 r->owner_died = false;
+                if (ret->owner_died)
+                        t->hooks.changed(t->hooks.ctx, r);
         }
         return RESOURCE_IS_HELD;
 }
@@ -258,6 +263,8 @@ static struct resource *new_held(struct resources *t, struct resource_slot *s,
         if (policy->ttl_ms < RESOURCE_NEVER - now)
                 resource_timer_set(t, &r->timer, now + policy->ttl_ms);
         s->calm_since = now;
+        s->cache->counters.created++;
+        s->cache->keeps = true;
         resource_slot_touch(t, s);
         resource_bound_cache(t, r, policy->max_entries);
         return r;
@@ -288,6 +295,7 @@ static int publish(struct resources *t, struct resource_creation *c, enum resour
         r->read_only = read_only;
         r->payload = payload;
         s->cache->space->bytes += size;
+        s->cache->bytes += size;
         *ret = r;
         return RESOURCE_IS_HELD;
 }
@@ -303,23 +311,41 @@ int resource_publish(struct resources *t, struct resource_creation *c, enum reso
         return r;
 }
 
-int resources_register_local(struct resources *t, const struct resource_where *where,
-                             struct resource_holder *h, const struct resource_policy *policy,
-                             uint64_t now, struct resource **ret)
+static int register_new(struct resources *t, struct resource_slot *s, struct resource_holder *h,
+                        const struct resource_policy *policy, const struct resource_anew *what,
+                        uint64_t now, struct resource **ret)
+{
+        if (!has_room(t, s->cache->space, h->account))
+                return RESOURCE_E_RESOURCES;
+        if (!has_bytes(t, s->cache->space, what->size))
+                return RESOURCE_E_SPACE;
+        struct resource *r = new_held(t, s, h, policy, now);
+        if (!r)
+                return -ENOMEM;
+        r->size = what->size;
+        r->read_only = what->read_only;
+        r->payload = what->payload;
+        s->cache->space->bytes += what->size;
+        *ret = r;
+        return RESOURCE_IS_HELD;
+}
+
+int resources_register(struct resources *t, const struct resource_where *where,
+                       struct resource_holder *h, const struct resource_policy *policy,
+                       const struct resource_anew *what, uint64_t now, struct resource **ret)
 {
         struct resource_reply reply = {0};
         struct resource_slot *s = resource_slot_get(t, where);
         if (!s)
                 return -ENOMEM;
-        int r = fits(s, RESOURCE_KIND_LOCAL, 0, &reply);
-        if (r == 0 && s->n_instances > 0) {
-                r = join(t, resource_available(s), h, now, &reply);
-                *ret = reply.resource;
-        } else if (r == 0 && !has_room(t, s->cache->space, h->account)) {
-                r = RESOURCE_E_RESOURCES;
+        int r = fits(s, what->kind, 0, &reply);
+        if (r == 0 && s->n_instances > 0 && what->kind == RESOURCE_KIND_LOCAL) {
+                *ret = resource_available(s);
+                r = resource_join(t, *ret, h, now);
+        } else if (r == 0 && s->n_instances > 0) {
+                r = RESOURCE_E_KIND;
         } else if (r == 0) {
-                *ret = new_held(t, s, h, policy, now);
-                r = *ret ? RESOURCE_IS_HELD : -ENOMEM;
+                r = register_new(t, s, h, policy, what, now, ret);
         }
         resources_sweep(t, now);
         return r;

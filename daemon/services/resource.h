@@ -26,7 +26,12 @@
 #define RESOURCE_PAUSE_FIRST_MS UINT64_C(1000)
 #define RESOURCE_PAUSE_MAX_MS   UINT64_C(60000)
 #define RESOURCE_CALM_MS        UINT64_C(60000) /* without a failure: the next one is the first */
-#define RESOURCE_FAILED_MAX     1024u /* slots that are remembered for their failures alone */
+/* Behind the numbers that are known of a predecessor: it has given out fewer since. */
+#define RESOURCE_NUMBERS_GAP (UINT64_C(1) << 32)
+/* A cache whose number has this bit is apart: it counts for the bounds of its space, and is meant
+ * by nothing but its number. */
+#define RESOURCE_APART      (UINT32_C(1) << 31)
+#define RESOURCE_FAILED_MAX 1024u /* slots that are remembered for their failures alone */
 
 /* As in the protocol. */
 enum resource_kind {
@@ -48,6 +53,8 @@ enum resource_cause {
         RESOURCE_LEFT_HUNG_UP,
         RESOURCE_LEFT_OWNER_DIED,
         RESOURCE_LEFT_UNCLAIMED,
+        RESOURCE_LEFT_SESSION_ENDED,
+        N_RESOURCE_CAUSES,
 };
 
 struct resource_account;
@@ -68,7 +75,7 @@ struct resource_link {
 
 struct resource_where {
         void *space;    /* realm */
-        uint32_t cache; /* not 0 */
+        uint32_t cache; /* not 0; see RESOURCE_APART */
         const uint8_t *key;
         size_t n_key; /* at most STORE_KEY_MAX */
 };
@@ -126,6 +133,7 @@ struct resource {
         bool read_only, pooled;
         bool owner_died;     /* who gets the lock next, or the instance from a pool, is told */
         bool lock_unclaimed; /* restored as locked, and not claimed yet */
+        bool unsaved;        /* the caller's: as it is now it is not known to a successor */
         char *reason;        /* why it left, or NULL */
         void *payload;       /* the caller's: released by the hook */
 };
@@ -145,7 +153,10 @@ struct resource_holder {
         uid_t uid;
         pid_t pid;
         uint64_t since;
-        bool lost; /* has no connection: ends when `timer` is due */
+        uint64_t n_holds;
+        bool lost;      /* has no connection: ends when `timer` is due */
+        bool restored;  /* a predecessor knew it, and all that it had */
+        bool stands_in; /* for one that has not come yet; see resource-anew.c */
         struct resource_timer timer;
         void *ctx; /* the caller's: its connection; NULL while it is lost */
 };
@@ -159,6 +170,7 @@ struct resource_hold {
         uint64_t count; /* not 0 */
         uint64_t since;
         bool unclaimed; /* restored, and not claimed yet */
+        bool unsaved;   /* the caller's: likewise */
 };
 
 /* The right to create an instance. */
@@ -191,6 +203,7 @@ enum resource_outcome {
         RESOURCE_GOT_LIMIT,     /* as many resources as there may be */
         RESOURCE_GOT_NO_MEMORY,
         RESOURCE_GOT_CLOSED, /* the daemon ends */
+        RESOURCE_GOT_ENDED,  /* its cache has ended */
 };
 
 /* What the caller keeps with a waiter: the request that is to be answered. */
@@ -288,6 +301,11 @@ struct resource_hooks {
         /* Its holders or its lock's owner, as far as is known here, have changed: for a successor.
          * Not called when it has left. */
         void (*changed)(void *ctx, struct resource *r);
+        /* Likewise: a hold has come, or another count; it ends, after what that changes of its
+         * instance; a holder has ended. Not called of what has left. NULL: nobody wants to know. */
+        void (*held)(void *ctx, struct resource_hold *d);
+        void (*let_go)(void *ctx, const struct resource_hold *d);
+        void (*ended)(void *ctx, const struct resource_holder *h);
         void *ctx;
 };
 
@@ -327,8 +345,8 @@ struct resources {
         struct resource_hooks hooks;
 };
 
-/* @seed is for the hashes; numbers of instances and creations begin behind @last. Without bounds
- * nobody gets anything. */
+/* @seed is for the hashes, and numbers of holders begin with it; those of instances and creations
+ * begin behind @last. Without bounds nobody gets anything. */
 void resources_init(struct resources *t, uint64_t seed, uint64_t last,
                     const struct resource_hooks *hooks);
 /* No party is left. What is there is let go: payloads are released, nobody is told. */
@@ -352,6 +370,8 @@ int resource_holder_open(struct resources *t, void *space, uid_t uid, pid_t pid,
  * right, as far as a hash goes. */
 struct resource_holder *resource_holder_find(const struct resources *t, const void *space,
                                              uid_t uid, uint64_t id);
+/* Whoever has it; NULL: nobody. */
+struct resource_holder *resource_holder_of(const struct resources *t, uint64_t id);
 /* Its connection is lost: it keeps what it holds for the grace time; its rights to create go to the
  * next at once. */
 void resource_holder_lost(struct resources *t, struct resource_holder *h, uint64_t now);
@@ -375,6 +395,9 @@ int resource_unlock(struct resources *t, struct resource *r, struct resource_hol
  * INVALID. @r may be gone then. */
 int resource_release(struct resources *t, struct resource *r, struct resource_holder *h,
                      bool broken, uint64_t now);
+/* The same with all holds of @h. */
+int resource_release_all(struct resources *t, struct resource *r, struct resource_holder *h,
+                         bool broken, uint64_t now);
 /* The holder's check failed: the hold stays. In a row they make a pause, see resource.c. */
 int resource_invalidate(struct resources *t, struct resource *r, struct resource_holder *h,
                         const char *reason, uint64_t now);
@@ -401,10 +424,13 @@ void resource_drop(struct resources *t, struct resource *r, enum resource_cause 
                    const char *reason, uint64_t now);
 size_t resources_dropped(struct resources *t, const struct resource_where *where,
                          enum resource_cause cause, uint64_t now, size_t *ret_told);
-/* A cache, or with @cache 0 all of @space; of it what begins with @prefix. */
+/* A cache, or with @cache 0 all of @space but for what is apart; of it what begins with @prefix. */
 size_t resources_cleared(struct resources *t, void *space, uint32_t cache, const uint8_t *prefix,
                          size_t n_prefix, uint64_t now, size_t *ret_told);
-/* The space ends: with its holders, who must be lost, and all of its rights. */
+/* A cache ends, for SESSION_ENDED: also its rights and its counters. Who waits gets ENDED. Its
+ * number may be another one's then. */
+void resources_cache_ends(struct resources *t, void *space, uint32_t cache, uint64_t now);
+/* The space ends: with its holders, who must be lost, all of its rights, and what was counted. */
 void resources_space_ends(struct resources *t, void *space, uint64_t now);
 
 /* ---- time */
@@ -449,12 +475,29 @@ uint32_t resource_cache_of(const struct resource_slot *s);
 /* RESOURCE_NEVER: it has no end. */
 uint64_t resource_ttl_left(const struct resource *r, uint64_t now);
 
-struct resource_gauge {
-        uint64_t resources; /* in the cache */
-        uint64_t creating, waiting, bytes;
+/* Since the cache was made or its space was. */
+struct resource_counters {
+        uint64_t created;
+        uint64_t acquired; /* that were there, or were waited for */
+        uint64_t failures;
+        uint64_t left[N_RESOURCE_CAUSES];
 };
-/* Of a cache, or with @cache 0 all of @space; bytes are also those of what has left. */
+
+struct resource_gauge {
+        uint64_t resources, bytes; /* in the cache */
+        uint64_t held, locked;     /* of them */
+        uint64_t creating;
+        uint64_t waiting; /* for an instance, or for the lock of one that is in the cache */
+        struct resource_counters counters;
+};
+/* Of a cache, or with @cache 0 all of @space but for what is apart. */
 struct resource_gauge resources_gauge(const struct resources *t, const void *space, uint32_t cache);
+/* What counts for the bounds of @space: also what is apart, and what has left and is held. */
+struct resource_room {
+        uint64_t resources, bytes; /* the former with what is being created */
+        uint64_t holders;
+};
+struct resource_room resources_room(const struct resources *t, const void *space);
 /* The biggest of @space that somebody holds, or NULL. */
 struct resource *resources_biggest(const struct resources *t, const void *space);
 /* The next instance of @space (NULL: of all) with a number above @after that is in its cache, or
@@ -497,10 +540,31 @@ int resource_hold_restore(struct resources *t, struct resource *r, struct resour
 int resources_claim_until(struct resources *t, uint64_t due);
 /* @h has it, and @locked its lock: RESOURCE_IS_HELD; or RESOURCE_E_NOT_HELD. */
 int resource_claim(struct resources *t, struct resource *r, struct resource_holder *h, bool locked);
-/* Of a local one that is not known: it is made, and held once by @h, as if it had been published;
- * where another one is by now, that is held. HELD, E_KIND, E_POOL, E_RESOURCES, -ENOMEM. */
-int resources_register_local(struct resources *t, const struct resource_where *where,
-                             struct resource_holder *h, const struct resource_policy *policy,
-                             uint64_t now, struct resource **ret);
+
+/* ---- after a cold start: what processes had, one after the other */
+
+/* A holder that has nothing yet wants the number that it had: it gets it, if it is free, or kept
+ * for it with what it had locked. */
+void resource_holder_wants(struct resources *t, struct resource_holder *h, uint32_t number,
+                           uint64_t now);
+/* What is there, shared by all; or NULL. *ret_taken: something is, or is being created. */
+struct resource *resources_there(const struct resources *t, const struct resource_where *where,
+                                 bool *ret_taken);
+/* It has what is there: HELD, -ENOMEM. Not in a pool. */
+int resource_join(struct resources *t, struct resource *r, struct resource_holder *h, uint64_t now);
+struct resource_anew {
+        enum resource_kind kind; /* no descriptor */
+        uint64_t size;
+        bool read_only;
+        void *payload;
+};
+/* One that is not known: it is made, and held once by @h, as if it had been published; where a
+ * local one is by now, that is held, and the payload stays the caller's. HELD, E_KIND, E_POOL,
+ * E_RESOURCES, E_SPACE, -ENOMEM. */
+int resources_register(struct resources *t, const struct resource_where *where,
+                       struct resource_holder *h, const struct resource_policy *policy,
+                       const struct resource_anew *what, uint64_t now, struct resource **ret);
+/* A segment's word may name somebody who has not come yet: @id is for who stands in. 0, -ENOMEM. */
+int resource_stand_in(struct resources *t, struct resource *r, uint64_t id, uint64_t now);
 
 #endif

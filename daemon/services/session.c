@@ -119,12 +119,15 @@ static bool use(struct session_ref *ref, uint64_t now_ms)
                session_record_read(ref->entry.value, ref->entry.n_value, &ref->record);
 }
 
-static enum status found(bool is_there, struct verdict *v)
+enum status session_is_over(struct verdict *v)
 {
-        if (is_there)
-                return STATUS_OK;
         return verdict_set(v, STATUS_NOT_FOUND,
                            "there is no session with this token in the realm (any more): open one");
+}
+
+static enum status found(bool is_there, struct verdict *v)
+{
+        return is_there ? STATUS_OK : session_is_over(v);
 }
 
 enum status session_find_to_change(const struct caller *who, const uint8_t *token, size_t n_token,

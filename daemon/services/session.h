@@ -25,6 +25,8 @@ struct session_ref {
  * whatever the reason. */
 enum status session_find(const struct caller *who, const uint8_t *token, size_t n_token,
                          struct session_ref *ret, struct verdict *v);
+/* The answer where a session that was found has ended meanwhile: the same, too. */
+enum status session_is_over(struct verdict *v);
 /* The same, for session_apply(), which makes it a use. */
 enum status session_find_to_change(const struct caller *who, const uint8_t *token, size_t n_token,
                                    struct session_ref *ret, struct verdict *v);

@@ -370,6 +370,14 @@ void cache_take_staged(struct store *s, uint32_t cache)
         s->a.t->intent.op = INTENT_NONE;
 }
 
+void store_cache_stays(struct store *s, uint32_t cache)
+{
+        const struct table_cache *c = cache_at(s, cache);
+
+        s->staying = c->gen + 1;
+        lru_stay(s, c->gen);
+}
+
 void store_cache_set_policy(struct store *s, uint32_t cache, const struct store_policy *opened,
                             const struct store_policy *policy, bool pinned, uint64_t now)
 {

@@ -54,6 +54,7 @@ struct store {
         uint64_t listing_until;  /* a listing is under way: nothing moves; 0: none */
         store_departed departed; /* NULL: nobody wants to know; see store_watch() */
         void *departed_ctx;
+        uint32_t staying; /* index + 1 of the generation whose entries are not evicted; 0: none */
         uint32_t keep;              /* handle that must not be evicted now: it is being replaced */
         struct store_sweep *sweeps; /* that are under way */
         struct store_told *told;    /* what readers told and is not applied yet; may be NULL */
@@ -141,6 +142,8 @@ uint32_t lru_oldest_of_gen(struct store *s, uint32_t gen);     /* handle or AREN
 uint32_t lru_oldest_of_owner(struct store *s, uint32_t owner); /* likewise */
 uint32_t lru_oldest(struct store *s);                          /* of the realm */
 /* Of a dying generation: its entries are no longer found by owner or in the realm. */
+/* The lists of this generation (index) are looked at no more where entries are evicted. */
+void lru_stay(struct store *s, uint32_t gen);
 void lru_list_forget(struct store *s, uint32_t list);
 void lru_forget(struct store *s); /* all lists; generations and owners are told */
 

@@ -150,6 +150,18 @@ void lru_list_forget(struct store *s, uint32_t list)
         linkheap_drop(&of_owner, &s->a.owners[s->a.lists[list].owner].lists, list);
 }
 
+void lru_stay(struct store *s, uint32_t gen)
+{
+        for (uint32_t i = 0; i < s->a.t->list_high; i++)
+                if (s->a.lists[i].gen == gen && s->a.lists[i].n_entries > 0)
+                        lru_list_forget(s, i);
+}
+
+static bool stays(const struct store *s, uint32_t gen)
+{
+        return s->staying == gen + 1;
+}
+
 /* The list has another tail, or its tail another stamp. @all: also where the list was in no heap */
 static void tail_changed(struct store *s, uint32_t list, bool all)
 {
@@ -157,6 +169,7 @@ static void tail_changed(struct store *s, uint32_t list, bool all)
         uint64_t stamp = rec_stamp(arena_rec(&s->a, l->tail));
         struct linkheap h = realm_heap(s);
 
+        all = all && !stays(s, l->gen);
         if (all || linkheap_has(&h, list))
                 linkheap_put(&h, &s->a.t->oldest_list, list, stamp);
         h = owner_heap(s);

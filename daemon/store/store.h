@@ -179,6 +179,10 @@ int store_cache_create(struct store *s, const char *name, size_t n_name, uint32_
 /* Clears it, and forgets its name, policy and counters: from now on its id is that of no cache, and
  * later perhaps of another one. STORE_E_NO_CACHE; STORE_E_LIMIT as store_clear(); -ENOMEM. */
 int store_cache_remove(struct store *s, uint32_t cache, uint64_t now);
+/* Its entries stay until they are deleted, whatever else has to leave (but for a full index that
+ * finds no memory to grow). One cache at most, which is neither cleared nor removed, and has no
+ * limits and no TTL. To be said again in each process. */
+void store_cache_stays(struct store *s, uint32_t cache);
 uint32_t store_n_caches(const struct store *s); /* the highest id */
 /* Borrowed until the cache is removed; NULL: no such cache. */
 const char *store_cache_name(const struct store *s, uint32_t cache, size_t *ret_n);

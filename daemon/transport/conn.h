@@ -122,6 +122,13 @@ int conn_watch_peer(const struct conn *c, void (*on_end)(void *ctx), void *ctx,
                     struct peer_watch **ret);
 /* Whether it has ended, also when @on_end was not called yet. */
 bool peer_watch_is_over(const struct peer_watch *w);
+/* By what the process can be told from a later one with its id, also by another process. Both 0:
+ * by nothing. */
+struct process_mark {
+        uint64_t start; /* when it began, in ticks since the machine did; 0: nobody tells */
+        uint64_t ino;   /* of its pidfd; 0: all of them have the same here */
+};
+void peer_watch_mark(const struct peer_watch *w, pid_t pid, struct process_mark *ret);
 struct peer_watch *peer_watch_free(struct peer_watch *w); /* NULL is fine; returns NULL */
 
 /* Keeps @fd, which has come over @c and is consumed, also when @c has ended. With @on_hang_up that

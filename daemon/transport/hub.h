@@ -151,6 +151,19 @@ void hub_for_each(struct hub *h, bool (*visit)(void *ctx, struct conn *c), void 
 /* Closes what is overdue by the hub's clock: what each connection's timer does, for all of them. */
 void hub_check_deadlines(struct hub *h);
 
+/* ---- what a predecessor had */
+
+/* As conn_keep_fd(), of a descriptor that a predecessor had of @uid. */
+struct kept;
+int hub_keep_fd(struct hub *h, uid_t uid, int fd, void (*on_hang_up)(void *ctx), void *ctx,
+                struct kept **ret);
+/* As conn_watch_peer(), of the process that has this mark; -ESRCH: that one has ended, or nobody
+ * can tell. */
+struct peer_watch;
+struct process_mark;
+int hub_watch_process(struct hub *h, pid_t pid, const struct process_mark *mark,
+                      void (*on_end)(void *ctx), void *ctx, struct peer_watch **ret);
+
 /* ---- for connections */
 
 struct account *hub_account(struct hub *h, uid_t uid);     /* NULL: no memory */

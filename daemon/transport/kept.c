@@ -85,14 +85,13 @@ static int watch(struct kept *k)
         return 0;
 }
 
-int conn_keep_fd(struct conn *c, int fd, void (*on_hang_up)(void *ctx), void *ctx,
-                 struct kept **ret)
+int hub_keep_fd(struct hub *h, uid_t uid, int fd, void (*on_hang_up)(void *ctx), void *ctx,
+                struct kept **ret)
 {
         struct kept *k = calloc(1, sizeof(*k));
         if (!k)
                 return -ENOMEM;
-        *k = (struct kept){
-                .hub = c->hub, .uid = c->peer.uid, .fd = fd, .on_hang_up = on_hang_up, .ctx = ctx};
+        *k = (struct kept){.hub = h, .uid = uid, .fd = fd, .on_hang_up = on_hang_up, .ctx = ctx};
         int r = on_hang_up ? watch(k) : 0;
         if (r < 0) {
                 free(k);
@@ -100,6 +99,12 @@ int conn_keep_fd(struct conn *c, int fd, void (*on_hang_up)(void *ctx), void *ct
         }
         *ret = k;
         return 0;
+}
+
+int conn_keep_fd(struct conn *c, int fd, void (*on_hang_up)(void *ctx), void *ctx,
+                 struct kept **ret)
+{
+        return hub_keep_fd(c->hub, c->peer.uid, fd, on_hang_up, ctx, ret);
 }
 
 int kept_fd(const struct kept *k)

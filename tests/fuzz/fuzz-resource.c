@@ -62,6 +62,8 @@ static void read_answers(struct fuzz *f)
         }
 }
 
+#define APART (2 | RESOURCE_APART)
+
 static void acquire(struct fuzz *f, unsigned holder, uint8_t what)
 {
         static const char *const keys[] = {"a", "b", "c", "ab"};
@@ -70,7 +72,7 @@ static void acquire(struct fuzz *f, unsigned holder, uint8_t what)
         struct resource_where where = scene_where(f->s, keys[what & 3]);
         struct resource_ask ask = scene_ask(f->s, holder, 1 + (what >> 2) % 3);
         where.space = &f->s->spaces[0];
-        where.cache = 1 + (what >> 7);
+        where.cache = what & 128 ? APART : 1;
         ask.pool = (what & 0x40) ? 1u + (how >> 6) : 0;
         ask.wait_ms = (how & 1) ? 0 : (how & 2) ? RESOURCE_NEVER : 100u * (how >> 4);
         ask.no_create = how & 4;
@@ -207,12 +209,17 @@ static void other(struct fuzz *f, unsigned holder, uint8_t what)
                 scene_holder(f->s, holder);
                 break;
         case 3:
-                resources_cleared(&f->s->t, &f->s->spaces[0], what >> 6, (const uint8_t *)"a",
-                                  what >> 5 & 1, f->s->now, NULL);
+                if (what >> 6 == 3)
+                        resources_cache_ends(&f->s->t, &f->s->spaces[0], APART, f->s->now);
+                else
+                        resources_cleared(&f->s->t, &f->s->spaces[0],
+                                          what & 128 ? APART : what >> 6, (const uint8_t *)"a",
+                                          what >> 5 & 1, f->s->now, NULL);
                 break;
         case 4:
-                resources_register_local(&f->s->t, &where, h,
-                                         &(struct resource_policy){.ttl_ms = 100}, f->s->now, &r);
+                resources_register(&f->s->t, &where, h, &(struct resource_policy){.ttl_ms = 100},
+                                   &(struct resource_anew){.kind = RESOURCE_KIND_LOCAL}, f->s->now,
+                                   &r);
                 break;
         case 5:
                 resource_party_done(&f->s->t, &f->s->party, f->s->now);
@@ -241,8 +248,9 @@ static void time_passes(struct fuzz *f)
 static void check(struct fuzz *f)
 {
         struct resource_gauge g = resources_gauge(&f->s->t, &f->s->spaces[0], 0);
-        assert(g.bytes <= BYTES);
-        assert(g.resources + g.creating <= 6);
+        struct resource_room room = resources_room(&f->s->t, &f->s->spaces[0]);
+        assert(g.bytes <= room.bytes && room.bytes <= BYTES);
+        assert(g.resources + g.creating <= room.resources && room.resources <= 6);
         for (struct list *n = f->s->t.all.next; n != &f->s->t.all; n = n->next) {
                 const struct resource *r = LIST_ENTRY(n, struct resource, of_all);
                 assert(r->cause == 0 || r->n_holders > 0);

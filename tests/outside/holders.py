@@ -10,8 +10,10 @@
 import fcntl
 import mmap
 import os
+import random
 import socket
 import struct
+import time
 
 import files
 import peers
@@ -44,8 +46,8 @@ class Client(files.Client):
     def hello(self, features=FEATURES, **more):
         return super().hello(features=features, **more)
 
-    def open_holder(self, before=0):
-        info = self.must("open_holder", before=before).holder
+    def open_holder(self, before=0, before_number=0):
+        info = self.must("open_holder", before=before, before_number=before_number).holder
         self.holder, self.number = info.holder, info.number
         return info
 
@@ -74,7 +76,7 @@ class Worker(peers.Worker):
         self.c = Client(path, timeout=120)
         self.c.hello(**hello)
         self.c.holder, self.c.number = self.bell.holder, self.bell.number
-        self.fds, self.maps, self.sent = {}, {}, {}
+        self.fds, self.maps, self.ends, self.sent = {}, {}, {}, {}
 
     def who(self):
         return self.bell.holder, self.bell.number
@@ -200,6 +202,135 @@ class Worker(peers.Worker):
         self.bell.hello()
         return self.bell.open_holder(before).SerializeToString()
 
+    def reconnect(self, path):
+        """Both connections anew, after a takeover or a cold start; the HolderInfo."""
+        before, number = self.bell.holder, self.bell.number
+        self.bell.close()
+        self.c.close()
+        self.bell, self.c = Client(path, timeout=120), Client(path, timeout=120)
+        self.bell.hello()
+        self.c.hello()
+        info = self.bell.open_holder(before, number)
+        self.c.holder, self.c.number = self.bell.holder, self.bell.number
+        return info.SerializeToString()
+
+    def reclaim(self, instance, fields, with_descriptor):
+        i = self.c.next_id()
+        fds = [self.fds[instance]] if with_descriptor else []
+        self.c.send(wire.request(i, "reclaim_resource", instance=instance, holder=self.c.holder,
+                                 descriptor=with_descriptor, **fields), fds=fds)
+        reply = self.c.wait(i)[0]
+        new = reply.resource.instance
+        if reply.status == wire.OK and new != instance:
+            for table in (self.fds, self.maps):
+                if instance in table:
+                    table[new] = table.pop(instance)
+        return reply.SerializeToString()
+
+    def exchange(self, instance, old, new):
+        """As a holder takes and leaves the lock word; the test's processes do not race for it. Done?"""
+        if self.word(instance) != old:
+            return False
+        self.set_word(instance, new)
+        return True
+
+    def publish_fd(self, creation_id, kind):
+        """A pipe, a socket pair or an eventfd; the other end stays here."""
+        if kind == "pipe":
+            mine, theirs = os.pipe()
+        elif kind == "socketpair":
+            mine, theirs = (s.detach() for s in socket.socketpair())
+        else:
+            mine, theirs = None, os.eventfd(0, os.EFD_CLOEXEC)
+        reply = self.c.publish(creation_id, theirs)
+        self.fds[reply.resource.instance] = theirs
+        self.ends[reply.resource.instance] = mine
+        return reply.SerializeToString()
+
+    def number_of(self, instance):
+        return self.fds[instance]
+
+    def use(self, instance, data):
+        os.write(self.fds[instance], data)
+
+    def take(self, instance):
+        return os.read(self.ends[instance] if self.ends.get(instance) is not None else self.fds[instance], 100)
+
+    def close_end(self, instance):
+        os.close(self.ends.pop(instance))
+
+    def load(self, path, directory, seed, seconds):
+        """Acquires, locks and releases, through whatever becomes of the daemon. That it has a lock it says by a file
+        of the instance's name, which nobody else may have made. (locks, of them after a death, what was wrong)"""
+        rng, until = random.Random(seed), time.monotonic() + seconds
+        done, again, wrong = 0, 0, []
+        held, locked = [], None  # instances, one for each hold; the one whose lock it has
+
+        def witness(i):
+            return os.path.join(directory, str(i))
+
+        def come_back():
+            nonlocal held, locked
+            while True:
+                try:
+                    self.reconnect(path)
+                    break
+                except (OSError, wire.Closed, wire.Refused):
+                    time.sleep(0.01)
+            for i in set(held):
+                if self.c.of("reclaim_resource", i, locked=i == locked).status != wire.OK:
+                    held = [h for h in held if h != i]
+                    if i == locked:
+                        os.unlink(witness(i))
+                        locked = None
+
+        def step():
+            nonlocal done, locked
+            key = rng.choice([b"pipe", b"local"])
+            kind = pb.RESOURCE_DESCRIPTOR if key == b"pipe" else pb.RESOURCE_LOCAL
+            info = self.c.acquire(key, kind=kind, wait_ms=500).resource
+            for fd in self.c.received:
+                os.close(fd)
+            self.c.received.clear()
+            if info.state == pb.RESOURCE_CREATE:
+                fds = os.pipe() if key == b"pipe" else (None, None)
+                info = self.c.publish(info.creation_id, fds[0], kind).resource
+                for fd in fds:
+                    if fd is not None:
+                        os.close(fd)
+            if info.state != pb.RESOURCE_HELD:
+                return
+            i = info.instance
+            held.append(i)
+            if self.c.of("lock_resource", i, wait_ms=500).resource.state == pb.RESOURCE_HELD:
+                locked = i
+                done += 1
+                try:
+                    os.close(os.open(witness(i), os.O_CREAT | os.O_EXCL))
+                except FileExistsError:
+                    wrong.append(i)
+                time.sleep(rng.random() * 0.01)
+                if rng.random() < 0.2:
+                    self.c.ping()
+                os.unlink(witness(i))
+                locked = None
+                self.c.of("unlock_resource", i)
+            held.remove(i)
+            self.c.of("release_resource", i, all=not held)
+
+        while time.monotonic() < until and not wrong:
+            try:
+                step()
+            except (OSError, wire.Closed, wire.Refused):
+                again += 1
+                while True:
+                    try:
+                        come_back()
+                        break
+                    except (OSError, wire.Closed, wire.Refused):
+                        pass
+        return done, again, wrong
+
     def drop_fds(self):
         for m in self.maps.values():
             m.close()
@@ -272,6 +403,19 @@ class Holder(peers.Peer):
         reply = self._reply(self.do("publish_connection", self.right(key, kind=pb.RESOURCE_DESCRIPTOR, **more), address))
         assert reply.status == wire.OK and reply.resource.state == pb.RESOURCE_HELD, reply
         return reply.resource.instance
+
+    def create_fd(self, what, key=b"k", **more):
+        reply = self._reply(self.do("publish_fd", self.right(key, kind=pb.RESOURCE_DESCRIPTOR, **more), what))
+        assert reply.status == wire.OK and reply.resource.state == pb.RESOURCE_HELD, reply
+        return reply.resource.instance
+
+    def reconnect(self, path):
+        info = pb.HolderInfo.FromString(self.do("reconnect", path))
+        self.holder, self.number = info.holder, info.number
+        return info
+
+    def reclaim(self, instance, with_descriptor=False, **fields):
+        return self._reply(self.do("reclaim", instance, fields, with_descriptor))
 
     def lock(self, instance, **more):
         reply = self.of("lock_resource", instance, **more)

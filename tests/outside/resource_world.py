@@ -1,97 +1,88 @@
 # SPDX-License-Identifier: MIT
-"""Processes that use resources through libcached: the program resources.c, and a server to connect to."""
+"""What tests of resources share: processes that hold, and this one."""
 
-import contextlib
-import socket
-import subprocess
-import threading
+import time
 
-import harness
-from harness import PATIENCE
-from wire import OK
+import pytest
 
-RESOURCES = harness.BUILD / "tests" / "outside" / "resources"
-TIMEOUT_MS = 20000
+import holders
+from holders import FEATURES, Holder
 
 
-class User:
-    """A process; each command gives (code, text)."""
-
-    def __init__(self, d, timeout_ms=TIMEOUT_MS):
-        self.process = subprocess.Popen([RESOURCES, str(d.socket), str(timeout_ms)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, bufsize=1)
-        self.pid = self.process.pid
-
-    def post(self, *words, **options):
-        words = [*words, *(f"{name}={value}" for name, value in options.items())]
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
-        self.process.stdin.flush()
-
-    def answer(self):
-        line = self.process.stdout.readline().rstrip("\n")
-        assert line, f"the process has ended: {self.process.poll()}"
-        code, _, text = line.partition(" ")
-        return int(code), text
-
-    def __call__(self, *words, **options):
-        self.post(*words, **options)
-        return self.answer()
-
-    def must(self, *words, **options):
-        code, text = self(*words, **options)
-        assert code == OK, (words, options, code, text)
-        return int(text) if text.isdigit() else text
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait(timeout=PATIENCE)
-        self.close()
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-    def finish(self):
-        """Without an end in good order, if there was none: the process is told that there is nothing more."""
-        if self.process.poll() is not None:
-            return self.process.returncode
-        with contextlib.suppress(ValueError):
-            self.process.stdin.close()
-        code = self.process.wait(timeout=PATIENCE)
-        self.process.stdout.close()
-        return code
+SEEN = []
 
 
-class EchoServer:
-    """On a Unix socket: says each line back with the number of its connection, and how many lines that had."""
+@pytest.fixture(autouse=True)
+def no_grace(make_daemon):
+    """Holders of this process, which goes on, are over with their connections."""
+    yield
+    for d in SEEN:
+        for each in d.clients:
+            each.close()
+    time.sleep(0.05 if SEEN else 0)
+    for d in SEEN:
+        if d.clock and d.process and d.process.poll() is None:
+            d.clock.advance(11000)
+    SEEN.clear()
 
-    def __init__(self, path):
-        self.path, self.connections = str(path), []
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(self.path)
-        self.listener.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
 
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                s = self.listener.accept()[0]
-                self.connections.append(s)
-                threading.Thread(target=self._serve, args=(s, len(self.connections)), daemon=True).start()
+@pytest.fixture
+def make_holder(daemon):
+    made = []
 
-    @staticmethod
-    def _serve(s, number):
-        with contextlib.suppress(OSError), s.makefile("rwb") as f:
-            for n, line in enumerate(f):
-                f.write(b"%d:%d:%s" % (number, n + 1, line))
-                f.flush()
+    def make(path=None, **hello):
+        made.append(Holder(path or daemon.socket, **hello))
+        return made[-1]
 
-    def hang_up(self, number):
-        self.connections[number - 1].shutdown(socket.SHUT_RDWR)
+    yield make
+    for p in made:
+        p.finish()
 
-    def close(self):
-        self.listener.close()
-        for s in self.connections:
-            with contextlib.suppress(OSError):
-                s.shutdown(socket.SHUT_RDWR)
-            s.close()
+
+@pytest.fixture
+def a(make_holder):
+    return make_holder(name="first")
+
+
+@pytest.fixture
+def b(make_holder):
+    return make_holder(name="second")
+
+
+@pytest.fixture
+def x(make_holder):
+    return make_holder(name="third")
+
+
+def client(daemon, uid=None, features=FEATURES, holder=True, **hello):
+    """One of the daemon's clients, of this process: a holder, too."""
+    if daemon not in SEEN:
+        SEEN.append(daemon)
+    c = daemon.connect(uid)
+    daemon.clients.remove(c)
+    made = holders.Client(sock=c.sock)
+    daemon.clients.append(made)
+    made.hello(features=features, **hello)
+    if holder:
+        made.open_holder()
+    return made
+
+
+@pytest.fixture
+def c(daemon):
+    return client(daemon, name="test")
+
+
+def listed(c, cache=""):
+    out, cursor = [], 0
+    while True:
+        page = c.must("list_resources", cache=cache, cursor=cursor).list_resources
+        out += page.resources
+        cursor = page.next
+        if not cursor:
+            return out
+
+
+def one(c):
+    r, = listed(c)
+    return r

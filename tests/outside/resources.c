@@ -26,6 +26,7 @@
 #define THREADS_MAX   16
 
 struct driver {
+        cached_options *o;
         cached *c;
         cached_resource *r[RESOURCES_MAX];
         unsigned n;
@@ -263,6 +264,12 @@ static void run_size(struct driver *d, char **w)
                    cached_resource_size(named(d, w[1])));
 }
 
+/* Its descriptor in this process. */
+static void run_file(struct driver *d, char **w)
+{
+        say_number(0, (uint64_t)cached_resource_file(named(d, w[1])));
+}
+
 static void run_object(struct driver *d, char **w)
 {
         say_number(0, (uintptr_t)cached_resource_object(named(d, w[1])));
@@ -438,6 +445,7 @@ static void run_count(struct driver *d, char **w)
 
 struct getting {
         struct driver *d;
+        const cached_resource_options *o;
         char **w;
         int code;
 };
@@ -445,12 +453,10 @@ struct getting {
 static void *get_local(void *data)
 {
         struct getting *g = data;
-        cached_resource_options *o = options_of(g->d, g->w);
         cached_resource *r = NULL;
 
-        g->code = cached_resource_acquire_local(g->d->c, g->w[1], g->w[2], strlen(g->w[2]), o, &r,
-                                                NULL);
-        cached_resource_options_free(o);
+        g->code = cached_resource_acquire_local(g->d->c, g->w[1], g->w[2], strlen(g->w[2]), g->o,
+                                                &r, NULL);
         cached_resource_release(r);
         return NULL;
 }
@@ -460,11 +466,11 @@ static void run_crowd(struct driver *d, char **w)
 {
         struct getting g[8];
         pthread_t threads[8];
+        cached_resource_options *o = options_of(d, w);
         int code = CACHED_OK;
 
-        d->words = w;
         for (unsigned i = 0; i < 8; i++) {
-                g[i] = (struct getting){d, w, 0};
+                g[i] = (struct getting){d, o, w, 0};
                 if (pthread_create(&threads[i], NULL, get_local, &g[i]) != 0)
                         abort();
         }
@@ -473,6 +479,7 @@ static void run_crowd(struct driver *d, char **w)
                 if (code == CACHED_OK)
                         code = g[i].code;
         }
+        cached_resource_options_free(o);
         say_number(code, atomic_load(&d->n_made));
 }
 
@@ -534,6 +541,21 @@ static void run_end(struct driver *d, char **w)
 
 /* ---- commands */
 
+/* Another handle in place of this one. */
+static void run_anew(struct driver *d, char **w)
+{
+        cached *old = d->c;
+
+        (void)w;
+        for (unsigned i = 0; i < d->n; i++)
+                cached_resource_release(d->r[i]);
+        d->n = 0;
+        cached_free(old);
+        if (cached_new(d->o, &d->c) != CACHED_OK)
+                abort();
+        say(0, "");
+}
+
 static const struct command {
         const char *name;
         void (*run)(struct driver *d, char **w);
@@ -565,6 +587,8 @@ static const struct command {
         {"fork", run_fork},
         {"child", run_leave_child},
         {"end", run_end},
+        {"file", run_file},
+        {"anew", run_anew},
 };
 
 static void run(struct driver *d, char *line)
@@ -594,7 +618,7 @@ int main(int argc, char **argv)
             cached_options_set_timeout_ms(o, (uint32_t)strtoul(argv[2], NULL, 10)) != CACHED_OK ||
             cached_new(o, &d.c) != CACHED_OK)
                 return EXIT_FAILURE;
-        cached_options_free(o);
+        d.o = o;
         while (fgets(line, sizeof(line), stdin)) {
                 line[strcspn(line, "\n")] = '\0';
                 run(&d, line);
@@ -602,5 +626,6 @@ int main(int argc, char **argv)
         for (unsigned i = 0; d.c && i < d.n; i++)
                 cached_resource_release(d.r[i]);
         cached_free(d.c);
+        cached_options_free(o);
         return EXIT_SUCCESS;
 }

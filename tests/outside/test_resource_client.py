@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from harness import wait_until
-from resource_world import EchoServer, User
+from resource_users import EchoServer, User
 from wire import DEADLINE, INVALID, LIMIT, NOT_FOUND, OK
 
 ERR_UNREACHABLE, ERR_USAGE, ERR_CREATION, OWNER_DIED = 64, 70, 74, 75
@@ -354,6 +354,19 @@ def test_a_pool(a, b, server):
 
 # ---- bounds
 
+def test_handles_that_hold_nothing_any_more_take_no_place(make_daemon, start):
+    d = make_daemon(limits={"holders_per_uid": 1})
+    u = start(d)
+    u.must("segment", "c", "k")
+    code, text = start(d)("segment", "c", "k")
+    assert code == LIMIT and "limits.holders_per_uid" in text
+    for _ in range(3):
+        # Another handle in this process.
+        u.must("anew")
+        u.must("segment", "c", "k")
+
+
+
 def test_limits(make_daemon, start):
     d = make_daemon(limits={"resources_per_realm": 2})
     u = start(d)
@@ -383,5 +396,5 @@ def test_without_a_daemon(a, b, daemon):
     assert b.must("made") == 1 and b.must("instance", k) == 0
     b.must("release", k)
     assert b.must("made") == 1
-    daemon.start()
+    daemon.process = daemon.spawn()
     wait_until(daemon.answers, "it is there again")

@@ -128,6 +128,9 @@ REQUESTS = [
     ("list_caches", {}), ("list_entries", {"cache": "c"}), ("explain", {"cache": "c", "key": b"k"}),
     ("stats", {"cache": "c"}), ("set_many", {"cache": "c", "sets": [pb.Set(key=b"k")], "sizes": [0]}),
     ("end_lease", {"lease_id": 1}), ("lease_progress", {"lease_id": 1}),
+    ("acquire_resource", {"cache": "c", "key": b"k", "kind": pb.RESOURCE_LOCAL}),
+    ("publish_resource", {"creation_id": 1, "kind": pb.RESOURCE_LOCAL}), ("end_creation", {"creation_id": 1}),
+    ("list_resources", {}), ("list_resources", {"cache": "c"}), ("drop_resource", {"cache": "c", "key": b"k"}),
 ]
 
 

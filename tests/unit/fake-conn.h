@@ -284,6 +284,36 @@ int conn_watch_peer(const struct conn *c, void (*on_end)(void *ctx), void *ctx,
         return 0;
 }
 
+int server_keep_fd(struct server *s, uid_t uid, int fd, void (*on_hang_up)(void *ctx), void *ctx,
+                   struct kept **ret)
+{
+        (void)s;
+        (void)uid;
+        return conn_keep_fd(NULL, fd, on_hang_up, ctx, ret);
+}
+
+void server_own_address(const struct server *s, struct sockaddr_storage *ret, unsigned *ret_n)
+{
+        (void)s;
+        conn_own_address(NULL, ret, ret_n);
+}
+
+int server_watch_process(struct server *s, pid_t pid, const struct process_mark *mark,
+                         void (*on_end)(void *ctx), void *ctx, struct peer_watch **ret)
+{
+        struct conn fake = {0};
+        (void)s;
+        (void)pid;
+        (void)mark;
+        return conn_watch_peer(&fake, on_end, ctx, ret);
+}
+
+void peer_watch_mark(const struct peer_watch *w, pid_t pid, struct process_mark *ret)
+{
+        (void)w;
+        *ret = (struct process_mark){.start = (uint64_t)pid};
+}
+
 bool peer_watch_is_over(const struct peer_watch *w)
 {
         return w->over;

@@ -29,7 +29,7 @@ struct scene {
         int spaces[2]; /* of which only the addresses count */
         uint64_t now, next_id;
         unsigned payloads; /* that are not released */
-        unsigned left[RESOURCE_LEFT_UNCLAIMED + 1];
+        unsigned left[N_RESOURCE_CAUSES];
         void (*on_left)(void *ctx, struct resource *r);
         void *on_left_ctx;
 };

@@ -145,7 +145,7 @@ static void test_it_has_a_budget_and_limits_of_its_own(void **state)
         store_stats(sessions->store, &s);
         assert_int_equal(s.budget, MIB);
         assert_int_equal(s.uid_share, MIB / 2);
-        assert_int_equal(store_max_caches(sessions->store), 4); /* that of sessions is one */
+        assert_int_equal(store_max_caches(sessions->store), 5); /* two are no session's */
         assert_int_equal(realm_max_caches(sessions), 3);
         assert_false(store_is_apart(sessions->store, 5000));
         for (uint8_t i = 0; i < 3; i++)

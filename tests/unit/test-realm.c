@@ -178,12 +178,22 @@ static void maintain_all(struct realms *rs, uint64_t now)
                 assert_true(i < 1000);
 }
 
+static void note_end(void *ctx, struct realm *r)
+{
+        char *ended = ctx;
+        assert_non_null(r->store);
+        strcat(ended, r->name);
+}
+
 static void test_an_unused_realm_goes_after_a_while(void **state)
 {
+        char ended[64] = "";
         struct config *cfg = make_config("[limits]\nrealms = 2\n");
         struct realms rs;
         struct realm *a, *b, *c;
         realms_init(&rs, cfg, 1);
+        rs.ends = note_end;
+        rs.ends_ctx = ended;
         assert_int_equal(realm_enter(&rs, "uid:1", &a), 0);
         assert_int_equal(realm_enter(&rs, "uid:2", &b), 0);
         maintain_all(&rs, NOW + 10 * REALM_IDLE_MS); /* connected realms stay */
@@ -193,9 +203,11 @@ static void test_an_unused_realm_goes_after_a_while(void **state)
         assert_true(realms_next_deadline(&rs) <= NOW + REALM_IDLE_MS);
         maintain_all(&rs, NOW + REALM_IDLE_MS - 1);
         assert_int_equal(rs.n, 2);
+        assert_string_equal(ended, "");
         maintain_all(&rs, NOW + REALM_IDLE_MS);
         assert_int_equal(rs.n, 1);
         assert_ptr_equal(rs.first, b);
+        assert_string_equal(ended, "uid:1");                /* who keeps something by it is told */
         assert_int_equal(realm_enter(&rs, "uid:3", &c), 0); /* the limit counts what is there */
         realm_leave(b, NOW);
         realm_leave(c, NOW);

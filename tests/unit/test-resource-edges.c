@@ -14,113 +14,7 @@
 
 #include <cmocka.h>
 
-#include "tests/unit/resource-scene.h"
-
-static void begin(struct scene *s, unsigned holders)
-{
-        scene_init(s);
-        for (unsigned i = 0; i < holders; i++)
-                scene_holder(s, i);
-}
-
-static int acquire_pool(struct scene *s, unsigned holder, const char *key, uint8_t kind,
-                        uint32_t pool, uint64_t wait_ms, struct resource_reply *ret)
-{
-        struct resource_where where = scene_where(s, key);
-        struct resource_ask ask = scene_ask(s, holder, kind);
-        ask.pool = pool;
-        ask.wait_ms = wait_ms;
-        ask.note.request_id = holder;
-        return resources_acquire(&s->t, &where, &ask, s->now, ret);
-}
-
-static int acquire(struct scene *s, unsigned holder, const char *key, uint8_t kind,
-                   uint64_t wait_ms, struct resource_reply *ret)
-{
-        return acquire_pool(s, holder, key, kind, 0, wait_ms, ret);
-}
-
-static struct resource *publish(struct scene *s, struct resource_creation *c, uint64_t size)
-{
-        struct resource *r = NULL;
-        assert_int_equal(resource_publish(&s->t, c, c->kind, size, false, scene_payload(s), s->now,
-                                          &r),
-                         RESOURCE_IS_HELD);
-        return r;
-}
-
-/* @holder has made it. */
-static struct resource *made(struct scene *s, unsigned holder, const char *key, uint8_t kind)
-{
-        struct resource_reply reply;
-        assert_int_equal(acquire(s, holder, key, kind, 0, &reply), RESOURCE_IS_YOURS);
-        return publish(s, reply.creation, 100);
-}
-
-static void joins(struct scene *s, unsigned holder, const struct resource *r)
-{
-        struct resource_reply reply;
-        char key[STORE_KEY_MAX + 1] = {0};
-        memcpy(key, r->slot->key, r->slot->n_key);
-        assert_int_equal(acquire(s, holder, key, r->kind, 0, &reply), RESOURCE_IS_HELD);
-        assert_ptr_equal(reply.resource, r);
-}
-
-static int lock(struct scene *s, unsigned holder, struct resource *r, uint64_t wait_ms, bool *died)
-{
-        struct resource_reply reply;
-        struct resource_ask ask = scene_ask(s, holder, 0);
-        ask.wait_ms = wait_ms;
-        ask.note.request_id = holder;
-        int answer = resource_lock(&s->t, r, &ask, s->now, &reply);
-        if (died)
-                *died = reply.owner_died;
-        return answer;
-}
-
-/* The next decision is @holder's. */
-static struct resource_waiter decided(struct scene *s, unsigned holder, uint8_t outcome)
-{
-        struct resource_waiter *w = resources_decided(&s->t), copy;
-        assert_non_null(w);
-        assert_int_equal(w->note.request_id, holder);
-        assert_int_equal(w->outcome, outcome);
-        copy = *w;
-        resource_waiter_free(&s->t, w);
-        return copy;
-}
-
-static void nothing_decided(struct scene *s)
-{
-        assert_null(resources_decided(&s->t));
-}
-
-static void pass(struct scene *s, uint64_t ms)
-{
-        s->now += ms;
-        resources_tick(&s->t, s->now);
-}
-
-static void dies(struct scene *s, unsigned holder)
-{
-        resource_holder_end(&s->t, s->holders[holder], true, s->now);
-        s->holders[holder] = NULL;
-}
-
-/* Events that come now, and no others: one bit for each holder. */
-static void told(struct scene *s, const struct resource *r, unsigned holders)
-{
-        struct resource_hold *d;
-        unsigned seen = 0;
-        while ((d = resources_next_event(&s->t))) {
-                unsigned bit = 1u << (d->holder->pid - 100);
-                assert_ptr_equal(d->resource, r);
-                assert_false(seen & bit);
-                seen |= bit;
-                resource_hold_told(d);
-        }
-        assert_int_equal(seen, holders);
-}
+#include "tests/unit/resource-steps.h"
 
 /* ---- locks */
 
@@ -427,7 +321,7 @@ static void bytes_are_won_from_what_nobody_holds(void **state)
         assert_int_equal(acquire(&s, 0, "c", RESOURCE_KIND_SEGMENT, 0, &reply), RESOURCE_IS_YOURS);
         publish(&s, reply.creation, 1000000);
         assert_int_equal(s.left[RESOURCE_LEFT_EVICTED], 1);
-        assert_int_equal(resources_gauge(&s.t, &s.spaces[0], 0).bytes, 1000000);
+        assert_int_equal(resources_room(&s.t, &s.spaces[0]).bytes, 1000000);
         scene_done(&s);
 }
 
@@ -619,11 +513,12 @@ static void a_local_one_is_registered_again(void **state)
         (void)state;
         begin(&s, 3);
         struct resource_where where = scene_where(&s, "k");
+        const struct resource_anew local = {.kind = RESOURCE_KIND_LOCAL};
         assert_int_equal(acquire(&s, 2, "k", RESOURCE_KIND_LOCAL, 0, &reply), RESOURCE_IS_YOURS);
-        assert_int_equal(resources_register_local(&s.t, &where, s.holders[0], &policy, s.now, &r),
+        assert_int_equal(resources_register(&s.t, &where, s.holders[0], &policy, &local, s.now, &r),
                          RESOURCE_IS_HELD);
-        assert_int_equal(resources_register_local(&s.t, &where, s.holders[1], &policy, s.now,
-                                                  &again),
+        assert_int_equal(resources_register(&s.t, &where, s.holders[1], &policy, &local, s.now,
+                                            &again),
                          RESOURCE_IS_HELD);
         assert_ptr_equal(r, again);
         /* Who began before joins. */

@@ -242,14 +242,19 @@ static void check_instance(struct history *h, const struct m_instance *i)
 
 static void check_waiting(struct history *h)
 {
-        uint64_t waiting = 0;
+        uint64_t waiting = 0, held = 0, locked = 0;
         for (unsigned i = 0; i < h->m.n_waiting; i++) {
                 const struct m_waiter *w = &h->m.waiting[i];
-                waiting += w->lock_of == 0;
+                waiting += w->lock_of == 0 || m_find(&h->m, w->lock_of)->in_cache;
                 if (w->lock_of)
                         assert_true(m_find(&h->m, w->lock_of)->owner >= 0);
                 else
                         assert_true(!m_is_free(&h->m, w->key) || in_pause(h, w->key));
+        }
+        for (unsigned n = 0; n < h->m.n_instances; n++) {
+                const struct m_instance *i = &h->m.instances[n];
+                held += i->in_cache && m_holders(i) > 0;
+                locked += i->in_cache && i->owner >= 0 && i->key != POOL_KEY;
         }
         struct resource_gauge g = resources_gauge(&h->s.t, &h->s.spaces[0], 0);
         uint64_t resources = 0, creating = 0;
@@ -260,6 +265,8 @@ static void check_waiting(struct history *h)
         assert_int_equal(g.waiting, waiting);
         assert_int_equal(g.resources, resources);
         assert_int_equal(g.creating, creating);
+        assert_int_equal(g.held, held);
+        assert_int_equal(g.locked, locked);
 }
 
 /* What the table says has left has left: of the model, too. */

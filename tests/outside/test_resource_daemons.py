@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""Resources through libcached (resources.c) while the daemon is away, is replaced, or comes again with what it had or with
+nothing.
+"""
+
+import pytest
+
+from harness import wait_until
+from resource_users import EchoServer, User
+from test_q_resource_takeover import cold, renew, restart
+from test_t_takeover import take_over
+from wire import DEADLINE, OK
+
+OWNER_DIED = 75
+
+
+@pytest.fixture
+def start(daemon):
+    users = []
+
+    def one(d=daemon, **options):
+        users.append(User(d, **options))
+        return users[-1]
+
+    yield one
+    for u in users:
+        if not u.process.stdin.closed:
+            assert u.finish() == 0
+
+
+@pytest.fixture
+def a(start):
+    return start()
+
+
+@pytest.fixture
+def b(start):
+    return start()
+
+
+@pytest.fixture
+def server(tmp_path):
+    s = EchoServer(tmp_path / "echo")
+    yield s
+    s.close()
+
+
+def number(u, r):
+    return u.must("instance", r)
+
+
+@pytest.fixture(params=["handed over", "killed"])
+def how(request):
+    return request.param
+
+
+def test_a_segment_goes_on(daemon, a, b, start, how):
+    i, j = a.must("segment", "c", "k"), b.must("segment", "c", "k")
+    a.must("add", i)
+    a.must("lock", i)
+    was = number(a, i)
+    renew(how, daemon, (a, i))
+    assert b("lock", j, 50) == (DEADLINE, str(a.pid))
+    c = start()
+    k = c.must("segment", "c", "k")
+    assert c.must("add", k) == 3 and number(c, k) == was and c("lock", k, 0)[0] == DEADLINE
+    b.post("lock", j)
+    a.must("unlock", i)
+    assert b.answer()[0] == OK
+    assert [u.must("made") for u in (a, b, c)] == [1, 0, 0]
+    assert [u.must("left", r) for u, r in ((a, i), (b, j), (c, k))] == [0, 0, 0]
+
+
+def test_a_connection_goes_on(daemon, a, b, start, server, how):
+    words = {"from": f"unix:{server.path}"}
+    i, j = a.must("descriptor", "c", "k", **words), b.must("descriptor", "c", "k", **words)
+    a.must("lock", i)
+    renew(how, daemon, (a, i))
+    assert a("talk", i, "x") == (OK, "1:1:x")
+    assert b("lock", j, 50)[0] == DEADLINE
+    a.must("unlock", i)
+    assert b("lock", j)[0] == OK and b("talk", j, "y") == (OK, "1:2:y")
+    b.must("unlock", j)
+    c = start()
+    assert c("talk", c.must("descriptor", "c", "k", **words), "z") == (OK, "1:3:z")
+    server.hang_up(1)
+    wait_until(lambda: all(u.must("left", 0) for u in (a, b, c)), "all are told")
+
+
+def test_who_waits_for_a_lock_goes_on_waiting(daemon, a, b):
+    i, j = a.must("segment", "c", "k"), b.must("segment", "c", "k")
+    a.must("lock", i)
+    b.post("lock", j)
+    wait_until(lambda: daemon_waiters(daemon) == 1, "b waits")
+    take_over(daemon)
+    a.must("unlock", i)
+    assert b.answer()[0] == OK
+    assert a("lock", i, 20) == (DEADLINE, str(b.pid))
+
+
+def daemon_waiters(d):
+    with d.probe() as c:
+        # The lock of a segment has its waiters in its word only as a bit.
+        return sum(r.waiters for r in c.call("list_resources")[0].list_resources.resources)
+
+
+def test_the_owner_is_killed_after_a_handover(daemon, a, b):
+    i, j = a.must("segment", "c", "k"), b.must("segment", "c", "k")
+    a.must("lock", i)
+    take_over(daemon)
+    b.post("lock", j)
+    a.kill()
+    assert b.answer()[0] == OWNER_DIED
+
+
+def test_a_local_object_is_made_once(daemon, a, b, how):
+    i = a.must("local", "c", "k")
+    b.must("local", "c", "k")
+    was = number(a, i)
+    renew(how, daemon)
+    assert a.must("made") == b.must("made") == 1
+    assert number(a, a.must("local", "c", "k")) == number(b, b.must("local", "c", "k")) == was
+    assert a.must("made") == b.must("made") == 1 and a.must("ended") == 0
+
+
+def test_a_cold_start(daemon, a, b):
+    i, s = a.must("local", "c", "k"), a.must("segment", "c", "s")
+    t = b.must("segment", "c", "s")
+    a.must("add", s)
+    were = number(a, i), number(a, s), number(b, t)
+    cold(daemon)
+    wait_until(lambda: not set(were) & {number(a, i), number(a, s), number(b, t)}, "they are registered again")
+    assert number(a, s) == number(b, t)
+    b.must("local", "c", "k")
+    assert number(b, 1) == number(a, i)
+    assert a.must("made") == 2 and b.must("made") == 1
+    assert b.must("add", b.must("segment", "c", "s")) == 3
+    assert a.must("left", s) == b.must("left", t) == a.must("left", i) == 0
+
+
+def test_a_lock_over_a_cold_start(daemon, a, b):
+    s, t = a.must("segment", "c", "s"), b.must("segment", "c", "s")
+    was = number(a, s)
+    a.must("lock", s)
+    cold(daemon)
+    wait_until(lambda: number(a, s) == number(b, t) != was, "it is registered again")
+    assert b("lock", t, 50)[0] == DEADLINE
+    b.post("lock", t)
+    a.must("unlock", s)
+    assert b.answer()[0] == OK
+
+
+def test_a_connection_over_a_cold_start(daemon, a, server):
+    words = {"from": f"unix:{server.path}"}
+    i = a.must("descriptor", "c", "k", **words)
+    cold(daemon)
+    wait_until(lambda: a.must("left", i), "nobody knows whether somebody was in the middle of a message")
+    assert a("talk", i, "x") == (OK, "1:1:x")
+    assert a("talk", a.must("descriptor", "c", "k", **words), "x") == (OK, "2:1:x")
+    a.must("release", i)
+    assert a.must("ended") == 1
+
+
+def test_local_objects_of_a_time_without_a_daemon(daemon, a, b):
+    daemon.process.kill()
+    daemon.process.wait()
+    i, j = a.must("local", "c", "k"), b.must("local", "c", "k")
+    assert number(a, i) == number(b, j) == 0
+    daemon.process = daemon.spawn()
+    wait_until(daemon.answers, "it is there")
+    wait_until(lambda: number(a, i) == number(b, j) != 0, "it knows both")
+    assert a.must("made") == b.must("made") == 1
+    a.must("local", "c", "k")
+    assert a.must("made") == 1 and b("drop", "c", "k") == (OK, "2")
+
+
+def test_counting_over_handovers_and_deaths(daemon, start, a):
+    users = [start() for _ in range(3)]
+    i = a.must("segment", "c", "k")
+    for u in users:
+        u.must("segment", "c", "k")
+        u.post("count", "c", "k", 1500, 2)
+    for _ in range(2):
+        take_over(daemon)
+        restart(daemon, (a, i))
+    assert [u.answer() for u in users] == [(OK, "3000")] * 3
+    assert a.must("get", i, 1) == 9000
+
+
+def test_released_while_it_is_away(daemon, a, b):
+    i = a.must("segment", "c", "k")
+    b.must("segment", "c", "k")
+    daemon.process.kill()
+    daemon.process.wait()
+    a.must("release", i)
+    cold(daemon)
+    wait_until(lambda: b("list", "c") == (OK, "1 1"), "b alone holds it")
