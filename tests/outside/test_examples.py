@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The programs of client/examples, each run as its comment says, against a daemon and without one."""
 
+import http.server
 import os
 import re
 import subprocess
@@ -241,3 +242,121 @@ def test_session_that_is_none(daemon):
                           env=environment(daemon.socket, CACHED_SESSION="0" * 32), timeout=harness.PATIENCE * 3)
     assert (done.returncode, done.stdout) == (1, "")
     assert "there is no session with this token" in done.stderr
+
+
+# ---- resources
+
+def at_once(daemon, commands):
+    """What each of the programs prints that run side by side."""
+    many = [subprocess.Popen([EXAMPLES / command[0], *map(str, command[1:])], stdout=subprocess.PIPE, text=True,
+                             env=environment(daemon.socket)) for command in commands]
+    out = [p.communicate(timeout=harness.PATIENCE * 3)[0] for p in many]
+    assert all(p.returncode == 0 for p in many)
+    return out
+
+
+def test_counter(daemon):
+    """One list for all, and a copy for each."""
+    assert [run(daemon, "counter", "segment") for _ in range(3)] == ["2\n", "3\n", "4\n"]
+    assert [run(daemon, "counter", "data") for _ in range(3)] == ["2\n", "2\n", "2\n"]
+    assert sorted(map(int, at_once(daemon, [("counter", "segment")] * 8))) == list(range(5, 13))
+
+
+class WebServer:
+    """Answers /N with N bytes; knows from which ports it was asked, in their order."""
+
+    def __init__(self):
+        self.ports, self.slow, self.go_on = [], threading.Event(), threading.Event()
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self):
+                super().setup()
+                server.ports.append(self.client_address[1])
+
+            def do_GET(self):
+                if self.path == "/slow":
+                    server.slow.set()
+                    server.go_on.wait(harness.PATIENCE)
+                n = int(self.path[1:]) if self.path[1:].isdigit() else 0
+                self.send_response(200)
+                self.send_header("Content-Length", str(n))
+                if self.path == "/close":
+                    self.send_header("Connection", "close")
+                self.end_headers()
+                self.wfile.write(b"x" * n)
+                self.close_connection = self.path in ("/close", "/hang-up")
+
+            def log_message(self, *_):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.port = str(self.http.server_address[1])
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.go_on.set()
+        self.http.shutdown()
+        self.http.server_close()
+
+
+@pytest.fixture
+def web():
+    w = WebServer()
+    yield w
+    w.close()
+
+
+def test_connection(daemon, web):
+    """Made by the first process, and used by all: every answer is that of its request."""
+    out = run(daemon, "connection", web.port, "/5", "/0")
+    assert out == f"/5: status 200, 5 bytes, from port {web.ports[0]}\n/0: status 200, 0 bytes, from port {web.ports[0]}\n"
+    paths = [[f"/{100 * user + i}" for i in range(10)] for user in range(1, 6)]
+    told = at_once(daemon, [("connection", web.port, *mine) for mine in paths])
+    for mine, text in zip(paths, told):
+        assert text == "".join(f"{p}: status 200, {p[1:]} bytes, from port {web.ports[0]}\n" for p in mine)
+    assert len(web.ports) == 1
+
+
+@pytest.mark.parametrize("path", ["/close", "/hang-up"])
+def test_connection_that_the_server_closes(daemon, web, path):
+    """Told so, or found out by the next one: that one makes another."""
+    assert run(daemon, "connection", web.port, "/1", path) == "".join(
+        f"{p}: status 200, {n} bytes, from port {web.ports[0]}\n" for p, n in (("/1", 1), (path, 0)))
+    assert run(daemon, "connection", web.port, "/7") == f"/7: status 200, 7 bytes, from port {web.ports[1]}\n"
+    assert run(daemon, "connection", web.port, "/8") == f"/8: status 200, 8 bytes, from port {web.ports[1]}\n"
+    assert len(web.ports) == 2
+
+
+def test_connection_whose_user_is_killed(daemon, web):
+    """In the middle of an answer: nobody else gets the rest of that."""
+    killed = subprocess.Popen([EXAMPLES / "connection", web.port, "/slow"], env=environment(daemon.socket))
+    assert web.slow.wait(harness.PATIENCE)
+    killed.kill()
+    killed.wait()
+    assert run(daemon, "connection", web.port, "/7") == f"/7: status 200, 7 bytes, from port {web.ports[1]}\n"
+
+
+def test_connection_without_a_server(daemon, web):
+    web.close()
+    done = subprocess.run([EXAMPLES / "connection", web.port], text=True, capture_output=True,
+                          env=environment(daemon.socket), timeout=harness.PATIENCE * 3)
+    assert (done.returncode, done.stdout) == (1, "") and "the server does not answer" in done.stderr
+
+
+def test_model(daemon, clock, tmp_path):
+    """Loaded once; an hour later it leaves, and who has it uses it until then and is told."""
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(range(256)) * 64)
+    line = f"{path}: 16384 weights, sum {64 * sum(range(256))}, "
+    first = subprocess.Popen([EXAMPLES / "model", path, "stay"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                             env=environment(daemon.socket))
+    assert first.stdout.readline() == line + "loaded\n"
+    assert at_once(daemon, [("model", path)] * 4) == [line + "there already\n"] * 4
+    clock.advance(3600 * 1000 + 1)
+    assert run(daemon, "model", path) == line + "loaded\n"
+    assert first.communicate(timeout=harness.PATIENCE)[0] == f"{path}: the weights have left\n" and first.returncode == 0
+    assert run(daemon, "model", path) == line + "there already\n"
