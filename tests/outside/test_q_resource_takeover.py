@@ -379,7 +379,7 @@ def test_q87_a_handover_that_fails(daemon, a, b):
     wait_until(daemon.answers, "the old one goes on")
     assert a.reconnect(daemon.socket).again
     wait_until(lambda: {(e, c) for e, c in a.events()} == {(i, pb.RESOURCE_HUNG_UP)}, "the other end had closed")
-    got = a.lock(j)
+    got = a.lock(j, wait_ms=5000)  # half the grace
     assert got.state == HELD and got.owner_died
 
 
