@@ -8,6 +8,7 @@
  * to hold it, and a right that nobody knows of ends with the holder.
  */
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -42,8 +43,10 @@ static uint32_t left_ms(struct deadline d)
 
 static bool must_wait(const cached_reply *r)
 {
-        const Cached__V1__ResourceInfo *info = r->message->resource;
+        const Cached__V1__ResourceInfo *info;
 
+        assert(r); /* with CACHED_OK there is one */
+        info = r->message->resource;
         return info->state == CACHED__V1__RESOURCE_STATE__RESOURCE_BUSY ||
                info->state == CACHED__V1__RESOURCE_STATE__RESOURCE_TIMEOUT;
 }
@@ -58,7 +61,8 @@ static int ask_now(cached *c, const Cached__V1__Request *request, struct failure
         call.takes_resource = true;
         code = call_run(c, &call, ret);
         if (!*ret)
-                (void)failure_set(f, code, "%s", cached_strerror(code));
+                return failure_set(f, code == CACHED_OK ? CACHED_ERR_NOMEM : code, "%s",
+                                   cached_strerror(code));
         return code;
 }
 

@@ -7,6 +7,7 @@
  * socket once. Where the daemon cannot be asked what the process has stays in use.
  */
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -300,6 +301,7 @@ static int get(cached_resource *r, struct resource_want *w, struct failure *f, c
         *reply = NULL;
         if (code != CACHED_OK)
                 return code;
+        assert(r->held);
         have = r->held->is_made ? atomic_load(&r->held->instance) : 0;
         code = resource_ask(w, r->holder, have, f, reply);
         if (code == CACHED_OK) {
@@ -538,7 +540,7 @@ static struct deadline deadline_of(uint32_t wait_ms)
 
 static int acquire(struct resource_want *w, cached_resource **ret, cached_reply **reply)
 {
-        const cached_resource_options defaults = {.wait_ms = UINT32_MAX};
+        static const cached_resource_options defaults = {.wait_ms = UINT32_MAX};
         cached_resource *r;
         cached_reply *got = NULL;
         struct failure f;

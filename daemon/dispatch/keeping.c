@@ -36,7 +36,8 @@
 #include "server.h"
 #include "transport/conn.h"
 
-#define GROWTH 256u /* names */
+#define GROWTH 256u           /* names */
+#define USE_MS UINT64_C(1000) /* how exactly a successor knows when an instance was used */
 
 struct keeping {
         struct resource_object **names; /* by number; NULL: it is free */
@@ -141,6 +142,22 @@ static bool fill_place(struct resource_kept *k, const struct resource_object *o)
         return k->cache != NULL;
 }
 
+/* Of its latest use alone nothing is written more often than this. */
+static void round_use(const struct dispatcher *d, struct resource_kept *k)
+{
+        struct realm *hidden = hidden_of(k->instance.where.space);
+        uint8_t key[RESOURCE_KEPT_KEY];
+        size_t n_key = resource_record_key(k, key);
+        struct resource_kept old;
+        struct store_entry e;
+        if (hidden &&
+            store_get(hidden->store, session_caches_resources(hidden), key, n_key,
+                      server_now_ms(d->server), false, &e) == 0 &&
+            resource_record_read(e.key, e.n_key, e.value, e.n_value, &old) &&
+            k->instance.used < old.instance.used + USE_MS)
+                k->instance.used = old.instance.used;
+}
+
 static enum status save_instance(struct dispatcher *d, const struct resource *res,
                                  struct verdict *v)
 {
@@ -150,6 +167,7 @@ static enum status save_instance(struct dispatcher *d, const struct resource *re
                 k.instance.lock_owner = 0;
         if (!fill_place(&k, o))
                 return STATUS_OK;
+        round_use(d, &k);
         return save(d, k.instance.where.space, &k, res->uid, v);
 }
 

@@ -31,7 +31,8 @@
 #include "server.h"
 #include "transport/conn.h"
 
-#define PAGE 256u /* records between two looks at a list */
+#define PAGE  256u /* records between two looks at a list */
+#define NOTES 32u  /* of one kind; all are counted */
 
 struct left_file {
         uint32_t number;
@@ -131,7 +132,8 @@ static void is_useless(struct restoring *t, const struct store_entry *e)
 static void note(struct restoring *t, const struct resource_kept *k, const char *why)
 {
         struct takeover *takeover = &t->d->realms.takeover;
-        takeover->resources_dropped++;
+        if (takeover->resources_dropped++ >= NOTES)
+                return;
         takeover_note(takeover, server_log(t->d->server),
                       "realm %s: resource %" PRIu64 " in cache %.*s dropped: %s",
                       t->hidden->parent->name, k->instance.number, k->hidden ? 0 : (int)k->n_cache,
@@ -269,7 +271,26 @@ static bool restore_hold(struct restoring *t, const struct resource_kept *k)
         }
         const struct resource_object *o = res->payload;
         bool locked = !res->pooled && !o->head && lock_owner(t, res->number) == h->id;
-        return resource_hold_restore(table, res, h, k->count, locked, k->since) == 0;
+        if (resource_hold_restore(table, res, h, k->count, locked, k->since) == 0)
+                return true;
+        if (res->pooled) /* who has it alone is not known to have it */
+                add_id(&t->lost.n, &t->lost.ids, res->number);
+        return false;
+}
+
+/* Its lock is that of a holder who is there, and of whose hold nothing is known. */
+static void find_broken_locks(struct restoring *t)
+{
+        const struct resources *table = &t->d->resources;
+        for (const struct list *n = table->all.next; n != &table->all; n = n->next) {
+                const struct resource *res = LIST_ENTRY(n, struct resource, of_all);
+                const struct resource_object *o = res->payload;
+                if (res->pooled || o->head || res->owner ||
+                    (!resource_is_of(res, t->hidden) && !resource_is_of(res, t->hidden->parent)))
+                        continue;
+                if (resource_holder_of(table, lock_owner(t, res->number)))
+                        add_id(&t->lost.n, &t->lost.ids, res->number);
+        }
 }
 
 /* ---- all of them */
@@ -325,6 +346,7 @@ static void restore_realm(struct restoring *t, struct realm *hidden)
         read_records(t, RESOURCE_KEPT_HOLDER);
         read_records(t, RESOURCE_KEPT_INSTANCE);
         read_records(t, RESOURCE_KEPT_HOLD);
+        find_broken_locks(t);
         delete_useless(t);
 }
 
@@ -344,14 +366,17 @@ static void end_what_is_over(struct restoring *t)
 static void drop_files(struct restoring *t)
 {
         struct takeover *takeover = &t->d->realms.takeover;
+        char name[GIVEN_NAME_MAX + 1];
+        size_t n = 0;
         for (size_t i = 0; i < t->n_files; i++) {
                 if (t->files[i].fd < 0)
                         continue;
                 takeover->descriptors_dropped++;
-                takeover_note(takeover, server_log(t->d->server),
-                              "the descriptor R%" PRIu32
-                              " (in decimal) was closed: it belongs to no resource",
-                              t->files[i].number);
+                given_name(name, GIVEN_RESOURCE, t->files[i].number);
+                if (n++ < NOTES)
+                        takeover_note(takeover, server_log(t->d->server),
+                                      "the descriptor %s was closed: it belongs to no resource",
+                                      name);
                 discard(t->d, t->files[i].fd);
         }
 }
@@ -381,6 +406,9 @@ void restoring_run(struct dispatcher *d)
         keeping_stay(d);
         end_what_is_over(t);
         drop_files(t);
+        log_write(server_log(d->server), LOG_INFO,
+                  "took over %" PRIu64 " resources; dropped %" PRIu64,
+                  d->realms.takeover.resources_kept, d->realms.takeover.resources_dropped);
         if (d->resources.holders.next != &d->resources.holders &&
             resources_claim_until(&d->resources, t->now_ms + RESOURCING_GRACE_MS - 1) < 0)
                 log_write(server_log(d->server), LOG_WARNING,

@@ -186,6 +186,11 @@ struct resource_hold *resource_hold_add(struct resources *t, struct resource *r,
                 d = hold_new(t, r, h, now);
         if (!d)
                 return NULL;
+        if (d->unclaimed) { /* it asks anew, and knows of no other hold */
+                r->holds_total -= d->count;
+                d->count = 0;
+                d->unclaimed = false;
+        }
         d->count++;
         r->holds_total++;
         r->used = now;

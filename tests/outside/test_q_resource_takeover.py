@@ -379,7 +379,7 @@ def test_q87_a_handover_that_fails(daemon, a, b):
     wait_until(daemon.answers, "the old one goes on")
     assert a.reconnect(daemon.socket).again
     wait_until(lambda: {(e, c) for e, c in a.events()} == {(i, pb.RESOURCE_HUNG_UP)}, "the other end had closed")
-    got = a.lock(j)
+    got = a.lock(j, wait_ms=5000)  # half the grace
     assert got.state == HELD and got.owner_died
 
 
@@ -457,7 +457,7 @@ def test_q90_a_descriptor_that_is_another_one(daemon, a, b, what):
     close_all(passed)
     t = takeover(daemon)
     assert (t.resources_kept, t.resources_dropped, t.descriptors_dropped) == (1, 1, 1), t
-    assert any(str(i) in r for r in t.reasons) and any("R0 " in r for r in t.reasons), t.reasons
+    assert any(str(i) in r for r in t.reasons) and any(" R0 " in r for r in t.reasons), t.reasons
     come_back(daemon, (a, j))
     assert a.reclaim(i).status == wire.NOT_FOUND
     b.reconnect(daemon.socket)

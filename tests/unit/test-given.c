@@ -124,9 +124,36 @@ static void test_only_our_files_are_let_in(void **state)
                 assert_false(is_open(many[i]));
 }
 
+/* Nothing is asked of it. */
+static void test_a_resource_may_be_anything(void **state)
+{
+        struct given g = {0};
+        int pair[2];
+        uint32_t number = 0;
+        size_t at = 0;
+
+        (void)state;
+        assert_int_equal(pipe(pair), 0);
+        assert_null(given_add(&g, "R5", pair[0]));
+        assert_null(given_add(&g, "R0", pair[1]));
+        assert_non_null(given_add(&g, "R0", dup(pair[0]))); /* a second one of that name */
+        assert_non_null(given_add(&g, "R1", -1));
+        assert_int_equal(g.n_refused, 2);
+        assert_int_equal(given_next(&g, GIVEN_RESOURCE, &at, &number), pair[0]);
+        assert_int_equal(number, 5);
+        assert_int_equal(given_next(&g, GIVEN_RESOURCE, &at, &number), pair[1]);
+        assert_int_equal(number, 0);
+        assert_int_equal(given_next(&g, GIVEN_RESOURCE, &at, &number), -1);
+        given_done(&g);
+        assert_true(is_open(pair[0]) && is_open(pair[1]));
+        close(pair[0]);
+        close(pair[1]);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_a_resource_may_be_anything),
                 cmocka_unit_test(test_names_come_back),
                 cmocka_unit_test(test_other_names_are_none),
                 cmocka_unit_test(test_one_instance_is_let_in),

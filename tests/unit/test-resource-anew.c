@@ -197,6 +197,39 @@ static void all_holds_at_once(void **state)
         scene_done(&s);
 }
 
+/* Who asks for it without a claim has what he asks for, and no more. */
+static void asking_anew_is_a_claim_of_that(void **state)
+{
+        struct scene s;
+        struct resource *r;
+        struct resource_holder *h;
+        struct resource_reply reply;
+        (void)state;
+        begin(&s, 0);
+        const struct resource_record record = {.where = scene_where(&s, "k"),
+                                               .number = 5,
+                                               .expires = RESOURCE_NEVER,
+                                               .kind = RESOURCE_KIND_LOCAL};
+        assert_int_equal(resource_restore(&s.t, &record, scene_payload(&s), s.now, &r), 0);
+        assert_int_equal(resource_holder_restore(&s.t, &s.spaces[0], 1000, 7, 99, 3, 1, s.now, &h),
+                         0);
+        assert_int_equal(resource_hold_restore(&s.t, r, h, 3, false, 1), 0);
+        assert_int_equal(resources_claim_until(&s.t, s.now + 9999), 0);
+        resource_holder_again(&s.t, h, &s);
+        s.holders[0] = h;
+        struct resource_ask ask = scene_ask(&s, 0, RESOURCE_KIND_LOCAL);
+        struct resource_where where = scene_where(&s, "k");
+        assert_int_equal(resources_acquire(&s.t, &where, &ask, s.now, &reply), RESOURCE_IS_HELD);
+        assert_int_equal(r->holds_total, 1);
+        s.now += 10000;
+        resources_tick(&s.t, s.now);
+        assert_int_equal(r->holds_total, 1);
+        assert_int_equal(resource_release(&s.t, r, h, false, s.now), RESOURCE_IS_HELD);
+        assert_int_equal(r->n_holders, 0);
+        assert_true(s.t.last_instance >= 5 + RESOURCE_NUMBERS_GAP);
+        scene_done(&s);
+}
+
 /* ---- what records are told */
 
 struct heard {
@@ -293,6 +326,7 @@ int main(void)
                 cmocka_unit_test(a_number_of_another_realm_is_not_passed_on),
                 cmocka_unit_test(what_is_there_is_not_registered_over),
                 cmocka_unit_test(all_holds_at_once),
+                cmocka_unit_test(asking_anew_is_a_claim_of_that),
                 cmocka_unit_test(records_are_told_in_order),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
