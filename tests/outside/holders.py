@@ -283,6 +283,17 @@ class Worker(peers.Worker):
                     if i == locked:
                         os.unlink(witness(i))
                         locked = None
+            if locked:
+                leave(locked)
+            while held and rng.random() < 0.8:
+                i = held.pop()
+                self.c.of("release_resource", i, all=i not in held)
+
+        def leave(i):
+            nonlocal locked
+            os.unlink(witness(i))
+            locked = None
+            self.c.of("unlock_resource", i)
 
         def step():
             nonlocal done, locked
@@ -312,11 +323,9 @@ class Worker(peers.Worker):
                 time.sleep(rng.random() * 0.01)
                 if rng.random() < 0.2:
                     self.c.ping()
-                os.unlink(witness(i))
-                locked = None
-                self.c.of("unlock_resource", i)
+                leave(i)
             held.remove(i)
-            self.c.of("release_resource", i, all=not held)
+            self.c.of("release_resource", i, all=i not in held)
 
         while time.monotonic() < until and not wrong:
             try:
