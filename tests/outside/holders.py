@@ -204,14 +204,15 @@ class Worker(peers.Worker):
 
     def reconnect(self, path):
         """Both connections anew, after a takeover or a cold start; the HolderInfo."""
-        before, number = self.bell.holder, self.bell.number
         self.bell.close()
         self.c.close()
-        self.bell, self.c = Client(path, timeout=120), Client(path, timeout=120)
-        self.bell.hello()
-        self.c.hello()
-        info = self.bell.open_holder(before, number)
-        self.c.holder, self.c.number = self.bell.holder, self.bell.number
+        bell, c = Client(path, timeout=120), Client(path, timeout=120)
+        bell.holder, bell.number = self.bell.holder, self.bell.number  # also if this does not get further
+        self.bell, self.c = bell, c
+        bell.hello()
+        c.hello()
+        info = bell.open_holder(bell.holder, bell.number)
+        c.holder, c.number = bell.holder, bell.number
         return info.SerializeToString()
 
     def reclaim(self, instance, fields, with_descriptor):
