@@ -380,7 +380,9 @@ uint64_t cached_resource_instance(const cached_resource *r);
  * cached_resource_has_left() - whether it has left its cache, as far as this process was told
  * @r:  by any thread; may be NULL
  *
- * It can be used all the same. No call to the daemon.
+ * It can be used all the same, but for a connection that is in the middle of a message. No call to
+ * the daemon. With the lock of a descriptor or a local object it is known what was so when that was
+ * locked: an owner that died, or called cached_resource_invalidate(), has been told of.
  *
  * Return: one of CACHED_RESOURCE_*; 0: it has not.
  */
