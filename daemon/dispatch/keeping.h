@@ -67,6 +67,8 @@ void keeping_hung_up(struct resource_object *o);
 
 /* Takes out what a predecessor left of resources, before anything of it is known. */
 void restoring_take(struct dispatcher *d, struct given *given);
+/* Nothing of it was made use of. */
+void restoring_done(struct dispatcher *d);
 /* All realms are there: makes its holders and instances anew, to be claimed. */
 void restoring_run(struct dispatcher *d);
 

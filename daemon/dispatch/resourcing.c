@@ -122,6 +122,7 @@ int resourcing_init(struct dispatcher *d)
 void resourcing_done(struct dispatcher *d)
 {
         d->resources_over = true;
+        restoring_done(d);
         holding_done(d);
         resources_done(&d->resources);
         keeping_done(d);

@@ -378,12 +378,18 @@ static void drop_files(struct restoring *t)
                                       "the descriptor %s was closed: it belongs to no resource",
                                       name);
                 discard(t->d, t->files[i].fd);
+                t->files[i].fd = -1;
         }
 }
 
-static void restoring_free(struct dispatcher *d)
+void restoring_done(struct dispatcher *d)
 {
         struct restoring *t = d->restoring;
+        if (!t)
+                return;
+        for (size_t i = 0; i < t->n_files; i++)
+                if (t->files[i].fd >= 0)
+                        close(t->files[i].fd);
         free(t->files);
         free(t->dead.ids);
         free(t->lost.ids);
@@ -413,5 +419,5 @@ void restoring_run(struct dispatcher *d)
             resources_claim_until(&d->resources, t->now_ms + RESOURCING_GRACE_MS - 1) < 0)
                 log_write(server_log(d->server), LOG_WARNING,
                           "takeover: no memory to end what holders do not claim");
-        restoring_free(d);
+        restoring_done(d);
 }

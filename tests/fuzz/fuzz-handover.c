@@ -259,7 +259,8 @@ static void check_begun(const struct take_over *t)
         for (size_t i = 0; i < t->given.n; i++) {
                 const struct given_file *f = &t->given.files[i];
 
-                assert(f->fd >= 0 && given_is_memory(f->fd) && given_fits(f->number));
+                assert(f->fd >= 0 && given_fits(f->number));
+                assert(f->kind == GIVEN_RESOURCE || given_is_memory(f->fd));
                 for (size_t j = 0; j < i; j++)
                         assert(f->kind != t->given.files[j].kind ||
                                f->number != t->given.files[j].number);
