@@ -30,7 +30,8 @@ static bool is_over(const struct holder *h, const struct cached_reply *r)
                *cached_reply_error(r) != '\0';
 }
 
-/* What the daemon said of it. With the mutex. */
+/* What the daemon said of it. With the mutex. It may have been told meanwhile that it has left;
+ * what a daemon that knew it before still counts of it is given back. */
 static void take_answer(struct holder *h, struct held *held, const struct cached_reply *r)
 {
         const Cached__V1__ResourceInfo *info = r->code == CACHED_OK ? r->message->resource : NULL;
@@ -41,11 +42,12 @@ static void take_answer(struct holder *h, struct held *held, const struct cached
                 atomic_store(&held->instance, info->instance);
         } else if (is_over(h, r)) {
                 held_left(h, held, CACHED_RESOURCE_SESSION_ENDED);
-        } else if (held->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_LOCAL) {
+        } else if (held->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_LOCAL &&
+                   !atomic_load(&held->cause)) {
+                holder_give_back(h, atomic_load(&held->instance), held->n_holds);
                 atomic_store(&held->instance, 0); /* the process has it all the same */
                 held->n_holds = 0;
         } else {
-                held->n_holds = 0;
                 held_left(h, held, CACHED_RESOURCE_UNCLAIMED);
         }
 }
