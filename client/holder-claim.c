@@ -23,7 +23,15 @@ static struct held *next_unclaimed(struct holder *h)
         return NULL;
 }
 
-/* What the daemon said of it. With the mutex. */
+/* Its session has ended: an instance that is gone by itself is answered without a text. */
+static bool is_over(const struct holder *h, const struct cached_reply *r)
+{
+        return h->handle.options.has_session && cached_session_is_over(r) &&
+               *cached_reply_error(r) != '\0';
+}
+
+/* What the daemon said of it. With the mutex. It may have been told meanwhile that it has left;
+ * what a daemon that knew it before still counts of it is given back. */
 static void take_answer(struct holder *h, struct held *held, const struct cached_reply *r)
 {
         const Cached__V1__ResourceInfo *info = r->code == CACHED_OK ? r->message->resource : NULL;
@@ -32,11 +40,14 @@ static void take_answer(struct holder *h, struct held *held, const struct cached
                 if (atomic_load(&held->instance) != info->instance)
                         held->n_holds = 1;
                 atomic_store(&held->instance, info->instance);
-        } else if (held->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_LOCAL) {
+        } else if (is_over(h, r)) {
+                held_left(h, held, CACHED_RESOURCE_SESSION_ENDED);
+        } else if (held->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_LOCAL &&
+                   !atomic_load(&held->cause)) {
+                holder_give_back(h, atomic_load(&held->instance), held->n_holds);
                 atomic_store(&held->instance, 0); /* the process has it all the same */
                 held->n_holds = 0;
         } else {
-                held->n_holds = 0;
                 held_left(h, held, CACHED_RESOURCE_UNCLAIMED);
         }
 }

@@ -155,9 +155,20 @@ static enum status keep(struct request *r, struct holding *h, struct resource_ho
         enum status status = keeping_holder(r, holder, &mark);
         if (status == STATUS_OK)
                 return STATUS_OK;
-        resource_holder_end(&r->d->resources, holder, false, r->who.now_ms);
+        /* What it was to go on with was left in the middle. */
+        resource_holder_end(&r->d->resources, holder, holder->n_holds > 0, r->who.now_ms);
         holding_free(h);
         return status;
+}
+
+/* The number that it had, where that is free or kept for it: once there is room for it, since what
+ * goes with the number must not be lost. */
+static enum status want_number(struct request *r, struct holding *h, struct resource_holder *holder)
+{
+        uint32_t drawn = holder->number;
+        resource_holder_wants(&r->d->resources, holder, r->msg->open_holder->before_number,
+                              r->who.now_ms);
+        return holder->number == drawn ? STATUS_OK : keep(r, h, holder);
 }
 
 /* As draw(). */
@@ -171,8 +182,6 @@ static struct resource_holder *open_new(struct request *r, enum status *ret_stat
                 free(h);
                 return NULL;
         }
-        resource_holder_wants(&r->d->resources, holder, r->msg->open_holder->before_number,
-                              r->who.now_ms);
         *h = (struct holding){.d = r->d,
                               .client = r->client,
                               .realm = r->who.realm,
@@ -184,6 +193,8 @@ static struct resource_holder *open_new(struct request *r, enum status *ret_stat
         process_listen(h->process, &h->end, on_process_end, h);
         r->client->holding = h;
         *ret_status = keep(r, h, holder);
+        if (*ret_status == STATUS_OK)
+                *ret_status = want_number(r, h, holder);
         return *ret_status == STATUS_OK ? holder : NULL;
 }
 

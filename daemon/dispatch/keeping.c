@@ -15,8 +15,9 @@
  * successor lets the instance go, and nobody ever has a lock that another one has.
  *
  * Descriptors have names of their own, R and a number, for as long as they are here; the record
- * says which, and what file it is. The realm that a holder's record lies in is that of its
- * connection, an instance's that of its cache.
+ * says which, and what file it is. Records lie beside the realm of the holder's connection, which
+ * is that of the instance, too: of a session's cache the record says that it is one, by the name
+ * that it has in the hidden realm.
  *
  * While another process takes over, nothing is written: who dies or hangs up then is looked for
  * when that fails, and by the successor when it does not.
@@ -50,7 +51,7 @@ struct keeping {
 
 static struct realm *hidden_of(struct realm *realm)
 {
-        return realm->hidden ? realm : realm->sessions;
+        return realm->sessions;
 }
 
 static bool is_written(struct realm *hidden, uint32_t cache, const uint8_t *key, size_t n_key,
@@ -132,9 +133,12 @@ void keeping_drop(struct dispatcher *d, struct realm *hidden, const struct resou
 static bool fill_place(struct resource_kept *k, const struct resource_object *o)
 {
         struct realm *realm = k->instance.where.space;
+        uint32_t cache = k->instance.where.cache & ~RESOURCE_APART;
         k->kind = RESOURCE_KEPT_INSTANCE;
-        k->hidden = realm->hidden;
-        k->cache = store_cache_name(realm->store, k->instance.where.cache, &k->n_cache);
+        k->hidden = k->instance.where.cache & RESOURCE_APART;
+        if (k->hidden)
+                realm = hidden_of(realm);
+        k->cache = realm ? store_cache_name(realm->store, cache, &k->n_cache) : NULL;
         k->fd = o->kind;
         k->place = o->place;
         k->dev = o->dev;

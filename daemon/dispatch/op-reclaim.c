@@ -6,6 +6,10 @@
  * made anew for a holder of that time: it may have been dropped in the last moment. A daemon that
  * started cold knows no holders either; to those who open anew it believes that they had what they
  * say, as far as nobody else has made another one of it meanwhile.
+ *
+ * What is a session's is claimed as all else. With the session's token it has to be that session's,
+ * which is there then (scope_enter()): so nothing comes back in one that is over, or was before a
+ * cold start.
  */
 #include <errno.h>
 #include <string.h>
@@ -74,7 +78,7 @@ static enum status registered(struct request *r, int k, struct resource *res,
 static enum status register_local(struct request *r, const struct resource_where *where,
                                   const struct resource_policy *policy, struct resource_holder *h)
 {
-        struct resource_object *o = resource_object_new(r->d, where->space);
+        struct resource_object *o = resource_object_new(r->d, where);
         struct resource *res = NULL;
         if (!o)
                 return verdict_errno(&r->verdict, -ENOMEM, "keeping the resource");
@@ -108,7 +112,7 @@ static enum status register_segment(struct request *r, const struct resource_whe
 {
         const Cached__V1__ReclaimResource *msg = r->msg->reclaim_resource;
         struct resources *t = &r->d->resources;
-        struct resource_object *o = resource_object_new(r->d, where->space);
+        struct resource_object *o = resource_object_new(r->d, where);
         struct resource *res = NULL;
         bool taken;
         if (!o)
@@ -134,7 +138,7 @@ static enum status register_segment(struct request *r, const struct resource_whe
 static enum status register_anew(struct request *r, struct resource_holder *h)
 {
         const Cached__V1__ReclaimResource *msg = r->msg->reclaim_resource;
-        struct resource_where where = {.space = r->who.realm};
+        struct resource_where where = {0};
         struct resource_policy policy;
         struct key_ref key = {0};
         enum status status = decode_key(r, &msg->key, &key);
@@ -158,6 +162,8 @@ enum status op_reclaim_resource(struct request *r)
         if (status != STATUS_OK)
                 return status;
         struct resource *res = resources_find(&r->d->resources, msg->instance);
+        if (res && r->who.realm->hidden && !resourcing_is_in_scope(r, resource_cache_of(res->slot)))
+                return STATUS_NOT_FOUND;
         if (res && resource_hold_find(&r->d->resources, res, h))
                 return claim(r, res, h);
         /* Without a number it was made while no daemon was there. */

@@ -19,7 +19,6 @@
 #include "dispatch/reply.h"
 #include "dispatch/resource-flags.h"
 #include "dispatch/resourcing.h"
-#include "dispatch/scope.h"
 #include "dispatch/segment.h"
 #include "proto/segment.h"
 #include "server.h"
@@ -309,12 +308,11 @@ enum status op_publish_resource(struct request *r)
                 status = reply_reserve(r, REPLY_SMALL, 0);
         if (status != STATUS_OK)
                 return status;
-        struct resource_object *o = resource_object_new(r->d, resource_space_of(c->slot));
+        const struct resource_where where = {.space = resource_space_of(c->slot),
+                                             .cache = resource_cache_of(c->slot)};
+        struct resource_object *o = resource_object_new(r->d, &where);
         if (!o)
                 return verdict_errno(&r->verdict, -ENOMEM, "keeping the resource");
-        if (r->who.realm->hidden)
-                scope_cache_name(r->who.realm, resource_cache_of(c->slot) & ~RESOURCE_APART,
-                                 o->cache, sizeof(o->cache));
         status = take(r, o);
         if (status == STATUS_OK)
                 status = publish(r, c, o);

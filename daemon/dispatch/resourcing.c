@@ -50,13 +50,17 @@ static void release(void *ctx, void *payload)
 
 /* ---- objects */
 
-struct resource_object *resource_object_new(struct dispatcher *d, struct realm *realm)
+struct resource_object *resource_object_new(struct dispatcher *d,
+                                            const struct resource_where *where)
 {
         struct resource_object *o = calloc(1, sizeof(*o));
         if (!o)
                 return NULL;
         o->d = d;
-        o->realm = realm;
+        o->realm = where->space;
+        if (where->cache & RESOURCE_APART)
+                scope_cache_name(o->realm->sessions, where->cache & ~RESOURCE_APART, o->cache,
+                                 sizeof(o->cache));
         o->realm->n_kept++;
         o->place = RESOURCE_PLACE_NONE;
         o->refs = 1;

@@ -98,8 +98,9 @@ struct resource_gauge resourcing_gauge(const struct request *r, uint32_t cache);
 
 /* ---- objects */
 
-/* NULL: no memory. */
-struct resource_object *resource_object_new(struct dispatcher *d, struct realm *realm);
+/* Of an instance that is to be there. NULL: no memory. */
+struct resource_object *resource_object_new(struct dispatcher *d,
+                                            const struct resource_where *where);
 /* Checks the request's descriptor as that of a segment of @size bytes, and keeps it in @o. */
 enum status resource_take_segment(struct request *r, struct resource_object *o, uint64_t size,
                                   bool read_only);

@@ -135,9 +135,10 @@ static void note(struct restoring *t, const struct resource_kept *k, const char 
         if (takeover->resources_dropped++ >= NOTES)
                 return;
         takeover_note(takeover, server_log(t->d->server),
-                      "realm %s: resource %" PRIu64 " in cache %.*s dropped: %s",
-                      t->hidden->parent->name, k->instance.number, k->hidden ? 0 : (int)k->n_cache,
-                      k->cache, why);
+                      "realm %s: resource %" PRIu64 " in %s%.*s dropped: %s",
+                      t->hidden->parent->name, k->instance.number,
+                      k->hidden ? "a cache of a session" : "cache ",
+                      k->hidden ? 0 : (int)k->n_cache, k->cache, why);
 }
 
 static bool restore_holder(struct restoring *t, const struct resource_kept *k)
@@ -193,15 +194,29 @@ static const char *restore_file(struct restoring *t, struct resource_object *o,
         return NULL;
 }
 
-/* Where the cache is now. False: nowhere. */
-static bool find_cache(struct restoring *t, const struct resource_kept *k,
-                       struct resource_where *where)
+/* A session's cache was there as long as the session was, and is not made for what was in it. */
+static const char *find_apart(struct restoring *t, const struct resource_kept *k, uint32_t *ret)
 {
-        struct realm *realm = k->hidden ? t->hidden : t->hidden->parent;
+        if (!session_is_there(t->hidden, (const uint8_t *)k->cache, t->now_ms))
+                return "its session has ended";
+        if (store_cache_find(t->hidden->store, k->cache, k->n_cache, ret) != 0)
+                return "its session has no such cache";
+        *ret |= RESOURCE_APART;
+        return NULL;
+}
+
+/* Where the cache is now. NULL: there; or why nowhere. */
+static const char *find_cache(struct restoring *t, const struct resource_kept *k,
+                              struct resource_where *where)
+{
+        struct realm *realm = t->hidden->parent;
         where->space = realm;
-        return store_cache_find(realm->store, k->cache, k->n_cache, &where->cache) == 0 ||
-               (!k->hidden &&
-                store_cache_create(realm->store, k->cache, k->n_cache, &where->cache) == 0);
+        if (k->hidden)
+                return find_apart(t, k, &where->cache);
+        if (store_cache_find(realm->store, k->cache, k->n_cache, &where->cache) == 0 ||
+            store_cache_create(realm->store, k->cache, k->n_cache, &where->cache) == 0)
+                return NULL;
+        return "there is no such cache";
 }
 
 /* Its lock's owner is no more. True: it cannot go on. */
@@ -217,12 +232,10 @@ static bool restore_instance(struct restoring *t, const struct resource_kept *k)
         struct resource_record record = k->instance;
         struct fd_look look = {0};
         struct resource *res;
-        if (!find_cache(t, k, &record.where)) {
-                note(t, k, "there is no such cache");
-                return false;
-        }
-        struct resource_object *o = resource_object_new(d, record.where.space);
-        const char *why = o ? NULL : "no memory";
+        const char *why = find_cache(t, k, &record.where);
+        struct resource_object *o = why ? NULL : resource_object_new(d, &record.where);
+        if (!why && !o)
+                why = "no memory";
         if (!why && record.kind != RESOURCE_KIND_LOCAL)
                 why = restore_file(t, o, k, &look);
         bool lost = owner_is_lost(t, k);
@@ -262,7 +275,7 @@ static bool restore_hold(struct restoring *t, const struct resource_kept *k)
         struct resource *res = resources_find(table, k->instance.number);
         struct resource_holder *h = resource_holder_of(table, k->holder);
         struct realm *realm = t->hidden->parent;
-        if (!res || (!resource_is_of(res, realm) && !resource_is_of(res, t->hidden)))
+        if (!res || !resource_is_of(res, realm))
                 return false;
         if (!h || h->uid != k->holder_uid || h->space != realm) {
                 if (res->pooled) /* it was somebody's alone */
@@ -285,8 +298,7 @@ static void find_broken_locks(struct restoring *t)
         for (const struct list *n = table->all.next; n != &table->all; n = n->next) {
                 const struct resource *res = LIST_ENTRY(n, struct resource, of_all);
                 const struct resource_object *o = res->payload;
-                if (res->pooled || o->head || res->owner ||
-                    (!resource_is_of(res, t->hidden) && !resource_is_of(res, t->hidden->parent)))
+                if (res->pooled || o->head || res->owner || !resource_is_of(res, t->hidden->parent))
                         continue;
                 if (resource_holder_of(table, lock_owner(t, res->number)))
                         add_id(&t->lost.n, &t->lost.ids, res->number);

@@ -3,7 +3,7 @@
  * Session caches
  *
  * In the store of a hidden realm one cache has the sessions, an entry each, and one the records of
- * resources (services/resource-keep.c). The others are caches of sessions: the name of such a one
+ * resources (services/resource-record.c). The others are caches of sessions: the name of such a one
  * is the session's key, and then what the session calls it. So whose it is lies in the store and
  * outlives the process; here is an index of that, a chain of cache ids for each hash of a key.
  *

@@ -19,6 +19,8 @@
 
 #include <string.h>
 
+#include "realm/session-caches.h"
+
 #define LAYOUT 1u
 
 enum { FLAG_READ_ONLY = 1, FLAG_OWNER_DIED = 2, FLAG_HIDDEN = 4, FLAGS = 7 };
@@ -180,6 +182,8 @@ static bool read_key(const uint8_t *key, size_t n, struct resource_kept *ret)
 static bool is_consistent(const struct resource_kept *k)
 {
         const struct resource_record *r = &k->instance;
+        if (k->hidden && k->n_cache <= SESSION_KEY_SIZE)
+                return false;
         if (r->kind == RESOURCE_KIND_LOCAL)
                 return k->fd == 0 && k->place == RESOURCE_PLACE_NONE && r->pool == 0 &&
                        r->size == 0 && !r->read_only;

@@ -41,7 +41,7 @@ struct resource_kept {
         struct resource_record instance;
         const char *cache; /* by its name: numbers of caches are the store's */
         size_t n_cache;
-        bool hidden;    /* the cache is a session's */
+        bool hidden;    /* it is a session's: the name begins with the session's key */
         uint8_t fd;     /* the kind of its descriptor; 0: it has none */
         uint32_t place; /* the number in the descriptor's name */
         uint64_t dev, ino;

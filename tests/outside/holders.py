@@ -124,8 +124,8 @@ class Worker(peers.Worker):
         self.fds[reply.resource.instance] = s.detach()
         return reply.SerializeToString()
 
-    def publish_local(self, creation_id):
-        return self.c.publish(creation_id, None, pb.RESOURCE_LOCAL).SerializeToString()
+    def publish_local(self, creation_id, more=None):
+        return self.c.publish(creation_id, None, pb.RESOURCE_LOCAL, **(more or {})).SerializeToString()
 
     # ---- using it
 
@@ -256,7 +256,7 @@ class Worker(peers.Worker):
         self.set_word(instance, new)
         return True
 
-    def publish_fd(self, creation_id, kind):
+    def publish_fd(self, creation_id, kind, more=None):
         """A pipe, a socket pair or an eventfd; the other end stays here."""
         if kind == "pipe":
             mine, theirs = os.pipe()
@@ -264,7 +264,7 @@ class Worker(peers.Worker):
             mine, theirs = (s.detach() for s in socket.socketpair())
         else:
             mine, theirs = None, os.eventfd(0, os.EFD_CLOEXEC)
-        reply = self.c.publish(creation_id, theirs)
+        reply = self.c.publish(creation_id, theirs, **(more or {}))
         self.fds[reply.resource.instance] = theirs
         self.ends[reply.resource.instance] = mine
         return reply.SerializeToString()
@@ -426,7 +426,7 @@ class Holder(peers.Peer):
         return reply.resource.instance
 
     def create_local(self, key=b"k", **more):
-        reply = self._reply(self.do("publish_local", self.right(key, kind=pb.RESOURCE_LOCAL, **more)))
+        reply = self._reply(self.do("publish_local", self.right(key, kind=pb.RESOURCE_LOCAL, **(more or {}))))
         assert reply.status == wire.OK and reply.resource.state == pb.RESOURCE_HELD, reply
         return reply.resource.instance
 

@@ -556,6 +556,24 @@ static void run_anew(struct driver *d, char **w)
         say(0, "");
 }
 
+/* TOKEN: a handle of that session in place of this one, which has no resources yet. */
+static void run_session(struct driver *d, char **w)
+{
+        cached_session *s = NULL;
+        cached *c = NULL;
+        cached_reply *reply = NULL;
+        int code = cached_session_attach(d->c, w[1], &s, &reply);
+
+        if (code == CACHED_OK)
+                code = cached_session_handle(s, &c);
+        cached_session_free(s);
+        if (code == CACHED_OK) {
+                cached_free(d->c);
+                d->c = c;
+        }
+        say_error(code, reply);
+}
+
 static const struct command {
         const char *name;
         void (*run)(struct driver *d, char **w);
@@ -589,6 +607,7 @@ static const struct command {
         {"end", run_end},
         {"file", run_file},
         {"anew", run_anew},
+        {"session", run_session},
 };
 
 static void run(struct driver *d, char *line)

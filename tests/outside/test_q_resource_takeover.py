@@ -669,6 +669,32 @@ def test_qa5_a_number_that_is_taken(daemon, a, b):
     assert other.open_holder(before_number=1 << 30).number < 1 << 30
 
 
+def test_qa6_no_room_for_the_owner_of_a_lock(make_daemon, make_holder):
+    """What is kept for it stays so: it may find room later."""
+    d = make_daemon(memory={"session_budget": "128K", "uid_share": "100%"})
+    a, b = make_holder(d.socket), make_holder(d.socket)
+    i = a.create_segment()
+    assert b.held(kind=SEGMENT) == i
+    a.lock(i)
+    cold(d)
+    b.reconnect(d.socket)
+    j = reclaim_segment(b, i).resource.instance
+    these = []
+    while (reply := b.reclaim(0, cache="res", key=b"%d" % len(these))).status == wire.OK:
+        these.append(reply.resource.instance)
+    assert reply.status == wire.NO_SPACE
+
+    def opened(number):
+        return client(d, holder=False).call("open_holder", before_number=number)[0]
+    while (reply := opened(0)).status == wire.OK:
+        pass
+    assert reply.status == opened(a.number).status == wire.NO_SPACE
+    assert b.lock(j, wait_ms=0).state == BUSY
+    assert all(b.release(n) == wire.OK for n in these)
+    assert opened(a.number).holder.number == a.number
+    assert b.lock(j, wait_ms=0).state == BUSY
+
+
 # ---- at any moment
 
 def resource_names(d, keys):

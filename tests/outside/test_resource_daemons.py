@@ -3,11 +3,16 @@
 nothing.
 """
 
+import contextlib
+import os
+import signal
+import socket
+
 import pytest
 
 from harness import wait_until
 from resource_users import EchoServer, User
-from test_q_resource_takeover import cold, renew, restart
+from test_q_resource_takeover import cold, renew, restart, take_fd
 from test_t_takeover import take_over
 from wire import DEADLINE, OK
 
@@ -195,3 +200,36 @@ def test_released_while_it_is_away(daemon, a, b):
     a.must("release", i)
     cold(daemon)
     wait_until(lambda: b("list", "c") == (OK, "1 1"), "b alone holds it")
+
+
+@pytest.mark.parametrize("kind", ["segment", "local"])
+def test_what_left_while_the_connection_was_broken(daemon, a, kind):
+    """The daemon that is asked about it holds it for this process still: it is given back."""
+    i = a.must(kind, "c", "k")
+    with daemon.probe() as c:
+        with stopped(a.pid):
+            break_connections(a.pid)
+            wait_until(lambda: len(c.must("list_clients").list_clients.clients) == 1, "the daemon has seen it")
+            assert c.must("drop_resource", cache="c", key=b"k").dropped.holders == 1
+            assert c.stats().realm.resources == 1
+        wait_until(lambda: a.must("left", i), "it is told")
+        a.must("release", i)
+        wait_until(lambda: c.stats().realm.resources == 0, "nobody holds it")
+    assert a.must("ended") == 1
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def break_connections(pid):
+    for n in os.listdir(f"/proc/{pid}/fd"):
+        if os.readlink(f"/proc/{pid}/fd/{n}").startswith("socket:"):
+            with socket.socket(fileno=take_fd(pid, int(n))) as s:
+                s.shutdown(socket.SHUT_RDWR)

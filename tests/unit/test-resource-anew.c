@@ -36,6 +36,23 @@ static struct resource *registered(struct scene *s, unsigned holder, const char 
         return r;
 }
 
+static void its_bytes_are_in_its_cache(void **state)
+{
+        struct scene s;
+        (void)state;
+        begin(&s, 1);
+        struct resource_where where = scene_where(&s, "k");
+        struct resource *r = registered(&s, 0, "k", 0);
+        assert_int_equal(resources_gauge(&s.t, where.space, where.cache).bytes, 100);
+        assert_int_equal(resources_room(&s.t, where.space).bytes, 100);
+        resource_drop(&s.t, r, RESOURCE_LEFT_DROPPED, NULL, s.now);
+        assert_int_equal(resources_gauge(&s.t, where.space, where.cache).bytes, 0);
+        assert_int_equal(resources_room(&s.t, where.space).bytes, 100);
+        assert_int_equal(resource_release(&s.t, r, s.holders[0], false, s.now), RESOURCE_IS_HELD);
+        assert_int_equal(resources_room(&s.t, where.space).bytes, 0);
+        scene_done(&s);
+}
+
 static int lock(struct scene *s, unsigned holder, struct resource *r, uint64_t wait_ms,
                 struct resource_reply *ret)
 {
@@ -320,6 +337,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_number_is_had_again),
+                cmocka_unit_test(its_bytes_are_in_its_cache),
                 cmocka_unit_test(the_owner_comes_and_has_its_lock),
                 cmocka_unit_test(nobody_comes_for_it),
                 cmocka_unit_test(it_was_unlocked_meanwhile),

@@ -201,6 +201,7 @@ static void nonsense_is_none(void **state)
                 {0, 0, 2},                 /* of another layout */
                 {0, 1, 0},                 /* kind */
                 {0, 1, 4},     {0, 2, 8},  /* flags */
+                {0, 2, 7},                 /* a session's cache without a session */
                 {0, 3, 0},     {0, 3, 9},  /* its descriptor */
                 {0, 4, 0},     {0, 4, 65}, /* lengths */
                 {0, 5, 0},     {0, 5, 129}, {0, 6, 1},    {0, 7, 1}, {0, 23, 0x80}, /* pid */
