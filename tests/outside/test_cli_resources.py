@@ -310,6 +310,26 @@ def test_res1b_the_daemon_ends_for_good(daemon, hold, cli):
     daemon.start()
 
 
+def test_res1c_of_a_session(cli, js, hold):
+    """The same name is another one, which nobody else sees, and leaves with the session."""
+    token = cli("session", "new").text.strip()
+    session = ["--session", token]
+    everybody = hold("models", "bert", "--segment", "4K")
+    first = hold("models", "bert", "--segment", "8K", before=session)
+    second = hold("models", "bert", before=session)
+    assert second.said == first.said.replace("created", "joined") and first.said.endswith("created, segment of 8K")
+    assert [r["size"] for r in resources(js)] == [4096]
+    one, = js(*session, "resource", "ls")["resources"]
+    assert (one["cache"], one["size"], one["holder_count"]) == ("models", 8192, 2)
+    assert js(*session, "resource", "show", "models", "bert")["instances"][0]["instance"] == one["instance"]
+    assert js(*session, "resource", "drop", "models", "bert")["holders"] == 2
+    assert first.end()[0] == second.end()[0] == b"left: dropped\n"
+    third = hold("models", "bert", "--local", "--lock", before=session)
+    cli("session", "close", token)
+    assert third.end()[0] == b"left: session ended\n"
+    assert everybody.p.poll() is None and len(resources(js)) == 1
+
+
 # ---- with a command
 
 def test_res20_a_socket_is_used_by_commands(daemon, cli, js):
