@@ -159,6 +159,20 @@ static void set_lock_wait(Cached__V1__Request *request, uint32_t ms)
         m->wait_ms = ms;
 }
 
+/* That it has left may be on its way to the holder's thread: who has the lock of a connection is to
+ * know by now whether that is good. */
+static void note_left(cached_resource *r, int cause)
+{
+        struct holder *h = r->holder;
+
+        if (cause == 0)
+                return;
+        (void)pthread_mutex_lock(&h->mutex);
+        held_left(h, r->held, cause);
+        holder_wake(h);
+        (void)pthread_mutex_unlock(&h->mutex);
+}
+
 static int ask_lock(cached_resource *r, uint64_t holder, struct deadline d, struct failure *f,
                     cached_reply **ret)
 {
@@ -171,9 +185,10 @@ static int ask_lock(cached_resource *r, uint64_t holder, struct deadline d, stru
         request.op_case = CACHED__V1__REQUEST__OP_LOCK_RESOURCE;
         request.lock_resource = &m;
         code = resource_ask_waiting(r->handle, &request, set_lock_wait, d, f, ret);
-        if (code == CACHED_OK && (*ret)->message->resource->owner_died)
-                return CACHED_OWNER_DIED;
-        return code;
+        if (code != CACHED_OK)
+                return code;
+        note_left(r, (int)(*ret)->message->resource->cause);
+        return (*ret)->message->resource->owner_died ? CACHED_OWNER_DIED : CACHED_OK;
 }
 
 static struct deadline sooner(struct deadline a, struct deadline b)

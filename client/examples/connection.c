@@ -26,6 +26,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#define CACHE     "connection"
 #define TRIES_MAX 3
 #define HEAD_MAX  4096
 
@@ -143,18 +144,28 @@ static enum outcome ask(int fd, const char *path, struct answer *ret)
 
 /* ---- under the lock */
 
-static enum outcome ask_locked(cached_resource *r, const char *path, struct answer *ret)
+/* That the server closes is no failure of the connection, of which too many in a row would keep
+ * everybody from making another one for a while. */
+static void give_up(cached *c, const char *key, cached_resource *r, enum outcome outcome)
+{
+        if (outcome == BROKEN)
+                (void)cached_resource_invalidate(r, "it is in the middle of an answer");
+        else if (!cached_resource_has_left(r))
+                (void)cached_resource_drop(c, CACHE, key, strlen(key), NULL);
+}
+
+static enum outcome ask_locked(cached *c, const char *key, cached_resource *r, const char *path,
+                               struct answer *ret)
 {
         enum outcome outcome = NOT_BEGUN;
 
-        /* If its owner was killed the connection has left: it may be in the middle of a message. */
         if (cached_resource_lock(r, 10000, NULL) != CACHED_OK)
                 return NOT_BEGUN;
-        /* Who had the lock before may have found that it is over. */
+        /* Who had the lock before was killed perhaps, or found that the connection is over. */
         if (!cached_resource_has_left(r))
                 outcome = ask(cached_resource_fd(r), path, ret);
         if (outcome != ANSWERED)
-                (void)cached_resource_invalidate(r, "the server closed it");
+                give_up(c, key, r, outcome);
         (void)cached_resource_unlock(r);
         return outcome;
 }
@@ -166,19 +177,20 @@ static int get_once(cached *c, uint16_t *port, const char *path, enum outcome *r
         cached_reply *reply = NULL;
         struct answer a = {0};
         char key[16];
-        int code, n = snprintf(key, sizeof(key), "%u", *port);
+        int code;
 
         if (!o)
                 return CACHED_ERR_NOMEM;
+        (void)snprintf(key, sizeof(key), "%u", *port);
         (void)cached_resource_options_set_create(o, make, port);
-        code = cached_resource_acquire_descriptor(c, "connection", key, (size_t)n, o, &r, &reply);
+        code = cached_resource_acquire_descriptor(c, CACHE, key, strlen(key), o, &r, &reply);
         cached_resource_options_free(o);
         if (code != CACHED_OK)
                 fprintf(stderr, "connection: %s\n", cached_reply_error(reply));
         cached_reply_free(reply);
         if (code != CACHED_OK)
                 return code;
-        *ret = ask_locked(r, path, &a);
+        *ret = ask_locked(c, key, r, path, &a);
         if (*ret == ANSWERED || *ret == LAST_ONE)
                 printf("%s: status %d, %zu bytes, from port %u\n", path, a.status, a.n_body,
                        local_port(cached_resource_fd(r)));

@@ -34,8 +34,11 @@
  * whose messages have ends that each user knows, used under the lock (cached_resource_lock()) from
  * one such end to another. It cannot work where a process keeps part of the connection's state to
  * itself: with TLS, whose keys are in the memory of who made the connection, and with libraries
- * that read ahead or adopt no open socket. All holders share the position and the flags of a file,
- * O_NONBLOCK too.
+ * that read ahead or adopt no open socket: such connections are local objects. Who was killed with
+ * the lock may have been in the middle of a message, so the descriptor leaves with its owner; who
+ * finds it out of step calls cached_resource_invalidate() before it unlocks; and whoever has the
+ * lock next looks at cached_resource_has_left() first, and acquires anew if it has. All holders
+ * share the position and the flags of a file, O_NONBLOCK too.
  *
  * A handle stands for its process: what it holds is known under the process's id, and given up when
  * the handle is freed or the process ends, however it does. With the first resource the handle
@@ -365,22 +368,24 @@ void *cached_resource_object(const cached_resource *r);
 uint64_t cached_resource_instance(const cached_resource *r);
 
 /* Why an instance has left its cache. */
-#define CACHED_RESOURCE_EXPIRED       1  /* its time to live has passed */
-#define CACHED_RESOURCE_EVICTED       2  /* others needed its place */
-#define CACHED_RESOURCE_CLEARED       3  /* its cache was cleared */
-#define CACHED_RESOURCE_DROPPED       4  /* somebody dropped it */
-#define CACHED_RESOURCE_REPLACED      5  /* there is another one */
-#define CACHED_RESOURCE_INVALIDATED   6  /* a holder's check failed */
-#define CACHED_RESOURCE_HUNG_UP       7  /* the other end of the socket has closed */
-#define CACHED_RESOURCE_OWNER_DIED    8  /* who had its lock was killed in the middle of something */
-#define CACHED_RESOURCE_UNCLAIMED     9  /* the daemon was replaced, and who had its lock is gone */
+#define CACHED_RESOURCE_EXPIRED       1 /* its time to live has passed */
+#define CACHED_RESOURCE_EVICTED       2 /* others needed its place */
+#define CACHED_RESOURCE_CLEARED       3 /* its cache was cleared */
+#define CACHED_RESOURCE_DROPPED       4 /* somebody dropped it */
+#define CACHED_RESOURCE_REPLACED      5 /* there is another one */
+#define CACHED_RESOURCE_INVALIDATED   6 /* a holder's check failed */
+#define CACHED_RESOURCE_HUNG_UP       7 /* the other end of the socket has closed */
+#define CACHED_RESOURCE_OWNER_DIED    8 /* who had its lock was killed in the middle of something */
+#define CACHED_RESOURCE_UNCLAIMED     9 /* the daemon was replaced, and who had its lock is gone */
 #define CACHED_RESOURCE_SESSION_ENDED 10 /* it was a session's, which has ended */
 
 /*
  * cached_resource_has_left() - whether it has left its cache, as far as this process was told
  * @r:  by any thread; may be NULL
  *
- * It can be used all the same. No call to the daemon.
+ * It can be used all the same, but for a connection that is in the middle of a message. No call to
+ * the daemon. With the lock of a descriptor or a local object it is known what was so when that was
+ * locked: an owner that died, or called cached_resource_invalidate(), has been told of.
  *
  * Return: one of CACHED_RESOURCE_*; 0: it has not.
  */

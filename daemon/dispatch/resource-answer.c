@@ -45,6 +45,7 @@ void resource_describe(const struct request *r, Cached__V1__ResourceInfo *to,
         to->read_only = res->read_only;
         to->what = (char *)o->what; /* only read, but protobuf-c's structs know no const */
         to->holders = res->n_holders;
+        to->cause = (Cached__V1__ResourceCause)res->cause;
         if (ttl != RESOURCE_NEVER) {
                 to->ttl_case = CACHED__V1__RESOURCE_INFO__TTL_TTL_MS;
                 to->ttl_ms = ttl;

@@ -19,10 +19,10 @@ struct realm;
 struct session_caches;
 
 #define SESSION_KEY_SIZE     16u
-#define SESSIONS_CACHE_NAME  "sessions" /* where the sessions themselves are */
+#define SESSIONS_CACHE_NAME  "sessions"  /* where the sessions themselves are */
 #define RESOURCES_CACHE_NAME "resources" /* where records of resources are */
-#define SESSION_CACHES_OWN   2u         /* these two */
-#define SESSION_CACHE_SUFFIX 100u       /* bytes that a session's cache may have in its name */
+#define SESSION_CACHES_OWN   2u          /* these two */
+#define SESSION_CACHE_SUFFIX 100u        /* bytes that a session's cache may have in its name */
 
 /* With the cache of the sessions, and what @r has of others. Those of sessions that are gone are to
  * be removed. 0, -ENOMEM. */

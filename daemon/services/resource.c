@@ -270,6 +270,17 @@ static struct resource *new_held(struct resources *t, struct resource_slot *s,
         return r;
 }
 
+/* What it is, and what it is charged. */
+static void fill(struct resource *r, uint64_t size, bool read_only, void *payload)
+{
+        struct resource_cache *c = r->slot->cache;
+        r->size = size;
+        r->read_only = read_only;
+        r->payload = payload;
+        c->space->bytes += size;
+        c->bytes += size;
+}
+
 static int publish(struct resources *t, struct resource_creation *c, enum resource_kind kind,
                    uint64_t size, bool read_only, void *payload, uint64_t now,
                    struct resource **ret)
@@ -291,11 +302,7 @@ static int publish(struct resources *t, struct resource_creation *c, enum resour
         r = new_held(t, s, c->holder, &c->policy, now);
         if (!r)
                 return -ENOMEM;
-        r->size = size;
-        r->read_only = read_only;
-        r->payload = payload;
-        s->cache->space->bytes += size;
-        s->cache->bytes += size;
+        fill(r, size, read_only, payload);
         *ret = r;
         return RESOURCE_IS_HELD;
 }
@@ -322,10 +329,7 @@ static int register_new(struct resources *t, struct resource_slot *s, struct res
         struct resource *r = new_held(t, s, h, policy, now);
         if (!r)
                 return -ENOMEM;
-        r->size = what->size;
-        r->read_only = what->read_only;
-        r->payload = what->payload;
-        s->cache->space->bytes += what->size;
+        fill(r, what->size, what->read_only, what->payload);
         *ret = r;
         return RESOURCE_IS_HELD;
 }

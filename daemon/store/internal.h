@@ -55,7 +55,7 @@ struct store {
         store_departed departed; /* NULL: nobody wants to know; see store_watch() */
         void *departed_ctx;
         uint32_t staying; /* index + 1 of the generation whose entries are not evicted; 0: none */
-        uint32_t keep;              /* handle that must not be evicted now: it is being replaced */
+        uint32_t keep;    /* handle that must not be evicted now: it is being replaced */
         struct store_sweep *sweeps; /* that are under way */
         struct store_told *told;    /* what readers told and is not applied yet; may be NULL */
         uint32_t n_told;            /* entries that it is about */

@@ -270,6 +270,7 @@ static void check_begun(const struct take_over *t)
 static void adopt(struct server *server, struct given *given)
 {
         (void)dispatcher_adopt(server->dispatcher, given, TAKEOVER_HANDOVER);
+        dispatcher_adopted(server->dispatcher);
         for (int i = 0;
              i < 100 && dispatcher_maintain(server->dispatcher, server_now_ms(server), 64); i++)
                 ;

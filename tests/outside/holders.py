@@ -225,14 +225,15 @@ class Worker(peers.Worker):
 
     def reconnect(self, path):
         """Both connections anew, after a takeover or a cold start; the HolderInfo."""
-        before, number = self.bell.holder, self.bell.number
         self.bell.close()
         self.c.close()
-        self.bell, self.c = Client(path, timeout=120), Client(path, timeout=120)
-        self.bell.hello()
-        self.c.hello()
-        info = self.bell.open_holder(before, number)
-        self.c.holder, self.c.number = self.bell.holder, self.bell.number
+        bell, c = Client(path, timeout=120), Client(path, timeout=120)
+        bell.holder, bell.number = self.bell.holder, self.bell.number  # also if this does not get further
+        self.bell, self.c = bell, c
+        bell.hello()
+        c.hello()
+        info = bell.open_holder(bell.holder, bell.number)
+        c.holder, c.number = bell.holder, bell.number
         return info.SerializeToString()
 
     def reclaim(self, instance, fields, with_descriptor):
@@ -304,6 +305,17 @@ class Worker(peers.Worker):
                     if i == locked:
                         os.unlink(witness(i))
                         locked = None
+            if locked:
+                leave(locked)
+            while held and rng.random() < 0.8:
+                i = held.pop()
+                self.c.of("release_resource", i, all=i not in held)
+
+        def leave(i):
+            nonlocal locked
+            os.unlink(witness(i))
+            locked = None
+            self.c.of("unlock_resource", i)
 
         def step():
             nonlocal done, locked
@@ -333,11 +345,9 @@ class Worker(peers.Worker):
                 time.sleep(rng.random() * 0.01)
                 if rng.random() < 0.2:
                     self.c.ping()
-                os.unlink(witness(i))
-                locked = None
-                self.c.of("unlock_resource", i)
+                leave(i)
             held.remove(i)
-            self.c.of("release_resource", i, all=not held)
+            self.c.of("release_resource", i, all=i not in held)
 
         while time.monotonic() < until and not wrong:
             try:

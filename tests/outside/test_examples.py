@@ -331,6 +331,11 @@ def test_connection_that_the_server_closes(daemon, web, path):
     assert len(web.ports) == 2
 
 
+def test_connection_that_the_server_closes_each_time(daemon, web):
+    out = run(daemon, "connection", web.port, *["/close"] * 8)
+    assert out == "".join(f"/close: status 200, 0 bytes, from port {port}\n" for port in web.ports) and len(web.ports) == 8
+
+
 def test_connection_whose_user_is_killed(daemon, web):
     """In the middle of an answer: nobody else gets the rest of that."""
     killed = subprocess.Popen([EXAMPLES / "connection", web.port, "/slow"], env=environment(daemon.socket))

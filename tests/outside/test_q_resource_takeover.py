@@ -733,4 +733,4 @@ def test_qb0_killed_under_load(make_daemon, make_holder, tmp_path, seed):
         close_all(passed)
     results = [p.result() for p in holders]
     assert not any(wrong for _, _, wrong in results), results
-    assert all(done > 0 and again > 0 for done, again, _ in results), results
+    assert all(again > 0 for _, again, _ in results) and sum(done for done, _, _ in results) > rounds, results

@@ -432,6 +432,23 @@ def test_q33_the_owner_of_its_lock_dies(a, b):
         e = b.wait_event()
         assert (e.instance, e.cause) == (i, pb.RESOURCE_OWNER_DIED)
         assert b.acquire(kind=DESCRIPTOR).resource.state == CREATE
+        info = b.lock(i)
+        assert (info.state, info.cause) == (HELD, pb.RESOURCE_OWNER_DIED)
+
+
+def test_q33b_who_waits_for_the_lock_is_told_that_it_has_left(a, b):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        i = a.create_connection(server.getsockname())
+        b.held(kind=DESCRIPTOR)
+        info = a.lock(i)
+        assert (info.state, info.cause) == (HELD, pb.RESOURCE_CAUSE_NONE)
+        k = b.post("lock_resource", i)
+        a.of("invalidate_resource", i, reason="out of step")
+        assert a.unlock(i) == wire.OK
+        info = b.wait(k).resource
+        assert (info.state, info.cause) == (HELD, pb.RESOURCE_INVALID)
 
 
 @contextlib.contextmanager

@@ -170,6 +170,19 @@ def test_the_owner_of_a_connection_is_killed(a, b, server):
     assert b("talk", k, "x") == (OK, "2:1:x")
 
 
+def test_with_the_lock_it_is_known_that_it_has_left(a, b, server):
+    """At once, and not only when the event has come."""
+    how = {"from": f"unix:{server.path}"}
+    for key in range(20):
+        i, j = a.must("descriptor", "c", key, **how), b.must("descriptor", "c", key, **how)
+        a.must("lock", i)
+        b.post("lock", j)
+        a.must("invalidate", i)
+        a.must("unlock", i)
+        assert b.answer()[0] == OK and b.must("left", j) == INVALIDATED
+        b.must("release", j), a.must("release", i)
+
+
 def test_what_is_no_descriptor_to_share(a, b, tmp_path):
     code, text = a("descriptor", "c", "k", **{"from": f"file:{tmp_path}/none/there"})
     assert code == ERR_CREATION
