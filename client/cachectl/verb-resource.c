@@ -116,7 +116,8 @@ static const char about[] =
         "`ls` lists those of the realm, or of CACHE; LOCKED is the process that has the lock. "
         "`show` tells all about one, each instance of a pool and each holder. `drop` takes it out "
         "of its cache: who holds it is told, and may use it on; the next one to ask makes "
-        "another.\n\n"
+        "another. With `--session TOKEN` all is about the caches of that session, and what is in "
+        "them leaves with it.\n\n"
         "`hold` holds one, and makes it if it is not there: with --segment out of memory, with "
         "--fd out of a file that the shell has opened, with --local as a name alone. Without any "
         "of "
@@ -150,6 +151,7 @@ const struct verb verb_resource = {
         .words = {"ls|show|hold|drop", "CACHE", "KEY", "COMMAND"},
         .n_required = 1,
         .goes_on = true,
+        .caches = true,
         .options =
                 {
                         [RESOURCE_OPT_SEGMENT] = {"segment", 0, "S",

@@ -25,6 +25,7 @@ import holders
 from cachectl import (CACHECTL, DONE, NOT_FOUND, REFUSED, TIMEOUT, UNREACHABLE, USAGE, child_on, cli, environment, js,
                       needs_cachectl, run_plain, start, terminal)
 from harness import wait_until
+from test_q_resource_takeover import cold
 from wire import pb
 
 pytestmark = needs_cachectl
@@ -284,6 +285,49 @@ def test_res19_killed(js, hold):
     r.p.kill()
     r.p.wait()
     wait_until(lambda: resources(js)[0]["holder_count"] == 0)
+
+
+def test_res1a_the_daemon_ends_and_comes_again(daemon, js, hold):
+    """What processes have goes on, but for streams, of whose messages the new one knows nothing."""
+    with connected() as (a, b):
+        segment, name = hold("models", "bert", "--segment", "4K", "--lock"), hold("names", "k", "--local")
+        stream = hold("db", "redis", "--fd", str(a.fileno()), pass_fds=[a.fileno()])
+        cold(daemon)
+        assert stream.end()[0] == b"left: unclaimed\n"
+        wait_until(lambda: {(r["cache"], h["pid"]) for r in resources(js) for h in r["holders"]} ==
+                   {("models", segment.p.pid), ("names", name.p.pid)})
+        assert [r["locked_by"] for r in resources(js) if r["cache"] == "models"] == [segment.p.pid]
+        for r in (segment, name):
+            r.p.terminate()
+            assert r.end() == (b"", "")
+
+
+def test_res1b_the_daemon_ends_for_good(daemon, hold, cli):
+    r = hold("models", "bert", "--segment", "4K", "--lock")
+    daemon.stop()
+    r.p.terminate()
+    assert r.end() == (b"", "")
+    daemon.start()
+
+
+def test_res1c_of_a_session(cli, js, hold):
+    """The same name is another one, which nobody else sees, and leaves with the session."""
+    token = cli("session", "new").text.strip()
+    session = ["--session", token]
+    everybody = hold("models", "bert", "--segment", "4K")
+    first = hold("models", "bert", "--segment", "8K", before=session)
+    second = hold("models", "bert", before=session)
+    assert second.said == first.said.replace("created", "joined") and first.said.endswith("created, segment of 8K")
+    assert [r["size"] for r in resources(js)] == [4096]
+    one, = js(*session, "resource", "ls")["resources"]
+    assert (one["cache"], one["size"], one["holder_count"]) == ("models", 8192, 2)
+    assert js(*session, "resource", "show", "models", "bert")["instances"][0]["instance"] == one["instance"]
+    assert js(*session, "resource", "drop", "models", "bert")["holders"] == 2
+    assert first.end()[0] == second.end()[0] == b"left: dropped\n"
+    third = hold("models", "bert", "--local", "--lock", before=session)
+    cli("session", "close", token)
+    assert third.end()[0] == b"left: session ended\n"
+    assert everybody.p.poll() is None and len(resources(js)) == 1
 
 
 # ---- with a command
