@@ -139,17 +139,28 @@ int holder_ask(struct holder *h, Cached__V1__Request *request, int fd, struct de
 
 /* ----------------------------------------------------------------------------------- connecting */
 
+static void set_dialing(struct holder *h, struct conn *conn)
+{
+        (void)pthread_mutex_lock(&h->mutex);
+        h->dialing = conn;
+        (void)pthread_mutex_unlock(&h->mutex);
+}
+
 static int dial_once(struct holder *h, struct deadline d, struct failure *f, struct conn **ret)
 {
         struct cached *c = &h->handle;
         struct conn *conn = NULL;
         size_t which = 0;
-        int code = conn_dial(&c->options, &c->paths, d, &c->pool->closed, f, &conn, &which);
+        int code = conn_dial(&c->options, &c->paths, d, &h->stops, f, &conn, &which);
 
         if (code != CACHED_OK)
                 return code;
         conn->wants_events = true;
-        code = conn_hello(conn, &c->options, d, f);
+        set_dialing(h, conn);
+        code = atomic_load(&h->stops)
+                       ? failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED))
+                       : conn_hello(conn, &c->options, d, f);
+        set_dialing(h, NULL);
         if (code != CACHED_OK) {
                 (void)conn_free(conn);
                 return code;
@@ -226,6 +237,8 @@ static int connect_holder(struct holder *h, struct failure *f)
         (void)pthread_mutex_lock(&h->mutex);
         h->conn = conn;
         h->epoch++;
+        if (h->is_closing)
+                (void)shutdown(conn->fd, SHUT_RDWR);
         (void)pthread_mutex_unlock(&h->mutex);
         code = open_holder(h, d, f);
         return code == CACHED_OK ? holder_claim(h, d, f) : code;

@@ -113,6 +113,7 @@ int holder_claim(struct holder *h, struct deadline d, struct failure *f)
                 code = claim(h, held, d, f);
                 (void)pthread_mutex_lock(&h->mutex);
                 held->n_pins--; /* the thread looks soon whether it is done with */
+                (void)pthread_cond_broadcast(&h->changed);
         }
         (void)pthread_mutex_unlock(&h->mutex);
         return code;

@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -127,6 +128,18 @@ bool holder_is_ours(const struct holder *h)
         return h->pid == guard_pid(&h->handle.pool->self);
 }
 
+/* An attempt to connect would be in vain, and is not waited for. With the mutex. */
+static void interrupt(struct holder *h)
+{
+        const struct conn *conn = h->conn ? h->conn : h->dialing;
+
+        h->is_closing = true;
+        atomic_store(&h->stops, true);
+        if (conn)
+                (void)shutdown(conn->fd, SHUT_RDWR);
+        holder_wake(h);
+}
+
 void holder_end(struct pool *p)
 {
         struct holder *h;
@@ -137,6 +150,8 @@ void holder_end(struct pool *p)
         if (!h || !holder_is_ours(h))
                 return;
         (void)pthread_mutex_lock(&h->mutex);
+        if (h->state != HOLDER_HERE)
+                interrupt(h);
         held_end_all(h);
         h->is_closing = true;
         holder_wake(h);

@@ -50,9 +50,11 @@ struct holder {
         /* The rest under the mutex. */
         enum holder_state state;
         bool is_closing;
+        atomic_bool stops;       /* no connection is to be made any more */
         bool is_wanted;          /* somebody waits for an attempt */
         struct failure why;      /* AWAY: why */
         struct conn *conn;       /* what is to be sent on it; the thread alone reads */
+        struct conn *dialing;    /* one that is about to be that; NULL: none */
         uint64_t id;             /* 0: never had any */
         _Atomic uint32_t number; /* that lock words know; also read without the mutex */
         uint64_t instance;       /* of the daemon that gave them */

@@ -175,7 +175,10 @@ void held_end_all(struct holder *h)
         while (h->all) {
                 struct held *held = h->all;
 
-                held_end(h, held, true);
+                if (held->n_pins > 0)
+                        (void)holder_wait(h, DEADLINE_NEVER); /* the thread looks at it */
+                else
+                        held_end(h, held, true);
         }
 }
 

@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 
+import socket
+
 import pytest
 
 from harness import wait_until
@@ -233,3 +235,19 @@ def break_connections(pid):
         if os.readlink(f"/proc/{pid}/fd/{n}").startswith("socket:"):
             with socket.socket(fileno=take_fd(pid, int(n))) as s:
                 s.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_handle_is_freed_although_nobody_answers(daemon, start):
+    a = start(timeout_ms=600_000)
+    a.must("local", "c", "k")
+    daemon.process.kill()
+    daemon.process.wait()
+    daemon.socket.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(daemon.socket))
+        mute.listen()
+        with mute.accept()[0]:  # and there it waits for an answer
+            assert a.must("end") == 1
+    daemon.socket.unlink()
+    daemon.process = daemon.spawn()
+    wait_until(daemon.answers, "it is there again")

@@ -178,16 +178,19 @@ static void maintain_all(struct realms *rs, uint64_t now)
                 assert_true(i < 1000);
 }
 
+#define ENDED_SIZE 64
+
 static void note_end(void *ctx, struct realm *r)
 {
         char *ended = ctx;
+        size_t n = strlen(ended);
         assert_non_null(r->store);
-        strcat(ended, r->name);
+        snprintf(ended + n, ENDED_SIZE - n, "%s", r->name);
 }
 
 static void test_an_unused_realm_goes_after_a_while(void **state)
 {
-        char ended[64] = "";
+        char ended[ENDED_SIZE] = "";
         struct config *cfg = make_config("[limits]\nrealms = 2\n");
         struct realms rs;
         struct realm *a, *b, *c;
