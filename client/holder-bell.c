@@ -353,6 +353,7 @@ void *holder_run(void *arg)
         uint32_t pause_ms = PAUSE_FIRST_MS;
 
         (void)pthread_mutex_lock(&h->mutex);
+        h->keeper = pthread_self();
         while (!h->is_closing) {
                 struct failure f = {0};
                 int code;

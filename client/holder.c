@@ -26,7 +26,8 @@
 #include "client/resource.h"
 
 /* What the functions that users pass need is not ours to bound. */
-#define DEBTS_MAX 65536u
+#define DEBTS_MAX    65536u
+#define LEFT_LOOK_MS 10u
 
 /* ----------------------------------------------------------------------------------------- life */
 
@@ -80,6 +81,7 @@ static struct holder *holder_new(const cached *c)
         if (!h)
                 return NULL;
         h->wake = -1;
+        atomic_store(&h->n_refs, 1);
         if (!options_copy(&c->options, &h->handle.options)) {
                 free(h);
                 return NULL;
@@ -93,33 +95,66 @@ static struct holder *holder_new(const cached *c)
                 return NULL;
         }
         if (!begin_thread(h)) {
-                (void)pthread_mutex_destroy(&h->mutex);
-                (void)pthread_cond_destroy(&h->changed);
-                holder_free(h);
+                holder_unref(h);
                 return NULL;
         }
         return h;
 }
 
-struct holder *holder_of(cached *c, bool may_begin, struct failure *f)
+void holder_ref(struct holder *h)
+{
+        atomic_fetch_add(&h->n_refs, 1);
+}
+
+void holder_unref(struct holder *h)
+{
+        if (atomic_fetch_sub(&h->n_refs, 1) > 1)
+                return;
+        (void)pthread_mutex_destroy(&h->mutex);
+        (void)pthread_cond_destroy(&h->changed);
+        holder_free(h);
+}
+
+void holder_enter(struct holder *h)
+{
+        atomic_fetch_add(&h->n_inside, 1);
+}
+
+/* The last look at the holder, unless somebody waits for it: then that one is woken. */
+void holder_leave(struct holder *h)
+{
+        if (!atomic_load(&h->is_ending)) {
+                atomic_fetch_sub(&h->n_inside, 1);
+                return;
+        }
+        (void)pthread_mutex_lock(&h->mutex);
+        atomic_fetch_sub(&h->n_inside, 1);
+        (void)pthread_cond_broadcast(&h->changed);
+        (void)pthread_mutex_unlock(&h->mutex);
+}
+
+struct holder *holder_of(cached *c, struct failure *f)
 {
         struct pool *p = c->pool;
         struct holder *h;
+        bool is_closed;
 
         pool_lock(p);
         h = p->holder;
+        is_closed = atomic_load(&p->closed) || p->has_no_holder;
         if (h && h->pid != guard_pid(&p->self))
                 h = p->holder = NULL;
-        if (!h && may_begin && !atomic_load(&p->closed))
+        if (!h && !is_closed)
                 h = p->holder = holder_new(c);
+        if (h && p->has_no_holder)
+                h = NULL;
+        if (h)
+                holder_enter(h);
         pool_unlock(p);
-        if (!h && may_begin) {
-                bool is_closed = atomic_load(&p->closed);
-
+        if (!h)
                 (void)failure_set(f, is_closed ? CACHED_ERR_CLOSED : CACHED_ERR_NOMEM, "%s",
                                   is_closed ? cached_strerror(CACHED_ERR_CLOSED)
                                             : "no memory, descriptor or thread for resources");
-        }
         return h;
 }
 
@@ -140,15 +175,33 @@ static void interrupt(struct holder *h)
         holder_wake(h);
 }
 
+/* None begins any more. One that is waited for ends as if the handle had been closed. */
+static void wait_for_calls(struct holder *h)
+{
+        (void)pthread_mutex_lock(&h->mutex);
+        atomic_store(&h->is_ending, true);
+        if (atomic_load(&h->n_inside) > 0)
+                pool_close(h->handle.pool);
+        (void)pthread_cond_broadcast(&h->changed);
+        for (struct held *held = h->all; held; held = held->next)
+                turn_close(&held->turn);
+        /* Who leaves without having seen that it ends wakes nobody. */
+        while (atomic_load(&h->n_inside) > 0)
+                (void)cond_wait_until(&h->changed, &h->mutex, deadline_in_ms(LEFT_LOOK_MS));
+        (void)pthread_mutex_unlock(&h->mutex);
+}
+
 void holder_end(struct pool *p)
 {
         struct holder *h;
 
         pool_lock(p);
         h = p->holder;
+        p->has_no_holder = true;
         pool_unlock(p);
         if (!h || !holder_is_ours(h))
                 return;
+        wait_for_calls(h);
         (void)pthread_mutex_lock(&h->mutex);
         if (h->state != HOLDER_HERE)
                 interrupt(h);
@@ -160,9 +213,8 @@ void holder_end(struct pool *p)
         pool_lock(p);
         p->holder = NULL;
         pool_unlock(p);
-        (void)pthread_mutex_destroy(&h->mutex);
-        (void)pthread_cond_destroy(&h->changed);
-        holder_free(h);
+        atomic_store(&h->is_over, true);
+        holder_unref(h);
 }
 
 /* -------------------------------------------------------------------------------------- waiting */
@@ -176,16 +228,36 @@ void holder_wake(struct holder *h)
                 ;
 }
 
-bool holder_wait(struct holder *h, struct deadline d)
+bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, struct deadline d)
 {
         struct timespec t;
 
         if (deadline_is_now(d))
                 return false;
         if (deadline_is_never(d))
-                return pthread_cond_wait(&h->changed, &h->mutex) == 0;
+                return pthread_cond_wait(cond, mutex) == 0;
         t = (struct timespec){(time_t)(d.at_ns / 1000000000u), (long)(d.at_ns % 1000000000u)};
-        return pthread_cond_timedwait(&h->changed, &h->mutex, &t) == 0;
+        return pthread_cond_timedwait(cond, mutex, &t) == 0;
+}
+
+bool holder_wait(struct holder *h, struct deadline d)
+{
+        return !atomic_load(&h->is_ending) && cond_wait_until(&h->changed, &h->mutex, d);
+}
+
+/* A function of the program's that the thread calls: nobody connects until it returns. */
+static bool is_keeper(const struct holder *h)
+{
+        return pthread_equal(h->keeper, pthread_self());
+}
+
+static int not_here(const struct holder *h, struct failure *f)
+{
+        int code = is_keeper(h)                 ? CACHED_ERR_DISCONNECTED
+                   : atomic_load(&h->is_ending) ? CACHED_ERR_CLOSED
+                                                : CACHED_ERR_TIMEOUT;
+
+        return failure_set(f, code, "%s", cached_strerror(code));
 }
 
 int holder_lock_here(struct holder *h, struct deadline d, struct failure *f)
@@ -197,10 +269,11 @@ int holder_lock_here(struct holder *h, struct deadline d, struct failure *f)
                 holder_wake(h);
         }
         while (h->state == HOLDER_COMING)
-                if (!holder_wait(h, d) && h->state == HOLDER_COMING) {
+                if ((is_keeper(h) || !holder_wait(h, d)) && h->state == HOLDER_COMING) {
+                        int code = not_here(h, f);
+
                         (void)pthread_mutex_unlock(&h->mutex);
-                        return failure_set(f, CACHED_ERR_TIMEOUT, "%s",
-                                           cached_strerror(CACHED_ERR_TIMEOUT));
+                        return code;
                 }
         if (h->state == HOLDER_HERE)
                 return CACHED_OK;

@@ -49,7 +49,12 @@ struct holder {
                 changed; /* on CLOCK_MONOTONIC: the state, or that nobody is busy with a key */
         /* The rest under the mutex. */
         enum holder_state state;
-        bool is_closing;
+        pthread_t keeper;        /* the thread, once it runs */
+        bool is_closing;         /* the thread is to end */
+        atomic_bool is_ending;   /* nobody waits any more; also read without the mutex */
+        atomic_uint n_inside;    /* calls that use it; likewise */
+        atomic_bool is_over;     /* nothing is held any more; likewise */
+        atomic_uint n_refs;      /* the pool's, and one of each resource; likewise */
         atomic_bool stops;       /* no connection is to be made any more */
         bool is_wanted;          /* somebody waits for an attempt */
         struct failure why;      /* AWAY: why */
@@ -68,17 +73,25 @@ struct holder {
 };
 
 /*
- * holder_of() - the pool's, with its thread, begun if there is none
- * @may_begin:  else NULL where there is none
+ * holder_of() - the pool's, with its thread, begun if there is none; entered
  *
- * Return: NULL: *f says why, if @may_begin.
+ * Return: for holder_leave(); NULL: *f says why.
  */
-struct holder *holder_of(cached *c, bool may_begin, struct failure *f);
+struct holder *holder_of(cached *c, struct failure *f);
+
+/* A call that uses it, from its beginning to its end: holder_end() waits for that. */
+void holder_enter(struct holder *h);
+void holder_leave(struct holder *h);
+
+/* A resource is known by it: its memory stays, though nothing but holder_unref() is for who finds
+ * that it is over. */
+void holder_ref(struct holder *h);
+void holder_unref(struct holder *h);
 
 /* Of this process, and not of its parent. */
 bool holder_is_ours(const struct holder *h);
 
-/* Ends what is held, with the pool's handle. NULL is fine. */
+/* Ends what is held, with the pool's handle, when the calls inside have left. */
 void holder_end(struct pool *p);
 
 /* Locks the mutex, and waits until the daemon knows the holder. CACHED_OK with the mutex; else
@@ -88,8 +101,10 @@ int holder_lock_here(struct holder *h, struct deadline d, struct failure *f);
 /* Likewise; and where no daemon answers until one does: it may be on its way back. */
 int holder_lock_back(struct holder *h, struct deadline d, struct failure *f);
 
-/* Waits on `changed`, with the mutex. False: the deadline passed. */
+/* Waits on `changed`, with the mutex. False: the deadline passed, or the handle is freed. */
 bool holder_wait(struct holder *h, struct deadline d);
+/* On any condition of CLOCK_MONOTONIC. False: the deadline passed. */
+bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, struct deadline d);
 
 /* With the mutex: the thread is to look at what changed. */
 void holder_wake(struct holder *h);

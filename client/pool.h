@@ -89,6 +89,7 @@ struct pool {
         struct pool_user telling; /* nobody waits for these */
         struct prepared prepared;
         struct holder *holder; /* NULL: nothing is held, or a parent's; see holder.h */
+        bool has_no_holder;    /* nor gets one any more */
         struct pool_slot slots[];
 };
 

@@ -16,12 +16,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "client/resource.h"
 
 /* Acquiring happens to be going on while so many things leave: more are not remembered. */
-#define NEWS_MAX 65536u
+#define NEWS_MAX     65536u
+#define PINS_LOOK_MS 5u
 
 static bool is_about(const struct held *held, const struct resource_want *w)
 {
@@ -118,18 +120,29 @@ int held_bell(struct held *held)
         return held->bell;
 }
 
-/* The object goes. With the mutex, which is given up while functions of the program's run. */
+/* With the mutex, which is given up while the program's function runs. */
+static void tell_end(struct holder *h, struct held *held)
+{
+        cached_resource r = {.handle = &h->handle, .holder = h, .held = held};
+        bool calls = held->is_made && !held->is_told && held->on_release.fn;
+
+        held->is_told = true;
+        if (!calls)
+                return;
+        (void)pthread_mutex_unlock(&h->mutex);
+        (void)held->on_release.fn(&r, held->on_release.data);
+        (void)pthread_mutex_lock(&h->mutex);
+}
+
+/* The object goes. Likewise. */
 static void held_end(struct holder *h, struct held *held, bool calls)
 {
         uint64_t instance = atomic_load(&held->instance), n = held->n_holds;
 
         unlist(h, held);
+        if (calls)
+                tell_end(h, held);
         (void)pthread_mutex_unlock(&h->mutex);
-        if (calls && held->is_made && held->on_release.fn) {
-                cached_resource r = {.handle = &h->handle, .holder = h, .held = held};
-
-                (void)held->on_release.fn(&r, held->on_release.data);
-        }
         held_free(held);
         (void)pthread_mutex_lock(&h->mutex);
         holder_give_back(h, instance, n);
@@ -170,15 +183,55 @@ void held_sweep(struct holder *h)
         (void)pthread_mutex_unlock(&h->mutex);
 }
 
+static struct held *find_unused(struct holder *h)
+{
+        struct held *held = h->all;
+
+        while (held && (held->n_uses > 0 || held->n_pins > 0))
+                held = held->next;
+        return held;
+}
+
+static struct held *find_untold(struct holder *h)
+{
+        struct held *held = h->all;
+
+        while (held && held->is_told)
+                held = held->next;
+        return held;
+}
+
+/* What is told of one's end may release others, which therefore stay until all are told. */
+static void tell_all(struct holder *h)
+{
+        for (;;) {
+                struct held *held = find_unused(h);
+
+                if (held) {
+                        held_end(h, held, true);
+                        continue;
+                }
+                held = find_untold(h);
+                if (!held)
+                        return;
+                held->n_pins++;
+                tell_end(h, held);
+                held->n_pins--;
+        }
+}
+
 void held_end_all(struct holder *h)
 {
+        tell_all(h);
         while (h->all) {
-                struct held *held = h->all;
-
-                if (held->n_pins > 0)
-                        (void)holder_wait(h, DEADLINE_NEVER); /* the thread looks at it */
-                else
-                        held_end(h, held, true);
+                /* Which the thread is asking the daemon about. */
+                if (h->all->n_pins > 0) {
+                        if (h->conn)
+                                (void)shutdown(h->conn->fd, SHUT_RDWR);
+                        (void)cond_wait_until(&h->changed, &h->mutex, deadline_in_ms(PINS_LOOK_MS));
+                        continue;
+                }
+                held_end(h, h->all, true);
         }
 }
 

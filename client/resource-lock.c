@@ -45,17 +45,18 @@ void turn_done(struct lock_turn *t)
         (void)pthread_cond_destroy(&t->changed);
 }
 
-/* False: the deadline passed. With the mutex. */
+void turn_close(struct lock_turn *t)
+{
+        (void)pthread_mutex_lock(&t->mutex);
+        t->is_closed = true;
+        (void)pthread_cond_broadcast(&t->changed);
+        (void)pthread_mutex_unlock(&t->mutex);
+}
+
+/* False: the deadline passed, or the handle is freed. With the mutex. */
 static bool turn_wait(struct lock_turn *t, struct deadline d)
 {
-        struct timespec at;
-
-        if (deadline_is_never(d))
-                return pthread_cond_wait(&t->changed, &t->mutex) == 0;
-        if (deadline_is_now(d))
-                return false;
-        at = (struct timespec){(time_t)(d.at_ns / 1000000000u), (long)(d.at_ns % 1000000000u)};
-        return pthread_cond_timedwait(&t->changed, &t->mutex, &at) == 0;
+        return !t->is_closed && cond_wait_until(&t->changed, &t->mutex, d);
 }
 
 static void turn_leave(struct lock_turn *t, const struct lock_waiter *w)
@@ -261,9 +262,34 @@ static int lock_slowly(cached_resource *r, struct deadline d, cached_reply **rep
         return call_hand_out(code, got, &f, reply);
 }
 
+/* Whoever has it gives it back, or the handle is freed. */
+static int no_turn(const cached_resource *r, cached_reply **reply)
+{
+        struct failure f;
+
+        if (atomic_load(&r->holder->is_ending))
+                return call_fail(failure_set(&f, CACHED_ERR_CLOSED, "%s",
+                                             cached_strerror(CACHED_ERR_CLOSED)),
+                                 &f, reply);
+        return call_fail(failure_set(&f, CACHED_DEADLINE,
+                                     "another thread of this process has the lock"),
+                         &f, reply);
+}
+
+/* It is held, and has a lock. */
+static int lock(cached_resource *r, struct deadline d, cached_reply **reply)
+{
+        if (!turn_take(&r->held->turn, d))
+                return no_turn(r, reply);
+        if (!word_take(r))
+                return lock_slowly(r, d, reply);
+        atomic_store_explicit(&r->is_locked, true, memory_order_relaxed);
+        return CACHED_OK;
+}
+
 int cached_resource_lock(cached_resource *r, uint32_t wait_ms, cached_reply **reply)
 {
-        struct deadline d;
+        int code;
 
         if (reply)
                 *reply = NULL;
@@ -278,29 +304,17 @@ int cached_resource_lock(cached_resource *r, uint32_t wait_ms, cached_reply **re
                 return call_refuse("it is locked by this object already, and would wait for "
                                    "itself: unlock it first",
                                    reply);
-        d = deadline_of(wait_ms);
-        if (!turn_take(&r->held->turn, d)) {
-                struct failure f;
-
-                return call_fail(failure_set(&f, CACHED_DEADLINE,
-                                             "another thread of this process has the lock"),
-                                 &f, reply);
-        }
-        if (!word_take(r))
-                return lock_slowly(r, d, reply);
-        atomic_store_explicit(&r->is_locked, true, memory_order_relaxed);
-        return CACHED_OK;
+        holder_enter(r->holder);
+        code = lock(r, deadline_of(wait_ms), reply);
+        holder_leave(r->holder);
+        return code;
 }
 
-int cached_resource_unlock(cached_resource *r)
+static int unlock(cached_resource *r)
 {
-        uint32_t number;
+        uint32_t number = atomic_load_explicit(&r->held->locked, memory_order_relaxed);
         int code = CACHED_OK;
 
-        if (!r || !holder_is_ours(r->holder) ||
-            !atomic_load_explicit(&r->is_locked, memory_order_relaxed))
-                return CACHED_ERR_USAGE;
-        number = atomic_load_explicit(&r->held->locked, memory_order_relaxed);
         atomic_store_explicit(&r->is_locked, false, memory_order_relaxed);
         atomic_store_explicit(&r->held->locked, 0, memory_order_relaxed);
         if (!word_give(r, number)) {
@@ -317,5 +331,20 @@ int cached_resource_unlock(cached_resource *r)
                 r->held->owes_unlock = code != CACHED_OK;
         }
         turn_give(&r->held->turn);
+        return code;
+}
+
+int cached_resource_unlock(cached_resource *r)
+{
+        struct holder *h;
+        int code;
+
+        if (!r || !holder_is_ours(r->holder) ||
+            !atomic_load_explicit(&r->is_locked, memory_order_relaxed))
+                return CACHED_ERR_USAGE;
+        h = r->holder;
+        holder_enter(h);
+        code = unlock(r);
+        holder_leave(h);
         return code;
 }

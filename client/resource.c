@@ -57,6 +57,9 @@ static int enter(struct resource_want *w, struct holder *h, struct failure *f, s
         while ((held = w->o->pool ? NULL : held_find(h, w)) && held->is_busy)
                 if (!holder_wait(h, w->d)) {
                         unlock(h);
+                        if (atomic_load(&h->is_ending))
+                                return failure_set(f, CACHED_ERR_CLOSED, "%s",
+                                                   cached_strerror(CACHED_ERR_CLOSED));
                         return failure_set(f, CACHED_DEADLINE,
                                            "another thread of this process is getting it");
                 }
@@ -350,18 +353,12 @@ static bool is_object_there(const cached_resource *r)
                r->held->object.fd >= 0;
 }
 
-int cached_resource_publish(cached_resource *r, cached_reply **reply)
+static int publish(cached_resource *r, cached_reply **reply)
 {
         cached_reply *got = NULL;
         struct failure f;
         int code;
 
-        if (reply)
-                *reply = NULL;
-        if (!r || !r->is_making || !holder_is_ours(r->holder) || !is_object_there(r))
-                return call_refuse("cached_resource_publish() needs a resource that is being made, "
-                                   "with its object",
-                                   reply);
         if (r->held->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_SEGMENT) {
                 code = object_seal_segment(&r->held->object, r->wants_read_only, &f);
                 if (code != CACHED_OK)
@@ -381,6 +378,24 @@ int cached_resource_publish(cached_resource *r, cached_reply **reply)
                 return code;
         }
         return call_hand_out(code, got, &f, reply);
+}
+
+int cached_resource_publish(cached_resource *r, cached_reply **reply)
+{
+        struct holder *h;
+        int code;
+
+        if (reply)
+                *reply = NULL;
+        if (!r || !r->is_making || !holder_is_ours(r->holder) || !is_object_there(r))
+                return call_refuse("cached_resource_publish() needs a resource that is being made, "
+                                   "with its object",
+                                   reply);
+        h = r->holder;
+        holder_enter(h);
+        code = publish(r, reply);
+        holder_leave(h);
+        return code;
 }
 
 /* By the function that makes it. Published; or given up, and *f says why. */
@@ -456,6 +471,7 @@ int cached_resource_invalidate(cached_resource *r, const char *reason)
         if (!r || r->is_making || !holder_is_ours(r->holder))
                 return CACHED_ERR_USAGE;
         h = r->holder;
+        holder_enter(h);
         lock(h);
         held_left(h, r->held, CACHED_RESOURCE_INVALIDATED);
         m.holder = h->id;
@@ -464,6 +480,7 @@ int cached_resource_invalidate(cached_resource *r, const char *reason)
         m.reason = (char *)(uintptr_t)(reason ? reason : "");
         call.request.invalidate_resource = &m;
         code = m.instance ? call_run(r->handle, &call, NULL) : CACHED_OK;
+        holder_leave(h);
         /* To this process it has left; the others use theirs. */
         return is_away(code) ? CACHED_OK : code;
 }
@@ -543,6 +560,7 @@ static int acquire(struct resource_want *w, cached_resource **ret, cached_reply 
         static const cached_resource_options defaults = {.wait_ms = UINT32_MAX};
         cached_resource *r;
         cached_reply *got = NULL;
+        struct holder *h;
         struct failure f;
         int code;
 
@@ -563,14 +581,18 @@ static int acquire(struct resource_want *w, cached_resource **ret, cached_reply 
         r->handle = w->handle;
         r->wants_read_only = w->o->read_only;
         r->on_release = w->o->on_release;
-        r->holder = holder_of(w->handle, true, &f);
-        code = r->holder ? obtain(r, w, &f, &got) : f.code;
+        r->holder = h = holder_of(w->handle, &f);
+        code = h ? obtain(r, w, &f, &got) : f.code;
         if (code == CACHED_NOT_FOUND && !r->is_making && !got)
                 (void)failure_set(&f, code, "%s", cached_strerror(code));
-        if (code == CACHED_OK || r->is_making)
+        if (code == CACHED_OK || r->is_making) {
                 *ret = r;
-        else
+                holder_ref(h);
+        } else {
                 free(r);
+        }
+        if (h)
+                holder_leave(h);
         if (code == CACHED_OK && !got)
                 return CACHED_OK;
         return call_hand_out(code, got, &f, reply);
@@ -632,8 +654,9 @@ void cached_resource_release(cached_resource *r)
         if (!r)
                 return;
         h = r->holder;
-        /* In a child the rest is the parent's. */
-        if (holder_is_ours(h)) {
+        /* In a child the rest is the parent's, and after the handle there is none. */
+        if (!atomic_load(&h->is_over) && holder_is_ours(h)) {
+                holder_enter(h);
                 if (atomic_load(&r->is_locked))
                         (void)cached_resource_unlock(r);
                 if (r->is_making) {
@@ -644,7 +667,9 @@ void cached_resource_release(cached_resource *r)
                         held_settle(h, r->held);
                         unlock(h);
                 }
+                holder_leave(h);
         }
+        holder_unref(h);
         free(r);
 }
 

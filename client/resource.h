@@ -62,6 +62,7 @@ struct lock_turn {
         pthread_mutex_t mutex;
         pthread_cond_t changed;
         bool is_taken;
+        bool is_closed; /* nobody waits any more */
         struct lock_waiter *first, *last;
 };
 
@@ -76,6 +77,7 @@ struct held {
         bool is_pooled;
         bool is_made;              /* from then on `object` is set, and stays until the end */
         bool is_busy;              /* somebody asks for the key */
+        bool is_told;              /* on_release was called */
         _Atomic uint64_t instance; /* 0: the daemon does not know it */
         unsigned n_uses;           /* cached_resource objects */
         unsigned n_pins;           /* others that are about to look at it */
@@ -191,5 +193,7 @@ struct segment_head *object_head(const struct resource_object *o);
 /* False: no memory. */
 bool turn_init(struct lock_turn *t);
 void turn_done(struct lock_turn *t);
+/* Who waits for it waits no more. */
+void turn_close(struct lock_turn *t);
 
 #endif

@@ -161,13 +161,12 @@ static int enter_session(struct ctl *ctl)
 {
         char token[SESSION_TOKEN_DIGITS + 1];
         cached_reply *reply = NULL;
-        int status = session_take_token(ctl, ctl->session, token);
+        int status = session_take_token(ctl, ctl->session, token), r;
 
         if (status != EXIT_DONE)
                 return status;
-        status =
-                ctl_result(ctl, cached_session_attach(ctl->client, token, &ctl->of_session, &reply),
-                           reply, SESSION_MISSING);
+        r = cached_session_attach(ctl->client, token, &ctl->of_session, &reply);
+        status = ctl_result(ctl, r, reply, SESSION_MISSING);
         cached_reply_free(reply);
         explicit_bzero(token, sizeof(token));
         if (status != EXIT_DONE)

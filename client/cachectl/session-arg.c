@@ -110,7 +110,7 @@ int session_attach(struct session_run *run, cached_reply **ret)
         status = session_result(run,
                                 cached_session_attach(run->ctl->client, run->token, &run->session,
                                                       &reply),
-                                reply);
+                                &reply);
         if (ret)
                 *ret = reply;
         else
@@ -118,11 +118,11 @@ int session_attach(struct session_run *run, cached_reply **ret)
         return status;
 }
 
-int session_result(struct session_run *run, int code, const cached_reply *reply)
+int session_result(struct session_run *run, int code, cached_reply *const *reply)
 {
         /* The session may end between one request and the next. */
-        bool over = !run->session || cached_session_is_over(reply);
+        bool over = !run->session || cached_session_is_over(*reply);
 
-        return ctl_result(run->ctl, code, reply,
+        return ctl_result(run->ctl, code, *reply,
                           over ? SESSION_MISSING : "no such key in this session");
 }

@@ -106,7 +106,7 @@ static int set_if_absent(struct session_run *run, const struct given *given)
         if (r == CACHED_EXISTS) {
                 status = print_winner(run, reply);
         } else {
-                status = session_result(run, r, reply);
+                status = session_result(run, r, &reply);
                 if (status == EXIT_DONE && run->ctl->json) {
                         status = print_stored(run, reply, given);
                 } else if (status == EXIT_DONE) {
@@ -128,7 +128,7 @@ static int set_plain(struct session_run *run, const struct given *given, uint64_
                                                    given->n, &reply);
         else
                 r = cached_session_set(run->session, run->key, given->bytes, given->n, &reply);
-        status = session_result(run, r, reply);
+        status = session_result(run, r, &reply);
         if (status == EXIT_DONE && run->ctl->json)
                 status = print_stored(run, reply, NULL);
         cached_reply_free(reply);
@@ -189,7 +189,7 @@ int session_append(struct session_run *run)
                 status = session_result(run,
                                         cached_session_append(run->session, run->key, given.bytes,
                                                               given.n, max, &reply),
-                                        reply);
+                                        &reply);
         if (status == EXIT_DONE && run->ctl->json) {
                 json_t *o = of_key(run);
 
@@ -251,7 +251,7 @@ int session_incr(struct session_run *run)
         else
                 r = cached_session_increment(run->session, run->key, by.integer, &start.integer,
                                              NULL, &reply);
-        status = session_result(run, r, reply);
+        status = session_result(run, r, &reply);
         if (status == EXIT_DONE)
                 status = print_sum(run, reply);
         cached_reply_free(reply);

@@ -101,7 +101,7 @@ static int get_one(struct session_run *run)
         size_t n = 0;
         int status;
 
-        status = session_result(run, cached_session_get(run->session, run->key, &reply), reply);
+        status = session_result(run, cached_session_get(run->session, run->key, &reply), &reply);
         value = cached_reply_value(reply, &n);
         if (status == EXIT_DONE)
                 status = write_value(run, value, n);
@@ -169,7 +169,7 @@ static int print_all(struct session_run *run, const cached_reply *r)
 static int get_all(struct session_run *run)
 {
         cached_reply *reply = NULL;
-        int status = session_result(run, cached_session_get_all(run->session, &reply), reply);
+        int status = session_result(run, cached_session_get_all(run->session, &reply), &reply);
 
         if (status == EXIT_DONE)
                 status = run->ctl->json ? print_all_json(run, reply) : print_all(run, reply);
@@ -226,7 +226,7 @@ int session_keys(struct session_run *run)
         int status = session_attach(run, NULL);
 
         if (status == EXIT_DONE)
-                status = session_result(run, cached_session_keys(run->session, &reply), reply);
+                status = session_result(run, cached_session_keys(run->session, &reply), &reply);
         if (status == EXIT_DONE && run->ctl->json)
                 status = print_keys_json(run, reply);
         else if (status == EXIT_DONE)
@@ -252,7 +252,7 @@ int session_del(struct session_run *run)
 
         if (status != EXIT_DONE)
                 return status;
-        status = session_result(run, cached_session_delete(run->session, run->key, &reply), reply);
+        status = session_result(run, cached_session_delete(run->session, run->key, &reply), &reply);
         if (run->ctl->json && status == EXIT_DONE)
                 status = print_deleted(run, true);
         else if (run->ctl->json && status == EXIT_NOT_FOUND)
@@ -268,7 +268,7 @@ int session_clear(struct session_run *run)
         json_t *o;
 
         if (status == EXIT_DONE)
-                status = session_result(run, cached_session_clear(run->session, &reply), reply);
+                status = session_result(run, cached_session_clear(run->session, &reply), &reply);
         if (status == EXIT_DONE && run->ctl->json) {
                 o = json_object();
                 status = session_print_json(run, o, session_json_version(o, reply) < 0);

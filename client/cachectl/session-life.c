@@ -123,7 +123,7 @@ int session_new(struct session_run *run)
                 status = session_result(run,
                                         cached_session_open(run->ctl->client, o, &run->session,
                                                             &reply),
-                                        reply);
+                                        &reply);
         if (status == EXIT_DONE)
                 status = print_new(run, reply);
         cached_reply_free(reply);
@@ -158,7 +158,7 @@ int session_close(struct session_run *run)
         cached_reply *reply = NULL;
 
         if (status == EXIT_DONE)
-                status = session_result(run, cached_session_close(run->session, &reply), reply);
+                status = session_result(run, cached_session_close(run->session, &reply), &reply);
         if (status == EXIT_DONE && run->ctl->json)
                 status = output_json(run->ctl, with_info(json_object(), reply, ""));
         cached_reply_free(reply);
@@ -207,11 +207,11 @@ static int list_all(struct session_run *run, json_t *list, struct libscols_table
 
         while (status == EXIT_DONE && !p.done) {
                 cached_reply *reply = NULL;
+                int r;
 
                 paging_ask(&p);
-                status = ctl_result(run->ctl,
-                                    cached_session_list(run->ctl->client, 0, p.cursor, &reply),
-                                    reply, "no sessions");
+                r = cached_session_list(run->ctl->client, 0, p.cursor, &reply);
+                status = ctl_result(run->ctl, r, reply, "no sessions");
                 if (status == EXIT_DONE && add_page(reply, list, t) < 0)
                         status = ctl_no_memory(run->ctl);
                 if (status == EXIT_DONE)

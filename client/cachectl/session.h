@@ -57,8 +57,9 @@ int session_check_key(struct ctl *ctl, const char *key);
 /* Connects, and makes run->session. @ret: what is known of it; NULL: not interested. */
 int session_attach(struct session_run *run, cached_reply **ret);
 
-/* Reports a code of the library's, and returns its exit status. */
-int session_result(struct session_run *run, int code, const cached_reply *reply);
+/* Reports a code of the library's, and returns its exit status. A place for the reply, since the
+ * call that returns the code may be an argument, too. */
+int session_result(struct session_run *run, int code, cached_reply *const *reply);
 
 /* Prints @o, which it consumes; @failed: memory ran out over it. An exit status. */
 int session_print_json(struct session_run *run, json_t *o, bool failed);

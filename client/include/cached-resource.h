@@ -52,9 +52,12 @@
  * cached_reply_free(), and set on failure, too, unless memory ran out; NULL: not interested.
  *
  * Threads: any number may use one object, but for cached_resource_release(), which is the last
- * call. Fork: a child has the memory and the descriptors, and not the objects: it is another
- * process, and acquires for itself. There all calls return CACHED_ERR_USAGE or nothing, and
- * cached_resource_release() frees the object alone.
+ * call. Where another thread waits for a resource or a lock while cached_free() is called, that
+ * ends with CACHED_ERR_CLOSED. With the handle goes what it had: of a resource that is left then
+ * cached_resource_release() frees the object alone, and nothing else may be called. Fork: a child
+ * has the memory and the descriptors, and not the objects: it is another process, and acquires for
+ * itself. There all calls return CACHED_ERR_USAGE or nothing, and cached_resource_release() frees
+ * the object alone.
  */
 
 #ifdef __cplusplus

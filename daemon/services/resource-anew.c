@@ -59,9 +59,9 @@ void resource_holder_wants(struct resources *t, struct resource_holder *h, uint3
 {
         if (number == 0 || number > RESOURCE_NUMBER_MAX || number == h->number)
                 return;
-        struct resource_holder *there = resource_holder_by_number(t, number);
+        struct resource_holder *there = resource_holder_by_number(t, h->space, number);
         if (there) {
-                if (there->stands_in && there->space == h->space)
+                if (there->stands_in)
                         take_place(t, h, there, now);
                 return;
         }
@@ -74,14 +74,13 @@ void resource_holder_wants(struct resources *t, struct resource_holder *h, uint3
 
 int resource_stand_in(struct resources *t, struct resource *r, uint64_t id, uint64_t now)
 {
+        void *space = resource_space_of(r->slot);
         uint32_t number = t->hooks.word_owner(t->hooks.ctx, r->payload);
-        struct resource_holder *h = number ? resource_holder_by_number(t, number) : NULL;
+        struct resource_holder *h = number ? resource_holder_by_number(t, space, number) : NULL;
         uint64_t due = now + t->bounds.grace_ms - 1;
         if (number == 0 || (h && !h->stands_in))
                 return 0;
-        int k = h ? 0
-                  : resource_holder_restore(t, resource_space_of(r->slot), r->uid, 0, id, number,
-                                            now, now, &h);
+        int k = h ? 0 : resource_holder_restore(t, space, r->uid, 0, id, number, now, now, &h);
         if (k < 0)
                 return k;
         h->stands_in = true;

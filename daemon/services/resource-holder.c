@@ -11,12 +11,17 @@
 
 #include "services/resource-private.h"
 
-static struct resource_holder *by_number(const struct resources *t, uint32_t number)
+/* Numbers are those of their space: who asks for one that was his finds it taken by nobody else. */
+struct resource_holder *resource_holder_by_number(const struct resources *t, const void *space,
+                                                  uint32_t number)
 {
-        struct resource_link *l = resource_map_first(&t->holder_numbers, number);
-        while (l && l->hash != number)
-                l = l->next;
-        return l ? LIST_ENTRY(l, struct resource_holder, by_number) : NULL;
+        for (struct resource_link *l = resource_map_first(&t->holder_numbers, number); l;
+             l = l->next) {
+                struct resource_holder *h = LIST_ENTRY(l, struct resource_holder, by_number);
+                if (l->hash == number && h->space == space)
+                        return h;
+        }
+        return NULL;
 }
 
 static struct resource_holder *by_id(const struct resources *t, uint64_t id)
@@ -30,11 +35,11 @@ static struct resource_holder *by_id(const struct resources *t, uint64_t id)
         return NULL;
 }
 
-static uint32_t next_number(struct resources *t)
+static uint32_t next_number(struct resources *t, const void *space)
 {
         do
                 t->last_number = t->last_number < RESOURCE_NUMBER_MAX ? t->last_number + 1 : 1;
-        while (by_number(t, t->last_number));
+        while (resource_holder_by_number(t, space, t->last_number));
         return t->last_number;
 }
 
@@ -89,7 +94,7 @@ int resource_holder_open(struct resources *t, void *space, uid_t uid, pid_t pid,
                                            .id = id,
                                            .since = now,
                                            .ctx = ctx,
-                                           .number = next_number(t)};
+                                           .number = next_number(t, space)};
         return holder_new(t, &is, ret);
 }
 
@@ -99,7 +104,7 @@ int resource_holder_restore(struct resources *t, void *space, uid_t uid, pid_t p
 {
         if (id == 0 || number == 0 || number > RESOURCE_NUMBER_MAX)
                 return -EINVAL;
-        if (by_id(t, id) || by_number(t, number))
+        if (by_id(t, id) || resource_holder_by_number(t, space, number))
                 return -EEXIST;
         const struct resource_holder is = {.space = space,
                                            .uid = uid,
@@ -128,11 +133,6 @@ struct resource_holder *resource_holder_find(const struct resources *t, const vo
 struct resource_holder *resource_holder_of(const struct resources *t, uint64_t id)
 {
         return by_id(t, id);
-}
-
-struct resource_holder *resource_holder_by_number(const struct resources *t, uint32_t number)
-{
-        return by_number(t, number);
 }
 
 /* ---- holds */

@@ -21,7 +21,9 @@ static bool has_word(const struct resource *r)
 static struct resource_hold *hold_of_number(const struct resources *t, const struct resource *r,
                                             uint32_t number)
 {
-        const struct resource_holder *h = number ? resource_holder_by_number(t, number) : NULL;
+        const void *space = resource_space_of(r->slot);
+        const struct resource_holder *h =
+                number ? resource_holder_by_number(t, space, number) : NULL;
         return h ? resource_hold_find(t, r, h) : NULL;
 }
 

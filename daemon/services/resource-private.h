@@ -92,7 +92,8 @@ void resource_bound_cache(struct resources *t, const struct resource *newest, ui
 
 /* ---- resource-holder.c */
 
-struct resource_holder *resource_holder_by_number(const struct resources *t, uint32_t number);
+struct resource_holder *resource_holder_by_number(const struct resources *t, const void *space,
+                                                  uint32_t number);
 
 struct resource_hold *resource_hold_add(struct resources *t, struct resource *r,
                                         struct resource_holder *h, uint64_t now);

@@ -149,7 +149,7 @@ struct resource_holder {
         struct resource_account *account;
         void *space;
         uint64_t id;     /* the caller has drawn it */
-        uint32_t number; /* 1 to RESOURCE_NUMBER_MAX, unique while it lives */
+        uint32_t number; /* 1 to RESOURCE_NUMBER_MAX, unique in its space while it lives */
         uid_t uid;
         pid_t pid;
         uint64_t since;

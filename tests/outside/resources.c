@@ -24,6 +24,7 @@
 #define WORDS         12
 #define RESOURCES_MAX 4096
 #define THREADS_MAX   16
+#define INSISTS_MAX   1000
 
 struct driver {
         cached_options *o;
@@ -33,6 +34,12 @@ struct driver {
         char **words;        /* of the command that acquires */
         atomic_uint n_made;  /* objects that this process has made */
         atomic_uint n_ended; /* and those of which it was told that they are over */
+        /* A call that another thread makes. */
+        pthread_t behind;
+        cached_resource *waits_for; /* its lock; NULL: the key's object */
+        char cache[64], key[64];
+        int behind_code;
+        const cached_resource_options *insists; /* what is over is acquired again by these */
 };
 
 static void say(int code, const char *text)
@@ -143,6 +150,13 @@ static int on_release(cached_resource *r, void *data)
 
         (void)r;
         atomic_fetch_add(&d->n_ended, 1);
+        if (d->insists && atomic_load(&d->n_ended) < INSISTS_MAX) {
+                cached_resource *again = NULL;
+
+                (void)cached_resource_acquire_local(d->c, d->cache, d->key, strlen(d->key),
+                                                    d->insists, &again, NULL);
+                cached_resource_release(again);
+        }
         return 0;
 }
 
@@ -539,6 +553,112 @@ static void run_end(struct driver *d, char **w)
         say_number(0, atomic_load(&d->n_ended));
 }
 
+/* ---- a handle that is freed under calls */
+
+static void *wait_behind(void *data)
+{
+        struct driver *d = data;
+        cached_resource *r = NULL;
+
+        if (d->waits_for)
+                d->behind_code = cached_resource_lock(d->waits_for, UINT32_MAX, NULL);
+        else
+                d->behind_code = cached_resource_acquire_segment(d->c, d->cache, d->key,
+                                                                 strlen(d->key), 8, NULL, &r, NULL);
+        if (r)
+                abort();
+        return NULL;
+}
+
+/* R, or CACHE KEY: another thread waits for the lock, or for the segment. */
+static void run_behind(struct driver *d, char **w)
+{
+        d->waits_for = *w[2] ? NULL : named(d, w[1]);
+        (void)snprintf(d->cache, sizeof(d->cache), "%s", w[1]);
+        (void)snprintf(d->key, sizeof(d->key), "%s", w[2]);
+        if (pthread_create(&d->behind, NULL, wait_behind, d) != 0)
+                abort();
+        say(0, "");
+}
+
+/* CACHE KEY: a local object that is acquired again by the function that hears of its end; the
+ * handle is freed. How often that was called. */
+static void run_insist(struct driver *d, char **w)
+{
+        cached_resource_options *o = options_of(d, w);
+        cached_resource *r = NULL;
+
+        (void)snprintf(d->cache, sizeof(d->cache), "%s", w[1]);
+        (void)snprintf(d->key, sizeof(d->key), "%s", w[2]);
+        d->insists = o;
+        if (cached_resource_acquire_local(d->c, d->cache, d->key, strlen(d->key), o, &r, NULL) !=
+            CACHED_OK)
+                abort();
+        cached_resource_release(r);
+        cached_free(d->c);
+        d->c = NULL;
+        d->insists = NULL;
+        cached_resource_options_free(o);
+        say_number(0, atomic_load(&d->n_ended));
+}
+
+static int make_whole(cached_resource *r, void *data)
+{
+        struct driver *d = data;
+        cached_resource *part = NULL;
+
+        if (cached_resource_acquire_segment(d->c, d->cache, "part", 4, 8, NULL, &part, NULL) !=
+            CACHED_NOT_FOUND)
+                abort();
+        if (cached_resource_publish(part, NULL) != CACHED_OK)
+                abort();
+        return cached_resource_give_object(r, part);
+}
+
+static int end_whole(cached_resource *r, void *data)
+{
+        struct driver *d = data;
+
+        cached_resource_release(cached_resource_object(r));
+        atomic_fetch_add(&d->n_ended, 1);
+        return 0;
+}
+
+/* CACHE KEY: a local object that has another resource as a part; the handle is freed. Likewise. */
+static void run_whole(struct driver *d, char **w)
+{
+        cached_resource_options *o = cached_resource_options_new();
+        cached_resource *r = NULL;
+
+        (void)snprintf(d->cache, sizeof(d->cache), "%s", w[1]);
+        if (cached_resource_options_set_create(o, make_whole, d) != CACHED_OK ||
+            cached_resource_options_set_on_release(o, end_whole, d) != CACHED_OK ||
+            cached_resource_acquire_local(d->c, d->cache, w[2], strlen(w[2]), o, &r, NULL) !=
+                    CACHED_OK)
+                abort();
+        if (!*w[3]) /* else it is in use */
+                cached_resource_release(r);
+        cached_free(d->c);
+        d->c = NULL;
+        if (*w[3])
+                cached_resource_release(r);
+        cached_resource_options_free(o);
+        say_number(0, atomic_load(&d->n_ended));
+}
+
+/* The handle goes, and what that call has got. */
+static void run_free(struct driver *d, char **w)
+{
+        (void)w;
+        cached_free(d->c);
+        d->c = NULL;
+        (void)pthread_join(d->behind, NULL);
+        for (unsigned i = 0; i < d->n; i++)
+                cached_resource_release(d->r[i]);
+        d->n = 0;
+        say_number(d->behind_code, atomic_load(&d->n_ended));
+}
+
 /* ---- commands */
 
 /* Another handle in place of this one. */
@@ -608,6 +728,10 @@ static const struct command {
         {"file", run_file},
         {"anew", run_anew},
         {"session", run_session},
+        {"behind", run_behind},
+        {"free", run_free},
+        {"insist", run_insist},
+        {"whole", run_whole},
 };
 
 static void run(struct driver *d, char *line)

@@ -314,3 +314,12 @@ def test_ses61_only_where_it_applies(cli, token):
     assert "no such session" in cli("--session", "0" * 32, "caches", status=NOT_FOUND).err
     r = cli("--session", "@", "caches", env=environment(CACHED_SESSION=token))
     assert r.lines[0].startswith("CACHE")
+
+
+def test_ses60_what_the_daemon_advises_is_told(make_daemon):
+    d = make_daemon(limits={"sessions_per_uid": 1})
+    run = lambda *args: run_plain("--socket", str(d.socket), "session", *args)  # noqa: E731
+    token = run("new").text.strip()
+    r = run("new")
+    assert r.status == REFUSED and "limits.sessions_per_uid" in r.err, r.err
+    assert run("close", token).status == DONE

@@ -153,8 +153,12 @@ static void a_number_of_another_realm_is_not_passed_on(void **state)
         struct resource *r = registered(&s, 0, "k", 77);
         assert_int_equal(resource_holder_open(&s.t, &s.spaces[1], 1000, 5, 99, s.now, &s, &h), 0);
         resource_holder_wants(&s.t, h, 77, s.now);
-        assert_int_not_equal(h->number, 77);
+        /* It has the number there, and nothing here. */
+        assert_int_equal(h->number, 77);
         assert_int_equal(r->n_holders, 2);
+        assert_null(resource_hold_find(&s.t, r, h));
+        struct resource_holder *owner = resource_lock_owner(&s.t, r)->holder;
+        assert_true(owner->stands_in && owner->number == 77);
         /* Nor that of a holder who is there, whatever a word says. */
         struct resource *other = registered(&s, 0, "other", s.holders[0]->number);
         assert_int_equal(other->n_holders, 1);

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""Who means harm: other users and realms, and programs that end in the middle of a call.
+
+    QK0x  what is another one's
+    QK1x  handles that are freed while calls are inside
+"""
+
+import pathlib
+
+import pytest
+
+import harness
+import wire
+from harness import wait_until
+from resource_users import User
+from resource_world import a, b, c, client, listed, make_holder, no_grace, one, x  # noqa: F401
+from test_q_resource_takeover import cold, reclaim_segment
+from wire import pb
+
+SEGMENT, LOCAL = pb.RESOURCE_SEGMENT, pb.RESOURCE_LOCAL
+HELD, CREATE, BUSY = pb.RESOURCE_HELD, pb.RESOURCE_CREATE, pb.RESOURCE_BUSY
+ERR_CLOSED = 72
+
+
+# ---- what is another one's
+
+@pytest.mark.parametrize("by_word", [True, False])
+def test_qk01_nobody_in_another_realm_takes_the_number_of_a_lock(make_daemon, make_holder, by_word):
+    """After a cold start, in which the lock's owner comes last: it has its lock all the time."""
+    harness.needs_root()
+    d = make_daemon(daemon=dict(socket_mode="0666"))
+    a, b = make_holder(d.socket), make_holder(d.socket)
+    i = a.create_segment()
+    assert b.held(kind=SEGMENT) == i
+    if by_word:
+        assert a.do("exchange", i, 0, a.number)
+    else:
+        assert a.lock(i).state == HELD
+    cold(d)
+    stranger = client(d, uid=4711, holder=False)
+    stranger.open_holder(before_number=a.number)
+    b.reconnect(d.socket)
+    j = reclaim_segment(b, i).resource.instance
+    assert b.lock(j, wait_ms=0).state == BUSY
+    number = a.number
+    assert a.reconnect(d.socket).number == number
+    assert reclaim_segment(a, i, locked=True).resource.instance == j
+    assert b.lock(j, wait_ms=0).state == BUSY
+    assert a.unlock(j) == wire.OK
+    got = b.lock(j)
+    assert got.state == HELD and not got.owner_died
+
+
+# ---- handles that are freed
+
+@pytest.fixture
+def user(daemon):
+    made = []
+
+    def start():
+        made.append(User(daemon))
+        return made[-1]
+
+    yield start
+    for u in made:
+        assert u.finish() == 0
+
+
+def test_qk10_while_a_thread_waits_for_who_makes_it(daemon, user, c):
+    u = user()
+    right = c.acquire(kind=SEGMENT).resource
+    assert right.state == CREATE
+    u.must("behind", "res", "k")
+    wait_until(lambda: c.stats("res").resources_waiting == 1)
+    assert u("free")[0] == ERR_CLOSED
+    c.must("end_creation", creation_id=right.creation_id)
+
+
+def test_qk11_while_a_thread_waits_for_a_lock(daemon, user, a, c):
+    u = user()
+    i = a.create_segment()
+    r = u.must("segment", "res", "k")
+    assert a.lock(i).state == HELD
+    u.must("behind", r)
+    wait_until(lambda: one(c).waiters == 1)
+    assert u("free")[0] == ERR_CLOSED
+
+
+def is_asleep(u):
+    """All of its threads: its own, the holder's, and the one that waits."""
+    tasks = pathlib.Path(f"/proc/{u.pid}/task")
+    states = [(t / "stat").read_text().rpartition(")")[2].split()[0] for t in tasks.iterdir()]
+    return states == ["S"] * 3
+
+
+def test_qk12_while_a_thread_waits_for_another_one_of_its_process(daemon, user, c):
+    """Which has the lock, and never gives it."""
+    u = user()
+    r, same = u.must("segment", "res", "k"), u.must("segment", "res", "k")
+    assert u("lock", r)[0] == wire.OK
+    u.must("behind", same)
+    wait_until(lambda: all(is_asleep(u) for _ in range(10)))
+    assert u("free")[0] == ERR_CLOSED
+
+
+def test_qk13_whose_end_acquires_it_again(daemon, user):
+    assert user().must("insist", "res", "k") == 1
+
+
+@pytest.mark.parametrize("in_use", ["", "in-use"])
+def test_qk14_whose_end_releases_another_one(daemon, user, in_use):
+    """The part was acquired later: it must not be gone before what it is a part of."""
+    assert user().must("whole", "res", "k", in_use) == 1
