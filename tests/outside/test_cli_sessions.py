@@ -316,7 +316,7 @@ def test_ses61_only_where_it_applies(cli, token):
     assert r.lines[0].startswith("CACHE")
 
 
-def test_ses60_what_the_daemon_advises_is_told(make_daemon):
+def test_ses69_what_the_daemon_advises_is_told(make_daemon):
     d = make_daemon(limits={"sessions_per_uid": 1})
     run = lambda *args: run_plain("--socket", str(d.socket), "session", *args)  # noqa: E731
     token = run("new").text.strip()
