@@ -305,6 +305,15 @@ class Worker(peers.Worker):
                         os.unlink(witness(i))
                         locked = None
 
+        def leave():
+            """What it was in the middle of is done with, under the lock that it has still."""
+            nonlocal locked
+            if locked is not None:
+                time.sleep(rng.random() * 0.01)
+                i, locked = locked, None
+                os.unlink(witness(i))
+                self.c.of("unlock_resource", i)
+
         def step():
             nonlocal done, locked
             key = rng.choice([b"pipe", b"local"])
@@ -347,6 +356,7 @@ class Worker(peers.Worker):
                 while True:
                     try:
                         come_back()
+                        leave()
                         break
                     except (OSError, wire.Closed, wire.Refused):
                         pass
