@@ -281,11 +281,12 @@ class Worker(peers.Worker):
     def close_end(self, instance):
         os.close(self.ends.pop(instance))
 
-    def load(self, path, directory, seed, seconds):
+    def load(self, path, directory, seed, seconds, session=None):
         """Acquires, locks and releases, through whatever becomes of the daemon. That it has a lock it says by a file
         of the instance's name, which nobody else may have made. (locks, of them after a death, what was wrong)"""
         rng, until = random.Random(seed), time.monotonic() + seconds
         done, again, wrong = 0, 0, []
+        of = {"session": session} if session else {}
         held, locked = [], None  # instances, one for each hold; the one whose lock it has
 
         def witness(i):
@@ -300,7 +301,7 @@ class Worker(peers.Worker):
                 except (OSError, wire.Closed, wire.Refused):
                     time.sleep(0.01)
             for i in set(held):
-                if self.c.of("reclaim_resource", i, locked=i == locked).status != wire.OK:
+                if self.c.of("reclaim_resource", i, locked=i == locked, **of).status != wire.OK:
                     held = [h for h in held if h != i]
                     if i == locked:
                         os.unlink(witness(i))
@@ -317,17 +318,26 @@ class Worker(peers.Worker):
             locked = None
             self.c.of("unlock_resource", i)
 
+        def leave():
+            """What it was in the middle of is done with, under the lock that it has still."""
+            nonlocal locked
+            if locked is not None:
+                time.sleep(rng.random() * 0.01)
+                i, locked = locked, None
+                os.unlink(witness(i))
+                self.c.of("unlock_resource", i)
+
         def step():
             nonlocal done, locked
             key = rng.choice([b"pipe", b"local"])
             kind = pb.RESOURCE_DESCRIPTOR if key == b"pipe" else pb.RESOURCE_LOCAL
-            info = self.c.acquire(key, kind=kind, wait_ms=500).resource
+            info = self.c.acquire(key, kind=kind, wait_ms=500, **of).resource
             for fd in self.c.received:
                 os.close(fd)
             self.c.received.clear()
             if info.state == pb.RESOURCE_CREATE:
                 fds = os.pipe() if key == b"pipe" else (None, None)
-                info = self.c.publish(info.creation_id, fds[0], kind).resource
+                info = self.c.publish(info.creation_id, fds[0], kind, **of).resource
                 for fd in fds:
                     if fd is not None:
                         os.close(fd)
@@ -357,6 +367,7 @@ class Worker(peers.Worker):
                 while True:
                     try:
                         come_back()
+                        leave()
                         break
                     except (OSError, wire.Closed, wire.Refused):
                         pass

@@ -13,7 +13,7 @@ import wire
 from harness import wait_until
 from resource_world import a, b, client, make_holder, no_grace, x  # noqa: F401 (fixtures)
 from test_q_resource_sessions import listed
-from test_q_resource_takeover import cold, how, kept_files, kill, renew  # noqa: F401
+from test_q_resource_takeover import cold, how, kept_files, kill, killed_under_load, renew  # noqa: F401
 from test_t_takeover import close_all, start_with, take_over, takeover
 from wire import pb
 
@@ -207,6 +207,15 @@ def test_qs37_a_right_and_who_waits(daemon, opened, a, b):
     come_back(daemon, token, (a,), (b,))
     assert a._reply(a.do("publish_segment", right, b"x", {"session": token})).status == wire.NOT_FOUND
     assert b.acquire(kind=SEGMENT, session=token, wait_ms=0).resource.state == CREATE
+
+
+def test_qs38_killed_under_load(make_daemon, make_holder, tmp_path):
+    d = make_daemon()
+    with d.probe() as c:
+        token = c.must("open_session").session.token
+    killed_under_load(d, make_holder, tmp_path, 7, token)
+    assert takeover(d).resources_kept > 0  # it was not each time another one
+    close(d, token)
 
 
 # ---- it is over

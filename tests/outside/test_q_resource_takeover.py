@@ -697,12 +697,13 @@ def test_qa6_no_room_for_the_owner_of_a_lock(make_daemon, make_holder):
 
 # ---- at any moment
 
-def resource_names(d, keys):
-    """(R name, descriptor) of a stopped daemon, by the records in its memory."""
+def resource_names(d, keys, behind=0):
+    """(R name, descriptor) of a stopped daemon, by the records in its memory; the name of the cache begins so many
+    bytes before "res"."""
     places = {}
     for fd in memory_files(d.pid)["arena"]:
         for key in keys:
-            for value in find_records(fd, b"res" + key):
+            for value in find_records(fd, b"res" + key, behind):
                 place, = struct.unpack_from("<I", value, 12)
                 ino, = struct.unpack_from("<Q", value, 72)
                 places.setdefault(ino, set()).add(place)
@@ -719,8 +720,8 @@ def resource_names(d, keys):
     return list({name: (name, fd) for name, fd in out}.values())
 
 
-def find_records(fd, tail):
-    """Values of 80 bytes that end where @tail begins."""
+def find_records(fd, tail, behind=0):
+    """Values of 80 bytes that end so many bytes before @tail begins."""
     size, at = os.fstat(fd).st_size, 0
     while at < size:
         try:
@@ -731,8 +732,8 @@ def find_records(fd, tail):
         data = os.pread(fd, end - at, at)
         found = data.find(tail)
         while found >= 0:
-            if found >= 80:
-                yield data[found - 80:found]
+            if found >= behind + 80:
+                yield data[found - behind - 80:found - behind]
             found = data.find(tail, found + 1)
         at = end
 
@@ -740,19 +741,22 @@ def find_records(fd, tail):
 @pytest.mark.parametrize("seed", range(10 if harness.LONG else 1))
 def test_qb0_killed_under_load(make_daemon, make_holder, tmp_path, seed):
     """Nobody is told to have a lock that another one has, whenever the daemon dies or is taken over from."""
+    killed_under_load(make_daemon(), make_holder, tmp_path, seed)
+
+
+def killed_under_load(d, make_holder, tmp_path, seed, session=None):
     rng = random.Random(seed)
-    d = make_daemon()
     holders = [make_holder(d.socket) for _ in range(4)]
     rounds = 20
     for n, p in enumerate(holders):
-        p.begin("load", d.socket, str(tmp_path), seed * 100 + n, 8)
+        p.begin("load", d.socket, str(tmp_path), seed * 100 + n, 8, session)
     for _ in range(rounds):
         time.sleep(rng.random() * 0.25)
         if rng.random() < 0.3:
             take_over(d)
             continue
         with d.stopped():
-            passed = names_for(memory_files(d.pid)) + resource_names(d, (b"pipe",))
+            passed = names_for(memory_files(d.pid)) + resource_names(d, (b"pipe",), 16 if session else 0)
             d.process.kill()
         d.process.wait()
         start_with(d, passed)
