@@ -294,6 +294,15 @@ void holding_drained(struct holding *h)
 
 /* ---- a predecessor's */
 
+int holding_stand_in(struct dispatcher *d, struct resource *res, uint64_t now_ms)
+{
+        uint64_t id = 0;
+        while (id == 0 || resource_holder_of(&d->resources, id))
+                if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+                        return -EIO;
+        return resource_stand_in(&d->resources, res, id, now_ms);
+}
+
 bool holding_restore(struct dispatcher *d, struct realm *realm, const struct resource_kept *k)
 {
         const struct process_mark mark = {.start = k->process.start, .ino = k->process.ino};

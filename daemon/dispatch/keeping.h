@@ -77,6 +77,9 @@ void restoring_run(struct dispatcher *d);
 /* One of a predecessor's, whose holder is in the table: its process is watched again. False: that
  * has ended, or cannot be watched. */
 bool holding_restore(struct dispatcher *d, struct realm *realm, const struct resource_kept *k);
+/* The word of the segment @res may name somebody who has not come yet: the lock is kept for that
+ * one. 0 or -errno. */
+int holding_stand_in(struct dispatcher *d, struct resource *res, uint64_t now_ms);
 /* Ends those whose processes have ended meanwhile. */
 void holding_catch_up(struct dispatcher *d);
 

@@ -13,7 +13,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "dispatch/client.h"
 #include "dispatch/decode.h"
@@ -87,15 +86,6 @@ static enum status register_local(struct request *r, const struct resource_where
         return registered(r, k, res, h, o);
 }
 
-static int stand_in(struct request *r, struct resource *res)
-{
-        uint64_t id = 0;
-        while (id == 0 || resource_holder_of(&r->d->resources, id))
-                if (getrandom(&id, sizeof(id), 0) != sizeof(id))
-                        return -EIO;
-        return resource_stand_in(&r->d->resources, res, id, r->who.now_ms);
-}
-
 /* The same file is there by now: somebody else had it, too. */
 static enum status join_segment(struct request *r, struct resource *there,
                                 struct resource_holder *h, const struct resource_object *o)
@@ -130,7 +120,7 @@ static enum status register_segment(struct request *r, const struct resource_whe
                                            .read_only = msg->read_only,
                                            .payload = o};
         int k = resources_register(t, where, h, policy, &what, r->who.now_ms, &res);
-        if (k == RESOURCE_IS_HELD && o->head && stand_in(r, res) < 0)
+        if (k == RESOURCE_IS_HELD && o->head && holding_stand_in(r->d, res, r->who.now_ms) < 0)
                 resource_drop(t, res, RESOURCE_LEFT_UNCLAIMED, NULL, r->who.now_ms);
         return registered(r, k, res, h, o);
 }

@@ -305,6 +305,19 @@ static void find_broken_locks(struct restoring *t)
         }
 }
 
+/* A predecessor that had started cold kept locks for owners that had not come to it yet, and may
+ * not have lived to see them. When all holders are there, since a word may name any. */
+static void stand_in(struct restoring *t)
+{
+        const struct resources *table = &t->d->resources;
+        for (const struct list *n = table->all.next; n != &table->all; n = n->next) {
+                struct resource *res = LIST_ENTRY(n, struct resource, of_all);
+                const struct resource_object *o = res->payload;
+                if (!res->pooled && o->head && holding_stand_in(t->d, res, t->now_ms) < 0)
+                        add_id(&t->lost.n, &t->lost.ids, res->number);
+        }
+}
+
 /* ---- all of them */
 
 static bool visit(void *ctx, const struct store_entry *e)
@@ -421,6 +434,7 @@ void restoring_run(struct dispatcher *d)
         for (struct realm *r = d->realms.first; r; r = r->next)
                 if (r->hidden && r->parent && session_caches_resources(r) != 0)
                         restore_realm(t, r);
+        stand_in(t);
         keeping_stay(d);
         end_what_is_over(t);
         drop_files(t);

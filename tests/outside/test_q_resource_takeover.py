@@ -695,6 +695,27 @@ def test_qa6_no_room_for_the_owner_of_a_lock(make_daemon, make_holder):
     assert b.lock(j, wait_ms=0).state == BUSY
 
 
+def test_qa7_its_owner_comes_to_the_next_one(daemon, a, b, how):
+    """A lock is kept for an owner that has not come yet, also by a daemon that takes over from one that did so."""
+    i = a.create_segment()
+    assert b.held(kind=SEGMENT) == i
+    a.lock(i)
+    cold(daemon)
+    b.reconnect(daemon.socket)
+    j = reclaim_segment(b, i).resource.instance
+    renew(how, daemon, (b, j))
+    come_back(daemon, (b, j))
+    assert b.lock(j, wait_ms=0).state == BUSY
+    waiting = b.post("lock_resource", j)
+    number = a.number
+    assert a.reconnect(daemon.socket).number == number
+    assert reclaim_segment(a, i).resource.instance == j
+    assert a.unlock(j) == wire.OK
+    got = b.wait(waiting).resource
+    assert got.state == HELD and not got.owner_died
+    assert listed(client(daemon))[0].info.holders == 2
+
+
 # ---- at any moment
 
 def resource_names(d, keys, behind=0):
