@@ -132,9 +132,11 @@ void keeping_drop(struct dispatcher *d, struct realm *hidden, const struct resou
 static bool fill_place(struct resource_kept *k, const struct resource_object *o)
 {
         struct realm *realm = k->instance.where.space;
+        uint32_t cache = k->instance.where.cache;
         k->kind = RESOURCE_KEPT_INSTANCE;
-        k->hidden = realm->hidden;
-        k->cache = store_cache_name(realm->store, k->instance.where.cache, &k->n_cache);
+        k->hidden = cache & RESOURCE_APART;
+        realm = k->hidden ? hidden_of(realm) : realm;
+        k->cache = store_cache_name(realm->store, cache & ~RESOURCE_APART, &k->n_cache);
         k->fd = o->kind;
         k->place = o->place;
         k->dev = o->dev;

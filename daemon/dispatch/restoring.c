@@ -24,6 +24,7 @@
 #include "dispatch/client.h"
 #include "dispatch/fd-kind.h"
 #include "dispatch/keeping.h"
+#include "dispatch/scope.h"
 #include "dispatch/segment.h"
 #include "log.h"
 #include "proto/segment.h"
@@ -198,10 +199,13 @@ static bool find_cache(struct restoring *t, const struct resource_kept *k,
                        struct resource_where *where)
 {
         struct realm *realm = k->hidden ? t->hidden : t->hidden->parent;
-        where->space = realm;
-        return store_cache_find(realm->store, k->cache, k->n_cache, &where->cache) == 0 ||
-               (!k->hidden &&
-                store_cache_create(realm->store, k->cache, k->n_cache, &where->cache) == 0);
+        bool found = store_cache_find(realm->store, k->cache, k->n_cache, &where->cache) == 0 ||
+                     (!k->hidden &&
+                      store_cache_create(realm->store, k->cache, k->n_cache, &where->cache) == 0);
+        where->space = t->hidden->parent;
+        if (found && k->hidden)
+                where->cache |= RESOURCE_APART;
+        return found;
 }
 
 /* Its lock's owner is no more. True: it cannot go on. */
@@ -236,6 +240,9 @@ static bool restore_instance(struct restoring *t, const struct resource_kept *k)
                 return false;
         }
         o->number = res->number;
+        if (k->hidden)
+                scope_cache_name(t->hidden, record.where.cache & ~RESOURCE_APART, o->cache,
+                                 sizeof(o->cache));
         d->realms.takeover.resources_kept++;
         if (lost && record.kind == RESOURCE_KIND_DESCRIPTOR)
                 add_id(&t->lost.n, &t->lost.ids, res->number);
@@ -262,7 +269,7 @@ static bool restore_hold(struct restoring *t, const struct resource_kept *k)
         struct resource *res = resources_find(table, k->instance.number);
         struct resource_holder *h = resource_holder_of(table, k->holder);
         struct realm *realm = t->hidden->parent;
-        if (!res || (!resource_is_of(res, realm) && !resource_is_of(res, t->hidden)))
+        if (!res || !resource_is_of(res, realm))
                 return false;
         if (!h || h->uid != k->holder_uid || h->space != realm) {
                 if (res->pooled) /* it was somebody's alone */
@@ -285,8 +292,7 @@ static void find_broken_locks(struct restoring *t)
         for (const struct list *n = table->all.next; n != &table->all; n = n->next) {
                 const struct resource *res = LIST_ENTRY(n, struct resource, of_all);
                 const struct resource_object *o = res->payload;
-                if (res->pooled || o->head || res->owner ||
-                    (!resource_is_of(res, t->hidden) && !resource_is_of(res, t->hidden->parent)))
+                if (res->pooled || o->head || res->owner || !resource_is_of(res, t->hidden->parent))
                         continue;
                 if (resource_holder_of(table, lock_owner(t, res->number)))
                         add_id(&t->lost.n, &t->lost.ids, res->number);

@@ -3,6 +3,7 @@
 
     QK0x  what is another one's
     QK1x  handles that are freed while calls are inside
+    QK2x  sessions
 """
 
 import pathlib
@@ -13,11 +14,12 @@ import harness
 import wire
 from harness import wait_until
 from resource_users import User
-from resource_world import a, b, c, client, listed, make_holder, no_grace, one, x  # noqa: F401
-from test_q_resource_takeover import cold, reclaim_segment
+from resource_world import a, b, c, client, make_holder, no_grace, one  # noqa: F401
+from test_q_resource_sessions import listed as in_scope, made, no_sessions, opened  # noqa: F401
+from test_q_resource_takeover import cold, come_back, reclaim_segment, renew
 from wire import pb
 
-SEGMENT, LOCAL = pb.RESOURCE_SEGMENT, pb.RESOURCE_LOCAL
+SEGMENT = pb.RESOURCE_SEGMENT
 HELD, CREATE, BUSY = pb.RESOURCE_HELD, pb.RESOURCE_CREATE, pb.RESOURCE_BUSY
 ERR_CLOSED = 72
 
@@ -111,3 +113,26 @@ def test_qk13_whose_end_acquires_it_again(daemon, user):
 def test_qk14_whose_end_releases_another_one(daemon, user, in_use):
     """The part was acquired later: it must not be gone before what it is a part of."""
     assert user().must("whole", "res", "k", in_use) == 1
+
+
+# ---- sessions
+
+@pytest.mark.parametrize("how", ["handed over", "killed"])
+def test_qk20_what_is_a_sessions_outlives_the_daemon_with_it(daemon, a, b, c, how):
+    """And is nobody else's then, and ends with the session."""
+    token, other = opened(c), opened(c)
+    i = made(a, token)
+    assert b.held(kind=SEGMENT, session=token) == i
+    assert a.lock(i).state == HELD
+    renew(how, daemon, (a, i))
+    c.close()
+    come_back(daemon, (b, i), (a, (i, True)))
+    assert b.lock(i, wait_ms=0).state == BUSY
+    d = client(daemon, name="later")
+    assert in_scope(d, session=token) == [("res", b"k", i)]
+    assert in_scope(d) == in_scope(d, session=other) == []
+    assert d.acquire(kind=SEGMENT, session=token, have_instance=i).resource.instance == i
+    assert d.acquire(kind=SEGMENT, no_create=True).status == wire.NOT_FOUND
+    d.must("close_session", token=token)
+    d.must("close_session", token=other)
+    assert a.wait_event().cause == b.wait_event().cause == pb.RESOURCE_SESSION_ENDED
