@@ -118,10 +118,10 @@ def test_qk13_whose_end_acquires_it_again(daemon, user):
     assert user().must("insist", "res", "k") == 1
 
 
-@pytest.mark.parametrize("in_use", ["", "in-use"])
-def test_qk14_whose_end_releases_another_one(daemon, user, in_use):
+@pytest.mark.parametrize("how", ["", "in-use", "dropped"])
+def test_qk14_whose_end_releases_another_one(daemon, user, how):
     """The part was acquired later: it must not be gone before what it is a part of."""
-    assert user().must("whole", "res", "k", in_use) == 1
+    assert user().must("whole", "res", "k", how) == 1
 
 
 # ---- daemons that mean harm
