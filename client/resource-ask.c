@@ -202,7 +202,13 @@ int resource_ask_publish(cached_resource *r, struct failure *f, cached_reply **r
         call.file = o->fd;
         code = call_run(r->handle, &call, ret);
         if (!*ret)
-                (void)failure_set(f, code, "%s", cached_strerror(code));
+                return failure_set(f, code, "%s", cached_strerror(code));
+        if (code == CACHED_OK && (*ret)->message->resource->instance == 0) {
+                code = failure_set(f, CACHED_ERR_BAD_REPLY,
+                                   "the daemon published a resource without a number");
+                if (!reply_fail(*ret, code, f->text))
+                        code = CACHED_ERR_NOMEM;
+        }
         return code;
 }
 

@@ -120,7 +120,8 @@ int held_bell(struct held *held)
         return held->bell;
 }
 
-/* With the mutex, which is given up while the program's function runs. */
+/* With the mutex, which is given up while the program's function runs. That may be in the middle of
+ * anything, so it is a call, too. */
 static void tell_end(struct holder *h, struct held *held)
 {
         cached_resource r = {.handle = &h->handle, .holder = h, .held = held};
@@ -129,8 +130,10 @@ static void tell_end(struct holder *h, struct held *held)
         held->is_told = true;
         if (!calls)
                 return;
+        holder_enter(h);
         (void)pthread_mutex_unlock(&h->mutex);
         (void)held->on_release.fn(&r, held->on_release.data);
+        holder_leave(h);
         (void)pthread_mutex_lock(&h->mutex);
 }
 

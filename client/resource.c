@@ -235,6 +235,9 @@ static int take_right(cached_resource *r, const struct resource_want *w, uint64_
 {
         int code = CACHED_OK;
 
+        if (creation_id == 0)
+                return failure_set(f, CACHED_ERR_BAD_REPLY,
+                                   "the daemon gave a right without an id");
         r->creation_id = creation_id;
         if (is_unknown_local(r->held))
                 return take_in(r, f);

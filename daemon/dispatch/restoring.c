@@ -24,6 +24,7 @@
 #include "dispatch/client.h"
 #include "dispatch/fd-kind.h"
 #include "dispatch/keeping.h"
+#include "dispatch/scope.h"
 #include "dispatch/segment.h"
 #include "log.h"
 #include "proto/segment.h"
@@ -249,6 +250,9 @@ static bool restore_instance(struct restoring *t, const struct resource_kept *k)
                 return false;
         }
         o->number = res->number;
+        if (k->hidden)
+                scope_cache_name(t->hidden, record.where.cache & ~RESOURCE_APART, o->cache,
+                                 sizeof(o->cache));
         d->realms.takeover.resources_kept++;
         if (lost && record.kind == RESOURCE_KIND_DESCRIPTOR)
                 add_id(&t->lost.n, &t->lost.ids, res->number);

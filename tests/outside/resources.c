@@ -39,6 +39,8 @@ struct driver {
         cached_resource *waits_for; /* its lock; NULL: the key's object */
         char cache[64], key[64];
         int behind_code;
+        atomic_bool is_ending; /* that the whole ends is told */
+        bool is_slow;
         const cached_resource_options *insists; /* what is over is acquired again by these */
 };
 
@@ -619,12 +621,16 @@ static int end_whole(cached_resource *r, void *data)
 {
         struct driver *d = data;
 
+        atomic_store(&d->is_ending, true);
+        if (d->is_slow)
+                (void)usleep(100000);
         cached_resource_release(cached_resource_object(r));
         atomic_fetch_add(&d->n_ended, 1);
         return 0;
 }
 
-/* CACHE KEY: a local object that has another resource as a part; the handle is freed. Likewise. */
+/* CACHE KEY [in-use|dropped]: a local object that has another resource as a part; the handle is
+ * freed, perhaps as the end of what was dropped is told. Likewise. */
 static void run_whole(struct driver *d, char **w)
 {
         cached_resource_options *o = cached_resource_options_new();
@@ -636,11 +642,16 @@ static void run_whole(struct driver *d, char **w)
             cached_resource_acquire_local(d->c, d->cache, w[2], strlen(w[2]), o, &r, NULL) !=
                     CACHED_OK)
                 abort();
-        if (!*w[3]) /* else it is in use */
+        d->is_slow = strcmp(w[3], "dropped") == 0;
+        if (strcmp(w[3], "in-use") != 0)
                 cached_resource_release(r);
+        if (d->is_slow && cached_resource_drop(d->c, d->cache, w[2], strlen(w[2]), NULL) != 0)
+                abort();
+        while (d->is_slow && !atomic_load(&d->is_ending))
+                (void)usleep(1000);
         cached_free(d->c);
         d->c = NULL;
-        if (*w[3])
+        if (strcmp(w[3], "in-use") == 0)
                 cached_resource_release(r);
         cached_resource_options_free(o);
         say_number(0, atomic_load(&d->n_ended));

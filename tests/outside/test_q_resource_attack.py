@@ -3,23 +3,34 @@
 
     QK0x  what is another one's
     QK1x  handles that are freed while calls are inside
+    QK2x  sessions
+    QK3x  daemons that mean harm to clients
 """
 
+import contextlib
+import os
 import pathlib
+import shutil
+import socket
+import tempfile
+import threading
 
 import pytest
 
 import harness
 import wire
 from harness import wait_until
+from holders import FEATURES, SEALS, segment
 from resource_users import User
-from resource_world import a, b, c, client, listed, make_holder, no_grace, one, x  # noqa: F401
-from test_q_resource_takeover import cold, reclaim_segment
+from resource_world import a, b, c, client, make_holder, no_grace, one  # noqa: F401
+from test_cli_fake import hello, receive
+from test_q_resource_sessions import listed as in_scope, made, no_sessions, opened  # noqa: F401
+from test_q_resource_takeover import cold, come_back, reclaim_segment, renew
 from wire import pb
 
 SEGMENT, LOCAL = pb.RESOURCE_SEGMENT, pb.RESOURCE_LOCAL
 HELD, CREATE, BUSY = pb.RESOURCE_HELD, pb.RESOURCE_CREATE, pb.RESOURCE_BUSY
-ERR_CLOSED = 72
+ERR_BAD_REPLY, ERR_CLOSED = 68, 72
 
 
 # ---- what is another one's
@@ -107,7 +118,153 @@ def test_qk13_whose_end_acquires_it_again(daemon, user):
     assert user().must("insist", "res", "k") == 1
 
 
-@pytest.mark.parametrize("in_use", ["", "in-use"])
-def test_qk14_whose_end_releases_another_one(daemon, user, in_use):
+@pytest.mark.parametrize("how", ["", "in-use", "dropped"])
+def test_qk14_whose_end_releases_another_one(daemon, user, how):
     """The part was acquired later: it must not be gone before what it is a part of."""
-    assert user().must("whole", "res", "k", in_use) == 1
+    assert user().must("whole", "res", "k", how) == 1
+
+
+# ---- daemons that mean harm
+
+class Fake:
+    """Answers each request but Hello with what answer(request, reply) makes of the reply; that gives descriptors that
+    go along, or None: no reply."""
+
+    def __init__(self, answer):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="cached-t-"))
+        self.socket = self.dir / "s"
+        self.answer, self.connections, self.asked = answer, [], []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(self.socket))
+        self.listener.listen()
+        self.threads = [threading.Thread(target=self._accept)]
+        self.threads[0].start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                self.connections.append(self.listener.accept()[0])
+                self.threads.append(threading.Thread(target=self._serve, args=[self.connections[-1]]))
+                self.threads[-1].start()
+
+    def _serve(self, s):
+        with contextlib.suppress(OSError, EOFError):
+            while True:
+                request = receive(s)
+                op = request.WhichOneof("op")
+                self.asked.append(op)
+                reply, fds = pb.Reply(id=request.id), []
+                if op == "hello":
+                    reply = hello(request)
+                    reply.hello.features = FEATURES
+                elif op == "open_holder":
+                    reply.holder.holder = reply.holder.number = 5
+                else:
+                    fds = self.answer(request, reply)
+                if fds is not None:
+                    socket.send_fds(s, [wire.frame(reply)], fds) if fds else s.sendall(wire.frame(reply))
+
+    def cut(self):
+        """All connections that are there."""
+        for s in self.connections:
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.threads[0].join()
+        self.cut()
+        for t in self.threads:
+            t.join()
+        for s in self.connections:
+            s.close()
+        shutil.rmtree(self.dir)
+
+
+@pytest.fixture
+def fake():
+    made = []
+
+    def start(answer):
+        made.append(Fake(answer))
+        return made[-1]
+
+    yield start
+    for f in made:
+        f.close()
+
+
+def test_qk30_freed_while_it_is_asked_about_what_it_has(fake):
+    def answer(request, reply):
+        reply.resource.kind, reply.resource.state = LOCAL, HELD
+        reply.resource.instance = 4
+        return [] if request.WhichOneof("op") == "acquire_resource" else None
+    f = fake(answer)
+    u = User(f)
+    r = u.must("local", "res", "k", wait=0)
+    f.cut()
+    wait_until(lambda: "reclaim_resource" in f.asked)
+    assert u.must("release", r) == ""
+    assert u.must("end") == 1
+    assert u.finish() == 0
+
+
+NONSENSE = {
+    "nothing at all": dict(state=HELD),
+    "another kind": dict(state=HELD, kind=LOCAL, instance=4),
+    "no number": dict(state=HELD, kind=SEGMENT, instance=0, size=64),
+    "no descriptor": dict(state=HELD, kind=SEGMENT, instance=4, size=64, descriptor=True),
+    "larger than its file": dict(state=HELD, kind=SEGMENT, instance=4, size=1 << 20, descriptor=True),
+    "as large as can be": dict(state=HELD, kind=SEGMENT, instance=4, size=(1 << 64) - 1, descriptor=True),
+    "a file that can shrink": dict(state=HELD, kind=SEGMENT, instance=4, size=64, descriptor=True),
+    "a right to nothing": dict(state=CREATE),
+    "a state of the future": dict(state=99),
+    "something published without a number": dict(state=CREATE, creation_id=7),
+}
+
+
+@pytest.mark.parametrize("what", NONSENSE)
+def test_qk31_answers_that_make_no_sense(fake, what):
+    def answer(request, reply):
+        if request.WhichOneof("op") not in ("acquire_resource", "publish_resource"):
+            return []
+        info = pb.ResourceInfo(**NONSENSE[what])
+        if request.WhichOneof("op") == "publish_resource":
+            info = pb.ResourceInfo(state=HELD, kind=SEGMENT)
+        reply.resource.CopyFrom(info)
+        if not info.descriptor or what == "no descriptor":
+            return []
+        files.append(segment(bytes(64), seals=0 if "shrink" in what else SEALS))
+        return files[-1:]
+    files = []
+    u = User(fake(answer))
+    assert u("segment", "res", "k", size=64)[0] == ERR_BAD_REPLY
+    assert u("segment", "res", "k", size=64)[0] == ERR_BAD_REPLY
+    assert u.must("end") == 0
+    assert u.finish() == 0
+    for fd in files:
+        os.close(fd)
+
+
+# ---- sessions
+
+@pytest.mark.parametrize("how", ["handed over", "killed"])
+def test_qk20_what_is_a_sessions_outlives_the_daemon_with_it(daemon, a, b, c, how):
+    """And is nobody else's then, and ends with the session."""
+    token, other = opened(c), opened(c)
+    i = made(a, token)
+    assert b.held(kind=SEGMENT, session=token) == i
+    assert a.lock(i).state == HELD
+    renew(how, daemon, (a, i))
+    c.close()
+    come_back(daemon, (b, i), (a, (i, True)))
+    assert b.lock(i, wait_ms=0).state == BUSY
+    d = client(daemon, name="later")
+    assert in_scope(d, session=token) == [("res", b"k", i)]
+    assert in_scope(d) == in_scope(d, session=other) == []
+    assert d.acquire(kind=SEGMENT, session=token, have_instance=i).resource.instance == i
+    assert d.acquire(kind=SEGMENT, no_create=True).status == wire.NOT_FOUND
+    d.must("close_session", token=token)
+    d.must("close_session", token=other)
+    assert a.wait_event().cause == b.wait_event().cause == pb.RESOURCE_SESSION_ENDED
