@@ -282,21 +282,6 @@ int holder_lock_here(struct holder *h, struct deadline d, struct failure *f)
         return f->code;
 }
 
-int holder_lock_back(struct holder *h, struct deadline d, struct failure *f)
-{
-        int code = holder_lock_here(h, d, f);
-
-        if (code != CACHED_ERR_UNREACHABLE || deadline_is_now(d))
-                return code;
-        (void)pthread_mutex_lock(&h->mutex);
-        while (h->state != HOLDER_HERE && !h->is_closing && holder_wait(h, d))
-                ;
-        if (h->state == HOLDER_HERE)
-                return CACHED_OK;
-        (void)pthread_mutex_unlock(&h->mutex);
-        return code;
-}
-
 /* --------------------------------------------------------------------------------- giving back */
 
 static void note_debt(struct holder *h, uint64_t instance, uint64_t n)

@@ -98,9 +98,6 @@ void holder_end(struct pool *p);
  * without it, and *f is set. */
 int holder_lock_here(struct holder *h, struct deadline d, struct failure *f);
 
-/* Likewise; and where no daemon answers until one does: it may be on its way back. */
-int holder_lock_back(struct holder *h, struct deadline d, struct failure *f);
-
 /* Waits on `changed`, with the mutex. False: the deadline passed, or the handle is freed. */
 bool holder_wait(struct holder *h, struct deadline d);
 /* On any condition of CLOCK_MONOTONIC. False: the deadline passed. */

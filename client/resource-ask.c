@@ -18,6 +18,7 @@
 
 /* Restarts of the daemon that one call goes along with. */
 #define TRIES_MAX 4
+#define PAUSE_MS  10u
 
 struct call resource_call(Cached__V1__Request__OpCase op)
 {
@@ -130,6 +131,36 @@ bool resource_is_adrift(struct holder *h, int code, const cached_reply *r)
         }
 }
 
+/* Looks now and then: that a daemon is gone may be known here before the holder's thread sees it.
+ */
+static bool wait_for_daemon(struct resource_patience *p)
+{
+        struct deadline pause = deadline_in_ms(PAUSE_MS);
+
+        if (p->until.at_ns == 0) {
+                p->until = deadline_in_ms(p->timeout_ms);
+                if (p->wait.at_ns < p->until.at_ns)
+                        p->until = p->wait;
+        }
+        if (deadline_is_now(p->until) || deadline_left_ns(p->until) == 0)
+                return false;
+        (void)pthread_mutex_lock(&p->h->mutex);
+        (void)holder_wait(p->h, pause);
+        (void)pthread_mutex_unlock(&p->h->mutex);
+        return !atomic_load(&p->h->is_ending);
+}
+
+bool resource_goes_on(struct resource_patience *p, int code, cached_reply **reply)
+{
+        bool goes_on = resource_is_adrift(p->h, code, *reply)          ? ++p->n_adrift < TRIES_MAX
+                       : code == CACHED_ERR_UNREACHABLE && p->was_here ? wait_for_daemon(p)
+                                                                       : false;
+
+        if (goes_on)
+                cached_reply_free(*reply);
+        return goes_on;
+}
+
 static void set_acquire_wait(Cached__V1__Request *request, uint32_t ms)
 {
         Cached__V1__AcquireResource *m = request->acquire_resource;
@@ -167,21 +198,28 @@ static int ask_once(const struct resource_want *w, uint64_t holder, uint64_t hav
 int resource_ask(const struct resource_want *w, struct holder *h, uint64_t have, struct failure *f,
                  cached_reply **ret)
 {
-        for (int tries = 1;; tries++) {
+        /* Who can go on without a daemon does not wait for it. */
+        bool can_go_on = have != 0 || w->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_LOCAL;
+        struct resource_patience p = {
+                .h = h,
+                .wait = can_go_on ? DEADLINE_NOW : w->d,
+                .timeout_ms = w->handle->options.timeout_ms,
+        };
+        int code;
+
+        do {
                 uint64_t holder;
-                int code;
 
                 *ret = NULL;
-                code = holder_lock_here(h, deadline_in_ms(w->handle->options.timeout_ms), f);
+                code = holder_lock_here(h, deadline_in_ms(p.timeout_ms), f);
                 if (code != CACHED_OK)
-                        return code;
+                        continue;
                 holder = h->id;
                 (void)pthread_mutex_unlock(&h->mutex);
+                p.was_here = true;
                 code = ask_once(w, holder, have, f, ret);
-                if (tries == TRIES_MAX || !resource_is_adrift(h, code, *ret))
-                        return code;
-                cached_reply_free(*ret);
-        }
+        } while (resource_goes_on(&p, code, ret));
+        return code;
 }
 
 /* ----------------------------------------------------------------------------------- creating */

@@ -17,8 +17,6 @@
 #include "client/resource.h"
 #include "proto/segment.h"
 
-#define TRIES_MAX 4
-
 /* ----------------------------------------------------------------------------------- the turn */
 
 bool turn_init(struct lock_turn *t)
@@ -192,17 +190,12 @@ static int ask_lock(cached_resource *r, uint64_t holder, struct deadline d, stru
         return (*ret)->message->resource->owner_died ? CACHED_OWNER_DIED : CACHED_OK;
 }
 
-static struct deadline sooner(struct deadline a, struct deadline b)
-{
-        return a.at_ns < b.at_ns ? a : b;
-}
-
 /* A daemon that took over gave the lock to somebody of this process who was not told. */
 static int lock_once(cached_resource *r, struct deadline d, struct failure *f, cached_reply **ret)
 {
         struct holder *h = r->holder;
         uint64_t holder;
-        int code = holder_lock_back(h, sooner(deadline_in_ms(r->handle->options.timeout_ms), d), f);
+        int code = holder_lock_here(h, deadline_in_ms(r->handle->options.timeout_ms), f);
 
         if (code != CACHED_OK)
                 return code;
@@ -223,16 +216,21 @@ static int lock_once(cached_resource *r, struct deadline d, struct failure *f, c
 static int lock_by_request(cached_resource *r, struct deadline d, struct failure *f,
                            cached_reply **ret)
 {
-        for (int tries = 1;; tries++) {
-                int code;
+        struct resource_patience p = {
+                .h = r->holder,
+                .wait = d,
+                .timeout_ms = r->handle->options.timeout_ms,
+                .was_here = true, /* it is held */
+        };
+        int code;
 
+        for (bool again = false;; again = true) {
+                /* Perhaps it was carried out, and nobody heard of it. */
+                r->held->owes_unlock |= again;
                 *ret = NULL;
                 code = lock_once(r, d, f, ret);
-                if (tries == TRIES_MAX || !resource_is_adrift(r->holder, code, *ret))
+                if (!resource_goes_on(&p, code, ret))
                         return code;
-                /* Perhaps it was carried out, and nobody heard of it. */
-                r->held->owes_unlock = true;
-                cached_reply_free(*ret);
         }
 }
 

@@ -154,6 +154,18 @@ int resource_ask_waiting(cached *c, Cached__V1__Request *request,
  * thread is on its way to another one. */
 bool resource_is_adrift(struct holder *h, int code, const cached_reply *r);
 
+/* How long one call goes along with a daemon that goes: it may be on its way back. */
+struct resource_patience {
+        struct holder *h;
+        struct deadline wait; /* of the call */
+        uint32_t timeout_ms;  /* without a daemon */
+        bool was_here;        /* there was one since the call began */
+        int n_adrift;
+        struct deadline until; /* 0: not needed yet */
+};
+/* Whether to ask again, the reply freed; it may have waited. */
+bool resource_goes_on(struct resource_patience *p, int code, cached_reply **reply);
+
 /* ---- resource-held.c: all with the mutex */
 
 /* The one that others join; NULL: there is none. */

@@ -49,13 +49,25 @@ static enum status claim(struct request *r, struct resource *res, struct resourc
 
 /* ---- what is not known */
 
+/* A segment's word has its owner; the lock of a local one was the lost daemon's to know. Whoever
+ * was faster has it now: that cannot be told from who comes late. */
+static void lock_anew(struct request *r, struct resource *res, struct resource_holder *h)
+{
+        const struct resource_ask ask = {.party = resourcing_party(r->client), .holder = h};
+        struct resource_reply got = {0};
+        if (r->msg->reclaim_resource->locked && res->kind == RESOURCE_KIND_LOCAL && ask.party)
+                (void)resource_lock(&r->d->resources, res, &ask, r->who.now_ms, &got);
+}
+
 /* It is held; or the holder does not have it after all. */
 static enum status answer_anew(struct request *r, struct resource *res, struct resource_holder *h)
 {
         struct resources *t = &r->d->resources;
         enum status status = keeping_registered(r, res, resource_hold_find(t, res, h));
-        if (status == STATUS_OK)
+        if (status == STATUS_OK) {
+                lock_anew(r, res, h);
                 return answer(r, res);
+        }
         (void)resource_release(t, res, h, res->n_holders == 1, r->who.now_ms);
         return status;
 }
