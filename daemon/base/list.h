@@ -42,6 +42,16 @@ static inline void list_unlink(struct list *node)
         list_init(node);
 }
 
+/* Takes the first one out of a list that is not empty. Returns it. */
+static inline struct list *list_pop(struct list *head)
+{
+        struct list *node = head->next;
+        head->next = node->next;
+        node->next->prev = head;
+        list_init(node);
+        return node;
+}
+
 /* Moves all nodes of @from to the empty list @to. */
 static inline void list_take(struct list *to, struct list *from)
 {

@@ -290,10 +290,10 @@ void attach_leave(struct client *client, uint64_t now_ms)
         /* From the first one each time: others may leave their store for one that is written anew.
          */
         while (!list_is_empty(&ac->attachments))
-                leave(client->d, LIST_ENTRY(ac->attachments.next, struct attachment, of_client),
-                      now_ms);
+                leave(client->d,
+                      LIST_ENTRY(list_pop(&ac->attachments), struct attachment, of_client), now_ms);
         while (!list_is_empty(&ac->queue))
-                drop_news(ac, LIST_ENTRY(ac->queue.next, struct session_news, node));
+                drop_news(ac, LIST_ENTRY(list_pop(&ac->queue), struct session_news, node));
         list_unlink(&ac->due_node);
         client->attached = NULL;
         free(ac);

@@ -318,15 +318,6 @@ class Worker(peers.Worker):
             locked = None
             self.c.of("unlock_resource", i)
 
-        def leave():
-            """What it was in the middle of is done with, under the lock that it has still."""
-            nonlocal locked
-            if locked is not None:
-                time.sleep(rng.random() * 0.01)
-                i, locked = locked, None
-                os.unlink(witness(i))
-                self.c.of("unlock_resource", i)
-
         def step():
             nonlocal done, locked
             key = rng.choice([b"pipe", b"local"])
@@ -367,7 +358,6 @@ class Worker(peers.Worker):
                 while True:
                     try:
                         come_back()
-                        leave()
                         break
                     except (OSError, wire.Closed, wire.Refused):
                         pass
