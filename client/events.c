@@ -62,7 +62,8 @@ struct cached_events {
         bool was_told, is_gap; /* there was a subscription; it broke, and nobody was told */
         struct failure failure;
         struct cached_event event;
-        bool is_out; /* the caller has it */
+        bool is_out;  /* the caller has it */
+        bool is_over; /* it was the last one: the session has ended */
 };
 
 /* --------------------------------------------------------------------------------- what breaks */
@@ -223,6 +224,12 @@ static int events_answer(struct cached_events *e, struct cached_reply *r, uint64
         return CACHED_OK;
 }
 
+static bool is_end(int change)
+{
+        return change == CACHED_SESSION_CLOSED || change == CACHED_SESSION_EXPIRED ||
+               change == CACHED_SESSION_EVICTED;
+}
+
 /* One frame. CACHED_OK: e->event has one, or the state is another. */
 static int events_receive(struct cached_events *e)
 {
@@ -237,6 +244,7 @@ static int events_receive(struct cached_events *e)
                 /* Before the answer they are those of no subscription. */
                 if (e->state == EVENTS_TOLD) {
                         event_take(&e->event, r);
+                        e->is_over = e->has_session && is_end(cached_session_event(&e->event));
                         return CACHED_OK;
                 }
                 break;
@@ -457,6 +465,8 @@ int cached_events_next(cached_events *e, uint32_t timeout_ms, const cached_event
         if (e->is_out)
                 event_done(&e->event);
         e->is_out = false;
+        if (e->is_over && e->event.kind == 0)
+                return failure_set(&e->failure, CACHED_NOT_FOUND, "the session has ended");
         /* One may have come with the answer to Subscribe. */
         code = e->event.kind ? CACHED_OK : events_run(e, d, NULL, true);
         if (code == CACHED_OK) {

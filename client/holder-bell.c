@@ -24,7 +24,7 @@
 #define RECEIVES_A_TURN 16u
 #define PROBE_MS        1u
 /* What is given back when the handle ends is to leave. */
-#define FAREWELL_MS 1000u
+#define FAREWELL_MS 200u
 
 /* -------------------------------------------------------------------------------------- sending */
 
@@ -293,6 +293,26 @@ static bool sleep_on_it(struct holder *h)
         return true;
 }
 
+/* What was given back is to arrive before this process goes on without the handle: the daemon
+ * closes the connection when it has read all of it. */
+static void say_farewell(struct holder *h)
+{
+        struct deadline d = deadline_in_ms(FAREWELL_MS);
+        struct failure ignored;
+        int code = CACHED_OK;
+
+        if (buffer_n(&h->conn->out) > 0)
+                code = send_now(h, -1, d, &ignored);
+        (void)shutdown(h->conn->fd, SHUT_WR);
+        while (code == CACHED_OK) {
+                struct cached_reply *r;
+                uint64_t n_body;
+
+                code = receive(h, d, &ignored, &r, &n_body);
+                cached_reply_free(r);
+        }
+}
+
 /* Until the connection breaks or the handle ends. */
 static void serve(struct holder *h, struct failure *f)
 {
@@ -318,11 +338,7 @@ static void serve(struct holder *h, struct failure *f)
                 code = CACHED_OK;
         }
         (void)failure_set(f, CACHED_ERR_CLOSED, "%s", cached_strerror(CACHED_ERR_CLOSED));
-        if (buffer_n(&h->conn->out) > 0) {
-                struct failure ignored;
-
-                (void)send_now(h, -1, deadline_in_ms(FAREWELL_MS), &ignored);
-        }
+        say_farewell(h);
 }
 
 /* ------------------------------------------------------------------------------------ the thread

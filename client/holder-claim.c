@@ -99,6 +99,23 @@ static int claim(struct holder *h, struct held *held, struct deadline d, struct 
         return CACHED_OK;
 }
 
+/* It was unlocked while nobody could be told. */
+static int unlock(struct holder *h, struct held *held, struct deadline d, struct failure *f)
+{
+        Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
+        Cached__V1__UnlockResource m = CACHED__V1__UNLOCK_RESOURCE__INIT;
+        struct cached_reply *r = NULL;
+        int code;
+
+        m.instance = atomic_load(&held->instance);
+        m.holder = h->id;
+        request.op_case = CACHED__V1__REQUEST__OP_UNLOCK_RESOURCE;
+        request.unlock_resource = &m;
+        code = holder_ask(h, &request, -1, d, f, &r);
+        cached_reply_free(r);
+        return code;
+}
+
 int holder_claim(struct holder *h, struct deadline d, struct failure *f)
 {
         int code = CACHED_OK;
@@ -111,6 +128,8 @@ int holder_claim(struct holder *h, struct deadline d, struct failure *f)
                         break;
                 (void)pthread_mutex_unlock(&h->mutex);
                 code = claim(h, held, d, f);
+                if (code == CACHED_OK && atomic_exchange(&held->owes_unlock, false))
+                        code = unlock(h, held, d, f);
                 (void)pthread_mutex_lock(&h->mutex);
                 held->n_pins--; /* the thread looks soon whether it is done with */
                 (void)pthread_cond_broadcast(&h->changed);

@@ -152,9 +152,11 @@ static bool wait_for_daemon(struct resource_patience *p)
 
 bool resource_goes_on(struct resource_patience *p, int code, cached_reply **reply)
 {
-        bool goes_on = resource_is_adrift(p->h, code, *reply)          ? ++p->n_adrift < TRIES_MAX
-                       : code == CACHED_ERR_UNREACHABLE && p->was_here ? wait_for_daemon(p)
-                                                                       : false;
+        bool is_adrift = resource_is_adrift(p->h, code, *reply);
+        bool goes_on = is_adrift && ++p->n_adrift < TRIES_MAX;
+
+        if (!goes_on && (is_adrift || (code == CACHED_ERR_UNREACHABLE && p->was_here)))
+                goes_on = wait_for_daemon(p);
 
         if (goes_on)
                 cached_reply_free(*reply);

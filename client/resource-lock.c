@@ -17,6 +17,8 @@
 #include "client/resource.h"
 #include "proto/segment.h"
 
+#define UNLOCK_TRIES 3
+
 /* ----------------------------------------------------------------------------------- the turn */
 
 bool turn_init(struct lock_turn *t)
@@ -138,7 +140,7 @@ static bool word_give(cached_resource *r, uint32_t number)
 
 /* ----------------------------------------------------------------------------------- by request */
 
-static int ask_unlock(cached_resource *r, uint64_t holder)
+static int ask_unlock(cached_resource *r, uint64_t holder, cached_reply **ret)
 {
         Cached__V1__UnlockResource m = CACHED__V1__UNLOCK_RESOURCE__INIT;
         struct call call = resource_call(CACHED__V1__REQUEST__OP_UNLOCK_RESOURCE);
@@ -146,7 +148,7 @@ static int ask_unlock(cached_resource *r, uint64_t holder)
         m.instance = atomic_load(&r->held->instance);
         m.holder = holder;
         call.request.unlock_resource = &m;
-        return call_run(r->handle, &call, NULL);
+        return call_run(r->handle, &call, ret);
 }
 
 static void set_lock_wait(Cached__V1__Request *request, uint32_t ms)
@@ -201,11 +203,11 @@ static int lock_once(cached_resource *r, struct deadline d, struct failure *f, c
                 return code;
         holder = h->id;
         (void)pthread_mutex_unlock(&h->mutex);
-        if (r->held->owes_unlock) {
-                code = ask_unlock(r, holder);
+        if (atomic_load(&r->held->owes_unlock)) {
+                code = ask_unlock(r, holder, NULL);
                 if (resource_is_adrift(h, code, NULL))
                         return failure_set(f, code, "%s", cached_strerror(code));
-                r->held->owes_unlock = false;
+                atomic_store(&r->held->owes_unlock, false);
         }
         code = ask_lock(r, holder, d, f, ret);
         if (code == CACHED_OK || code == CACHED_OWNER_DIED)
@@ -226,7 +228,8 @@ static int lock_by_request(cached_resource *r, struct deadline d, struct failure
 
         for (bool again = false;; again = true) {
                 /* Perhaps it was carried out, and nobody heard of it. */
-                r->held->owes_unlock |= again;
+                if (again)
+                        atomic_store(&r->held->owes_unlock, true);
                 *ret = NULL;
                 code = lock_once(r, d, f, ret);
                 if (!resource_goes_on(&p, code, ret))
@@ -256,6 +259,11 @@ static int lock_slowly(cached_resource *r, struct deadline d, cached_reply **rep
         }
         turn_give(&r->held->turn);
         if (code == CACHED_DEADLINE && got && !reply_fail(got, code, "another one has the lock"))
+                code = CACHED_ERR_NOMEM;
+        if (code == CACHED_NOT_FOUND && got &&
+            !reply_fail(got, code,
+                        "it has left its cache, since the owner of its lock was killed: acquire it "
+                        "anew"))
                 code = CACHED_ERR_NOMEM;
         return call_hand_out(code, got, &f, reply);
 }
@@ -308,6 +316,47 @@ int cached_resource_lock(cached_resource *r, uint32_t wait_ms, cached_reply **re
         return code;
 }
 
+/* By whoever knows who waits. CACHED_OK, also where there is nothing to unlock any more; else the
+ * daemon is to be told later. */
+static int unlock_by_request(cached_resource *r, uint32_t number)
+{
+        struct resource_patience p = {
+                .h = r->holder,
+                .wait = DEADLINE_NOW,
+                .timeout_ms = r->handle->options.timeout_ms,
+        };
+        cached_reply *reply = NULL;
+        struct failure f;
+        int code;
+
+        do {
+                uint64_t holder;
+
+                reply = NULL;
+                code = holder_lock_here(p.h, deadline_in_ms(p.timeout_ms), &f);
+                if (code != CACHED_OK)
+                        continue;
+                holder = p.h->id;
+                (void)pthread_mutex_unlock(&p.h->mutex);
+                /* A daemon that has come meanwhile knows of nobody who waits. */
+                if (!word_give(r, number))
+                        code = ask_unlock(r, holder, &reply);
+        } while (resource_goes_on(&p, code, &reply));
+        cached_reply_free(reply);
+        /* What has left with its lock is nobody's. */
+        return code == CACHED_NOT_FOUND ? CACHED_OK : code;
+}
+
+static bool is_here(struct holder *h)
+{
+        bool is;
+
+        (void)pthread_mutex_lock(&h->mutex);
+        is = h->state == HOLDER_HERE;
+        (void)pthread_mutex_unlock(&h->mutex);
+        return is;
+}
+
 static int unlock(cached_resource *r)
 {
         uint32_t number = atomic_load_explicit(&r->held->locked, memory_order_relaxed);
@@ -316,17 +365,15 @@ static int unlock(cached_resource *r)
         atomic_store_explicit(&r->is_locked, false, memory_order_relaxed);
         atomic_store_explicit(&r->held->locked, 0, memory_order_relaxed);
         if (!word_give(r, number)) {
-                struct holder *h = r->holder;
-                uint64_t holder;
-
-                (void)pthread_mutex_lock(&h->mutex);
-                holder = h->id;
-                (void)pthread_mutex_unlock(&h->mutex);
-                code = ask_unlock(r, holder);
-                /* What has left with its lock is nobody's. */
-                if (code == CACHED_NOT_FOUND)
-                        code = CACHED_OK;
-                r->held->owes_unlock = code != CACHED_OK;
+                for (int tries = 1;; tries++) {
+                        code = unlock_by_request(r, number);
+                        atomic_store(&r->held->owes_unlock,
+                                     code != CACHED_OK && code != CACHED_INVALID);
+                        /* Unless a daemon has come meanwhile and was told the contrary. */
+                        if (!atomic_load(&r->held->owes_unlock) || !is_here(r->holder) ||
+                            tries == UNLOCK_TRIES)
+                                break;
+                }
         }
         turn_give(&r->held->turn);
         return code;

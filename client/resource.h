@@ -92,7 +92,7 @@ struct held {
         struct lock_turn turn;
         /* Of who has the turn: */
         _Atomic uint32_t locked; /* the number under which it is locked; 0: it is not */
-        bool owes_unlock;        /* the daemon is to be told that it is not locked any more */
+        atomic_bool owes_unlock; /* the daemon is to be told that it is not locked any more */
 };
 
 struct cached_resource {

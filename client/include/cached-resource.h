@@ -43,9 +43,10 @@
  * A handle stands for its process: what it holds is known under the process's id, and given up when
  * the handle is freed or the process ends, however it does. With the first resource the handle
  * begins a thread, which keeps a connection to the daemon, is told what leaves, and comes again by
- * itself. While the daemon is away what is at hand stays in use; afterwards it is the cache's
- * again: descriptors only if the daemon was replaced or had its state preserved, all else in any
- * case.
+ * itself. While the daemon is away what is held stays in use, and can be acquired again by this
+ * process; afterwards it is the cache's again: descriptors only if the daemon was replaced or had
+ * its state preserved, all else in any case. So is the lock of a segment; that of a local object is
+ * taken again unless somebody was faster.
  *
  * Every call may return one of the common codes; CACHED_UNSUPPORTED where the daemon is too old for
  * resources. Where a call takes @reply for a reply, that is owned by the caller, freed with
@@ -135,9 +136,10 @@ int cached_resource_options_set_validate(cached_resource_options *o, cached_reso
  *
  * Called once for an instance that this process has, with the functions of who got it first: when
  * it has left its cache and nobody in this process uses it any more, or else when the handle is
- * freed; by the library's thread, by the one that releases last, or by the one that frees the
- * handle. Not called in a child, nor if the process is killed. Nothing of another process waits for
- * it.
+ * freed (then cached_resource_has_left() is 0); by the library's thread, by the one that releases
+ * last, or by the one that frees the handle. Not called of a segment or a descriptor whose last use
+ * in this process was released before it left: there is nothing of it here any more. Not called in
+ * a child, nor if the process is killed. Nothing of another process waits for it.
  *
  * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
  */
@@ -165,11 +167,13 @@ int cached_resource_options_set_wait_ms(cached_resource_options *o, uint32_t ms)
 int cached_resource_options_set_pool(cached_resource_options *o, uint32_t n);
 
 /*
- * cached_resource_options_set_policy() - what holds for the cache, if this call makes it
+ * cached_resource_options_set_policy() - what holds for the cache from now on
  * @o:  by one thread at a time
  * @p:  copied; the time to live and the most entries count. NULL (default): nothing
  *
- * As cached_open_cache().
+ * As with cached_open_cache(): it is the policy of the whole cache, the newest counts unless it is
+ * pinned, and what is there keeps its time. So caches whose objects live differently long are
+ * different caches.
  *
  * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL; CACHED_ERR_NOMEM.
  */
@@ -412,7 +416,7 @@ int cached_resource_left_fd(cached_resource *r);
  * cached_resource_lock() - has it for its own
  * @r:        by any thread; no read-only segment. A local object's lock is one for all processes
  * @wait_ms:  0: not at all; UINT32_MAX: as long as it takes
- * @reply:    with CACHED_DEADLINE "holder_pid" has the lock. NULL otherwise
+ * @reply:    set on failure: with CACHED_DEADLINE "holder_pid" has the lock
  *
  * Among processes and threads, first come first served; who waits is not asked for by name: two
  * that wait for what the other one has end by their deadlines. A segment's lock that nobody has

@@ -15,11 +15,24 @@
  *     cached_session_increment(s, "visits", 1, &zero, &visits, NULL);
  *     cached_session_free(s);
  *
+ * A value that depends on the one that was read:
+ *
+ *     do {
+ *             uint64_t version;
+ *
+ *             cached_session_get(s, "cart", &r);
+ *             cached_reply_u64(r, "items[0].version", &version);
+ *             ... another cart, of cached_reply_value() ...
+ *             cached_reply_free(r);
+ *             code = cached_session_compare_and_set(s, "cart", version, cart, n, NULL);
+ *     } while (code == CACHED_VERSION_MISMATCH);
+ *
  * Who has the token sees the session, from any process and in any language; nobody else does. Keys
  * are text of 1 to 128 bytes, values any bytes, at most limits.session_keys and
  * limits.session_bytes of them. A session ends when it is closed, when nobody used it for as long
  * as its options say, and, if they say so, some time after the last connection that was attached to
- * it has gone (cached_session_watch()). It survives a daemon that is replaced or killed.
+ * it has gone (cached_session_watch()). It survives a daemon that is replaced (cached --handover),
+ * and one that was killed if its descriptors were preserved, as a service manager does.
  *
  * What depends on a value can be changed safely by several at once: numbers are counted up in the
  * daemon, a value can be set only if there is none or if it is the one that was read. Such a change
@@ -376,8 +389,8 @@ int cached_session_handle(cached_session *s, cached **ret);
  * A connection of its own, as of cached_subscribe(), and what is said there holds here: as long as
  * it stands the session is attached; it comes again by itself in cached_events_next(), and after
  * CACHED_EVENT_LOST everything may be another. Events are CACHED_EVENT_SESSION;
- * cached_session_event() tells what happened. Where the session has ended while there was no
- * connection, cached_events_next() returns CACHED_NOT_FOUND.
+ * cached_session_event() tells what happened. When the session has ended, after the event that says
+ * so if there was a connection, cached_events_next() returns CACHED_NOT_FOUND.
  *
  * Return: CACHED_OK; CACHED_NOT_FOUND: there is no such session.
  */

@@ -18,7 +18,7 @@ from test_q_resource_takeover import cold, renew, restart, take_fd
 from test_t_takeover import take_over
 from wire import DEADLINE, OK
 
-OWNER_DIED = 75
+ERR_UNREACHABLE, OWNER_DIED = 64, 75
 
 
 @pytest.fixture
@@ -251,3 +251,37 @@ def test_a_handle_is_freed_although_nobody_answers(daemon, start):
     daemon.socket.unlink()
     daemon.process = daemon.spawn()
     wait_until(daemon.answers, "it is there again")
+
+
+def test_a_local_objects_lock_over_a_cold_start(daemon, a, b):
+    i, j = a.must("local", "c", "k"), b.must("local", "c", "k")
+    a.must("lock", i)
+    was = number(a, i)
+    cold(daemon)
+    wait_until(lambda: number(a, i) == number(b, j) != was, "it is registered again")
+    assert b("lock", j, 50) == (DEADLINE, str(a.pid))
+    b.post("lock", j)
+    a.must("unlock", i)
+    assert b.answer()[0] == OK
+
+
+@pytest.mark.parametrize("what", ["lock", "segment"])
+def test_who_waits_goes_on_over_a_cold_start(daemon, a, b, what):
+    if what == "lock":
+        i, j = a.must("segment", "c", "k"), b.must("segment", "c", "k")
+        a.must("lock", i)
+        b.post("lock", j)
+        wait_until(lambda: daemon_waiters(daemon) == 1, "b waits")
+    else:
+        i = a("segment", "c", "k", manual=1)[1]
+        b.post("segment", "c", "k")
+        wait_until(lambda: b_waits(daemon), "b waits")
+    cold(daemon)
+    if what == "lock":
+        assert a("unlock", i)[0] in (OK, ERR_UNREACHABLE)  # then it is told later
+    assert b.answer()[0] == OK
+
+
+def b_waits(d):
+    with d.probe() as c:
+        return any(s.resources_waiting for s in c.call("list_caches")[0].list_caches.caches)

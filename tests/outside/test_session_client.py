@@ -278,6 +278,7 @@ def test_events(s, start):
     assert watcher("next", 20000) == (OK, f"{EVENT_SESSION} {CLEARED}")
     s.must("close")
     assert watcher("next", 20000) == (OK, f"{EVENT_SESSION} {CLOSED}")
+    assert watcher("next", 20000)[0] == watcher("next", 0)[0] == NOT_FOUND
     assert watcher("watch")[0] == NOT_FOUND
 
 
