@@ -407,6 +407,10 @@ static int events_begin(struct cached_events *e, cached_events **ret, cached_rep
                 code = failure_set(&e->failure, CACHED_ERR_TIMEOUT, "%s",
                                    cached_strerror(CACHED_ERR_TIMEOUT));
         if (code == CACHED_OK) {
+                /* One that came with the answer is read already: nothing else makes the descriptor
+                 * ready for it. */
+                if (e->event.kind)
+                        watch_alarm(&e->watch, deadline_now_ns());
                 *ret = e;
                 return CACHED_OK;
         }

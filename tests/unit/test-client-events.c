@@ -20,6 +20,7 @@ enum act {
         ACT_MUTE,   /* Subscribe is not answered */
         ACT_REFUSE, /* with DENIED */
         ACT_OK,
+        ACT_BOTH,   /* the same, and one entry, at once */
         ACT_EVENTS, /* one of each kind */
         ACT_RESOURCES,
         ACT_DELETED,  /* one entry */
@@ -155,6 +156,31 @@ static void note_subscribe(struct play *p, const Cached__V1__Subscribe *m)
         atomic_fetch_add(&p->n_asked, 1);
 }
 
+static bool send_both(struct fake *d, int fd, uint64_t id)
+{
+        Cached__V1__Reply m = CACHED__V1__REPLY__INIT;
+        Cached__V1__Event e = CACHED__V1__EVENT__INIT;
+        Cached__V1__EntryEvent entry = CACHED__V1__ENTRY_EVENT__INIT;
+        uint8_t *answer, *event, both[256];
+        size_t n_answer, n_event;
+
+        m.id = id;
+        answer = fake_frame(&m, NULL, 0, &n_answer);
+        entry.kind = CACHED__V1__EVENT_KIND__EVENT_DELETED;
+        e.kind_case = CACHED__V1__EVENT__KIND_ENTRY;
+        e.entry = &entry;
+        m.id = 0;
+        m.result_case = CACHED__V1__REPLY__RESULT_EVENT;
+        m.event = &e;
+        event = fake_frame(&m, NULL, 0, &n_event);
+        assert(n_answer + n_event <= sizeof(both));
+        memcpy(both, answer, n_answer);
+        memcpy(both + n_answer, event, n_event);
+        free(answer);
+        free(event);
+        return fake_write(d, fd, both, n_answer + n_event);
+}
+
 static bool act(struct fake *d, int fd, enum act what, uint64_t id)
 {
         switch (what) {
@@ -162,6 +188,8 @@ static bool act(struct fake *d, int fd, enum act what, uint64_t id)
                 return fake_reply_status(d, fd, id, CACHED_DENIED, "not for you");
         case ACT_OK:
                 return fake_reply_status(d, fd, id, CACHED_OK, "");
+        case ACT_BOTH:
+                return send_both(d, fd, id);
         case ACT_EVENTS:
                 return send_all(d, fd);
         case ACT_RESOURCES:
@@ -452,6 +480,26 @@ static void test_b_loop(void **state)
         scene_end(&s, e);
 }
 
+/* What came with the answer is taken already: the descriptor tells of it all the same, and not
+ * for ever. */
+static void test_b_with_the_answer(void **state)
+{
+        struct scene s = {.p.act = {{ACT_BOTH, ACT_WAIT}}};
+        const cached_event *v = NULL;
+        cached_events *e;
+        struct pollfd p;
+
+        scene_begin(&s, FEATURES, PATIENCE_MS);
+        e = subscribe(&s, NULL, CACHED_EVENT_ALL);
+        p = (struct pollfd){.fd = cached_events_fd(e), .events = POLLIN};
+        assert_int_equal(poll(&p, 1, PATIENCE_MS / 2), 1);
+        assert_int_equal(cached_events_next(e, 0, &v), CACHED_OK);
+        assert_int_equal(cached_event_kind(v), CACHED_EVENT_DELETED);
+        assert_int_equal(cached_events_next(e, 0, &v), CACHED_ERR_AGAIN);
+        assert_int_equal(poll(&p, 1, 0), 0);
+        scene_end(&s, e);
+}
+
 /* --------------------------------------------------------------------------------------- breaks */
 
 /* However the connection ends: the gap is told first, and once. */
@@ -597,6 +645,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_a_some, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_usage, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_b_loop, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_b_with_the_answer, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_c_ended, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_c_farewell, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_c_nonsense, setup, teardown),
