@@ -171,9 +171,9 @@ const struct verb verb_monitor = {
                 "time at which it happened; until Ctrl-C, or until its reader goes away. A KIND "
                 "is stored, deleted, cleared, expired (found to be so, some time after), evicted, "
                 "policy (it changed), refresh (a [schedule] of the daemon's configuration asks for "
-                "the values of a cache to be computed anew), or of a resource created, or left: "
-                "it is not in its cache any more, for that cause, and so many held it. Of a "
-                "session's resources nothing is told.\n\n"
+                "the values of a cache to be computed anew), created (a resource), or left (a "
+                "resource, its cache: for what cause, and how many held it). Of a session's "
+                "resources nothing is told.\n\n"
                 "`lost` stands where events were not kept since this did not read in time, or "
                 "since the daemon was away. When it comes back, this goes on.",
         .words = {"CACHE"},

@@ -237,8 +237,8 @@ uint64_t cached_event_instance(const cached_event *v);
  * More of it, in cached_event_reply(): "instance.resource" (its kind), "instance.reason" (what
  * cached_resource_invalidate() was given), "instance.holders" (who had it, and are told).
  *
- * Return: CACHED_RESOURCE_EXPIRED ... as of cached_resource_has_left(), perhaps one that is not known
- * here; 0 for other events.
+ * Return: CACHED_RESOURCE_EXPIRED ... as of cached_resource_has_left(), perhaps one that is not
+ * known here; 0 for other events.
  */
 int cached_event_resource_cause(const cached_event *v);
 
