@@ -8,13 +8,15 @@
 
 #include "client/event.h"
 
-/* The bits are in the order of the contract's kinds. */
-static uint32_t kind_bit(Cached__V1__EventKind kind)
+/* The bits are in the order of the contract's kinds, but for two in the middle that are none. */
+uint32_t event_kind_bit(Cached__V1__EventKind kind)
 {
-        if (kind < CACHED__V1__EVENT_KIND__EVENT_STORED ||
-            kind > CACHED__V1__EVENT_KIND__EVENT_REFRESH)
+        if (kind < EVENT_KIND_FIRST || kind > EVENT_KIND_LAST)
                 return 0;
-        return 1u << (kind - CACHED__V1__EVENT_KIND__EVENT_STORED);
+        if (kind > CACHED__V1__EVENT_KIND__EVENT_REFRESH)
+                return CACHED_EVENT_RESOURCE_CREATED
+                       << (kind - CACHED__V1__EVENT_KIND__EVENT_RESOURCE_CREATED);
+        return 1u << (kind - EVENT_KIND_FIRST);
 }
 
 static const Cached__V1__Event *event_of(const cached_event *v)
@@ -36,6 +38,13 @@ static const Cached__V1__ClearEvent *clear_of(const cached_event *v)
         return m && m->kind_case == CACHED__V1__EVENT__KIND_CLEARED ? m->cleared : NULL;
 }
 
+static const Cached__V1__InstanceEvent *instance_of(const cached_event *v)
+{
+        const Cached__V1__Event *m = event_of(v);
+
+        return m && m->kind_case == CACHED__V1__EVENT__KIND_INSTANCE ? m->instance : NULL;
+}
+
 static uint32_t kind_of(const Cached__V1__Event *m)
 {
         uint32_t bit;
@@ -44,7 +53,7 @@ static uint32_t kind_of(const Cached__V1__Event *m)
         case CACHED__V1__EVENT__KIND_POLICY_CHANGED:
                 return CACHED_EVENT_POLICY;
         case CACHED__V1__EVENT__KIND_ENTRY:
-                bit = kind_bit(m->entry->kind);
+                bit = event_kind_bit(m->entry->kind);
                 return bit & (CACHED_EVENT_STORED | CACHED_EVENT_DELETED | CACHED_EVENT_EXPIRED |
                               CACHED_EVENT_EVICTED);
         case CACHED__V1__EVENT__KIND_CLEARED:
@@ -55,6 +64,8 @@ static uint32_t kind_of(const Cached__V1__Event *m)
                 return CACHED_EVENT_REFRESH;
         case CACHED__V1__EVENT__KIND_SESSION:
                 return CACHED_EVENT_SESSION;
+        case CACHED__V1__EVENT__KIND_INSTANCE:
+                return event_kind_bit(m->instance->kind) & CACHED_EVENT_RESOURCES;
         default:
                 return 0;
         }
@@ -116,6 +127,8 @@ const char *cached_event_cache(const cached_event *v)
                 return m->cleared->cache;
         case CACHED__V1__EVENT__KIND_REFRESH:
                 return m->refresh->cache;
+        case CACHED__V1__EVENT__KIND_INSTANCE:
+                return m->instance->cache;
         default:
                 return "";
         }
@@ -123,8 +136,11 @@ const char *cached_event_cache(const cached_event *v)
 
 const void *cached_event_key(const cached_event *v, size_t *ret_size)
 {
+        const Cached__V1__InstanceEvent *instance = instance_of(v);
         const Cached__V1__EntryEvent *m = entry_of(v);
 
+        if (instance)
+                return bytes_of(&instance->key, ret_size);
         return m ? bytes_of(&m->key, ret_size) : NULL;
 }
 
@@ -177,10 +193,13 @@ uint64_t cached_event_entries(const cached_event *v)
 uint64_t cached_event_age_ms(const cached_event *v)
 {
         const Cached__V1__ClearEvent *cleared = clear_of(v);
+        const Cached__V1__InstanceEvent *instance = instance_of(v);
         const Cached__V1__EntryEvent *entry = entry_of(v);
 
         if (cleared)
                 return cleared->age_ms;
+        if (instance)
+                return instance->age_ms;
         return entry ? entry->age_ms : 0;
 }
 
@@ -201,6 +220,20 @@ int cached_session_event(const cached_event *v)
         const Cached__V1__Event *m = event_of(v);
 
         return m && v->kind == CACHED_EVENT_SESSION ? (int)m->session->change : 0;
+}
+
+uint64_t cached_event_instance(const cached_event *v)
+{
+        const Cached__V1__InstanceEvent *m = instance_of(v);
+
+        return m ? m->instance : 0;
+}
+
+int cached_event_resource_cause(const cached_event *v)
+{
+        const Cached__V1__InstanceEvent *m = instance_of(v);
+
+        return m ? (int)m->cause : 0;
 }
 
 const cached_reply *cached_event_reply(const cached_event *v)

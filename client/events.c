@@ -33,6 +33,8 @@
 /* Pauses between attempts, in milliseconds. */
 #define PAUSE_FIRST_MS 10
 #define PAUSE_MAX_MS   1000
+/* What can be subscribed to. */
+#define SUBSCRIBED (CACHED_EVENT_ALL | CACHED_EVENT_RESOURCES)
 /* Receives in one turn, of 64 KiB each. */
 #define RECEIVES_A_TURN 4
 
@@ -146,11 +148,11 @@ static int subscribe_pack(struct cached_events *e)
 {
         Cached__V1__Request request = CACHED__V1__REQUEST__INIT;
         Cached__V1__Subscribe m = CACHED__V1__SUBSCRIBE__INIT;
-        Cached__V1__EventKind kinds[32];
+        Cached__V1__EventKind kinds[EVENT_KIND_LAST];
 
-        for (unsigned i = 0; i < 32; i++)
-                if (e->kinds >> i & 1)
-                        kinds[m.n_kinds++] = (Cached__V1__EventKind)(i + 1);
+        for (Cached__V1__EventKind kind = EVENT_KIND_FIRST; kind <= EVENT_KIND_LAST; kind++)
+                if (e->kinds & event_kind_bit(kind))
+                        kinds[m.n_kinds++] = kind;
         m.kinds = kinds;
         m.cache = e->cache;
         request.op_case = CACHED__V1__REQUEST__OP_SUBSCRIBE;
@@ -173,6 +175,8 @@ static int events_hello(struct cached_events *e)
                 return failure_set(&e->failure, CACHED_UNSUPPORTED,
                                    "the daemon is too old for subscriptions: update it");
         code = e->has_session ? call_check_sessions(e->conn, &e->failure) : CACHED_OK;
+        if (e->kinds & CACHED_EVENT_RESOURCES)
+                code = call_check_resources(e->conn, &e->failure);
         if (code == CACHED_OK)
                 code = e->has_session ? attach_pack(e) : subscribe_pack(e);
         if (code == CACHED_OK)
@@ -411,6 +415,10 @@ static int events_begin(struct cached_events *e, cached_events **ret, cached_rep
                 code = failure_set(&e->failure, CACHED_ERR_TIMEOUT, "%s",
                                    cached_strerror(CACHED_ERR_TIMEOUT));
         if (code == CACHED_OK) {
+                /* One that came with the answer is read already: nothing else makes the descriptor
+                 * ready for it. */
+                if (e->event.kind)
+                        watch_alarm(&e->watch, deadline_now_ns());
                 *ret = e;
                 return CACHED_OK;
         }
@@ -436,7 +444,7 @@ int cached_subscribe(cached *c, const char *cache, uint32_t kinds, cached_events
 {
         if (reply)
                 *reply = NULL;
-        if (!c || !ret || kinds == 0 || kinds & ~CACHED_EVENT_ALL)
+        if (!c || !ret || kinds == 0 || kinds & ~SUBSCRIBED)
                 return call_refuse(
                         "cached_subscribe() needs a handle, kinds of events, and a place "
                         "for the subscription",

@@ -13,6 +13,7 @@
 
 #include "fields.h"
 #include "output.h"
+#include "resource.h"
 #include "units.h"
 
 #include <errno.h>
@@ -28,16 +29,28 @@ static const struct {
         uint32_t kind;
         const char *name;
 } kinds[] = {
-        {CACHED_EVENT_STORED, "stored"},   {CACHED_EVENT_DELETED, "deleted"},
-        {CACHED_EVENT_CLEARED, "cleared"}, {CACHED_EVENT_EXPIRED, "expired"},
-        {CACHED_EVENT_EVICTED, "evicted"}, {CACHED_EVENT_POLICY, "policy"},
-        {CACHED_EVENT_REFRESH, "refresh"}, {CACHED_EVENT_LOST, "lost"},
+        {CACHED_EVENT_STORED, "stored"},      {CACHED_EVENT_DELETED, "deleted"},
+        {CACHED_EVENT_CLEARED, "cleared"},    {CACHED_EVENT_EXPIRED, "expired"},
+        {CACHED_EVENT_EVICTED, "evicted"},    {CACHED_EVENT_POLICY, "policy"},
+        {CACHED_EVENT_REFRESH, "refresh"},    {CACHED_EVENT_RESOURCE_CREATED, "created"},
+        {CACHED_EVENT_RESOURCE_LEFT, "left"}, {CACHED_EVENT_LOST, "lost"},
 };
 
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 static const struct field fields_cause[] = {
         {"cause", FIELD_CHOICE, NULL, NULL, fields_fates},
+        {NULL},
+};
+
+static const struct field fields_instance[] = {
+        {"instance", FIELD_ID},
+        {"resource", FIELD_CHOICE, NULL, NULL, resource_kinds},
+        {NULL},
+};
+
+static const struct field fields_holders[] = {
+        {"holders", FIELD_COUNT},
         {NULL},
 };
 
@@ -143,6 +156,28 @@ static void print_cleared(const cached_event *v)
         printf("%" PRIu64 " %s", entries, entries == 1 ? "entry" : "entries");
 }
 
+static const char *resource_text(const cached_event *v)
+{
+        uint64_t kind = fields_u64(cached_event_reply(v), "instance.", "resource");
+
+        return kind <= RESOURCE_LOCAL ? resource_kinds[kind] : "unknown";
+}
+
+static void print_left(const cached_event *v)
+{
+        const char *reason = fields_text(cached_event_reply(v), "instance.", "reason");
+        uint64_t n = fields_u64(cached_event_reply(v), "instance.", "holders");
+        char buf[RESOURCE_CAUSE_SIZE];
+
+        printf(", %s", resource_cause_words(buf, cached_event_resource_cause(v)));
+        if (n > 0)
+                printf(", %" PRIu64 " %s", n, n == 1 ? "holder" : "holders");
+        if (*reason) {
+                fputs(": ", stdout);
+                output_text(stdout, reason);
+        }
+}
+
 static void print_lost(const cached_event *v)
 {
         uint64_t n = cached_event_lost(v);
@@ -185,6 +220,13 @@ static void print_text(struct monitor *m, const cached_event *v)
         case CACHED_EVENT_REFRESH:
                 fputs("schedule ", stdout);
                 output_text(stdout, cached_event_schedule(v));
+                break;
+        case CACHED_EVENT_RESOURCE_CREATED:
+                printf("  %s", resource_text(v));
+                break;
+        case CACHED_EVENT_RESOURCE_LEFT:
+                printf("  %s", resource_text(v));
+                print_left(v);
                 break;
         case CACHED_EVENT_LOST:
                 print_lost(v);
@@ -244,6 +286,26 @@ static int add_stored(json_t *o, const cached_event *v)
         return failed ? -ENOMEM : 0;
 }
 
+static int add_created(json_t *o, const cached_event *v)
+{
+        int failed = add_entry(o, v) < 0;
+
+        failed |= fields_to_json(cached_event_reply(v), "instance.", fields_instance, o) < 0;
+        return failed ? -ENOMEM : 0;
+}
+
+static int add_left(json_t *o, const cached_event *v)
+{
+        const char *cause = resource_cause_text(cached_event_resource_cause(v));
+        const char *reason = fields_text(cached_event_reply(v), "instance.", "reason");
+        int failed = add_created(o, v) < 0;
+
+        failed |= json_object_set_new(o, "cause", json_string(cause)) < 0;
+        failed |= json_object_set_new(o, "reason", output_json_text(*reason ? reason : NULL)) < 0;
+        failed |= fields_to_json(cached_event_reply(v), "instance.", fields_holders, o) < 0;
+        return failed ? -ENOMEM : 0;
+}
+
 static int add_what(json_t *o, const cached_event *v)
 {
         switch (cached_event_kind(v)) {
@@ -258,6 +320,10 @@ static int add_what(json_t *o, const cached_event *v)
                 return add_policy(o, v);
         case CACHED_EVENT_REFRESH:
                 return json_object_set_new(o, "schedule", json_string(cached_event_schedule(v)));
+        case CACHED_EVENT_RESOURCE_CREATED:
+                return add_created(o, v);
+        case CACHED_EVENT_RESOURCE_LEFT:
+                return add_left(o, v);
         case CACHED_EVENT_LOST:
                 return add_lost(o, v);
         default:

@@ -17,7 +17,7 @@ struct monitor {
 uint32_t monitor_kind(const char *name);
 
 /* The names of all kinds, for messages. */
-#define MONITOR_KINDS "stored, deleted, cleared, expired, evicted, policy or refresh"
+#define MONITOR_KINDS "stored, deleted, cleared, expired, evicted, policy, refresh, created or left"
 
 /* An exit status. */
 int monitor_print(struct monitor *m, const cached_event *v);

@@ -21,6 +21,7 @@
 enum { OPT_KIND, OPT_COUNT };
 
 #define WIDTH_MIN 8
+#define ALL       (CACHED_EVENT_ALL | CACHED_EVENT_RESOURCES)
 
 struct watch {
         struct monitor monitor;
@@ -43,7 +44,8 @@ static int parse_kinds(struct ctl *ctl, const struct args_list *names, uint32_t 
                                          names->values[i]);
                 kinds |= kind;
         }
-        *ret = kinds ? kinds : CACHED_EVENT_ALL;
+        if (kinds)
+                *ret = kinds;
         return EXIT_DONE;
 }
 
@@ -118,6 +120,10 @@ static int subscribe(struct watch *w, const char *cache, uint32_t kinds)
         if (status != EXIT_DONE)
                 return status;
         r = cached_subscribe(w->ctl->client, cache, kinds, &w->events, &reply);
+        if (r == CACHED_UNSUPPORTED && kinds == ALL) { /* an older daemon knows entries alone */
+                cached_reply_free(reply);
+                r = cached_subscribe(w->ctl->client, cache, CACHED_EVENT_ALL, &w->events, &reply);
+        }
         status = ctl_result(w->ctl, r, reply, "no such realm");
         cached_reply_free(reply);
         if (status == EXIT_DONE)
@@ -132,7 +138,7 @@ static int run(struct ctl *ctl, const struct args *a)
                           .monitor = {.ctl = ctl, .width = WIDTH_MIN},
                           .left = UINT64_MAX};
         const char *cache = a->n_words ? a->words[0] : NULL;
-        uint32_t kinds = CACHED_EVENT_ALL;
+        uint32_t kinds = ALL;
         int status = parse_kinds(ctl, &a->lists[OPT_KIND], &kinds), r;
 
         if (status == EXIT_DONE && cache)
@@ -159,14 +165,17 @@ static int run(struct ctl *ctl, const struct args *a)
 const struct verb verb_monitor = {
         .name = "monitor",
         .synopsis = "[CACHE] [--kind KIND]… [--count N]",
-        .summary = "Print what happens to entries, as it happens",
-        .about = "A line for each event of CACHE, or of all caches of the realm, with the local "
-                 "time at which it happened; until Ctrl-C, or until its reader goes away. A KIND "
-                 "is stored, deleted, cleared, expired (found to be so, some time after), evicted, "
-                 "policy (it changed), or refresh: a [schedule] of the daemon's configuration asks "
-                 "for the values of a cache to be computed anew.\n\n"
-                 "`lost` stands where events were not kept since this did not read in time, or "
-                 "since the daemon was away. When it comes back, this goes on.",
+        .summary = "Print what happens to entries and resources, as it happens",
+        .about =
+                "A line for each event of CACHE, or of all caches of the realm, with the local "
+                "time at which it happened; until Ctrl-C, or until its reader goes away. A KIND "
+                "is stored, deleted, cleared, expired (found to be so, some time after), evicted, "
+                "policy (it changed), refresh (a [schedule] of the daemon's configuration asks for "
+                "the values of a cache to be computed anew), created (a resource), or left (a "
+                "resource, its cache: for what cause, and how many held it). Of a session's "
+                "resources nothing is told.\n\n"
+                "`lost` stands where events were not kept since this did not read in time, or "
+                "since the daemon was away. When it comes back, this goes on.",
         .words = {"CACHE"},
         .options = {[OPT_KIND] = {"kind", 'k', "KIND", "only these; any number of them", true},
                     [OPT_COUNT] = {"count", 'n', "N", "end after so many lines"}},
@@ -174,7 +183,9 @@ const struct verb verb_monitor = {
                 "key or key_hex, version, size; deleted, expired: key or key_hex; evicted: key or "
                 "key_hex, cause (as a fate of `cachectl explain`); cleared: tag, prefix or "
                 "prefix_hex (null: neither), entries; policy: policy, pinned; refresh: schedule; "
-                "lost: no cache, but events (null: not known how many).",
+                "created: key or key_hex, instance, resource (segment, descriptor, local); "
+                "left: as created, cause (as of `cachectl resource hold`), reason (or null), "
+                "holders; lost: no cache, but events (null: not known how many).",
         .example = "cachectl monitor thumbnails --kind evicted\n"
                    "  cachectl monitor --kind refresh --json | jq --unbuffered -r .cache |\n"
                    "    while read -r cache; do\n"

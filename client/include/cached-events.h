@@ -6,7 +6,7 @@
 #define CACHED_EVENTS_H
 
 /*
- * Events: what happens to entries and caches, as it happens
+ * Events: what happens to entries, caches and resources, as it happens
  *
  *         code = cached_subscribe(c, "thumbnails", CACHED_EVENT_DELETED | CACHED_EVENT_CLEARED,
  *                                 &e, NULL);
@@ -51,9 +51,14 @@ typedef struct cached_event cached_event;   /* what happened */
 #define CACHED_EVENT_EVICTED 16u  /* an entry made room for others */
 #define CACHED_EVENT_POLICY  32u  /* a cache's policy changed */
 #define CACHED_EVENT_REFRESH 64u  /* a schedule asks for values to be computed anew */
-#define CACHED_EVENT_ALL     127u /* all of these */
+#define CACHED_EVENT_ALL     127u /* all of these: what happens to entries and their caches */
 #define CACHED_EVENT_LOST    128u /* some were not kept; told in any case, and not to be asked for */
 #define CACHED_EVENT_SESSION 256u /* of a session: only from cached_session_watch() */
+/* Of resources (cached-resource.h), but for those of sessions. Not in CACHED_EVENT_ALL, to which
+ * they are added: CACHED_EVENT_ALL | CACHED_EVENT_RESOURCES. */
+#define CACHED_EVENT_RESOURCE_CREATED 512u  /* one is there */
+#define CACHED_EVENT_RESOURCE_LEFT    1024u /* it has left its cache, for whatever cause */
+#define CACHED_EVENT_RESOURCES        1536u /* both */
 
 /*
  * cached_subscribe() - asks to be told what happens from now on
@@ -133,11 +138,12 @@ uint32_t cached_event_kind(const cached_event *v);
 const char *cached_event_cache(const cached_event *v);
 
 /*
- * cached_event_key() - the entry's key
+ * cached_event_key() - the key of the entry, or of the resource
  * @v:         may be NULL
  * @ret_size:  bytes; untouched if there is no key; may be NULL
  *
- * Return: NULL unless an entry was stored, deleted, evicted or has expired.
+ * Return: NULL unless an entry was stored, deleted, evicted or has expired, or a resource came or
+ * left.
  */
 const void *cached_event_key(const cached_event *v, size_t *ret_size);
 
@@ -215,6 +221,26 @@ uint64_t cached_event_lost(const cached_event *v);
  * Return: as in the daemon's configuration; "" unless it is CACHED_EVENT_REFRESH.
  */
 const char *cached_event_schedule(const cached_event *v);
+
+/*
+ * cached_event_instance() - the number of the resource that came or left
+ * @v:  may be NULL
+ *
+ * Return: as of cached_resource_list(): never used twice; 0 for other events.
+ */
+uint64_t cached_event_instance(const cached_event *v);
+
+/*
+ * cached_event_resource_cause() - why a resource has left its cache
+ * @v:  may be NULL
+ *
+ * More of it, in cached_event_reply(): "instance.resource" (its kind), "instance.reason" (what
+ * cached_resource_invalidate() was given), "instance.holders" (who had it, and are told).
+ *
+ * Return: CACHED_RESOURCE_EXPIRED ... as of cached_resource_has_left(), perhaps one that is not
+ * known here; 0 for other events.
+ */
+int cached_event_resource_cause(const cached_event *v);
 
 /*
  * cached_event_reply() - the event as the daemon sent it, for cached_reply_u64() and its kin

@@ -21,27 +21,33 @@ static_assert(STORE_KEY_MAX <= UINT8_MAX, "lengths of keys");
 
 /* ---- events */
 
-/* What is too long is cut: it never is, names were checked before. */
-static void copy_text(char to[STORE_CACHE_NAME_MAX + 1], const struct store_text *from)
+/* What is too long is cut: it never is, texts were checked before. */
+static size_t length_of(const struct store_text *from, size_t max)
 {
-        size_t n = 0;
+        if (!from->text)
+                return 0;
+        return from->n < max ? from->n : max;
+}
 
-        if (from->text) {
-                n = from->n < STORE_CACHE_NAME_MAX ? from->n : STORE_CACHE_NAME_MAX;
+static void copy_text(char *to, const struct store_text *from, size_t n)
+{
+        if (n > 0)
                 memcpy(to, from->text, n);
-        }
         to[n] = '\0';
 }
 
 struct event *event_new(const struct event_facts *facts)
 {
-        struct event *e = malloc(sizeof(*e));
+        size_t n_text = length_of(&facts->text, EVENT_TEXT_MAX);
+        struct event *e = malloc(sizeof(*e) + n_text + 1);
 
         if (!e)
                 return NULL;
         e->refs = 1;
         e->kind = facts->kind;
         e->cause = facts->cause;
+        e->resource = facts->resource;
+        e->left = facts->left;
         e->cache_id = facts->cache_id;
         e->when_ms = facts->when_ms;
         e->version = facts->version;
@@ -51,8 +57,8 @@ struct event *event_new(const struct event_facts *facts)
         e->n_key = (uint8_t)(facts->n_key < STORE_KEY_MAX ? facts->n_key : STORE_KEY_MAX);
         if (facts->key)
                 memcpy(e->key, facts->key, e->n_key);
-        copy_text(e->cache, &facts->cache);
-        copy_text(e->text, &facts->text);
+        copy_text(e->cache, &facts->cache, length_of(&facts->cache, STORE_CACHE_NAME_MAX));
+        copy_text(e->text, &facts->text, n_text);
         e->pinned = facts->policy && facts->policy->pinned;
         if (facts->policy)
                 e->policy = facts->policy->policy;

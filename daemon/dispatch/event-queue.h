@@ -13,17 +13,22 @@
 #include "proto/cached.pb-c.h"
 #include "store/store.h"
 
+#define EVENT_TEXT_MAX 1024u
+
 /* What happened; all pointers are borrowed. Fields that the kind has not are 0. */
 struct event_facts {
         Cached__V1__EventKind kind;
         struct store_text cache; /* empty: all caches */
         const void *key;         /* of an entry; of CLEARED: the prefix, or NULL */
         size_t n_key;
-        struct store_text text; /* of CLEARED: the tag; of REFRESH: the schedule's name */
+        /* Of CLEARED: the tag; of REFRESH: the schedule's name; of RESOURCE_LEFT: the reason. */
+        struct store_text text;
         uint64_t when_ms;
-        uint64_t version;
-        uint64_t n; /* of STORED: the value's size; of CLEARED: entries */
+        uint64_t version; /* of RESOURCE_*: the instance */
+        uint64_t n;       /* of STORED: bytes; of CLEARED: entries; of LEFT: holders */
         Cached__V1__Fate cause;
+        Cached__V1__ResourceKind resource;     /* of RESOURCE_* */
+        Cached__V1__ResourceCause left;        /* of RESOURCE_LEFT */
         uint32_t cache_id;                     /* of POLICY */
         const struct store_cache_info *policy; /* likewise: name and what is in force */
 };
@@ -35,12 +40,14 @@ struct event {
         uint8_t n_key;
         Cached__V1__EventKind kind;
         Cached__V1__Fate cause;
+        Cached__V1__ResourceKind resource;
+        Cached__V1__ResourceCause left;
         uint32_t cache_id;
         uint64_t when_ms, version, n;
         struct store_policy policy;
         char cache[STORE_CACHE_NAME_MAX + 1];
-        char text[STORE_CACHE_NAME_MAX + 1];
         uint8_t key[STORE_KEY_MAX];
+        char text[]; /* of at most EVENT_TEXT_MAX bytes */
 };
 
 /* The first ref is the caller's. NULL: no memory. */

@@ -213,13 +213,13 @@ static void let_go(void *ctx, const struct resource_hold *hold)
         keeping_drop(ctx, hidden_of(realm_of(hold->resource)), &k);
 }
 
-static void left(void *ctx, struct resource *res)
+void keeping_left(struct dispatcher *d, const struct resource *res)
 {
         const struct resource_kept k = {.kind = RESOURCE_KEPT_INSTANCE,
                                         .instance.number = res->number};
-        keeping_drop(ctx, hidden_of(realm_of(res)), &k);
+        keeping_drop(d, hidden_of(realm_of(res)), &k);
         for (struct list *n = res->holds.next; n != &res->holds; n = n->next)
-                let_go(ctx, LIST_ENTRY(n, struct resource_hold, of_resource));
+                let_go(d, LIST_ENTRY(n, struct resource_hold, of_resource));
 }
 
 static void ended(void *ctx, const struct resource_holder *h)
@@ -456,7 +456,6 @@ int keeping_init(struct dispatcher *d, struct resource_hooks *hooks)
 {
         d->keeping = calloc(1, sizeof(*d->keeping));
         hooks->changed = changed;
-        hooks->left = left;
         hooks->held = held;
         hooks->let_go = let_go;
         hooks->ended = ended;

@@ -20,7 +20,7 @@ struct sockaddr_storage;
 
 struct keeping;
 
-/* 0 or -ENOMEM; puts what it has to hear into the hooks, which are not the table's yet. */
+/* 0 or -ENOMEM; puts what it alone has to hear into the hooks, which are not the table's yet. */
 int keeping_init(struct dispatcher *d, struct resource_hooks *hooks);
 void keeping_done(struct dispatcher *d);
 
@@ -49,6 +49,9 @@ enum status keeping_holder(struct request *r, const struct resource_holder *h,
 /* Could what changed last of it be written? OK, or why not: then it is to be taken back. */
 enum status keeping_check_hold(struct request *r, const struct resource_hold *hold);
 enum status keeping_check_lock(struct request *r, const struct resource *res);
+
+/* For the table's hook: it has left. */
+void keeping_left(struct dispatcher *d, const struct resource *res);
 
 /* Deletes a record. */
 void keeping_drop(struct dispatcher *d, struct realm *hidden, const struct resource_kept *k);

@@ -19,10 +19,10 @@ static enum status decode_kinds(struct request *r, uint32_t *ret)
         for (size_t i = 0; i < msg->n_kinds; i++) {
                 int kind = (int)msg->kinds[i];
                 if (kind < (int)CACHED__V1__EVENT_KIND__EVENT_STORED ||
-                    kind > (int)CACHED__V1__EVENT_KIND__EVENT_REFRESH)
+                    kind > (int)CACHED__V1__EVENT_KIND__EVENT_RESOURCE_LEFT)
                         return verdict_set(&r->verdict, STATUS_INVALID,
                                            "kind %d of events is unknown: use EVENT_STORED (1) to "
-                                           "EVENT_REFRESH (7)",
+                                           "EVENT_RESOURCE_LEFT (9)",
                                            kind);
                 kinds |= SUBSCRIBE_BIT(kind);
         }

@@ -16,6 +16,7 @@
 #include "dispatch/keeping.h"
 #include "dispatch/scope.h"
 #include "dispatch/segment.h"
+#include "dispatch/subscribe.h"
 #include "server.h"
 #include "transport/conn.h"
 
@@ -46,6 +47,17 @@ static void release(void *ctx, void *payload)
 {
         (void)ctx;
         resource_object_unref(payload);
+}
+
+static void created(void *ctx, const struct resource *res)
+{
+        subscribe_resource(ctx, res);
+}
+
+static void left(void *ctx, struct resource *res)
+{
+        keeping_left(ctx, res);
+        subscribe_resource(ctx, res);
 }
 
 /* ---- objects */
@@ -112,6 +124,8 @@ int resourcing_init(struct dispatcher *d)
                                        .word_write = word_write,
                                        .word_owner = word_owner,
                                        .release = release,
+                                       .created = created,
+                                       .left = left,
                                        .ctx = d};
         int k = keeping_init(d, &hooks);
         if (k < 0)

@@ -27,15 +27,17 @@
 #include "dispatch/ops.h"
 #include "dispatch/reply.h"
 #include "dispatch/schedule.h"
+#include "server.h"
 #include "services/policy.h"
 
 /* Output that waits for a subscriber: what comes then waits in its queue, where it is counted. What
  * a socket holds comes on top. */
 #define EVENT_OUTPUT   ((uint64_t)64 * 1024)
-#define EVENT_MAX      512  /* more than a frame with one takes */
+#define EVENT_MAX      512  /* more than a frame with one takes, but for its text */
 #define EVENTS_AT_ONCE 1000 /* of all subscribers, then others have their turn: some 500 µs */
 #define RETRY_MS       100  /* after memory ran out */
 static_assert(CACHE_MESSAGE_MAX <= EVENT_MAX, "a policy is an event, too");
+static_assert(RESOURCE_REASON_MAX <= EVENT_TEXT_MAX, "reasons are told whole");
 
 struct subscription {
         struct client *client;
@@ -199,8 +201,21 @@ static void put_policy(struct cache_message *to, const struct event *e)
         cache_message_init(to, e->cache_id, &info);
 }
 
-/* False: no memory. */
-static bool send_message(struct client *client, Cached__V1__Event *event)
+static void put_instance(Cached__V1__InstanceEvent *to, const struct event *e, uint64_t age_ms)
+{
+        to->kind = e->kind;
+        to->cache = (char *)e->cache;
+        to->key = (ProtobufCBinaryData){.data = (uint8_t *)e->key, .len = e->n_key};
+        to->instance = e->version;
+        to->resource = e->resource;
+        to->cause = e->left;
+        to->reason = (char *)e->text;
+        to->holders = e->n;
+        to->age_ms = age_ms;
+}
+
+/* @n_text: bytes of its text. False: no memory. */
+static bool send_message(struct client *client, Cached__V1__Event *event, size_t n_text)
 {
         Cached__V1__Reply reply = CACHED__V1__REPLY__INIT;
         reply.result_case = CACHED__V1__REPLY__RESULT_EVENT;
@@ -208,7 +223,7 @@ static bool send_message(struct client *client, Cached__V1__Event *event)
         struct request r;
         r.d = client->d;
         r.client = client;
-        if (reply_reserve(&r, EVENT_MAX, 0) != STATUS_OK)
+        if (reply_reserve(&r, EVENT_MAX + n_text, 0) != STATUS_OK)
                 return false;
         reply_queue(&r, &reply, NULL, 0, 0);
         return true;
@@ -221,7 +236,7 @@ static bool send_lost(struct client *client, uint64_t n)
         lost.events = n;
         event.kind_case = CACHED__V1__EVENT__KIND_LOST;
         event.lost = &lost;
-        return send_message(client, &event);
+        return send_message(client, &event, 0);
 }
 
 static bool send_event(struct client *client, const struct event *e, uint64_t now_ms)
@@ -231,6 +246,7 @@ static bool send_event(struct client *client, const struct event *e, uint64_t no
         Cached__V1__EntryEvent entry = CACHED__V1__ENTRY_EVENT__INIT;
         Cached__V1__ClearEvent cleared = CACHED__V1__CLEAR_EVENT__INIT;
         Cached__V1__RefreshEvent refresh = CACHED__V1__REFRESH_EVENT__INIT;
+        Cached__V1__InstanceEvent instance = CACHED__V1__INSTANCE_EVENT__INIT;
         struct cache_message policy;
 
         switch (e->kind) {
@@ -250,13 +266,19 @@ static bool send_event(struct client *client, const struct event *e, uint64_t no
                 event.kind_case = CACHED__V1__EVENT__KIND_REFRESH;
                 event.refresh = &refresh;
                 break;
+        case CACHED__V1__EVENT_KIND__EVENT_RESOURCE_CREATED:
+        case CACHED__V1__EVENT_KIND__EVENT_RESOURCE_LEFT:
+                put_instance(&instance, e, age_ms);
+                event.kind_case = CACHED__V1__EVENT__KIND_INSTANCE;
+                event.instance = &instance;
+                break;
         default:
                 put_entry(&entry, e, age_ms);
                 event.kind_case = CACHED__V1__EVENT__KIND_ENTRY;
                 event.entry = &entry;
                 break;
         }
-        return send_message(client, &event);
+        return send_message(client, &event, strlen(e->text));
 }
 
 enum sent {
@@ -488,6 +510,28 @@ bool subscribe_has_policy(const struct client *client, uint32_t cache)
         return s && s->kinds & SUBSCRIBE_BIT(kind) &&
                store_cache_info(client->realm->store, cache, &info) == 0 &&
                wants(s, kind, info.name, info.n_name);
+}
+
+void subscribe_resource(struct dispatcher *d, const struct resource *res)
+{
+        struct realm *realm = resource_space_of(res->slot);
+        uint32_t cache = resource_cache_of(res->slot);
+        bool left = res->cause != RESOURCE_LEFT_NOT;
+        struct event_facts facts = {
+                .kind = left ? CACHED__V1__EVENT_KIND__EVENT_RESOURCE_LEFT
+                             : CACHED__V1__EVENT_KIND__EVENT_RESOURCE_CREATED,
+                .key = res->slot->key,
+                .n_key = res->slot->n_key,
+                .text = {.text = res->reason, .n = res->reason ? strlen(res->reason) : 0},
+                .version = res->number,
+                .n = left ? res->n_holders : 0,
+                .resource = (Cached__V1__ResourceKind)res->kind,
+                .left = (Cached__V1__ResourceCause)res->cause,
+        };
+        if (!somebody_wants(realm, facts.kind) || cache & RESOURCE_APART)
+                return;
+        facts.when_ms = server_now_ms(d->server);
+        tell_of(realm, cache, &facts);
 }
 
 void subscribe_refresh(struct realm *realm, const char *schedule, const char *cache,

@@ -19,6 +19,7 @@ struct dispatcher;
 struct policy_result;
 struct realm;
 struct request;
+struct resource;
 struct subscription;
 
 /* The dispatcher's. */
@@ -60,6 +61,10 @@ struct subscribe_clear {
         uint64_t entries;
 };
 void subscribe_cleared(struct request *r, const struct subscribe_clear *what);
+
+/* An instance has come, or has left: then it has a cause. Nobody is told of those of sessions. The
+ * table is not used: for its hooks. */
+void subscribe_resource(struct dispatcher *d, const struct resource *res);
 
 void subscribe_refresh(struct realm *realm, const char *schedule, const char *cache,
                        uint64_t now_ms);

@@ -270,8 +270,9 @@ static struct resource *new_held(struct resources *t, struct resource_slot *s,
         return r;
 }
 
-/* What it is, and what it is charged. */
-static void fill(struct resource *r, uint64_t size, bool read_only, void *payload)
+/* What it is, and what it is charged: now it is there. */
+static void fill(struct resources *t, struct resource *r, uint64_t size, bool read_only,
+                 void *payload)
 {
         struct resource_cache *c = r->slot->cache;
         r->size = size;
@@ -279,6 +280,8 @@ static void fill(struct resource *r, uint64_t size, bool read_only, void *payloa
         r->payload = payload;
         c->space->bytes += size;
         c->bytes += size;
+        if (t->hooks.created)
+                t->hooks.created(t->hooks.ctx, r);
 }
 
 static int publish(struct resources *t, struct resource_creation *c, enum resource_kind kind,
@@ -302,7 +305,7 @@ static int publish(struct resources *t, struct resource_creation *c, enum resour
         r = new_held(t, s, c->holder, &c->policy, now);
         if (!r)
                 return -ENOMEM;
-        fill(r, size, read_only, payload);
+        fill(t, r, size, read_only, payload);
         *ret = r;
         return RESOURCE_IS_HELD;
 }
@@ -329,7 +332,7 @@ static int register_new(struct resources *t, struct resource_slot *s, struct res
         struct resource *r = new_held(t, s, h, policy, now);
         if (!r)
                 return -ENOMEM;
-        fill(r, what->size, what->read_only, what->payload);
+        fill(t, r, what->size, what->read_only, what->payload);
         *ret = r;
         return RESOURCE_IS_HELD;
 }

@@ -296,6 +296,9 @@ struct resource_hooks {
 
         /* The payload is used no more. NULL payloads are not told. */
         void (*release)(void *ctx, void *payload);
+        /* It has come: published, or registered anew, and not restored. NULL: nobody wants to
+         * know. */
+        void (*created)(void *ctx, const struct resource *r);
         /* It has left its cache, for r->cause. It is there yet, with its holders. */
         void (*left)(void *ctx, struct resource *r);
         /* Its holders or its lock's owner, as far as is known here, have changed: for a successor.

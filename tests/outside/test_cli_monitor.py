@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: MIT
 """cachectl monitor and warm: events as they happen, and a cache's values computed anew."""
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import threading
 import time
 
 import pytest
 
 import harness
+import wire
 from cachectl import (CACHECTL, TIMEOUT, USAGE, Running, child_on, environment, needs_cachectl, run_plain, start,
                       terminal)
 from harness import wait_until
+from test_cli_fake import hello, receive
 from wire import pb
 
 pytestmark = needs_cachectl
@@ -215,6 +220,64 @@ def test_cl68_the_column_grows(daemon, start, c):
         c.set(cache, b"k", b"v")
     lines = m.out(rb"(.*\n){4}").decode().splitlines()
     assert [line.index("k  1 bytes") for line in lines] == [33, 45, 65, 57]
+
+
+def test_cl69_resources(daemon, start):
+    """What came and what left, of a session nothing; by kinds, and among all else without any."""
+    def cli(*args):
+        assert run_plain("--socket", str(daemon.socket), *args).status == 0
+    m, j = start_monitor(start, daemon), start_monitor(start, daemon, "--json", "-k", "created", "-k", "left")
+    a, b = (start("resource", "hold", "models", "bert", "--segment", "4K") for _ in range(2))
+    said = [re.match(rb"held: instance (\d+), ", x.out(rb"\n"))[1].decode() for x in (a, b)]
+    cli("resource", "drop", "models", "bert")
+    cli("resource", "hold", "models", "x", "--local", "--", "true")
+    cli("clear", "models")
+    text = m.out(rb"left +models +x .*\n")
+    assert [x for x in lines_of(text) if x[0] != "cleared"] == [
+        ("created", "models bert segment"), ("left", "models bert segment, dropped, 2 holders"),
+        ("created", "models x local"), ("left", "models x local, cleared")]
+    objects = [json.loads(line) for line in j.out(rb'"left".*"x".*\n').splitlines()]
+    assert all(o.pop("time_ms") for o in objects) and len(set(said)) == 1
+    of = {"cache": "models", "key": "bert", "instance": said[0], "resource": "segment"}
+    assert objects[:2] == [{"kind": "created", **of},
+                           {"kind": "left", **of, "cause": "dropped", "reason": None, "holders": 2}]
+    assert [(o["kind"], o["key"], o["resource"]) for o in objects[2:]] == [("created", "x", "local"), ("left", "x", "local")]
+    assert objects[3]["cause"] == "cleared" and objects[3]["holders"] == 0
+
+
+def test_cl69b_an_older_daemon_tells_of_entries_alone(tmp_path):
+    """Without --kind that will do; who asks for the kind is told that the daemon is too old."""
+    asked = []
+
+    def serve(connection):
+        with contextlib.suppress(OSError, EOFError), connection:
+            reply = hello(receive(connection))
+            reply.hello.features = pb.FEATURE_EVENTS | pb.FEATURE_LEASES
+            connection.sendall(wire.frame(reply))
+            request = receive(connection)
+            asked.append(list(request.subscribe.kinds))
+            event = pb.Reply(event={"entry": {"kind": pb.EVENT_DELETED, "cache": "t", "key": b"k"}})
+            connection.sendall(wire.frame(pb.Reply(id=request.id)) + wire.frame(event))
+            receive(connection)
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            r = run_plain("--socket", str(tmp_path / "s"), "monitor", "--count", "1")
+            assert lines_of(r.out) == [("deleted", "t k")] and r.err == ""
+            assert asked == [list(range(pb.EVENT_STORED, pb.EVENT_RESOURCE_CREATED))]
+            r = run_plain("--socket", str(tmp_path / "s"), "monitor", "--count", "1", "--kind", "left")
+            assert r.status != 0 and "the daemon is too old for resources: update it" in r.err and len(asked) == 1
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 # ---- warm

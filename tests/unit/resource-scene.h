@@ -4,7 +4,7 @@
 
 /*
  * A table of resources with some holders in one space, and payloads with lock words. Each payload
- * must be released once; `left` and the words are seen by the test.
+ * must be released once; what is told and the words are seen by the test.
  */
 
 #include <assert.h>
@@ -29,7 +29,7 @@ struct scene {
         int spaces[2]; /* of which only the addresses count */
         uint64_t now, next_id;
         unsigned payloads; /* that are not released */
-        unsigned left[N_RESOURCE_CAUSES];
+        unsigned created, left[N_RESOURCE_CAUSES];
         void (*on_left)(void *ctx, struct resource *r);
         void *on_left_ctx;
 };
@@ -69,6 +69,13 @@ static inline void scene_release(void *ctx, void *payload)
         free(payload);
 }
 
+static inline void scene_created(void *ctx, const struct resource *r)
+{
+        struct scene *s = ctx;
+        assert(r->n_holders == 1);
+        s->created++;
+}
+
 static inline void scene_left(void *ctx, struct resource *r)
 {
         struct scene *s = ctx;
@@ -89,6 +96,7 @@ static inline void scene_init(struct scene *s)
                                              .word_write = scene_word_write,
                                              .word_owner = scene_word_owner,
                                              .release = scene_release,
+                                             .created = scene_created,
                                              .left = scene_left,
                                              .changed = scene_changed,
                                              .ctx = s};

@@ -20,7 +20,9 @@ enum act {
         ACT_MUTE,   /* Subscribe is not answered */
         ACT_REFUSE, /* with DENIED */
         ACT_OK,
-        ACT_EVENTS,   /* one of each kind */
+        ACT_BOTH,   /* the same, and one entry, at once */
+        ACT_EVENTS, /* one of each kind */
+        ACT_RESOURCES,
         ACT_DELETED,  /* one entry */
         ACT_NONSENSE, /* an answer to nothing */
         ACT_FAREWELL,
@@ -112,6 +114,27 @@ static bool send_rest(struct fake *d, int fd)
         return ok && send_event(d, fd, &e);
 }
 
+static bool send_resource(struct fake *d, int fd, int kind)
+{
+        Cached__V1__Event e = CACHED__V1__EVENT__INIT;
+        Cached__V1__InstanceEvent m = CACHED__V1__INSTANCE_EVENT__INIT;
+
+        m.kind = (Cached__V1__EventKind)kind;
+        m.cache = (char *)(uintptr_t) "res";
+        m.key = (ProtobufCBinaryData){2, (uint8_t *)"k\0"};
+        m.instance = 4711;
+        m.resource = CACHED__V1__RESOURCE_KIND__RESOURCE_SEGMENT;
+        m.age_ms = 13;
+        if (kind == CACHED__V1__EVENT_KIND__EVENT_RESOURCE_LEFT) {
+                m.cause = CACHED__V1__RESOURCE_CAUSE__RESOURCE_INVALID;
+                m.reason = (char *)(uintptr_t) "stale";
+                m.holders = 3;
+        }
+        e.kind_case = CACHED__V1__EVENT__KIND_INSTANCE;
+        e.instance = &m;
+        return send_event(d, fd, &e);
+}
+
 /* One of each, among them kinds that this library does not know. */
 static bool send_all(struct fake *d, int fd)
 {
@@ -133,6 +156,31 @@ static void note_subscribe(struct play *p, const Cached__V1__Subscribe *m)
         atomic_fetch_add(&p->n_asked, 1);
 }
 
+static bool send_both(struct fake *d, int fd, uint64_t id)
+{
+        Cached__V1__Reply m = CACHED__V1__REPLY__INIT;
+        Cached__V1__Event e = CACHED__V1__EVENT__INIT;
+        Cached__V1__EntryEvent entry = CACHED__V1__ENTRY_EVENT__INIT;
+        uint8_t *answer, *event, both[256];
+        size_t n_answer, n_event;
+
+        m.id = id;
+        answer = fake_frame(&m, NULL, 0, &n_answer);
+        entry.kind = CACHED__V1__EVENT_KIND__EVENT_DELETED;
+        e.kind_case = CACHED__V1__EVENT__KIND_ENTRY;
+        e.entry = &entry;
+        m.id = 0;
+        m.result_case = CACHED__V1__REPLY__RESULT_EVENT;
+        m.event = &e;
+        event = fake_frame(&m, NULL, 0, &n_event);
+        assert(n_answer + n_event <= sizeof(both));
+        memcpy(both, answer, n_answer);
+        memcpy(both + n_answer, event, n_event);
+        free(answer);
+        free(event);
+        return fake_write(d, fd, both, n_answer + n_event);
+}
+
 static bool act(struct fake *d, int fd, enum act what, uint64_t id)
 {
         switch (what) {
@@ -140,8 +188,15 @@ static bool act(struct fake *d, int fd, enum act what, uint64_t id)
                 return fake_reply_status(d, fd, id, CACHED_DENIED, "not for you");
         case ACT_OK:
                 return fake_reply_status(d, fd, id, CACHED_OK, "");
+        case ACT_BOTH:
+                return send_both(d, fd, id);
         case ACT_EVENTS:
                 return send_all(d, fd);
+        case ACT_RESOURCES:
+                return send_resource(d, fd, CACHED__V1__EVENT_KIND__EVENT_RESOURCE_CREATED) &&
+                       send_resource(d, fd, 99) &&
+                       send_resource(d, fd, CACHED__V1__EVENT_KIND__EVENT_STORED) &&
+                       send_resource(d, fd, CACHED__V1__EVENT_KIND__EVENT_RESOURCE_LEFT);
         case ACT_DELETED:
                 return send_entry(d, fd, CACHED__V1__EVENT_KIND__EVENT_DELETED);
         case ACT_NONSENSE:
@@ -293,6 +348,68 @@ static void test_a_kinds(void **state)
         scene_end(&s, e);
 }
 
+static const cached_event *check_resource(cached_events *e, uint32_t kind, int cause)
+{
+        const cached_event *v = next(e, kind);
+        size_t n = 0;
+
+        assert_string_equal(cached_event_cache(v), "res");
+        assert_memory_equal(cached_event_key(v, &n), "k\0", 2);
+        assert_int_equal(n, 2);
+        assert_int_equal(cached_event_instance(v), 4711);
+        assert_int_equal(cached_event_age_ms(v), 13);
+        assert_int_equal(cached_event_resource_cause(v), cause);
+        assert_string_equal(cached_event_cause(v), "");
+        assert_int_equal(cached_event_version(v), 0);
+        assert_int_equal(cached_session_event(v), 0);
+        return v;
+}
+
+/* Asked for beside everything else; a program from before that asks for
+ * CACHED_EVENT_ALL gets what it got then: test_a_kinds. */
+static void test_a_resources(void **state)
+{
+        const uint64_t features = FEATURES | CACHED__V1__FEATURE__FEATURE_RESOURCES;
+        struct scene s = {.p.act = {{ACT_OK, ACT_RESOURCES, ACT_WAIT}}};
+        const cached_event *v;
+        const char *reason;
+        cached_events *e;
+        uint64_t n;
+
+        assert_int_equal(CACHED_EVENT_ALL & CACHED_EVENT_RESOURCES, 0);
+        scene_begin(&s, features, PATIENCE_MS);
+        e = subscribe(&s, NULL, CACHED_EVENT_DELETED | CACHED_EVENT_RESOURCES);
+        (void)check_resource(e, CACHED_EVENT_RESOURCE_CREATED, 0);
+        v = check_resource(e, CACHED_EVENT_RESOURCE_LEFT, CACHED_RESOURCE_INVALIDATED);
+        assert_int_equal(cached_reply_text(cached_event_reply(v), "instance.reason", &reason),
+                         CACHED_OK);
+        assert_string_equal(reason, "stale");
+        assert_int_equal(cached_reply_u64(cached_event_reply(v), "instance.holders", &n),
+                         CACHED_OK);
+        assert_int_equal(n, 3);
+        assert_int_equal(s.p.n_kinds, 3);
+        assert_int_equal(s.p.kinds[0], CACHED__V1__EVENT_KIND__EVENT_DELETED);
+        assert_int_equal(s.p.kinds[1], CACHED__V1__EVENT_KIND__EVENT_RESOURCE_CREATED);
+        assert_int_equal(s.p.kinds[2], CACHED__V1__EVENT_KIND__EVENT_RESOURCE_LEFT);
+        scene_end(&s, e);
+}
+
+static void test_a_resources_of_an_older_daemon(void **state)
+{
+        struct scene s = {.p.act = {{ACT_OK, ACT_WAIT}}};
+        cached_events *e = NULL;
+        cached_reply *r;
+
+        scene_begin(&s, FEATURES, PATIENCE_MS);
+        assert_int_equal(cached_subscribe(s.c, NULL, CACHED_EVENT_RESOURCE_LEFT, &e, &r),
+                         CACHED_UNSUPPORTED);
+        assert_string_equal(cached_reply_error(r),
+                            "the daemon is too old for resources: update it");
+        cached_reply_free(r);
+        assert_int_equal(s.p.n_kinds, 0);
+        scene_end(&s, e);
+}
+
 static void test_a_some(void **state)
 {
         struct scene s = {.p.act = {{ACT_OK, ACT_WAIT}}};
@@ -360,6 +477,26 @@ static void test_b_loop(void **state)
         }
         assert_int_equal(n, 10 + 2);
         assert_int_equal(n_unknown, 1);
+        scene_end(&s, e);
+}
+
+/* What came with the answer is taken already: the descriptor tells of it all the same, and not
+ * for ever. */
+static void test_b_with_the_answer(void **state)
+{
+        struct scene s = {.p.act = {{ACT_BOTH, ACT_WAIT}}};
+        const cached_event *v = NULL;
+        cached_events *e;
+        struct pollfd p;
+
+        scene_begin(&s, FEATURES, PATIENCE_MS);
+        e = subscribe(&s, NULL, CACHED_EVENT_ALL);
+        p = (struct pollfd){.fd = cached_events_fd(e), .events = POLLIN};
+        assert_int_equal(poll(&p, 1, PATIENCE_MS / 2), 1);
+        assert_int_equal(cached_events_next(e, 0, &v), CACHED_OK);
+        assert_int_equal(cached_event_kind(v), CACHED_EVENT_DELETED);
+        assert_int_equal(cached_events_next(e, 0, &v), CACHED_ERR_AGAIN);
+        assert_int_equal(poll(&p, 1, 0), 0);
         scene_end(&s, e);
 }
 
@@ -502,9 +639,13 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_a_kinds, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_a_resources, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_a_resources_of_an_older_daemon, setup,
+                                                teardown),
                 cmocka_unit_test_setup_teardown(test_a_some, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_usage, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_b_loop, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_b_with_the_answer, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_c_ended, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_c_farewell, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_c_nonsense, setup, teardown),

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -148,12 +149,36 @@ static void test_a_filtered_queue_still_knows_its_losses(void **state)
         assert_empty(&q);
 }
 
+static void test_an_event_keeps_its_text(void **state)
+{
+        char text[EVENT_TEXT_MAX + 1];
+        struct event_facts facts = {.kind = STORED, .text = {.text = text, .n = EVENT_TEXT_MAX}};
+        struct event *e;
+        (void)state;
+        memset(text, 'x', sizeof(text));
+        e = event_new(&facts);
+        assert_non_null(e);
+        assert_true(e->has_text);
+        assert_int_equal(strlen(e->text), EVENT_TEXT_MAX);
+        event_unref(e);
+        facts.text.n++; /* nobody does that */
+        e = event_new(&facts);
+        assert_int_equal(strlen(e->text), EVENT_TEXT_MAX);
+        event_unref(e);
+        facts.text = (struct store_text){0};
+        e = event_new(&facts);
+        assert_false(e->has_text);
+        assert_string_equal(e->text, "");
+        event_unref(e);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_a_queue_keeps_the_order_and_tells_losses_in_place),
                 cmocka_unit_test(test_a_queue_counts_what_memory_has_no_room_for),
                 cmocka_unit_test(test_a_filtered_queue_still_knows_its_losses),
+                cmocka_unit_test(test_an_event_keeps_its_text),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

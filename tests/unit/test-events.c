@@ -159,10 +159,11 @@ static struct reply open_with(struct world *w, struct conn *c, const char *cache
 static void test_what_is_refused(void **state)
 {
         struct world *w = *state;
-        const int unknown[] = {STORED, 8}, none[] = {0}, negative[] = {-1}, one[] = {STORED};
+        const int unknown[] = {STORED, 10}, none[] = {0}, negative[] = {-1}, one[] = {STORED};
         struct conn *c = connect_as(w, UID, "", EVENTS);
         assert_failure(try_subscribe(w, c, "", 2, unknown), STATUS_INVALID,
-                       "kind 8 of events is unknown: use EVENT_STORED (1) to EVENT_REFRESH (7)");
+                       "kind 10 of events is unknown: use EVENT_STORED (1) to "
+                       "EVENT_RESOURCE_LEFT (9)");
         assert_failure(try_subscribe(w, c, "", 1, none), STATUS_INVALID, "kind 0 of events");
         assert_failure(try_subscribe(w, c, "", 1, negative), STATUS_INVALID, "kind -1 of events");
         assert_failure(try_subscribe(w, c, "a\x01", 1, one), STATUS_INVALID, "control character");

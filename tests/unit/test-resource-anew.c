@@ -45,6 +45,7 @@ static void its_bytes_are_in_its_cache(void **state)
         struct resource *r = registered(&s, 0, "k", 0);
         assert_int_equal(resources_gauge(&s.t, where.space, where.cache).bytes, 100);
         assert_int_equal(resources_room(&s.t, where.space).bytes, 100);
+        assert_int_equal(s.created, 1);
         resource_drop(&s.t, r, RESOURCE_LEFT_DROPPED, NULL, s.now);
         assert_int_equal(resources_gauge(&s.t, where.space, where.cache).bytes, 0);
         assert_int_equal(resources_room(&s.t, where.space).bytes, 100);

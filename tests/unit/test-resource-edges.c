@@ -284,6 +284,7 @@ static void too_many_entries_and_all_are_held(void **state)
         reply.creation->policy.max_entries = 2;
         publish(&s, reply.creation, 1);
         assert_int_equal(s.left[RESOURCE_LEFT_EVICTED], 2);
+        assert_int_equal(s.created, 4); /* and not by who joined */
         assert_int_equal(r[0]->cause, 0);
         told(&s, NULL, 0);
         scene_done(&s);
@@ -499,6 +500,7 @@ static void a_successor_knows_what_is_claimed(void **state)
         assert_int_equal(free_one.r->cause, 0);
         assert_null(resources_find(&next.t, lost)); /* nobody came for it */
         assert_int_equal(next.left[RESOURCE_LEFT_UNCLAIMED], 2);
+        assert_int_equal(next.created, 0); /* what was restored is not new */
         /* Numbers go on. */
         assert_true(made(&next, 0, "a", RESOURCE_KIND_SEGMENT)->number > lost);
         scene_done(&next);

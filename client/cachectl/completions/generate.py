@@ -18,7 +18,7 @@ HERE = pathlib.Path(__file__).parent
 KINDS = {"FILE": "file", "PATH": "file", "CACHE": "cache", "COMMAND": "command"}
 # Where the name alone does not say it: (verb, option or word).
 SPECIAL = {("memo", "cache"): "cache", ("warm", "cache"): "cache", ("memo", "env"): "env",
-           ("monitor", "kind"): "stored deleted cleared expired evicted policy refresh",
+           ("monitor", "kind"): "stored deleted cleared expired evicted policy refresh created left",
            ("config", "NAME"): "setting", ("cached", "log-level"): "error warning info debug"}
 
 
