@@ -19,7 +19,8 @@
  * are text of 1 to 128 bytes, values any bytes, at most limits.session_keys and
  * limits.session_bytes of them. A session ends when it is closed, when nobody used it for as long
  * as its options say, and, if they say so, some time after the last connection that was attached to
- * it has gone (cached_session_watch()). It survives a daemon that is replaced or killed.
+ * it has gone (cached_session_watch()). It survives a daemon that is replaced, and one that is
+ * killed where a service manager (or whoever) keeps its descriptors for the next one.
  *
  * What depends on a value can be changed safely by several at once: numbers are counted up in the
  * daemon, a value can be set only if there is none or if it is the one that was read. Such a change
