@@ -188,7 +188,7 @@ def test_cl20_tags(cli, js, c):
     assert cli("clear", "t", "--tag", "red").text == "0 entries cleared\n"
     assert [e["key"] for e in js("ls", "t")["entries"]] == ["c"]
     assert js("clear", "t", "--tag", "blue") == {"cache": "t", "tag": "blue", "prefix": None, "entries": 0, "caches": 1,
-                                                         "resources": 0}
+                                                 "resources": 0}
     r = cli("clear", "none", "--tag", "t", status=NOT_FOUND)
     assert r.err == "cachectl: clear: not found: no such cache\n"
 

@@ -145,3 +145,12 @@ def test_rex21_of_a_session(cli):
     assert cli(*session, "clear", "c").text == "0 entries and 1 resource cleared\n"
     cli("session", "close", token)
     assert cli("clear", "c").text == "0 entries and 1 resource cleared\n"
+
+
+def test_rex22_of_a_clear_in_portions(cli, c):
+    """Which takes longer than the daemon gives a request at a time."""
+    make(cli, "9a", "9b", "8")
+    for first in range(0, 50_000, 1000):
+        c.set_many("c", [(b"%d" % i, b"v", {}) for i in range(first, first + 1000)])
+    n = sum(str(i)[0] == "9" for i in range(50_000))
+    assert cli("clear", "c", "--prefix", "9").text == f"{n} entries and 2 resources cleared\n"
