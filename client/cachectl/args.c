@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CODE_WORD   1 /* getopt's */
 #define CODE_GLOBAL 256
 #define CODE_VERB   (CODE_GLOBAL + ARGS_MAX_OPTIONS)
 
@@ -80,6 +81,9 @@ static const char *explain(const struct table *t, int found, char **argv)
                 return complain("option --", name_of_code(t, optopt), " needs a value");
         if (optopt >= CODE_GLOBAL)
                 return complain("option --", name_of_code(t, optopt), " takes no value");
+        if (optopt != 0 && strchr("0123456789.", optopt))
+                return complain("there is no option -", letter,
+                                ": put `--` before a number that is negative");
         if (optopt != 0)
                 return complain("there is no option -", letter, "");
         return complain("there is no option ", argv[optind - 1], "");
@@ -115,11 +119,13 @@ const char *args_parse(int argc, char **argv, const struct args_option *globals,
                        const struct args_option *options, struct args *a)
 {
         bool stop = !options || a->command;
-        struct table t = {.n_shorts = stop ? 2 : 1};
-        int code;
+        struct table t = {.n_shorts = 2};
+        int code, n = 0;
 
-        /* `+`: stop at the first word. `:`: tell a missing value from an unknown option. */
-        memcpy(t.shorts, stop ? "+:" : ":", t.n_shorts);
+        /* `+`: stop at the first word. `-`: give each word as what CODE_WORD stands for, for what
+         * stands behind `--` shall be told from what stands before it. `:`: tell a missing value
+         * from an unknown option. */
+        memcpy(t.shorts, stop ? "+:" : "-:", t.n_shorts);
         add_rows(&t, globals, CODE_GLOBAL);
         add_rows(&t, options, CODE_VERB);
         opterr = 0;
@@ -128,6 +134,10 @@ const char *args_parse(int argc, char **argv, const struct args_option *globals,
         while ((code = getopt_long(argc, argv, t.shorts, t.longs, NULL)) != -1) {
                 if (code == '?' || code == ':')
                         return explain(&t, code, argv);
+                if (code == CODE_WORD) {
+                        argv[1 + n++] = optarg; /* whose place was parsed already */
+                        continue;
+                }
                 if (code < CODE_GLOBAL) {
                         int letter = code;
                         code = code_of_letter(options, CODE_VERB, letter);
@@ -139,7 +149,9 @@ const char *args_parse(int argc, char **argv, const struct args_option *globals,
                 else if (!take_option(a, options, code - CODE_VERB, optarg ? optarg : ""))
                         return args_no_memory;
         }
-        a->words = argv + optind;
-        a->n_words = argc - optind;
+        a->n_behind = stop ? 0 : argc - optind;
+        a->words = argv + optind - n;
+        memmove(a->words, argv + 1, (size_t)n * sizeof(*argv));
+        a->n_words = argc - optind + n;
         return NULL;
 }

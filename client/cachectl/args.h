@@ -35,13 +35,15 @@ struct args {
         struct args_list lists[ARGS_MAX_OPTIONS]; /* of the options that repeat */
         char **words;
         int n_words;
+        int n_behind; /* so many of them, the last ones, stand behind `--` */
         bool command; /* the words are a command line: the first one ends the options */
 };
 
 /*
  * Parses argv[1] and on. With @options NULL it stops at the first word (the verb) and leaves it and
- * the rest in a->words; with a->command set likewise. Else options and words may come in any order,
- * and `--` ends the options. What @a holds already stays unless it is given again.
+ * the rest in a->words; with a->command set likewise, and a->n_behind is 0. Else options and words
+ * may come in any order, and `--` ends the options. Moves words about in argv. What @a holds
+ * already stays unless it is given again.
  *
  * Returns NULL, or what is wrong, which the caller frees (or a constant when memory is out: compare
  * with args_no_memory).

@@ -302,6 +302,8 @@ static bool is_shown(const cached_reply *r, const char *prefix, const struct fie
                 return cached_reply_u64(r, fields_path(path, prefix, field->name), &n) ==
                                CACHED_OK &&
                        (n > 0 || !field->hide_zero);
+        if (field->hide_zero && field->kind == FIELD_TEXT)
+                return *fields_text(r, prefix, field->name) != '\0';
         return !field->hide_zero || fields_u64(r, prefix, field->name) != 0;
 }
 

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define POOL_MAX     4096
+#define STATUS_MAX   255
 #define WAIT_MAX_MS  (UINT64_C(49) * 86400 * 1000) /* fits into 32 bits */
 #define WAIT_FOREVER UINT32_MAX
 #define MS_PER_SEC   UINT64_C(1000)
@@ -38,6 +39,8 @@ struct hold {
         uint64_t pool, ttl_ms;
         uint64_t wait_ms;  /* WAIT_FOREVER: as long as it takes */
         uint64_t until_ms; /* when that is over */
+        bool is_late;      /* it was */
+        uint64_t conflict; /* the exit status then, and nothing is said, if it was given */
         char *path;        /* of COMMAND's program */
         cached_policy *policy;
         cached_resource_options *options;
@@ -192,6 +195,10 @@ static int parse(struct hold *h)
                 status = parse_wait(h);
         if (status == EXIT_DONE && option(h, RESOURCE_OPT_POOL))
                 status = parse_pool(h);
+        if (status == EXIT_DONE && option(h, RESOURCE_OPT_CONFLICT))
+                status =
+                        ctl_parse_count(ctl, "conflict-exit-code", option(h, RESOURCE_OPT_CONFLICT),
+                                        STATUS_MAX, &h->conflict);
         if (status == EXIT_DONE && option(h, RESOURCE_OPT_TTL))
                 status = ctl_parse_ttl(ctl, "ttl", option(h, RESOURCE_OPT_TTL), &h->ttl_ms);
         return status;
@@ -318,13 +325,16 @@ static int make(struct hold *h)
 
 /* ---- getting it */
 
-/* --wait is over. @doing: what the one who has it does. */
+/* --wait is over. @doing: what the one who has it does. Not EXIT_DONE. */
 static int report_late(struct hold *h, const cached_reply *r, const char *doing)
 {
         struct ctl *ctl = h->held.run->ctl;
         uint64_t pid = fields_u64(r, "", "holder_pid");
         char late[LATE_SIZE] = "not at once", waited[UNITS_BUFFER_SIZE];
 
+        h->is_late = true;
+        if (option(h, RESOURCE_OPT_CONFLICT))
+                return EXIT_REFUSED;
         if (h->wait_ms > 0)
                 (void)snprintf(late, sizeof(late), "not within %s",
                                units_format_ms(waited, h->wait_ms));
@@ -448,8 +458,9 @@ static int acquire_and_lock(struct hold *h)
                 give_back(h);
         }
         if (status == EXIT_DONE && h->held.owner_died)
-                ctl_note(h->held.run->ctl, "who used it alone before was killed meanwhile: what it "
-                                           "protects may be half changed");
+                ctl_note(h->held.run->ctl, "%s: what it protects may be half changed",
+                         h->pool ? "the process that had it was killed"
+                                 : "the process that had the lock was killed");
         return status;
 }
 
@@ -483,5 +494,7 @@ int resource_hold(struct resource_run *run)
         if (h.fill >= 0)
                 (void)close(h.fill);
         free(h.path);
+        if (h.is_late && option(&h, RESOURCE_OPT_CONFLICT))
+                return (int)h.conflict;
         return status;
 }

@@ -5,7 +5,8 @@
  *
  * To the daemon the holder is this process. A command that is killed while it alone uses the object
  * was in the middle of something; the daemon has to learn that as it does of any holder: so this
- * process then ends without giving anything back.
+ * process then ends without giving anything back. And a command that alone may use it is killed
+ * when this process ends without it: the next one gets it then.
  */
 
 #include "resource.h"
@@ -76,6 +77,7 @@ int resource_run_command(struct resource_held *h, const char *path)
                 .path = path,
                 .argv = h->run->argv,
                 .default_sigpipe = !h->run->ctl->sigpipe_ignored,
+                .dies_with_us = h->is_alone,
                 .kept = cached_resource_file(h->resource),
                 .news = cached_resource_left_fd(h->resource),
                 .told = tell_left,

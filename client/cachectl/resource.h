@@ -26,6 +26,7 @@ enum resource_option {
         RESOURCE_OPT_TTL,
         RESOURCE_OPT_LOCK,
         RESOURCE_OPT_WAIT,
+        RESOURCE_OPT_CONFLICT,
 };
 
 /* As in the protocol. */

@@ -51,6 +51,7 @@ static int spawn_and_wait(const struct plain *plain, struct signals *s, int *ret
                 .kept = plain->kept,
                 .mask = &s->outside,
                 .default_sigpipe = plain->default_sigpipe,
+                .dies_with_us = plain->dies_with_us,
         };
         pid_t pid = 0;
         int r = program_spawn(&start, &pid), pidfd;

@@ -12,8 +12,9 @@ struct plain {
         const char *path; /* of the program */
         char **argv;
         bool default_sigpipe;
-        int kept; /* a descriptor that it inherits under its number; 0: none */
-        int news; /* told() is called once when it can be read meanwhile; -1: nothing */
+        bool dies_with_us; /* see struct program_start */
+        int kept;          /* a descriptor that it inherits under its number; 0: none */
+        int news;          /* told() is called once when it can be read meanwhile; -1: nothing */
         void (*told)(void *data);
         void *data;
 };

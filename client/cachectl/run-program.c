@@ -16,7 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define SHELL        "/bin/sh"
@@ -166,12 +168,65 @@ static int spawn_shell(const struct program_start *s, const posix_spawn_file_act
         return r;
 }
 
+/* In the child; returns only to fail. posix_spawn() has no place for what is done here first. */
+static int become_mortal(const struct program_start *s, pid_t parent)
+{
+        /* Who ended before the first line was carried out sends nothing any more. */
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+                return -ESRCH;
+        for (int i = 0; i < 3; i++)
+                if (s->fds[i] != i && dup2(s->fds[i], i) < 0)
+                        return -errno;
+        if (s->kept > 0 && fcntl(s->kept, F_SETFD, 0) < 0)
+                return -errno;
+        (void)sigprocmask(SIG_SETMASK, s->mask, NULL);
+        return program_become(s->path, s->argv, s->default_sigpipe);
+}
+
+/* What the child says of its failure; 0: it has become the program, whose end of the pipe is
+ * closed by that. */
+static int hear(int fd)
+{
+        int error = 0;
+        ssize_t n;
+
+        do
+                n = read(fd, &error, sizeof(error));
+        while (n < 0 && errno == EINTR);
+        return n == (ssize_t)sizeof(error) ? error : 0;
+}
+
+static int spawn_mortal(const struct program_start *s, pid_t *ret)
+{
+        pid_t parent = getpid(), pid;
+        int ends[2], r;
+
+        if (pipe2(ends, O_CLOEXEC) < 0)
+                return -errno;
+        pid = fork();
+        if (pid == 0) {
+                r = become_mortal(s, parent);
+                _exit(write(ends[1], &r, sizeof(r)) < 0 ? 1 : PROGRAM_NOT_FOUND);
+        }
+        r = pid < 0 ? -errno : 0;
+        (void)close(ends[1]);
+        if (r == 0)
+                r = hear(ends[0]);
+        (void)close(ends[0]);
+        if (r < 0 && pid > 0)
+                (void)waitpid(pid, NULL, 0);
+        *ret = pid;
+        return r;
+}
+
 int program_spawn(const struct program_start *s, pid_t *ret)
 {
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attributes;
         int r;
 
+        if (s->dies_with_us)
+                return spawn_mortal(s, ret);
         r = posix_spawn_file_actions_init(&actions);
         if (r != 0)
                 return -r;

@@ -31,6 +31,7 @@ struct program_start {
         int kept;             /* stays open in it under its number; 0: none */
         const sigset_t *mask; /* its blocked signals */
         bool default_sigpipe; /* else it inherits what we have */
+        bool dies_with_us;    /* however we end it is killed; not so what it has started */
 };
 
 /* Negative errno. */

@@ -19,6 +19,7 @@
 
 #define VARIABLE        "CACHED_SESSION"
 #define SESSION_KEY_MAX 128
+#define WORD_MAX        (SESSION_TOKEN_DIGITS / 2) /* longer, it may be most of a token */
 
 /* The beginning of a file: more than a token and its newline need. Negative errno. */
 static ssize_t read_start(const char *path, char *buf, size_t size)
@@ -69,6 +70,16 @@ static int take_file(struct ctl *ctl, const char *path, char ret[SESSION_TOKEN_D
                      : EXIT_DONE;
 }
 
+bool session_lacks_token(const char *word)
+{
+        return word[0] != '@' && getenv(VARIABLE) && *word && strlen(word) <= WORD_MAX;
+}
+
+int session_report_lack(struct ctl *ctl, const char *word)
+{
+        return ctl_usage(ctl, "'%s' is no token; did you mean '@ %s'?", word, word);
+}
+
 int session_take_token(struct ctl *ctl, const char *word, char ret[SESSION_TOKEN_DIGITS + 1])
 {
         const char *text = word, *wrong;
@@ -80,6 +91,8 @@ int session_take_token(struct ctl *ctl, const char *word, char ret[SESSION_TOKEN
         if (!text)
                 return ctl_usage(ctl, "TOKEN '@': $" VARIABLE " is not set; " SESSION_TOKEN_HINT);
         wrong = session_token_check(text);
+        if (wrong && session_lacks_token(word))
+                return session_report_lack(ctl, word);
         if (wrong)
                 return ctl_usage(ctl, "%s: %s; " SESSION_TOKEN_HINT,
                                  word[0] == '@' ? "$" VARIABLE : "TOKEN", wrong);

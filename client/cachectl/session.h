@@ -48,6 +48,11 @@ int session_incr(struct session_run *run);
 int session_del(struct session_run *run);
 int session_clear(struct session_run *run);
 
+/* Whether @word was meant as what comes after the token, by who has that in the environment. Short
+ * words only: no message shows what may be a token with an error in it. */
+bool session_lacks_token(const char *word);
+int session_report_lack(struct ctl *ctl, const char *word);
+
 /* The token that a word of the command line stands for: itself, `@`, or `@FILE`. */
 int session_take_token(struct ctl *ctl, const char *word, char ret[SESSION_TOKEN_DIGITS + 1]);
 

@@ -13,6 +13,7 @@ enum { OPT_ALL, OPT_TAG, OPT_PREFIX };
 static const struct field fields[] = {
         {"entries", FIELD_COUNT, NULL},
         {"caches", FIELD_COUNT, NULL},
+        {"resources", FIELD_COUNT, NULL},
         {NULL},
 };
 
@@ -40,9 +41,13 @@ static int print_json(struct ctl *ctl, const struct what *what, const cached_rep
 static void print_text(const char *cache, const cached_reply *reply)
 {
         uint64_t entries = fields_u64(reply, "", "entries"),
-                 caches = fields_u64(reply, "", "caches");
+                 caches = fields_u64(reply, "", "caches"),
+                 resources = fields_u64(reply, "", "resources");
 
-        printf("%" PRIu64 " %s cleared", entries, entries == 1 ? "entry" : "entries");
+        printf("%" PRIu64 " %s", entries, entries == 1 ? "entry" : "entries");
+        if (resources)
+                printf(" and %" PRIu64 " %s", resources, resources == 1 ? "resource" : "resources");
+        printf(" cleared");
         if (!cache)
                 printf(" in %" PRIu64 " %s", caches, caches == 1 ? "cache" : "caches");
         putchar('\n');
@@ -110,7 +115,8 @@ const struct verb verb_clear = {
         .name = "clear",
         .synopsis = "CACHE [--tag TAG | --prefix P] | --all",
         .summary = "Remove the entries of a cache, or of the realm",
-        .about = "The caches themselves, their policies and counters stay. A cache cannot be "
+        .about = "Resources leave with them, but for --tag: who holds one is told, and may use it "
+                 "on. The caches themselves, their policies and counters stay. A cache cannot be "
                  "removed: "
                  "an empty one costs next to nothing, but counts towards limits.caches_per_realm "
                  "until the realm was unused and empty for ten minutes, or the daemon is "
@@ -123,7 +129,7 @@ const struct verb verb_clear = {
                     [OPT_ALL] = {"all", 0, NULL,
                                  "every cache of the realm (needs the role admin)"}},
         .json = "cache (null with --all), tag and prefix or prefix_hex (null where not given), "
-                "entries (that were there), caches.",
+                "entries (that were there), caches, resources (that left).",
         .not_found = "no such cache",
         .example = "cachectl clear thumbnails\n"
                    "  cachectl clear pages --tag user:17\n"

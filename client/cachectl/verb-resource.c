@@ -46,19 +46,22 @@ static int unknown(struct ctl *ctl, const char *what)
         return ctl_usage(ctl, "'%s' is nothing to do with resources", what);
 }
 
-/* What stands behind the dashes. Options and words before them come in any order, so getopt has
- * moved the dashes to the front of all words; what they stand for is beyond those that are known.
- */
+/* What stands behind the dashes is COMMAND, and never CACHE or KEY. */
 static int take_command(struct resource_run *run, const struct doing *d)
 {
         const struct args *a = run->args;
-        bool dashes = strcmp(a->words[-1], "--") == 0;
+        int n = a->n_words - a->n_behind - 1;
 
-        if (!d->command || a->n_words == d->n_words + 1)
-                return EXIT_DONE;
-        if (!dashes)
+        if (n < 0)
+                return ctl_usage(run->ctl, "'%s' is missing before `--`", d->name);
+        if (n < d->n_required)
+                return ctl_usage(run->ctl, "%s: %s is missing before `--`", d->name, word_names[n]);
+        if (n > d->n_words && a->n_behind == 0)
                 return ctl_usage(run->ctl, "%s: `--` is missing before COMMAND", d->name);
-        run->argv = a->words + d->n_words + 1;
+        if (n > d->n_words)
+                return ctl_usage(run->ctl, "%s: there is one argument too many before `--`",
+                                 d->name);
+        run->argv = a->n_behind ? a->words + d->n_words + 1 : NULL;
         return EXIT_DONE;
 }
 
@@ -67,7 +70,7 @@ static int check(struct resource_run *run, const struct doing *d)
         const struct args *a = run->args;
         int n = a->n_words - 1;
 
-        if (n < d->n_required)
+        if (n < d->n_required && (!d->command || a->n_behind == 0))
                 return ctl_usage(run->ctl, "%s: %s is missing", d->name, word_names[n]);
         if (n > d->n_words && !d->command)
                 return ctl_usage(run->ctl, "%s: there is one argument too many", d->name);
@@ -75,7 +78,7 @@ static int check(struct resource_run *run, const struct doing *d)
                 if (a->options[i] && !(d->options & 1u << i))
                         return ctl_usage(run->ctl, "--%s does not apply to %s",
                                          verb_resource.options[i].name, d->name);
-        return take_command(run, d);
+        return d->command ? take_command(run, d) : EXIT_DONE;
 }
 
 static int take_words(struct resource_run *run)
@@ -127,7 +130,11 @@ static const char about[] =
         "data. Without COMMAND it is held until stdin ends (unless that is /dev/null), until a "
         "signal comes, or until it leaves its cache; a line says that it is held, and one that it "
         "has left, and why.\n\n"
-        "A lock ends with `hold`. If a signal ends COMMAND, or somebody kills `hold`, while it is "
+        "A lock ends with `hold`. Who kills `hold` kills COMMAND, too, where that has the lock or "
+        "an object of a pool: it does not go on beside the next one. What COMMAND has started goes "
+        "on, and so does a set-user-ID program. (With flock(1) the command goes on, and keeps the "
+        "lock.) If a signal ends COMMAND, or "
+        "somebody kills `hold`, while it is "
         "locked, what it protects may be half changed: so a descriptor leaves its cache, and the "
         "next one to lock anything else is told, on stderr and with CACHED_OWNER_DIED=1 in the "
         "environment of its COMMAND.";
@@ -138,6 +145,8 @@ static const char statuses[] = "  hold with COMMAND: that of COMMAND; 128+N afte
                                "  2    wrong usage\n"
                                "  3    the daemon is not reachable\n"
                                "  4    the daemon refused, or --wait is over; nothing was run\n"
+                               "  N    --wait is over, with --conflict-exit-code N; nothing was "
+                               "run\n"
                                "  126  COMMAND cannot be executed\n"
                                "  127  there is no such command\n";
 
@@ -145,7 +154,8 @@ const struct verb verb_resource = {
         .name = "resource",
         .synopsis = "ls [CACHE] | show CACHE KEY | drop CACHE KEY | "
                     "hold CACHE KEY [--segment S | --fd N | --local] [--fill FILE] [--read-only] "
-                    "[--no-create] [--pool N] [--ttl D] [--lock] [--wait D] [-- COMMAND…]",
+                    "[--no-create] [--pool N] [--ttl D] [--lock] [--wait D] "
+                    "[--conflict-exit-code N] [-- COMMAND…]",
         .summary = "Look at live objects that processes share, and hold one",
         .about = about,
         .words = {"ls|show|hold|drop", "CACHE", "KEY", "COMMAND"},
@@ -179,6 +189,9 @@ const struct verb verb_resource = {
                         [RESOURCE_OPT_WAIT] = {"wait", 0, "D",
                                                "hold: give up when others make it, use it or lock "
                                                "it for longer; 0s: at once (default: wait)"},
+                        [RESOURCE_OPT_CONFLICT] = {"conflict-exit-code", 0, "N",
+                                                   "hold: the exit status when it gives up for "
+                                                   "that, without a word (default: 4, with one)"},
                 },
         .json = "ls: resources, a list of cache, key or key_hex, instance, kind (segment, "
                 "descriptor, local), what (of a descriptor, else null), size, read_only, ttl_ms "
@@ -193,6 +206,9 @@ const struct verb verb_resource = {
         .statuses = statuses,
         .example =
                 "cachectl resource hold jobs lock --local --lock -- ./one-at-a-time\n"
+                "  cachectl resource hold jobs lock --local --lock --wait 0s "
+                "--conflict-exit-code 0 -- \\\n"
+                "    ./skipped-while-one-runs\n"
                 "  cachectl resource hold models bert --segment 400M --fill bert.bin --read-only\n"
                 "  exec 3<>/dev/tcp/127.0.0.1/6379\n"
                 "  cachectl resource hold db redis --fd 3 --lock -- \\\n"

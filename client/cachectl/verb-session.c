@@ -59,6 +59,8 @@ static int check(struct ctl *ctl, const struct doing *d, const struct args *a)
 {
         int n = a->n_words - 1;
 
+        if (n > 0 && n < d->n_required && session_lacks_token(a->words[1]))
+                return session_report_lack(ctl, a->words[1]);
         if (n < d->n_required)
                 return ctl_usage(ctl, "%s: %s is missing", d->name, word_names[n]);
         if (n > d->n_words)

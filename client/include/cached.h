@@ -592,7 +592,7 @@ int cached_delete(cached *c, const char *cache, const void *key, size_t n_key, c
  * cached_clear() - removes all entries of a cache; the cache and its policy stay
  * @c:      any thread
  * @cache:  its name
- * @ret:    field of ClearResult: "entries", how many there were
+ * @ret:    fields of ClearResult: "entries", how many there were, and "resources" that left
  *
  * Return: CACHED_OK; CACHED_NOT_FOUND: no such cache; or one of the common codes.
  */
@@ -616,7 +616,7 @@ int cached_clear_tag(cached *c, const char *cache, const char *tag, cached_reply
  * @c:       any thread
  * @cache:   its name
  * @prefix:  @n_prefix bytes, at least 1
- * @ret:     field of ClearResult: "entries", how many there were
+ * @ret:     fields of ClearResult: "entries", how many there were, and "resources" that left
  *
  * The daemon goes through the whole cache for it, and ends with what was there when it began. For
  * caches whose keys are text; what is made by cached_key_finish() has no such beginning.
@@ -629,7 +629,7 @@ int cached_clear_prefix(cached *c, const char *cache, const void *prefix, size_t
 /*
  * cached_clear_all() - removes all entries of all caches of the realm; for its admins
  * @c:    any thread
- * @ret:  fields of ClearResult: "entries", "caches"
+ * @ret:  fields of ClearResult: "entries", "caches", "resources"
  *
  * Return: CACHED_OK or one of the common codes; CACHED_DENIED: not an admin.
  */

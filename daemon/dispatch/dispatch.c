@@ -292,6 +292,7 @@ void request_init(struct request *r, struct client *client, uint64_t n_body)
         r->n_reply = 0;
         r->state = NULL;
         r->sweep = NULL;
+        r->n_resources = 0;
         r->ran = r->again = r->wait = false;
         r->answered = r->one_way = r->close = false;
 }

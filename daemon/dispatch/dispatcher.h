@@ -86,6 +86,7 @@ struct request {
         uint64_t n_body;
         int fd; /* the descriptor that the message names, owned; negative: see descriptor.h */
         struct store_sweep *sweep; /* that is under way, in d->bump; NULL: none */
+        uint64_t n_resources;      /* that left when it began */
         struct upload *filling;    /* a part of the body, being copied to where it stays; owned */
         struct upload *upload;     /* of a long body, else NULL; owned by who runs the request */
         struct share *share;       /* borrowed: where the value that is answered lies; or NULL */

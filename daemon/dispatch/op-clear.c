@@ -27,13 +27,13 @@ static enum status clear_all(struct request *r, Cached__V1__ClearResult *result)
                 return verdict_set(&r->verdict, STATUS_INVALID,
                                    "the request names a cache and asks for all: leave one out");
         if (r->who.realm->hidden)
-                return scope_clear_all(r, &result->entries, &result->caches);
+                return scope_clear_all(r, result);
         if (r->client->role < ACCESS_ADMIN)
                 return verdict_set(
                         &r->verdict, STATUS_DENIED,
                         "clearing the whole realm needs the role admin: clear the caches "
                         "one by one, or ask an admin of the realm");
-        resourcing_cleared(r, NULL, (struct key_ref){0});
+        result->resources = resourcing_cleared(r, NULL, (struct key_ref){0});
         leasing_cleared(r, NULL); /* some may be cleared even where not all could be */
         enum status status =
                 data_clear_all(&r->who, &result->entries, &result->caches, &r->verdict);
@@ -77,7 +77,7 @@ static enum status begin_sweep(struct request *r, const struct cache_ref *ref)
         r->sweep = sweep;
         /* What was begun before is too old; what is begun during the sweep is not. */
         leasing_cleared_prefix(r, ref, key);
-        resourcing_cleared(r, ref, key);
+        r->n_resources = resourcing_cleared(r, ref, key);
         return STATUS_OK;
 }
 
@@ -98,7 +98,7 @@ void clear_end_sweep(struct request *r)
 
 /* A portion. Sets r->again if there are further ones. */
 static enum status clear_prefix(struct request *r, const struct cache_ref *ref,
-                                uint64_t *ret_entries)
+                                Cached__V1__ClearResult *result)
 {
         uint64_t start_ns = server_now_ns(r->d->server);
         bool is_first = !r->sweep;
@@ -116,20 +116,21 @@ static enum status clear_prefix(struct request *r, const struct cache_ref *ref,
                                      "go on with the rest: try again");
                 break;
         }
-        *ret_entries = r->sweep->entries;
+        result->entries = r->sweep->entries;
+        result->resources = r->n_resources;
         clear_end_sweep(r);
         return status;
 }
 
 static enum status clear_cache(struct request *r, const struct cache_ref *ref,
-                               uint64_t *ret_entries)
+                               Cached__V1__ClearResult *result)
 {
-        enum status status = data_clear(&r->who, ref, ret_entries, &r->verdict);
+        enum status status = data_clear(&r->who, ref, &result->entries, &r->verdict);
         if (status != STATUS_OK)
                 return status;
         leasing_cleared(r, ref);
-        resourcing_cleared(r, ref, (struct key_ref){0});
-        const struct subscribe_clear what = {.ref = ref, .entries = *ret_entries};
+        result->resources = resourcing_cleared(r, ref, (struct key_ref){0});
+        const struct subscribe_clear what = {.ref = ref, .entries = result->entries};
         subscribe_cleared(r, &what);
         return STATUS_OK;
 }
@@ -146,9 +147,9 @@ static enum status clear_one(struct request *r, Cached__V1__ClearResult *result)
         case CACHED__V1__CLEAR__WHICH_TAG:
                 return clear_tag(r, &ref, &result->entries);
         case CACHED__V1__CLEAR__WHICH_PREFIX:
-                return clear_prefix(r, &ref, &result->entries);
+                return clear_prefix(r, &ref, result);
         default:
-                return clear_cache(r, &ref, &result->entries);
+                return clear_cache(r, &ref, result);
         }
 }
 

@@ -131,7 +131,7 @@ enum status op_release_resource(struct request *r)
 enum status op_invalidate_resource(struct request *r)
 {
         const Cached__V1__InvalidateResource *msg = r->msg->invalidate_resource;
-        const char *fault = wire_progress_fault(msg->reason, decode_length(msg->reason));
+        const char *fault = wire_reason_fault(msg->reason, decode_length(msg->reason));
         struct resource_holder *holder;
         struct resource *res;
         if (fault)

@@ -164,15 +164,15 @@ void resourcing_open(struct dispatcher *d)
         keeping_stay(d);
 }
 
-void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct key_ref prefix)
+uint64_t resourcing_cleared(struct request *r, const struct cache_ref *ref, struct key_ref prefix)
 {
         struct verdict v;
         uint32_t cache = 0;
         if (r->d->resources.numbers.n == 0 ||
             (ref && data_find_cache(&r->who, ref, &cache, &v) != STATUS_OK))
-                return;
-        (void)resources_cleared(&r->d->resources, r->client->realm, resourcing_cache(r, cache),
-                                prefix.data, prefix.n, r->who.now_ms, NULL);
+                return 0;
+        return resources_cleared(&r->d->resources, r->client->realm, resourcing_cache(r, cache),
+                                 prefix.data, prefix.n, r->who.now_ms, NULL);
 }
 
 void resourcing_cache_ends(struct dispatcher *d, const struct realm *hidden, uint32_t cache,

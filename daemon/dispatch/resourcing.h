@@ -74,8 +74,9 @@ static inline bool resourcing_has_decided(const struct dispatcher *d)
 /* A session's cache is removed from the realm that holds it. */
 void resourcing_cache_ends(struct dispatcher *d, const struct realm *hidden, uint32_t cache,
                            uint64_t now_ms);
-/* One cache was cleared, or with @ref NULL all of the realm; of it what begins with @prefix. */
-void resourcing_cleared(struct request *r, const struct cache_ref *ref, struct key_ref prefix);
+/* One cache was cleared, or with @ref NULL all of the realm; of it what begins with @prefix. How
+ * many left. */
+uint64_t resourcing_cleared(struct request *r, const struct cache_ref *ref, struct key_ref prefix);
 
 /* ---- caches, as the table knows them
  *

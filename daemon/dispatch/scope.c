@@ -100,11 +100,10 @@ void scope_cache_name(const struct realm *realm, uint32_t cache, char *buf, size
 
 /* ---- clearing */
 
-enum status scope_clear_all(struct request *r, uint64_t *ret_entries, uint64_t *ret_caches)
+enum status scope_clear_all(struct request *r, Cached__V1__ClearResult *result)
 {
         struct realm *realm = r->who.realm;
         uint32_t cache = 0;
-        *ret_entries = *ret_caches = 0;
         while ((cache = session_caches_next(realm, r->who.session, cache)) != 0) {
                 const struct cache_ref ref = {.id = cache};
                 uint64_t n;
@@ -112,9 +111,9 @@ enum status scope_clear_all(struct request *r, uint64_t *ret_entries, uint64_t *
                 if (status != STATUS_OK)
                         return status; /* those before it are cleared: asking again goes on */
                 leasing_cleared(r, &ref);
-                resourcing_cleared(r, &ref, (struct key_ref){0});
-                *ret_entries += n;
-                ++*ret_caches;
+                result->resources += resourcing_cleared(r, &ref, (struct key_ref){0});
+                result->entries += n;
+                result->caches++;
         }
         return STATUS_OK;
 }

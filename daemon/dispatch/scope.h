@@ -21,7 +21,7 @@ enum status scope_enter(struct request *r);
 /* A cache's name, as the store has it. */
 enum status scope_name(struct request *r, struct cache_ref *ref);
 bool scope_has_cache(const struct request *r, uint32_t cache);
-enum status scope_clear_all(struct request *r, uint64_t *ret_entries, uint64_t *ret_caches);
+enum status scope_clear_all(struct request *r, Cached__V1__ClearResult *result);
 
 /* ---- of realms that hold sessions */
 

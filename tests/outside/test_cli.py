@@ -602,7 +602,7 @@ def test_cli60_clear(cli, js, c):
     assert c.get("a", b"0") is None and c.get("b", b"k") == b"v"
     assert cli("clear", "--all").text == "1 entry cleared in 2 caches\n"
     assert c.get("b", b"k") is None
-    assert js("clear", "a") == {"cache": "a", "tag": None, "prefix": None, "entries": 0, "caches": 1}
+    assert js("clear", "a") == {"cache": "a", "tag": None, "prefix": None, "entries": 0, "caches": 1, "resources": 0}
     assert js("clear", "--all")["cache"] is None
 
 

@@ -187,7 +187,8 @@ def test_cl20_tags(cli, js, c):
     assert cli("clear", "t", "--tag", "red").text == "2 entries cleared\n"
     assert cli("clear", "t", "--tag", "red").text == "0 entries cleared\n"
     assert [e["key"] for e in js("ls", "t")["entries"]] == ["c"]
-    assert js("clear", "t", "--tag", "blue") == {"cache": "t", "tag": "blue", "prefix": None, "entries": 0, "caches": 1}
+    assert js("clear", "t", "--tag", "blue") == {"cache": "t", "tag": "blue", "prefix": None, "entries": 0, "caches": 1,
+                                                 "resources": 0}
     r = cli("clear", "none", "--tag", "t", status=NOT_FOUND)
     assert r.err == "cachectl: clear: not found: no such cache\n"
 
@@ -196,9 +197,9 @@ def test_cl21_prefixes(cli, js, c):
     for key in (b"user:1", b"user:2", b"users", b"\x00\x01", b"\x00\x02", b"text:x"):
         c.set("t", key, b"v")
     assert js("clear", "t", "--prefix", "user:") == {"cache": "t", "tag": None, "prefix": "user:", "entries": 2,
-                                                     "caches": 1}
+                                                     "caches": 1, "resources": 0}
     assert js("clear", "t", "--prefix", "hex:00") == {"cache": "t", "tag": None, "prefix_hex": "00", "entries": 2,
-                                                      "caches": 1}
+                                                      "caches": 1, "resources": 0}
     assert cli("clear", "t", "--prefix", "text:text:").text == "1 entry cleared\n"
     assert [e["key"] for e in js("ls", "t")["entries"]] == ["users"]
 

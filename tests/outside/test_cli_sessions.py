@@ -272,6 +272,29 @@ def test_ses50_usage(args, meant):
     assert r.status == USAGE and meant in r.err and r.out == b"", r.err
 
 
+@pytest.mark.parametrize("args, word", [(["set", "user", "alice"], "user"), (["get", "user"], "user"), (["get", "user", "x"], "user"),
+                                        (["incr", "n"], "n"), (["del", "user"], "user"), (["append", "log", "x"], "log")])
+def test_ses53_the_token_is_left_out(args, word):
+    r = run_plain("session", *args, env=environment(CACHED_SESSION="0" * 32))
+    assert r.status == USAGE and f"'{word}' is no token; did you mean '@ {word}'?" in r.err
+    # Where nothing stands in the environment, or where it may be a token with an error in it.
+    assert "did you mean" not in run_plain("session", *args).err
+    r = run_plain("session", args[0], "0" * 31, *args[2:], env=environment(CACHED_SESSION="0" * 32))
+    assert r.status == USAGE and "did you mean" not in r.err and "0" * 31 not in r.err
+
+
+@pytest.mark.parametrize("number", ["-3", "-0.5", "-.5"])
+def test_ses54_a_negative_number(cli, token, number):
+    r = cli("session", "incr", token, "n", number, status=USAGE)
+    assert f"there is no option {number[:2]}: put `--` before a number that is negative" in r.err
+    assert float(cli("session", "incr", token, "n", "--", number).text) == float(number)
+
+
+def test_ses55_show_has_the_label(cli, new):
+    assert re.search("^label  +shop ✓$", cli("session", "show", new("--label", "shop ✓")["token"]).text, re.M)
+    assert "label" not in cli("session", "show", new()["token"]).text
+
+
 def test_ses51_unreachable(tmp_path):
     for args in (["new"], ["ls"], ["get", "0" * 32, "k"]):
         assert run_plain("--socket", str(tmp_path / "none"), "session", *args).status == UNREACHABLE

@@ -19,6 +19,7 @@ from cachectl import environment, needs_cachectl
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 SOCKET = "/run/cached/cached.sock"  # what README calls it
+EMPTY = 'cd "$(mktemp -d)"'  # where the files of README are
 
 DURATION = r"(\d+[mhd]\d\d[smh]|\d+(\.\d+)? ?(us|ms|s|m|h|d))"
 # The same in a text that re.escape() went over.
@@ -104,6 +105,7 @@ def workplace(daemon, tmp_path):
     sanitize = str(harness.OPTIONS.get("b_sanitize", "none"))
     compiler = ["gcc"] + ([f"-fsanitize={sanitize}"] if sanitize not in ("none", "[]") else [])
     (tmp_path / "bin").mkdir()
+    (tmp_path / "tour").mkdir()
     (tmp_path / "bin" / "cc").write_text(f"#!/bin/sh\nexec {shlex.join(compiler)} \"$@\"\n")
     (tmp_path / "bin" / "cc").chmod(0o755)
     return tmp_path
@@ -113,12 +115,13 @@ def test_tr01_the_tour(daemon, workplace):
     steps = []
     for kind, name, lines in blocks(README.read_text()):
         if name:
-            (workplace / name).write_text("\n".join(lines) + "\n")
+            (workplace / "tour" / name).write_text("\n".join(lines) + "\n")
         if kind == "console":
             steps += commands(lines)
     assert len(steps) > 10
+    assert (EMPTY, []) in steps
     env = environment(CACHED_SOCKET=str(daemon.socket), PATH=f"{workplace}/bin:/usr/bin:/bin", TZ="UTC")
-    typed = [command.replace(SOCKET, str(daemon.socket)) for command, _ in steps]
+    typed = [command.replace(SOCKET, str(daemon.socket)).replace(EMPTY, "cd tour") for command, _ in steps]
     for (command, expected), printed in zip(steps, session(workplace, typed, env)):
         assert not harness.SANITIZER.search("\n".join(printed)), printed
         compare(command, expected, [line.replace(str(daemon.socket), SOCKET) for line in printed])
