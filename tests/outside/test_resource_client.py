@@ -291,6 +291,19 @@ def test_on_release_at_an_orderly_end(a, b):
     assert b.must("ended") == 0
 
 
+def test_an_on_release_that_hangs_hangs_its_own_process(a, b, start):
+    for u, more in ((a, {"hangs": 1}), (b, {})):
+        u.must("release", u.must("local", "c", "k", **more))
+    assert b("drop", "c", "k") == (OK, "2")
+    wait_until(lambda: a.must("ended") == b.must("ended") == 1, "both are told")
+    # The others go on, with what comes after it, too.
+    c = start()
+    assert c.must("instance", c.must("local", "c", "k")) == b.must("instance", b.must("local", "c", "k"))
+    assert b("drop", "c", "k") == (OK, "2")
+    wait_until(lambda: b.must("left", 1) == c.must("left", 0) == DROPPED, "they are told")
+    a.kill()
+
+
 # ---- locks
 
 def test_a_lock_is_for_one(a, b, start):
