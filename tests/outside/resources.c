@@ -33,7 +33,7 @@ struct driver {
         unsigned n;
         char **words;        /* of the command that acquires */
         atomic_uint n_made;  /* objects that this process has made */
-        bool hangs;          /* whoever is told of that, for ever */
+        atomic_bool hangs;   /* whoever is told of that, for ever */
         atomic_uint n_ended; /* and those of which it was told that they are over */
         /* A call that another thread makes. */
         pthread_t behind;
@@ -153,7 +153,7 @@ static int on_release(cached_resource *r, void *data)
 
         (void)r;
         atomic_fetch_add(&d->n_ended, 1);
-        while (d->hangs)
+        while (atomic_load(&d->hangs))
                 (void)pause();
         if (d->insists && atomic_load(&d->n_ended) < INSISTS_MAX) {
                 cached_resource *again = NULL;
@@ -173,7 +173,7 @@ static cached_resource_options *options_of(struct driver *d, char **w)
         if (!o || !p)
                 abort();
         d->words = w;
-        d->hangs = option(w, "hangs") != NULL;
+        atomic_store(&d->hangs, option(w, "hangs") != NULL);
         if (!option(w, "manual"))
                 (void)cached_resource_options_set_create(o, create, d);
         if (option(w, "bad"))
