@@ -2,7 +2,7 @@
 #ifndef LEASE_PRIVATE_H
 #define LEASE_PRIVATE_H
 
-/* What lease.c and lease-table.c share: memory, hashes and deadlines. Nothing else includes this.
+/* What lease.c and lease-table.c share: their memory. Nothing else includes this.
  */
 
 #include "services/lease.h"
@@ -21,28 +21,12 @@ struct lease_account {
 };
 
 struct lease_group {
-        struct lease_link link;
+        struct chain_link link;
         void *space;
         uint32_t cache;
         struct list slots;
         uint64_t computing, waiting;
 };
-
-/* Adds, after making room for it. 0 or -ENOMEM. */
-int lease_map_add(struct lease_map *m, struct lease_link *l, uint64_t hash);
-void lease_map_remove(struct lease_map *m, struct lease_link *l);
-void lease_map_done(struct lease_map *m);
-
-/* The first of a bucket: go on with `next`, and compare `hash`. */
-static inline struct lease_link *lease_map_first(const struct lease_map *m, uint64_t hash)
-{
-        return m->n_buckets ? m->buckets[hash & (m->n_buckets - 1)] : NULL;
-}
-
-void lease_timer_init(struct lease_timer *timer, uint8_t kind);
-/* LEASE_NEVER: it is due no more. 0 or -ENOMEM. */
-int lease_timer_set(struct leases *t, struct lease_timer *timer, uint64_t due);
-void lease_timer_drop(struct leases *t, struct lease_timer *timer); /* not set: fine */
 
 /* NULL: no memory. */
 struct lease_account *lease_account_get(struct leases *t, uid_t uid);

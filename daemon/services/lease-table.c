@@ -2,12 +2,9 @@
 /*
  * The memory of leases
  *
- * What is found by something is in a hash with chains: slots by key, leases by number, waiters by
- * owner, groups by cache. It doubles when it has as many members as buckets, and never shrinks: it
- * is bounded by what the uids may have at the same time. Hashes have a seed, since keys and owners'
- * numbers are chosen by clients. Deadlines are in one binary heap.
- *
- * Nothing is decided here.
+ * What is found by something is in a hash: slots by key, leases by number, waiters by owner, groups
+ * by cache; all of it is bounded by what the uids may have at the same time. Hashes have a seed,
+ * since keys and owners' numbers are chosen by clients. Nothing is decided here.
  */
 #include <assert.h>
 #include <errno.h>
@@ -16,138 +13,6 @@
 #include <xxhash.h>
 
 #include "services/lease-private.h"
-
-#define BUCKETS_FIRST ((size_t)64)
-#define HEAP_FIRST    ((size_t)64)
-
-/* ---- hashes */
-
-static void link_add(struct lease_link **bucket, struct lease_link *l)
-{
-        l->next = *bucket;
-        if (l->next)
-                l->next->at = &l->next;
-        l->at = bucket;
-        *bucket = l;
-}
-
-/* Longer chains do where there is no memory for more buckets. */
-static int map_grow(struct lease_map *m)
-{
-        size_t n = m->n_buckets ? 2 * m->n_buckets : BUCKETS_FIRST, n_old = m->n_buckets;
-        struct lease_link **old = m->buckets, **buckets;
-        if (m->n < m->n_buckets)
-                return 0;
-        buckets = calloc(n, sizeof(struct lease_link *));
-        if (!buckets)
-                return n_old ? 0 : -ENOMEM;
-        for (size_t i = 0; i < n_old; i++) {
-                struct lease_link *next;
-                for (struct lease_link *l = old[i]; l; l = next) {
-                        next = l->next;
-                        link_add(&buckets[l->hash & (n - 1)], l);
-                }
-        }
-        m->buckets = buckets;
-        m->n_buckets = n;
-        free(old);
-        return 0;
-}
-
-int lease_map_add(struct lease_map *m, struct lease_link *l, uint64_t hash)
-{
-        int r = map_grow(m);
-        if (r < 0)
-                return r;
-        l->hash = hash;
-        link_add(&m->buckets[hash & (m->n_buckets - 1)], l);
-        m->n++;
-        return 0;
-}
-
-void lease_map_remove(struct lease_map *m, struct lease_link *l)
-{
-        *l->at = l->next;
-        if (l->next)
-                l->next->at = l->at;
-        m->n--;
-}
-
-void lease_map_done(struct lease_map *m)
-{
-        assert(m->n == 0);
-        free(m->buckets);
-        *m = (struct lease_map){0};
-}
-
-/* ---- deadlines */
-
-static void heap_place(struct leases *t, struct lease_timer *timer, size_t pos)
-{
-        t->heap[pos] = timer;
-        timer->pos = (uint32_t)pos;
-}
-
-static void heap_up(struct leases *t, struct lease_timer *timer, size_t pos)
-{
-        while (pos > 0 && t->heap[(pos - 1) / 2]->due > timer->due) {
-                heap_place(t, t->heap[(pos - 1) / 2], pos);
-                pos = (pos - 1) / 2;
-        }
-        heap_place(t, timer, pos);
-}
-
-static void heap_down(struct leases *t, struct lease_timer *timer, size_t pos)
-{
-        for (size_t child = 2 * pos + 1; child < t->n_heap; child = 2 * pos + 1) {
-                if (child + 1 < t->n_heap && t->heap[child + 1]->due < t->heap[child]->due)
-                        child++;
-                if (t->heap[child]->due >= timer->due)
-                        break;
-                heap_place(t, t->heap[child], pos);
-                pos = child;
-        }
-        heap_place(t, timer, pos);
-}
-
-void lease_timer_init(struct lease_timer *timer, uint8_t kind)
-{
-        *timer = (struct lease_timer){.due = LEASE_NEVER, .pos = UINT32_MAX, .kind = kind};
-}
-
-void lease_timer_drop(struct leases *t, struct lease_timer *timer)
-{
-        size_t pos = timer->pos;
-        if (pos == UINT32_MAX)
-                return;
-        struct lease_timer *last = t->heap[--t->n_heap];
-        timer->pos = UINT32_MAX;
-        timer->due = LEASE_NEVER;
-        if (last == timer)
-                return;
-        if (pos > 0 && t->heap[(pos - 1) / 2]->due > last->due)
-                heap_up(t, last, pos);
-        else
-                heap_down(t, last, pos);
-}
-
-int lease_timer_set(struct leases *t, struct lease_timer *timer, uint64_t due)
-{
-        lease_timer_drop(t, timer);
-        if (due == LEASE_NEVER)
-                return 0;
-        if (t->n_heap == t->n_allocated) {
-                size_t n = t->n_allocated ? 2 * t->n_allocated : HEAP_FIRST;
-                struct lease_timer **heap = reallocarray(t->heap, n, sizeof(struct lease_timer *));
-                if (!heap)
-                        return -ENOMEM;
-                t->heap = heap;
-                t->n_allocated = n;
-        }
-        timer->due = due;
-        heap_up(t, timer, t->n_heap++);
-        return 0;
-}
 
 /* ---- uids */
 
@@ -203,7 +68,7 @@ static uint64_t slot_hash(const struct leases *t, const struct lease_group *g, c
 struct lease_group *lease_group_find(const struct leases *t, const void *space, uint32_t cache)
 {
         uint64_t hash = group_hash(t, space, cache);
-        struct lease_link *l = lease_map_first(&t->groups, hash);
+        struct chain_link *l = chains_first(&t->groups, hash);
         for (; l; l = l->next) {
                 struct lease_group *g = (struct lease_group *)l;
                 if (l->hash == hash && g->space == space && g->cache == cache)
@@ -215,7 +80,7 @@ struct lease_group *lease_group_find(const struct leases *t, const void *space, 
 static struct lease_slot *find_in_group(const struct leases *t, const struct lease_group *g,
                                         const uint8_t *key, size_t n_key, uint64_t hash)
 {
-        struct lease_link *l = lease_map_first(&t->slots, hash);
+        struct chain_link *l = chains_first(&t->slots, hash);
         for (; l; l = l->next) {
                 struct lease_slot *s = (struct lease_slot *)l;
                 if (l->hash == hash && s->group == g && s->n_key == n_key &&
@@ -238,7 +103,7 @@ static void group_settle(struct leases *t, struct lease_group *g)
         if (!list_is_empty(&g->slots))
                 return;
         assert(g->computing == 0 && g->waiting == 0);
-        lease_map_remove(&t->groups, &g->link);
+        chains_remove(&t->groups, &g->link);
         free(g);
 }
 
@@ -253,7 +118,7 @@ static struct lease_group *group_get(struct leases *t, void *space, uint32_t cac
         g->space = space;
         g->cache = cache;
         list_init(&g->slots);
-        if (lease_map_add(&t->groups, &g->link, group_hash(t, space, cache)) < 0) {
+        if (chains_add(&t->groups, &g->link, group_hash(t, space, cache)) < 0) {
                 free(g);
                 return NULL;
         }
@@ -270,7 +135,7 @@ struct lease_slot *lease_slot_get(struct leases *t, const struct lease_where *wh
         if (s)
                 return s;
         s = calloc(1, sizeof(*s));
-        if (!s || lease_map_add(&t->slots, &s->link, hash) < 0) {
+        if (!s || chains_add(&t->slots, &s->link, hash) < 0) {
                 free(s);
                 group_settle(t, g);
                 return NULL;
@@ -293,7 +158,7 @@ void lease_slot_settle(struct leases *t, struct lease_slot *s)
                 return;
         list_unlink(&s->news);
         list_unlink(&s->of_group);
-        lease_map_remove(&t->slots, &s->link);
+        chains_remove(&t->slots, &s->link);
         free(s);
         group_settle(t, g);
 }
@@ -316,11 +181,11 @@ void leases_set_bounds(struct leases *t, uint64_t max_leases, uint64_t max_waite
 
 void leases_done(struct leases *t)
 {
-        assert(!t->accounts && t->n_heap == 0);
-        lease_map_done(&t->slots);
-        lease_map_done(&t->ids);
-        lease_map_done(&t->owners);
-        lease_map_done(&t->groups);
-        free(t->heap);
+        assert(!t->accounts);
+        chains_done(&t->slots);
+        chains_done(&t->ids);
+        chains_done(&t->owners);
+        chains_done(&t->groups);
+        timerheap_done(&t->deadlines);
         *t = (struct leases){0};
 }

@@ -62,7 +62,7 @@ static void unhold(struct leases *t, struct lease *l)
         }
         list_unlink(&l->of_slot);
         list_unlink(&l->of_late);
-        lease_timer_drop(t, &l->timer);
+        timerheap_drop(&t->deadlines, &l->timer);
 }
 
 /* Nothing knows it any more. The slot stays. */
@@ -71,7 +71,7 @@ static void forget(struct leases *t, struct lease *l)
         unhold(t, l);
         list_unlink(&l->of_all);
         list_unlink(&l->of_party);
-        lease_map_remove(&t->ids, &l->link);
+        chains_remove(&t->ids, &l->link);
         free(l->progress);
         free(l);
 }
@@ -100,10 +100,10 @@ static int grant(struct leases *t, struct lease_slot *s, struct lease_party *p, 
         l->id = t->last_id + 1 ? t->last_id + 1 : 1;
         list_init(&l->of_late);
         list_init(&l->of_slot);
-        lease_timer_init(&l->timer, LEASE_TIMER_HOLD);
-        if (lease_timer_set(t, &l->timer, hold_ms ? now + hold_ms : LEASE_NEVER) < 0 ||
-            lease_map_add(&t->ids, &l->link, l->id) < 0) {
-                lease_timer_drop(t, &l->timer);
+        timer_init(&l->timer, LEASE_TIMER_HOLD);
+        if (timerheap_set(&t->deadlines, &l->timer, hold_ms ? now + hold_ms : LEASE_NEVER) < 0 ||
+            chains_add(&t->ids, &l->link, l->id) < 0) {
+                timerheap_drop(&t->deadlines, &l->timer);
                 free(l);
                 return -ENOMEM;
         }
@@ -126,8 +126,8 @@ static void stop_waiting(struct leases *t, struct lease_waiter *w)
         if (s->news_at == &w->of_slot)
                 s->news_at = w->of_slot.next;
         list_unlink(&w->of_slot);
-        lease_map_remove(&t->owners, &w->link);
-        lease_timer_drop(t, &w->timer);
+        chains_remove(&t->owners, &w->link);
+        timerheap_drop(&t->deadlines, &w->timer);
         s->group->waiting--;
         if (--s->n_waiting == 0)
                 list_unlink(&s->news);
@@ -222,7 +222,7 @@ int lease_party_new(struct leases *t, uid_t uid, void *ctx, struct lease_party *
         list_init(&p->leases);
         list_init(&p->waiters);
         list_init(&p->blocked);
-        lease_timer_init(&p->timer, LEASE_TIMER_PARTY);
+        timer_init(&p->timer, LEASE_TIMER_PARTY);
         a->n_parties++;
         *ret = p;
         return 0;
@@ -257,7 +257,7 @@ struct lease_party *lease_party_free(struct leases *t, struct lease_party *p, ui
                 lease_waiter_free(t, w);
         }
         lose_leases(t, p, now);
-        lease_timer_drop(t, &p->timer);
+        timerheap_drop(&t->deadlines, &p->timer);
         p->account->n_parties--;
         lease_account_settle(t, p->account);
         free(p);
@@ -277,7 +277,7 @@ void lease_party_refuse(struct leases *t, struct lease_party *p, enum lease_outc
 
 void lease_party_expire(struct leases *t, struct lease_party *p, uint64_t due)
 {
-        if (lease_timer_set(t, &p->timer, due) < 0)
+        if (timerheap_set(&t->deadlines, &p->timer, due) < 0)
                 lease_party_refuse(t, p, LEASE_GOT_NOTHING, due);
 }
 
@@ -319,7 +319,7 @@ static bool waits_for(const struct leases *t, const struct lease *from, const st
         for (unsigned i = 0; i < trail.n; i++) {
                 const struct lease_party *party = trail.owners[i].party;
                 uint64_t number = trail.owners[i].number, hash = lease_owner_hash(t, party, number);
-                struct lease_link *l = lease_map_first(&t->owners, hash);
+                struct chain_link *l = chains_first(&t->owners, hash);
                 for (; l; l = l->next) {
                         const struct lease_waiter *w = (struct lease_waiter *)l;
                         if (l->hash != hash || w->party != party || w->number != number)
@@ -357,10 +357,10 @@ static int park(struct leases *t, struct lease_slot *s, const struct lease_ask *
                 .want_progress = ask->want_progress,
                 .note = ask->note,
         };
-        lease_timer_init(&w->timer, LEASE_TIMER_WAIT);
-        if (lease_timer_set(t, &w->timer, due_after(now, ask->wait_ms)) < 0 ||
-            lease_map_add(&t->owners, &w->link, lease_owner_hash(t, p, ask->number)) < 0) {
-                lease_timer_drop(t, &w->timer);
+        timer_init(&w->timer, LEASE_TIMER_WAIT);
+        if (timerheap_set(&t->deadlines, &w->timer, due_after(now, ask->wait_ms)) < 0 ||
+            chains_add(&t->owners, &w->link, lease_owner_hash(t, p, ask->number)) < 0) {
+                timerheap_drop(&t->deadlines, &w->timer);
                 free(w);
                 return -ENOMEM;
         }
@@ -432,7 +432,7 @@ int leases_ask_refresh(struct leases *t, const struct lease_where *where,
 
 struct lease *leases_find(const struct leases *t, uint64_t id)
 {
-        struct lease_link *l = lease_map_first(&t->ids, id);
+        struct chain_link *l = chains_first(&t->ids, id);
         while (l && ((struct lease *)l)->id != id)
                 l = l->next;
         return (struct lease *)l;
@@ -518,8 +518,8 @@ void leases_cleared(struct leases *t, void *space, uint32_t cache, uint64_t now)
                 return;
         }
         for (size_t i = 0; i < t->groups.n_buckets && t->groups.n > 0; i++) {
-                struct lease_link *next;
-                for (struct lease_link *l = t->groups.buckets[i]; l; l = next) {
+                struct chain_link *next;
+                for (struct chain_link *l = t->groups.buckets[i]; l; l = next) {
                         struct lease_group *g = (struct lease_group *)l;
                         next = l->next;
                         if (g->space == space)
@@ -621,7 +621,7 @@ void leases_close(struct leases *t)
 {
         t->closed = true;
         for (size_t i = 0; i < t->slots.n_buckets; i++)
-                for (struct lease_link *l = t->slots.buckets[i]; l; l = l->next)
+                for (struct chain_link *l = t->slots.buckets[i]; l; l = l->next)
                         decide_all(t, (struct lease_slot *)l, LEASE_GOT_CLOSED, NULL);
 }
 
@@ -701,9 +701,9 @@ static void hold_ends(struct leases *t, struct lease *l, uint64_t now)
 
 void leases_tick(struct leases *t, uint64_t now)
 {
-        while (t->n_heap > 0 && t->heap[0]->due <= now) {
-                struct lease_timer *timer = t->heap[0];
-                lease_timer_drop(t, timer);
+        struct timer *timer;
+        while ((timer = timerheap_first(&t->deadlines)) && timer->due <= now) {
+                timerheap_drop(&t->deadlines, timer);
                 switch (timer->kind) {
                 case LEASE_TIMER_WAIT:
                         decide(t, LIST_ENTRY(timer, struct lease_waiter, timer), LEASE_GOT_TIMEOUT,
@@ -721,7 +721,7 @@ void leases_tick(struct leases *t, uint64_t now)
 
 uint64_t leases_next_due(const struct leases *t)
 {
-        return t->n_heap > 0 ? t->heap[0]->due : LEASE_NEVER;
+        return timerheap_next_due(&t->deadlines);
 }
 
 /* ---- looking */
@@ -735,7 +735,7 @@ struct lease_gauge leases_gauge(const struct leases *t, const void *space, uint3
                 return g ? (struct lease_gauge){g->computing, g->waiting} : sum;
         }
         for (size_t i = 0; i < t->groups.n_buckets && t->groups.n > 0; i++) {
-                for (struct lease_link *l = t->groups.buckets[i]; l; l = l->next) {
+                for (struct chain_link *l = t->groups.buckets[i]; l; l = l->next) {
                         const struct lease_group *g = (struct lease_group *)l;
                         if (g->space != space)
                                 continue;

@@ -14,7 +14,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/chains.h"
 #include "base/list.h"
+#include "base/timerheap.h"
 #include "store/store.h"
 
 #define LEASE_NEVER    UINT64_MAX
@@ -23,13 +25,6 @@
 struct lease_account;
 struct lease_group;
 
-/* What is due at some time. */
-struct lease_timer {
-        uint64_t due;
-        uint32_t pos; /* in the heap; UINT32_MAX: it is not */
-        uint8_t kind;
-};
-
 /* A connection: owns leases and waiters. */
 struct lease_party {
         struct lease_account *account;
@@ -37,18 +32,12 @@ struct lease_party {
         struct list leases;  /* held and late ones, by `of_party` */
         struct list waiters; /* by `of_party` */
         struct list blocked; /* by `turn`: were decided on, and cannot be answered now */
-        struct lease_timer timer;
-};
-
-/* Place of something in a hash. */
-struct lease_link {
-        struct lease_link *next, **at;
-        uint64_t hash;
+        struct timer timer;
 };
 
 /* What one key's leases and waiters have in common: there as long as there are any. */
 struct lease_slot {
-        struct lease_link link;
+        struct chain_link link;
         struct list of_group;
         struct list news; /* in leases.news: progress is to be told */
         struct lease_group *group;
@@ -64,7 +53,7 @@ struct lease_slot {
 };
 
 struct lease {
-        struct lease_link link; /* by id */
+        struct chain_link link; /* by id */
         struct list of_all;     /* in the order of ids */
         struct list of_party;
         struct list of_late; /* of the account; in no list while it is held */
@@ -74,7 +63,7 @@ struct lease {
         uint64_t id;
         uint64_t number; /* of its owner */
         uint64_t since;
-        struct lease_timer timer;
+        struct timer timer;
         bool refresh; /* a value is there */
         bool late;
         uint8_t n_tags; /* that were cleared since; LEASE_TAGS_MAX + 1: more than are noted */
@@ -105,7 +94,7 @@ struct lease_note {
 };
 
 struct lease_waiter {
-        struct lease_link link; /* by owner, while nothing is decided */
+        struct chain_link link; /* by owner, while nothing is decided */
         struct list of_slot;
         struct list of_party;
         struct list turn; /* in leases.decided, or party->blocked */
@@ -113,7 +102,7 @@ struct lease_waiter {
         struct lease_party *party;
         uint64_t number;
         uint64_t since;
-        struct lease_timer timer;
+        struct timer timer;
         uint32_t hold_ms;
         bool want_failure, want_progress;
         uint8_t outcome; /* enum lease_outcome */
@@ -165,19 +154,13 @@ struct lease_hooks {
         void *ctx;
 };
 
-struct lease_map {
-        struct lease_link **buckets;
-        size_t n_buckets, n;
-};
-
 struct leases {
-        struct lease_map slots, ids, owners, groups;
+        struct chains slots, ids, owners, groups;
         struct list all;     /* leases */
         struct list decided; /* waiters to be answered */
         struct list news;    /* slots with progress to be told */
         struct lease_account *accounts;
-        struct lease_timer **heap;
-        size_t n_heap, n_allocated;
+        struct timerheap deadlines;
         uint64_t seed, last_id;
         uint64_t max_leases, max_waiters; /* of a uid */
         bool closed;                      /* nobody waits any more */

@@ -18,26 +18,26 @@
 static void swap_numbers(struct resources *t, struct resource_holder *a, struct resource_holder *b)
 {
         uint32_t number = a->number;
-        resource_map_remove(&t->holder_numbers, &a->by_number);
-        resource_map_remove(&t->holder_numbers, &b->by_number);
+        chains_remove(&t->holder_numbers, &a->by_number);
+        chains_remove(&t->holder_numbers, &b->by_number);
         a->number = b->number;
         b->number = number;
         /* There was room for them before. */
-        (void)resource_map_add(&t->holder_numbers, &a->by_number, a->number);
-        (void)resource_map_add(&t->holder_numbers, &b->by_number, b->number);
+        (void)chains_add(&t->holder_numbers, &a->by_number, a->number);
+        (void)chains_add(&t->holder_numbers, &b->by_number, b->number);
 }
 
 static void pass_hold(struct resources *t, struct resource_hold *d, struct resource_holder *to)
 {
         if (t->hooks.let_go && !d->resource->cause)
                 t->hooks.let_go(t->hooks.ctx, d);
-        resource_map_remove(&t->holds, &d->link);
+        chains_remove(&t->holds, &d->link);
         list_unlink(&d->of_holder);
         list_unlink(&d->turn);
         d->holder = to;
         list_append(&to->holds, &d->of_holder);
-        (void)resource_map_add(&t->holds, &d->link,
-                               resource_hash(t, d->resource->number, to->id)); /* likewise */
+        (void)chains_add(&t->holds, &d->link,
+                         resource_hash(t, d->resource->number, to->id)); /* likewise */
         if (d->resource->cause)
                 list_append(&t->events, &d->turn);
         else if (t->hooks.held)
@@ -65,9 +65,9 @@ void resource_holder_wants(struct resources *t, struct resource_holder *h, uint3
                         take_place(t, h, there, now);
                 return;
         }
-        resource_map_remove(&t->holder_numbers, &h->by_number);
+        chains_remove(&t->holder_numbers, &h->by_number);
         h->number = number;
-        (void)resource_map_add(&t->holder_numbers, &h->by_number, number);
+        (void)chains_add(&t->holder_numbers, &h->by_number, number);
 }
 
 /* ---- standing in */

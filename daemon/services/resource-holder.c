@@ -15,8 +15,7 @@
 struct resource_holder *resource_holder_by_number(const struct resources *t, const void *space,
                                                   uint32_t number)
 {
-        for (struct resource_link *l = resource_map_first(&t->holder_numbers, number); l;
-             l = l->next) {
+        for (struct chain_link *l = chains_first(&t->holder_numbers, number); l; l = l->next) {
                 struct resource_holder *h = LIST_ENTRY(l, struct resource_holder, by_number);
                 if (l->hash == number && h->space == space)
                         return h;
@@ -27,7 +26,7 @@ struct resource_holder *resource_holder_by_number(const struct resources *t, con
 static struct resource_holder *by_id(const struct resources *t, uint64_t id)
 {
         uint64_t hash = resource_hash(t, id, 0);
-        for (struct resource_link *l = resource_map_first(&t->ids, hash); l; l = l->next) {
+        for (struct chain_link *l = chains_first(&t->ids, hash); l; l = l->next) {
                 struct resource_holder *h = LIST_ENTRY(l, struct resource_holder, by_id);
                 if (h->id == id)
                         return h;
@@ -53,9 +52,9 @@ static int holder_new(struct resources *t, const struct resource_holder *is,
         *h = *is;
         if (resource_timer_new(t, &h->timer, RESOURCE_TIMER_GRACE) < 0)
                 goto no_memory;
-        if (resource_map_add(&t->ids, &h->by_id, resource_hash(t, h->id, 0)) < 0)
+        if (chains_add(&t->ids, &h->by_id, resource_hash(t, h->id, 0)) < 0)
                 goto no_id;
-        if (resource_map_add(&t->holder_numbers, &h->by_number, h->number) < 0)
+        if (chains_add(&t->holder_numbers, &h->by_number, h->number) < 0)
                 goto no_number;
         h->account = a;
         list_init(&h->of_all);
@@ -68,7 +67,7 @@ static int holder_new(struct resources *t, const struct resource_holder *is,
         *ret = h;
         return 0;
 no_number:
-        resource_map_remove(&t->ids, &h->by_id);
+        chains_remove(&t->ids, &h->by_id);
 no_id:
         resource_timer_free(t, &h->timer);
 no_memory:
@@ -141,7 +140,7 @@ struct resource_hold *resource_hold_find(const struct resources *t, const struct
                                          const struct resource_holder *h)
 {
         uint64_t hash = resource_hash(t, r->number, h->id);
-        for (struct resource_link *l = resource_map_first(&t->holds, hash); l; l = l->next) {
+        for (struct chain_link *l = chains_first(&t->holds, hash); l; l = l->next) {
                 struct resource_hold *d = LIST_ENTRY(l, struct resource_hold, link);
                 if (d->resource == r && d->holder == h)
                         return d;
@@ -153,7 +152,7 @@ static struct resource_hold *hold_new(struct resources *t, struct resource *r,
                                       struct resource_holder *h, uint64_t now)
 {
         struct resource_hold *d = calloc(1, sizeof(*d));
-        if (!d || resource_map_add(&t->holds, &d->link, resource_hash(t, r->number, h->id)) < 0) {
+        if (!d || chains_add(&t->holds, &d->link, resource_hash(t, r->number, h->id)) < 0) {
                 free(d);
                 return NULL;
         }
@@ -241,7 +240,7 @@ void resource_hold_end(struct resources *t, struct resource_hold *d, bool died, 
                 t->hooks.changed(t->hooks.ctx, r);
         if (t->hooks.let_go && !r->cause)
                 t->hooks.let_go(t->hooks.ctx, d);
-        resource_map_remove(&t->holds, &d->link);
+        chains_remove(&t->holds, &d->link);
         list_unlink(&d->of_holder);
         d->holder->n_holds--;
         list_unlink(&d->of_resource);
@@ -367,7 +366,7 @@ void resource_holder_again(struct resources *t, struct resource_holder *h, void 
 {
         h->lost = false;
         h->ctx = ctx;
-        resource_timer_drop(t, &h->timer);
+        timerheap_drop(&t->deadlines, &h->timer);
         resource_holder_unblock(t, h);
 }
 
@@ -399,8 +398,8 @@ void resource_holder_close(struct resources *t, struct resource_holder *h, bool 
         if (t->hooks.ended)
                 t->hooks.ended(t->hooks.ctx, h);
         list_unlink(&h->of_all);
-        resource_map_remove(&t->ids, &h->by_id);
-        resource_map_remove(&t->holder_numbers, &h->by_number);
+        chains_remove(&t->ids, &h->by_id);
+        chains_remove(&t->holder_numbers, &h->by_number);
         resource_timer_free(t, &h->timer);
         h->account->n_holders--;
         resource_account_settle(t, h->account);

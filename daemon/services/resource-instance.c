@@ -19,7 +19,7 @@ struct resource *resource_new(struct resources *t, struct resource_slot *s, uint
         struct resource *r = a ? calloc(1, sizeof(*r)) : NULL;
         if (!r || resource_timer_new(t, &r->timer, RESOURCE_TIMER_TTL) < 0)
                 goto no_memory;
-        if (resource_map_add(&t->numbers, &r->link, number) < 0) {
+        if (chains_add(&t->numbers, &r->link, number) < 0) {
                 resource_timer_free(t, &r->timer);
                 goto no_memory;
         }
@@ -60,7 +60,7 @@ void resource_free(struct resources *t, struct resource *r)
         struct resource_slot *s = r->slot;
         list_unlink(&r->of_slot);
         list_unlink(&r->of_all);
-        resource_map_remove(&t->numbers, &r->link);
+        chains_remove(&t->numbers, &r->link);
         resource_timer_free(t, &r->timer);
         s->cache->space->n_resources--;
         s->cache->space->bytes -= r->size;
@@ -97,7 +97,7 @@ void resource_leave(struct resources *t, struct resource *r, enum resource_cause
         list_unlink(&r->of_slot);
         list_unlink(&r->of_use);
         list_unlink(&r->of_space);
-        resource_timer_drop(t, &r->timer);
+        timerheap_drop(&t->deadlines, &r->timer);
         s->n_instances--;
         s->n_gone++;
         s->cache->n_resources--;

@@ -15,7 +15,7 @@
 
 struct resource *resources_find(const struct resources *t, uint64_t number)
 {
-        struct resource_link *l = resource_map_first(&t->numbers, number);
+        struct chain_link *l = chains_first(&t->numbers, number);
         while (l && l->hash != number)
                 l = l->next;
         return l ? LIST_ENTRY(l, struct resource, link) : NULL;

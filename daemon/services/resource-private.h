@@ -32,7 +32,7 @@ struct resource_space {
 };
 
 struct resource_cache {
-        struct resource_link link;
+        struct chain_link link;
         struct list of_space;
         struct resource_space *space;
         uint32_t cache;
@@ -46,20 +46,10 @@ struct resource_cache {
 
 /* ---- resource-table.c */
 
-int resource_map_add(struct resource_map *m, struct resource_link *l, uint64_t hash);
-void resource_map_remove(struct resource_map *m, struct resource_link *l);
-
-/* The first of a bucket: go on with `next`, and compare `hash`. */
-static inline struct resource_link *resource_map_first(const struct resource_map *m, uint64_t hash)
-{
-        return m->n_buckets ? m->buckets[hash & (m->n_buckets - 1)] : NULL;
-}
-
 /* Makes room for it, so that setting cannot fail. 0 or -ENOMEM. */
-int resource_timer_new(struct resources *t, struct resource_timer *timer, uint8_t kind);
-void resource_timer_free(struct resources *t, struct resource_timer *timer);
-void resource_timer_set(struct resources *t, struct resource_timer *timer, uint64_t due);
-void resource_timer_drop(struct resources *t, struct resource_timer *timer); /* not set: fine */
+int resource_timer_new(struct resources *t, struct timer *timer, uint8_t kind);
+void resource_timer_free(struct resources *t, struct timer *timer);
+void resource_timer_set(struct resources *t, struct timer *timer, uint64_t due);
 
 struct resource_account *resource_account_get(struct resources *t, uid_t uid); /* NULL: no memory */
 void resource_account_settle(struct resources *t, struct resource_account *a);

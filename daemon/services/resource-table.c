@@ -2,10 +2,9 @@
 /*
  * The memory of resources
  *
- * What is found by something is in a hash with chains, which doubles when it has as many members as
- * buckets, and never shrinks: it is bounded by what the uids may have at the same time. Hashes have
- * a seed, since keys are chosen by clients. Deadlines are in one binary heap that has room for
- * every timer there is, so that nothing fails half way. Nothing is decided here.
+ * What is found by something is in a hash; all of it is bounded by what the uids may have at the
+ * same time. Hashes have a seed, since keys are chosen by clients. There is room among the
+ * deadlines for every timer there is, so that nothing fails half way. Nothing is decided here.
  */
 #include <assert.h>
 #include <errno.h>
@@ -15,60 +14,6 @@
 
 #include "services/resource-private.h"
 
-#define BUCKETS_FIRST ((size_t)64)
-#define HEAP_FIRST    ((size_t)64)
-
-/* ---- hashes */
-
-static void link_add(struct resource_link **bucket, struct resource_link *l)
-{
-        l->next = *bucket;
-        if (l->next)
-                l->next->at = &l->next;
-        l->at = bucket;
-        *bucket = l;
-}
-
-/* Longer chains do where there is no memory for more buckets. */
-static int map_grow(struct resource_map *m)
-{
-        size_t n = m->n_buckets ? 2 * m->n_buckets : BUCKETS_FIRST;
-        if (m->n < m->n_buckets)
-                return 0;
-        struct resource_link **buckets = calloc(n, sizeof(*buckets));
-        if (!buckets)
-                return m->n_buckets ? 0 : -ENOMEM;
-        for (size_t i = 0; i < m->n_buckets; i++) {
-                struct resource_link *next;
-                for (struct resource_link *l = m->buckets[i]; l; l = next) {
-                        next = l->next;
-                        link_add(&buckets[l->hash & (n - 1)], l);
-                }
-        }
-        free(m->buckets);
-        m->buckets = buckets;
-        m->n_buckets = n;
-        return 0;
-}
-
-int resource_map_add(struct resource_map *m, struct resource_link *l, uint64_t hash)
-{
-        if (map_grow(m) < 0)
-                return -ENOMEM;
-        l->hash = hash;
-        link_add(&m->buckets[hash & (m->n_buckets - 1)], l);
-        m->n++;
-        return 0;
-}
-
-void resource_map_remove(struct resource_map *m, struct resource_link *l)
-{
-        *l->at = l->next;
-        if (l->next)
-                l->next->at = l->at;
-        m->n--;
-}
-
 uint64_t resource_hash(const struct resources *t, uint64_t a, uint64_t b)
 {
         const uint64_t both[2] = {a, b};
@@ -77,84 +22,28 @@ uint64_t resource_hash(const struct resources *t, uint64_t a, uint64_t b)
 
 /* ---- deadlines */
 
-static void heap_place(struct resources *t, struct resource_timer *timer, size_t pos)
+int resource_timer_new(struct resources *t, struct timer *timer, uint8_t kind)
 {
-        t->heap[pos] = timer;
-        timer->pos = (uint32_t)pos;
+        timer_init(timer, kind);
+        return timerheap_reserve(&t->deadlines);
 }
 
-static void heap_up(struct resources *t, struct resource_timer *timer, size_t pos)
+void resource_timer_free(struct resources *t, struct timer *timer)
 {
-        while (pos > 0 && t->heap[(pos - 1) / 2]->due > timer->due) {
-                heap_place(t, t->heap[(pos - 1) / 2], pos);
-                pos = (pos - 1) / 2;
-        }
-        heap_place(t, timer, pos);
+        timerheap_drop(&t->deadlines, timer);
+        timerheap_unreserve(&t->deadlines);
 }
 
-static void heap_down(struct resources *t, struct resource_timer *timer, size_t pos)
+void resource_timer_set(struct resources *t, struct timer *timer, uint64_t due)
 {
-        for (size_t child = 2 * pos + 1; child < t->n_heap; child = 2 * pos + 1) {
-                if (child + 1 < t->n_heap && t->heap[child + 1]->due < t->heap[child]->due)
-                        child++;
-                if (t->heap[child]->due >= timer->due)
-                        break;
-                heap_place(t, t->heap[child], pos);
-                pos = child;
-        }
-        heap_place(t, timer, pos);
-}
-
-int resource_timer_new(struct resources *t, struct resource_timer *timer, uint8_t kind)
-{
-        *timer = (struct resource_timer){.due = RESOURCE_NEVER, .pos = UINT32_MAX, .kind = kind};
-        if (t->n_timers == t->n_allocated) {
-                size_t n = t->n_allocated ? 2 * t->n_allocated : HEAP_FIRST;
-                struct resource_timer **heap = reallocarray(t->heap, n, sizeof(*heap));
-                if (!heap)
-                        return -ENOMEM;
-                t->heap = heap;
-                t->n_allocated = n;
-        }
-        t->n_timers++;
-        return 0;
-}
-
-void resource_timer_free(struct resources *t, struct resource_timer *timer)
-{
-        resource_timer_drop(t, timer);
-        t->n_timers--;
-}
-
-void resource_timer_drop(struct resources *t, struct resource_timer *timer)
-{
-        size_t pos = timer->pos;
-        if (pos == UINT32_MAX)
-                return;
-        struct resource_timer *last = t->heap[--t->n_heap];
-        timer->pos = UINT32_MAX;
-        timer->due = RESOURCE_NEVER;
-        if (last == timer)
-                return;
-        if (pos > 0 && t->heap[(pos - 1) / 2]->due > last->due)
-                heap_up(t, last, pos);
-        else
-                heap_down(t, last, pos);
-}
-
-void resource_timer_set(struct resources *t, struct resource_timer *timer, uint64_t due)
-{
-        resource_timer_drop(t, timer);
-        if (due == RESOURCE_NEVER)
-                return;
-        assert(t->n_heap < t->n_allocated);
-        timer->due = due;
-        heap_up(t, timer, t->n_heap++);
+        int r = timerheap_set(&t->deadlines, timer, due);
+        assert(r == 0);
+        (void)r;
 }
 
 uint64_t resources_next_due(const struct resources *t)
 {
-        return t->n_heap > 0 ? t->heap[0]->due : RESOURCE_NEVER;
+        return timerheap_next_due(&t->deadlines);
 }
 
 /* ---- uids */
@@ -227,7 +116,7 @@ struct resource_cache *resource_cache_find(const struct resources *t, const void
                                            uint32_t cache)
 {
         uint64_t hash = resource_hash(t, (uint64_t)(uintptr_t)space, cache);
-        for (struct resource_link *l = resource_map_first(&t->caches, hash); l; l = l->next) {
+        for (struct chain_link *l = chains_first(&t->caches, hash); l; l = l->next) {
                 struct resource_cache *c = LIST_ENTRY(l, struct resource_cache, link);
                 if (l->hash == hash && c->space->space == space && c->cache == cache)
                         return c;
@@ -241,7 +130,7 @@ static void cache_settle(struct resources *t, struct resource_cache *c)
         if (c->keeps || !list_is_empty(&c->slots))
                 return;
         list_unlink(&c->of_space);
-        resource_map_remove(&t->caches, &c->link);
+        chains_remove(&t->caches, &c->link);
         free(c);
         space_settle(t, p);
 }
@@ -262,8 +151,8 @@ static struct resource_cache *cache_get(struct resources *t, void *space, uint32
         if (!p)
                 return NULL;
         c = calloc(1, sizeof(*c));
-        if (!c || resource_map_add(&t->caches, &c->link,
-                                   resource_hash(t, (uint64_t)(uintptr_t)space, cache)) < 0) {
+        if (!c || chains_add(&t->caches, &c->link,
+                             resource_hash(t, (uint64_t)(uintptr_t)space, cache)) < 0) {
                 free(c);
                 space_settle(t, p);
                 return NULL;
@@ -289,7 +178,7 @@ static struct resource_slot *find_in_cache(const struct resources *t,
                                            const struct resource_where *where)
 {
         uint64_t hash = slot_hash(t, c, where);
-        for (struct resource_link *l = resource_map_first(&t->slots, hash); l; l = l->next) {
+        for (struct chain_link *l = chains_first(&t->slots, hash); l; l = l->next) {
                 struct resource_slot *s = LIST_ENTRY(l, struct resource_slot, link);
                 if (l->hash == hash && s->cache == c && s->n_key == where->n_key &&
                     memcmp(s->key, where->key, where->n_key) == 0)
@@ -326,7 +215,7 @@ struct resource_slot *resource_slot_get(struct resources *t, const struct resour
         s = calloc(1, sizeof(*s));
         if (!s || resource_timer_new(t, &s->timer, RESOURCE_TIMER_SLOT) < 0)
                 goto no_memory;
-        if (resource_map_add(&t->slots, &s->link, slot_hash(t, c, where)) < 0) {
+        if (chains_add(&t->slots, &s->link, slot_hash(t, c, where)) < 0) {
                 resource_timer_free(t, &s->timer);
                 goto no_memory;
         }
@@ -355,7 +244,7 @@ void resource_slot_free(struct resources *t, struct resource_slot *s)
         list_unlink(&s->loose);
         list_unlink(&s->of_cache);
         resource_timer_free(t, &s->timer);
-        resource_map_remove(&t->slots, &s->link);
+        chains_remove(&t->slots, &s->link);
         free(s->reason);
         free(s);
         cache_settle(t, c);
@@ -387,9 +276,7 @@ void resources_init(struct resources *t, uint64_t seed, uint64_t last,
                                 .last_creation = last,
                                 .last_number = (uint32_t)(seed % RESOURCE_NUMBER_MAX),
                                 .hooks = *hooks};
-        t->claims = (struct resource_timer){.due = RESOURCE_NEVER,
-                                            .pos = UINT32_MAX,
-                                            .kind = RESOURCE_TIMER_CLAIMS};
+        timer_init(&t->claims, RESOURCE_TIMER_CLAIMS);
         list_init(&t->all);
         list_init(&t->holders);
         list_init(&t->decided);
@@ -415,13 +302,6 @@ static void nothing(void *ctx, struct resource *r)
         (void)ctx, (void)r;
 }
 
-static void map_done(struct resource_map *m)
-{
-        assert(m->n == 0);
-        free(m->buckets);
-        *m = (struct resource_map){0};
-}
-
 /* A successor may have all of this by now: no word is written, and nothing has left. */
 void resources_done(struct resources *t)
 {
@@ -438,14 +318,14 @@ void resources_done(struct resources *t)
                 resources_space_ends(t, t->spaces->space, 0);
         if (t->claims.due != RESOURCE_NEVER)
                 resource_timer_free(t, &t->claims);
-        assert(list_is_empty(&t->decided) && !t->accounts && t->n_heap == 0);
-        map_done(&t->slots);
-        map_done(&t->numbers);
-        map_done(&t->ids);
-        map_done(&t->holder_numbers);
-        map_done(&t->holds);
-        map_done(&t->creations);
-        map_done(&t->caches);
-        free(t->heap);
+        assert(list_is_empty(&t->decided) && !t->accounts);
+        chains_done(&t->slots);
+        chains_done(&t->numbers);
+        chains_done(&t->ids);
+        chains_done(&t->holder_numbers);
+        chains_done(&t->holds);
+        chains_done(&t->creations);
+        chains_done(&t->caches);
+        timerheap_done(&t->deadlines);
         *t = (struct resources){0};
 }

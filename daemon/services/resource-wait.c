@@ -224,7 +224,7 @@ static void claims_end(struct resources *t, uint64_t now)
         }
 }
 
-static void is_due(struct resources *t, struct resource_timer *timer, uint64_t now)
+static void is_due(struct resources *t, struct timer *timer, uint64_t now)
 {
         switch (timer->kind) {
         case RESOURCE_TIMER_WAIT:
@@ -242,16 +242,16 @@ static void is_due(struct resources *t, struct resource_timer *timer, uint64_t n
                 resource_slot_touch(t, LIST_ENTRY(timer, struct resource_slot, timer));
                 break;
         default:
-                t->n_timers--;
+                timerheap_unreserve(&t->deadlines);
                 claims_end(t, now);
         }
 }
 
 void resources_tick(struct resources *t, uint64_t now)
 {
-        while (t->n_heap > 0 && t->heap[0]->due <= now) {
-                struct resource_timer *timer = t->heap[0];
-                resource_timer_drop(t, timer);
+        struct timer *timer;
+        while ((timer = timerheap_first(&t->deadlines)) && timer->due <= now) {
+                timerheap_drop(&t->deadlines, timer);
                 is_due(t, timer, now);
                 resources_sweep(t, now);
         }

@@ -63,7 +63,7 @@ int resource_grant(struct resources *t, struct resource_slot *s, struct resource
         if (!has_room(t, s->cache->space, h->account))
                 return RESOURCE_E_RESOURCES;
         struct resource_creation *c = calloc(1, sizeof(*c));
-        if (!c || resource_map_add(&t->creations, &c->link, t->last_creation + 1) < 0) {
+        if (!c || chains_add(&t->creations, &c->link, t->last_creation + 1) < 0) {
                 free(c);
                 return -ENOMEM;
         }
@@ -91,7 +91,7 @@ void resource_creation_free(struct resources *t, struct resource_creation *c)
         struct resource_slot *s = c->slot;
         list_unlink(&c->of_slot);
         list_unlink(&c->of_holder);
-        resource_map_remove(&t->creations, &c->link);
+        chains_remove(&t->creations, &c->link);
         s->n_creations--;
         s->cache->n_creating--;
         s->cache->space->n_resources--;
@@ -102,7 +102,7 @@ void resource_creation_free(struct resources *t, struct resource_creation *c)
 
 struct resource_creation *resource_creation_find(const struct resources *t, uint64_t id)
 {
-        struct resource_link *l = resource_map_first(&t->creations, id);
+        struct chain_link *l = chains_first(&t->creations, id);
         while (l && l->hash != id)
                 l = l->next;
         return l ? LIST_ENTRY(l, struct resource_creation, link) : NULL;

@@ -17,7 +17,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/chains.h"
 #include "base/list.h"
+#include "base/timerheap.h"
 #include "store/store.h"
 
 #define RESOURCE_NEVER          UINT64_MAX
@@ -61,18 +63,6 @@ struct resource_account;
 struct resource_space;
 struct resource_cache;
 
-struct resource_timer {
-        uint64_t due;
-        uint32_t pos; /* in the heap; UINT32_MAX: it is not */
-        uint8_t kind;
-};
-
-/* Place of something in a hash. */
-struct resource_link {
-        struct resource_link *next, **at;
-        uint64_t hash;
-};
-
 struct resource_where {
         void *space;    /* realm */
         uint32_t cache; /* not 0; see RESOURCE_APART */
@@ -87,7 +77,7 @@ struct resource_policy {
 
 /* A key that has an instance, or a creation, or somebody who waits, or failed lately. */
 struct resource_slot {
-        struct resource_link link;
+        struct chain_link link;
         struct list of_cache;
         struct list of_failed; /* in resources.failed, while it is there for that alone */
         struct list loose;     /* in resources.loose: somebody may be next, or it may go */
@@ -100,7 +90,7 @@ struct resource_slot {
         uint32_t pool;     /* 0: one instance, shared */
         uint32_t failures; /* in a row */
         uint64_t calm_since, retry_at;
-        struct resource_timer timer;
+        struct timer timer;
         char *reason; /* of the last failure, or NULL */
         uint8_t kind; /* of what is there or is being created */
         uint8_t n_key;
@@ -110,11 +100,11 @@ struct resource_slot {
 /* An instance. When it has left its cache it stays as long as somebody holds it, and its lock works
  * on; nobody finds it by its key then. */
 struct resource {
-        struct resource_link link; /* by number */
-        struct list of_all;        /* in the order of numbers */
-        struct list of_slot;       /* in none when it has left */
-        struct list of_use;        /* by use, of the cache: with its held ones, or the others */
-        struct list of_space;      /* by use, of the space: those that nobody holds */
+        struct chain_link link; /* by number */
+        struct list of_all;     /* in the order of numbers */
+        struct list of_slot;    /* in none when it has left */
+        struct list of_use;     /* by use, of the cache: with its held ones, or the others */
+        struct list of_space;   /* by use, of the space: those that nobody holds */
         struct resource_slot *slot;
         struct list holds;           /* struct resource_hold, by `of_resource` */
         struct list lock_waiting;    /* struct resource_waiter */
@@ -124,7 +114,7 @@ struct resource {
         uint64_t size;               /* bytes that are charged */
         uint64_t since, used;        /* published, and acquired or released last */
         uint64_t holds_total;
-        struct resource_timer timer;      /* time to live */
+        struct timer timer;               /* time to live */
         struct resource_account *account; /* that is charged */
         uid_t uid;                        /* of its creator */
         pid_t pid;
@@ -140,7 +130,7 @@ struct resource {
 
 /* A process that holds. */
 struct resource_holder {
-        struct resource_link by_id, by_number;
+        struct chain_link by_id, by_number;
         struct list of_all;
         struct list holds;     /* by `of_holder` */
         struct list creations; /* by `of_holder` */
@@ -157,12 +147,12 @@ struct resource_holder {
         bool lost;      /* has no connection: ends when `timer` is due */
         bool restored;  /* a predecessor knew it, and all that it had */
         bool stands_in; /* for one that has not come yet; see resource-anew.c */
-        struct resource_timer timer;
+        struct timer timer;
         void *ctx; /* the caller's: its connection; NULL while it is lost */
 };
 
 struct resource_hold {
-        struct resource_link link; /* by holder and resource */
+        struct chain_link link; /* by holder and resource */
         struct list of_holder, of_resource;
         struct list turn; /* in resources.events, or holder->blocked; in none once it was told */
         struct resource_holder *holder;
@@ -175,7 +165,7 @@ struct resource_hold {
 
 /* The right to create an instance. */
 struct resource_creation {
-        struct resource_link link; /* by id */
+        struct chain_link link; /* by id */
         struct list of_slot, of_holder;
         struct resource_slot *slot;
         struct resource_holder *holder;
@@ -222,7 +212,7 @@ struct resource_waiter {
         struct resource_party *party;
         struct resource_holder *holder; /* NULL: it ended */
         struct resource_policy policy;
-        struct resource_timer timer;
+        struct timer timer;
         uint64_t since;
         uint8_t kind;
         bool no_create, is_lock;
@@ -321,13 +311,8 @@ struct resource_bounds {
         uint64_t grace_ms;        /* of lost holders */
 };
 
-struct resource_map {
-        struct resource_link **buckets;
-        size_t n_buckets, n;
-};
-
 struct resources {
-        struct resource_map slots, numbers, ids, holder_numbers, holds, creations, caches;
+        struct chains slots, numbers, ids, holder_numbers, holds, creations, caches;
         struct list all;     /* instances */
         struct list holders; /* by `of_all` */
         struct list decided; /* waiters to be answered */
@@ -338,11 +323,10 @@ struct resources {
         struct list unheld; /* instances that have left and go, by `of_slot`; likewise */
         struct resource_account *accounts;
         struct resource_space *spaces;
-        struct resource_timer **heap;
-        size_t n_heap, n_allocated, n_timers;
+        struct timerheap deadlines;
         uint64_t seed, last_instance, last_creation;
         uint32_t last_number;
-        struct resource_timer claims; /* when what is not claimed ends */
+        struct timer claims; /* when what is not claimed ends */
         struct resource_bounds bounds;
         bool closed; /* nobody waits any more */
         struct resource_hooks hooks;

@@ -325,7 +325,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
                         use(f, holder, what);
                         break;
                 default:
-                        if (who == 0xff && f->s->t.n_heap > 0)
+                        if (who == 0xff && f->s->t.deadlines.n > 0)
                                 move(f);
                         else
                                 other(f, holder, what);
