@@ -40,6 +40,14 @@ static inline struct deadline deadline_in_ms(uint32_t ms)
         return deadline_after_ms(deadline_now_ns(), ms);
 }
 
+/* Of a public call that waits: 0: not at all; UINT32_MAX: for ever. */
+static inline struct deadline deadline_of_wait(uint32_t ms)
+{
+        if (ms == UINT32_MAX)
+                return DEADLINE_NEVER;
+        return ms == 0 ? DEADLINE_NOW : deadline_in_ms(ms);
+}
+
 static inline bool deadline_is_never(struct deadline d)
 {
         return d.at_ns == UINT64_MAX;

@@ -461,15 +461,11 @@ int cached_events_fd(const cached_events *e)
 
 int cached_events_next(cached_events *e, uint32_t timeout_ms, const cached_event **ret)
 {
-        struct deadline d = DEADLINE_NOW;
+        struct deadline d = deadline_of_wait(timeout_ms);
         int code;
 
         if (!e || !ret || !watch_is_ours(&e->watch))
                 return CACHED_ERR_USAGE;
-        if (timeout_ms == UINT32_MAX)
-                d = DEADLINE_NEVER;
-        else if (timeout_ms > 0)
-                d = deadline_in_ms(timeout_ms);
         if (e->is_out)
                 event_done(&e->event);
         e->is_out = false;

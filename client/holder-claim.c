@@ -41,14 +41,14 @@ static void take_answer(struct holder *h, struct held *held, const struct cached
                         held->n_holds = 1;
                 atomic_store(&held->instance, info->instance);
         } else if (is_over(h, r)) {
-                held_left(h, held, CACHED_RESOURCE_SESSION_ENDED);
+                held_left(held, CACHED_RESOURCE_SESSION_ENDED);
         } else if (held->kind == CACHED__V1__RESOURCE_KIND__RESOURCE_LOCAL &&
                    !atomic_load(&held->cause)) {
                 holder_give_back(h, atomic_load(&held->instance), held->n_holds);
                 atomic_store(&held->instance, 0); /* the process has it all the same */
                 held->n_holds = 0;
         } else {
-                held_left(h, held, CACHED_RESOURCE_UNCLAIMED);
+                held_left(held, CACHED_RESOURCE_UNCLAIMED);
         }
 }
 

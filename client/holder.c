@@ -23,9 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client/condition.h"
 #include "client/resource.h"
 
-/* What the functions that users pass need is not ours to bound. */
 #define DEBTS_MAX    65536u
 #define LEFT_LOOK_MS 10u
 
@@ -55,24 +55,6 @@ static bool begin_thread(struct holder *h)
         return begun;
 }
 
-static bool init_locks(struct holder *h)
-{
-        pthread_condattr_t attr;
-        bool done;
-
-        if (pthread_condattr_init(&attr) != 0)
-                return false;
-        done = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0 &&
-               pthread_cond_init(&h->changed, &attr) == 0;
-        (void)pthread_condattr_destroy(&attr);
-        if (!done)
-                return false;
-        if (pthread_mutex_init(&h->mutex, NULL) == 0)
-                return true;
-        (void)pthread_cond_destroy(&h->changed);
-        return false;
-}
-
 /* NULL: no memory, descriptor or thread. */
 static struct holder *holder_new(const cached *c)
 {
@@ -90,7 +72,7 @@ static struct holder *holder_new(const cached *c)
         h->handle.pool = c->pool;
         h->pid = guard_pid(&c->pool->self);
         h->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (h->wake < 0 || !init_locks(h)) {
+        if (h->wake < 0 || !condition_init(&h->mutex, &h->changed)) {
                 holder_free(h);
                 return NULL;
         }
@@ -110,8 +92,7 @@ void holder_unref(struct holder *h)
 {
         if (atomic_fetch_sub(&h->n_refs, 1) > 1)
                 return;
-        (void)pthread_mutex_destroy(&h->mutex);
-        (void)pthread_cond_destroy(&h->changed);
+        condition_done(&h->mutex, &h->changed);
         holder_free(h);
 }
 
@@ -187,7 +168,7 @@ static void wait_for_calls(struct holder *h)
                 turn_close(&held->turn);
         /* Who leaves without having seen that it ends wakes nobody. */
         while (atomic_load(&h->n_inside) > 0)
-                (void)cond_wait_until(&h->changed, &h->mutex, deadline_in_ms(LEFT_LOOK_MS));
+                (void)condition_wait(&h->changed, &h->mutex, deadline_in_ms(LEFT_LOOK_MS));
         (void)pthread_mutex_unlock(&h->mutex);
 }
 
@@ -228,21 +209,9 @@ void holder_wake(struct holder *h)
                 ;
 }
 
-bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, struct deadline d)
-{
-        struct timespec t;
-
-        if (deadline_is_now(d))
-                return false;
-        if (deadline_is_never(d))
-                return pthread_cond_wait(cond, mutex) == 0;
-        t = (struct timespec){(time_t)(d.at_ns / 1000000000u), (long)(d.at_ns % 1000000000u)};
-        return pthread_cond_timedwait(cond, mutex, &t) == 0;
-}
-
 bool holder_wait(struct holder *h, struct deadline d)
 {
-        return !atomic_load(&h->is_ending) && cond_wait_until(&h->changed, &h->mutex, d);
+        return !atomic_load(&h->is_ending) && condition_wait(&h->changed, &h->mutex, d);
 }
 
 /* A function of the program's that the thread calls: nobody connects until it returns. */

@@ -100,8 +100,6 @@ int holder_lock_here(struct holder *h, struct deadline d, struct failure *f);
 
 /* Waits on `changed`, with the mutex. False: the deadline passed, or the handle is freed. */
 bool holder_wait(struct holder *h, struct deadline d);
-/* On any condition of CLOCK_MONOTONIC. False: the deadline passed. */
-bool cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, struct deadline d);
 
 /* With the mutex: the thread is to look at what changed. */
 void holder_wake(struct holder *h);

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "client/condition.h"
 #include "client/resource.h"
 
 /* Acquiring happens to be going on while so many things leave: more are not remembered. */
@@ -101,11 +102,10 @@ static void ring(int bell)
                 ;
 }
 
-void held_left(struct holder *h, struct held *held, int cause)
+void held_left(struct held *held, int cause)
 {
         int none = 0;
 
-        (void)h;
         if (atomic_compare_exchange_strong(&held->cause, &none, cause) && held->bell >= 0)
                 ring(held->bell);
 }
@@ -231,7 +231,7 @@ void held_end_all(struct holder *h)
                 if (h->all->n_pins > 0) {
                         if (h->conn)
                                 (void)shutdown(h->conn->fd, SHUT_RDWR);
-                        (void)cond_wait_until(&h->changed, &h->mutex, deadline_in_ms(PINS_LOOK_MS));
+                        (void)condition_wait(&h->changed, &h->mutex, deadline_in_ms(PINS_LOOK_MS));
                         continue;
                 }
                 held_end(h, h->all, true);
@@ -261,7 +261,7 @@ void held_take_news(struct holder *h, uint64_t instance, int cause)
         struct held *held = held_find_instance(h, instance);
 
         if (held)
-                held_left(h, held, cause > 0 ? cause : CACHED_RESOURCE_REPLACED);
+                held_left(held, cause > 0 ? cause : CACHED_RESOURCE_REPLACED);
         else if (h->n_asking > 0)
                 note_news(h, instance, cause);
 }

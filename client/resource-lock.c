@@ -14,6 +14,7 @@
 
 #include <stdlib.h>
 
+#include "client/condition.h"
 #include "client/resource.h"
 #include "proto/segment.h"
 
@@ -23,26 +24,12 @@
 
 bool turn_init(struct lock_turn *t)
 {
-        pthread_condattr_t attr;
-        bool done;
-
-        if (pthread_condattr_init(&attr) != 0)
-                return false;
-        done = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0 &&
-               pthread_cond_init(&t->changed, &attr) == 0;
-        (void)pthread_condattr_destroy(&attr);
-        if (!done)
-                return false;
-        if (pthread_mutex_init(&t->mutex, NULL) == 0)
-                return true;
-        (void)pthread_cond_destroy(&t->changed);
-        return false;
+        return condition_init(&t->mutex, &t->changed);
 }
 
 void turn_done(struct lock_turn *t)
 {
-        (void)pthread_mutex_destroy(&t->mutex);
-        (void)pthread_cond_destroy(&t->changed);
+        condition_done(&t->mutex, &t->changed);
 }
 
 void turn_close(struct lock_turn *t)
@@ -56,7 +43,7 @@ void turn_close(struct lock_turn *t)
 /* False: the deadline passed, or the handle is freed. With the mutex. */
 static bool turn_wait(struct lock_turn *t, struct deadline d)
 {
-        return !t->is_closed && cond_wait_until(&t->changed, &t->mutex, d);
+        return !t->is_closed && condition_wait(&t->changed, &t->mutex, d);
 }
 
 static void turn_leave(struct lock_turn *t, const struct lock_waiter *w)
@@ -169,7 +156,7 @@ static void note_left(cached_resource *r, int cause)
         if (cause == 0)
                 return;
         (void)pthread_mutex_lock(&h->mutex);
-        held_left(h, r->held, cause);
+        held_left(r->held, cause);
         holder_wake(h);
         (void)pthread_mutex_unlock(&h->mutex);
 }
@@ -239,13 +226,6 @@ static int lock_by_request(cached_resource *r, struct deadline d, struct failure
 
 /* --------------------------------------------------------------------------------------- public */
 
-static struct deadline deadline_of(uint32_t wait_ms)
-{
-        if (wait_ms == UINT32_MAX)
-                return DEADLINE_NEVER;
-        return wait_ms == 0 ? DEADLINE_NOW : deadline_in_ms(wait_ms);
-}
-
 static int lock_slowly(cached_resource *r, struct deadline d, cached_reply **reply)
 {
         cached_reply *got = NULL;
@@ -311,7 +291,7 @@ int cached_resource_lock(cached_resource *r, uint32_t wait_ms, cached_reply **re
                                    "itself: unlock it first",
                                    reply);
         holder_enter(r->holder);
-        code = lock(r, deadline_of(wait_ms), reply);
+        code = lock(r, deadline_of_wait(wait_ms), reply);
         holder_leave(r->holder);
         return code;
 }

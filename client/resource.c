@@ -82,7 +82,7 @@ static int enter(struct resource_want *w, struct holder *h, struct failure *f, s
         return code;
 }
 
-/* With the mutex, which may be given up meanwhile. */
+/* With the mutex. */
 static void leave_busy(struct holder *h, struct held *held)
 {
         held->is_busy = false;
@@ -127,7 +127,7 @@ static int replace(cached_resource *r, const struct resource_want *w, struct fai
         lock(h);
         held = held_new(h, w);
         if (held) {
-                held_left(h, old, CACHED_RESOURCE_REPLACED);
+                held_left(old, CACHED_RESOURCE_REPLACED);
                 old->n_uses--;
                 leave_busy(h, old);
                 held_settle(h, old);
@@ -153,7 +153,7 @@ static void settle_in(cached_resource *r, const struct callback *on_release, uin
         held->claimed = instance ? h->epoch : 0;
         for (size_t i = 0; i < h->n_news; i++)
                 if (instance && h->news[i].instance == instance)
-                        held_left(h, held, h->news[i].cause);
+                        held_left(held, h->news[i].cause);
 }
 
 /* What came with HELD. */
@@ -275,7 +275,7 @@ static int take_reply(cached_resource *r, const struct resource_want *w, cached_
 }
 
 /* The daemon cannot be asked: what the process has is good, and a local object it makes itself. */
-static int go_alone(cached_resource *r, const struct resource_want *w, int code, struct failure *f)
+static int go_alone(cached_resource *r, const struct resource_want *w, int code)
 {
         if (!is_away(code))
                 return code;
@@ -283,7 +283,6 @@ static int go_alone(cached_resource *r, const struct resource_want *w, int code,
                 return CACHED_OK;
         if (w->kind != CACHED__V1__RESOURCE_KIND__RESOURCE_LOCAL || w->o->no_create)
                 return code;
-        (void)f;
         r->is_making = true;
         return CACHED_OK;
 }
@@ -318,9 +317,7 @@ static int get(cached_resource *r, struct resource_want *w, struct failure *f, c
                 (void)failure_set(f, code, "another process is making it, or uses all of them");
                 (void)fail(reply, code, f);
         } else {
-                int failed = code;
-
-                code = go_alone(r, w, failed, f);
+                code = go_alone(r, w, code);
                 if (code == CACHED_OK) {
                         cached_reply_free(*reply);
                         *reply = NULL;
@@ -476,7 +473,7 @@ int cached_resource_invalidate(cached_resource *r, const char *reason)
         h = r->holder;
         holder_enter(h);
         lock(h);
-        held_left(h, r->held, CACHED_RESOURCE_INVALIDATED);
+        held_left(r->held, CACHED_RESOURCE_INVALIDATED);
         m.holder = h->id;
         unlock(h);
         m.instance = atomic_load(&r->held->instance);
@@ -551,13 +548,6 @@ static int obtain(cached_resource *r, struct resource_want *w, struct failure *f
         return failure_set(f, CACHED_ERR_CREATION, "new ones fail the check again and again");
 }
 
-static struct deadline deadline_of(uint32_t wait_ms)
-{
-        if (wait_ms == UINT32_MAX)
-                return DEADLINE_NEVER;
-        return wait_ms == 0 ? DEADLINE_NOW : deadline_in_ms(wait_ms);
-}
-
 static int acquire(struct resource_want *w, cached_resource **ret, cached_reply **reply)
 {
         static const cached_resource_options defaults = {.wait_ms = UINT32_MAX};
@@ -577,7 +567,7 @@ static int acquire(struct resource_want *w, cached_resource **ret, cached_reply 
                 return call_refuse("a resource's key has 1 to 255 bytes", reply);
         if (!w->o)
                 w->o = &defaults;
-        w->d = deadline_of(w->o->wait_ms);
+        w->d = deadline_of_wait(w->o->wait_ms);
         r = calloc(1, sizeof(*r));
         if (!r)
                 return call_fail(failure_nomem(&f), &f, reply);

@@ -174,7 +174,7 @@ struct held *held_find_instance(struct holder *h, uint64_t instance);
 /* A place for the key, busy, with one use. NULL: no memory. */
 struct held *held_new(struct holder *h, const struct resource_want *w);
 /* It has left its cache. */
-void held_left(struct holder *h, struct held *held, int cause);
+void held_left(struct held *held, int cause);
 /* What is readable when it has; made if there is none. -1: there is no descriptor free. */
 int held_bell(struct held *held);
 /* One use or pin less has been noted: ends it if it is done with. The mutex is given up meanwhile.

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Processes that use resources through libcached: the program resources.c, and a server to connect to."""
+"""Processes that use resources through libcached: the program resources.c, and a server to connect to. With fixtures: `start()`
+gives one more of them, and `a` and `b` are two."""
 
 import contextlib
 import os
 import socket
 import subprocess
 import threading
+
+import pytest
 
 import harness
 from harness import PATIENCE
@@ -103,3 +106,34 @@ class EchoServer:
             with contextlib.suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
             s.close()
+
+
+@pytest.fixture
+def start(daemon):
+    users = []
+
+    def one(d=daemon, **options):
+        users.append(User(d, **options))
+        return users[-1]
+
+    yield one
+    for u in users:
+        if not u.process.stdin.closed:
+            assert u.finish() == 0
+
+
+@pytest.fixture
+def a(start):
+    return start()
+
+
+@pytest.fixture
+def b(start):
+    return start()
+
+
+@pytest.fixture
+def server(tmp_path):
+    s = EchoServer(tmp_path / "echo")
+    yield s
+    s.close()

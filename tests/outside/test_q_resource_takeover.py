@@ -22,7 +22,8 @@ import harness
 import wire
 from harness import wait_until
 from holders import DIED, NUMBER, Holder
-from test_q_resources import client, http_server, listed, make_holder, no_grace  # noqa: F401 (fixtures)
+from resource_world import a, b, client, listed, make_holder, no_grace, x  # noqa: F401 (fixtures)
+from test_q_resources import http_server  # noqa: F401 (fixture)
 from test_t_takeover import close_all, kill, memory_files, names_for, start_with, take_over, takeover
 from wire import pb
 
@@ -30,21 +31,6 @@ SEGMENT, DESCRIPTOR, LOCAL = pb.RESOURCE_SEGMENT, pb.RESOURCE_DESCRIPTOR, pb.RES
 HELD, CREATE, BUSY = pb.RESOURCE_HELD, pb.RESOURCE_CREATE, pb.RESOURCE_BUSY
 HELLO = {"features": pb.FEATURE_EVENTS | pb.FEATURE_RESOURCES}
 GRACE = 10_000
-
-
-@pytest.fixture
-def a(make_holder):
-    return make_holder(name="first")
-
-
-@pytest.fixture
-def b(make_holder):
-    return make_holder(name="second")
-
-
-@pytest.fixture
-def x(make_holder):
-    return make_holder(name="third")
 
 
 def take_fd(pid, n):

@@ -7,42 +7,11 @@ import signal
 import pytest
 
 from harness import wait_until
-from resource_users import EchoServer, User
+from resource_users import a, b, server, start  # noqa: F401 (fixtures)
 from wire import DEADLINE, INVALID, LIMIT, NOT_FOUND, OK
 
 ERR_UNREACHABLE, ERR_USAGE, ERR_CREATION, OWNER_DIED = 64, 70, 74, 75
 EXPIRED, EVICTED, CLEARED, DROPPED, REPLACED, INVALIDATED, HUNG_UP, LEFT_OWNER_DIED = range(1, 9)
-
-
-@pytest.fixture
-def start(daemon):
-    users = []
-
-    def one(d=daemon, **options):
-        users.append(User(d, **options))
-        return users[-1]
-
-    yield one
-    for u in users:
-        if not u.process.stdin.closed:
-            assert u.finish() == 0
-
-
-@pytest.fixture
-def a(start):
-    return start()
-
-
-@pytest.fixture
-def b(start):
-    return start()
-
-
-@pytest.fixture
-def server(tmp_path):
-    s = EchoServer(tmp_path / "echo")
-    yield s
-    s.close()
 
 
 # ---- segments

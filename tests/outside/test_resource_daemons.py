@@ -8,48 +8,15 @@ import os
 import signal
 import socket
 
-import socket
-
 import pytest
 
 from harness import wait_until
-from resource_users import EchoServer, User
+from resource_users import a, b, server, start  # noqa: F401 (fixtures)
 from test_q_resource_takeover import cold, renew, restart, take_fd
 from test_t_takeover import take_over
 from wire import DEADLINE, OK
 
 ERR_UNREACHABLE, OWNER_DIED = 64, 75
-
-
-@pytest.fixture
-def start(daemon):
-    users = []
-
-    def one(d=daemon, **options):
-        users.append(User(d, **options))
-        return users[-1]
-
-    yield one
-    for u in users:
-        if not u.process.stdin.closed:
-            assert u.finish() == 0
-
-
-@pytest.fixture
-def a(start):
-    return start()
-
-
-@pytest.fixture
-def b(start):
-    return start()
-
-
-@pytest.fixture
-def server(tmp_path):
-    s = EchoServer(tmp_path / "echo")
-    yield s
-    s.close()
 
 
 def number(u, r):

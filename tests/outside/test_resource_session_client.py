@@ -4,7 +4,7 @@
 import pytest
 
 from harness import wait_until
-from resource_users import EchoServer, User
+from resource_users import User, server  # noqa: F401 (fixture)
 from test_q_resource_takeover import cold, renew
 from test_t_takeover import kill, take_over
 from wire import DEADLINE, NOT_FOUND, OK
@@ -47,13 +47,6 @@ def opened(daemon):
 @pytest.fixture
 def token(opened):
     return opened()
-
-
-@pytest.fixture
-def server(tmp_path):
-    s = EchoServer(tmp_path / "echo")
-    yield s
-    s.close()
 
 
 @pytest.fixture(params=["handed over", "killed"])

@@ -6,7 +6,7 @@ each sentence. The rest of the suite looks at the edges.
 import pytest
 
 from harness import wait_until
-from resource_users import EchoServer, User
+from resource_users import User, server  # noqa: F401 (fixture)
 from test_session_client import Sessions
 from wire import DEADLINE, EXISTS, INVALID, NOT_FOUND, OK, VERSION_MISMATCH
 
@@ -37,13 +37,6 @@ def start(daemon):
 @pytest.fixture
 def three(start):
     return start(), start(), start()
-
-
-@pytest.fixture
-def server(tmp_path):
-    s = EchoServer(tmp_path / "echo")
-    yield s
-    s.close()
 
 
 # ---- resources
