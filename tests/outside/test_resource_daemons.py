@@ -16,7 +16,7 @@ from test_q_resource_takeover import cold, renew, restart, take_fd
 from test_t_takeover import take_over
 from wire import DEADLINE, OK
 
-ERR_UNREACHABLE, OWNER_DIED = 64, 75
+ERR_UNREACHABLE, ERR_DISCONNECTED, OWNER_DIED = 64, 66, 75
 
 
 def number(u, r):
@@ -252,3 +252,18 @@ def test_who_waits_goes_on_over_a_cold_start(daemon, a, b, what):
 def b_waits(d):
     with d.probe() as c:
         return any(s.resources_waiting for s in c.call("list_caches")[0].list_caches.caches)
+
+
+def test_what_was_unlocked_without_a_daemon(daemon, a, b):
+    """Whoever waited for it gets it from the next one: the word says that somebody waits, so the owner may not change it."""
+    i, j = a.must("segment", "c", "k"), b.must("segment", "c", "k")
+    a.must("lock", i)
+    b.post("lock", j)
+    wait_until(lambda: daemon_waiters(daemon) == 1, "b waits")
+    daemon.process.kill()
+    daemon.process.wait()
+    daemon.socket.unlink(missing_ok=True)
+    assert a("unlock", i)[0] in (ERR_UNREACHABLE, ERR_DISCONNECTED)
+    daemon.process = daemon.spawn()
+    assert b.answer()[0] == OK
+    assert a("lock", i, 0) == (DEADLINE, str(b.pid))
