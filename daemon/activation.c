@@ -28,6 +28,7 @@
 
 #define SYSTEM_DIR  "/run/cached"
 #define SOCKET_NAME "cached.sock"
+#define NOTES       16u /* passed descriptors that are named in the log; all are counted */
 
 #define FAIL(code, ...)                                                                            \
         do {                                                                                       \
@@ -65,8 +66,8 @@ static void sort_out(int fd, const char *name, struct given *given, struct log *
                 log_write(log, LOG_WARNING, "the passed descriptor '%s' is not open", name);
                 return;
         }
-        fault = given_add(given, name, fd);
-        if (fault)
+        fault = given_add_passed(given, name, fd);
+        if (fault && given->n_refused <= NOTES)
                 log_write(log, LOG_WARNING, "the passed descriptor '%s' was closed: %s", name,
                           fault);
 }

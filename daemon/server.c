@@ -17,69 +17,32 @@
  * fails, all goes on. While the memory files are to stay still there is no upkeep.
  */
 
-#include "server.h"
-#include "spin.h"
+#include "server-private.h"
 
 #include <errno.h>
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#ifdef HAVE_SYSTEMD
-#include <systemd/sd-daemon.h>
-#endif
 
 #include "base/clock.h"
-#include "config.h"
 #include "dispatch/dispatch.h"
+#include "fdstore.h"
 #include "handover.h"
 #include "log.h"
-#include "proto/status.h"
-#include "realm/given.h"
+#include "manager.h"
 #include "realm/realm.h"
-#include "take-over.h"
-#include "transport/epochfile.h"
-#include "transport/hub.h"
-#include "transport/listener.h"
-#include "transport/sockfile.h"
 
 #define STEPS_PER_TURN   250 /* of upkeep, each about a microsecond: a request waits no longer */
 #define TIMER_MIN_MS     10  /* upkeep is not called more often than that by its timer */
 #define TIMER_SHIFTED_MS 20  /* with a test clock: time may jump while we sleep */
 #define END_SEC          5
+#define END_FOLLOWED_SEC 1  /* clients wait for the next daemon */
 #define FDS_BESIDES      64 /* descriptors that are not connections: files, arenas, libraries */
 
-#define NEVER UINT64_MAX
-
-struct server {
-        struct event_base *base;
-        struct clock *clock;
-        struct log *log;
-        struct config *config;
-        const char *config_path;
-        bool log_level_fixed;
-        struct sockfile sockfile;
-        struct listener listener;
-        struct epochfile epochfile;
-        struct hub hub;
-        struct dispatcher *dispatcher;
-        struct handover *handover; /* NULL: none is under way */
-        struct event on_term, on_int, on_hup;
-        struct event upkeep_timer, end_timer;
-        uint64_t upkeep_due_ms; /* what the timer is armed for; NEVER: it is not */
-        bool upkeep_pending;
-        bool stopping, done;
-        bool given; /* everything is another process's */
-        uint64_t instance;
-        uint64_t cpu_mark_ns;
-        struct spin spin;
-        struct server_stats stats;
-};
+#define NEVER SERVER_NEVER
 
 /* ---- for the dispatcher */
 
@@ -150,26 +113,7 @@ void server_for_each_conn(struct server *s, bool (*visit)(void *ctx, struct conn
 
 /* ---- configuration */
 
-static void notify(const char *state)
-{
-#ifdef HAVE_SYSTEMD
-        (void)sd_notify(0, state);
-#else
-        (void)state;
-#endif
-}
-
-static void notify_reloading(void)
-{
-        char state[96];
-
-        (void)snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%llu",
-                       (unsigned long long)(clock_monotonic_ns() / NSEC_PER_USEC));
-        notify(state);
-}
-
-/* As many descriptors as the kernel lets us have. At start, and when the limit may have changed. */
-static void raise_nofile(const struct server *s)
+void server_raise_nofile(const struct server *s)
 {
         struct rlimit lim;
 
@@ -198,7 +142,22 @@ static void raise_nofile(const struct server *s)
                           (unsigned long long)realms_max_files(s->config));
 }
 
-static struct sockfile_access access_of(const struct config *cfg)
+void server_apply_memory(struct server *s)
+{
+        uint64_t there = config_memory_bytes(), budget = s->config->global_budget.bytes;
+        struct fdstore *f = manager_fdstore(s->manager);
+
+        if (budget > there)
+                log_write(s->log, LOG_WARNING,
+                          "memory.budget is %llu MiB, and this process may have %llu MiB (of the "
+                          "machine, or MemoryMax= in the unit): the kernel will end it before it "
+                          "evicts anything",
+                          (unsigned long long)(budget >> 20), (unsigned long long)(there >> 20));
+        if (f)
+                fdstore_set_limit(f, budget / 8);
+}
+
+struct sockfile_access server_access(const struct config *cfg)
 {
         return (struct sockfile_access){.mode = cfg->socket_mode,
                                         .has_gid = cfg->has_socket_gid,
@@ -207,14 +166,15 @@ static struct sockfile_access access_of(const struct config *cfg)
 
 static void apply(struct server *s, struct config *cfg)
 {
-        struct sockfile_access access = access_of(cfg);
+        struct sockfile_access access = server_access(cfg);
         struct config *old = s->config;
         int r;
 
         s->config = cfg;
-        raise_nofile(s); /* first: how many large values there may be follows from it */
+        server_raise_nofile(s); /* first: how many large values there may be follows from it */
         dispatcher_reconfigure(s->dispatcher, cfg);
         hub_set_limits(&s->hub, &cfg->limits);
+        server_apply_memory(s);
         if (!s->log_level_fixed)
                 s->log->level = cfg->log_level;
         r = sockfile_set_access(&s->sockfile, &access);
@@ -231,11 +191,11 @@ int server_reload(struct server *s, char *err, size_t n_err)
         struct config *cfg;
         int r;
 
-        notify_reloading();
+        manager_reloading(s->manager, clock_monotonic_ns());
         r = config_load(s->config_path, &cfg, err, n_err);
         if (r == 0)
                 apply(s, cfg);
-        notify("READY=1");
+        manager_reloaded(s->manager);
         if (r < 0)
                 log_write(s->log, LOG_ERR,
                           "the configuration was not reloaded, the old one stays: %s", err);
@@ -248,17 +208,20 @@ int server_reload(struct server *s, char *err, size_t n_err)
 
 static void stop(struct server *s)
 {
-        struct timeval tv = {.tv_sec = END_SEC};
+        struct timeval tv = {.tv_sec = s->followed ? END_FOLLOWED_SEC : END_SEC};
 
         s->handover = handover_free(s->handover);
         s->stopping = true;
-        notify("STOPPING=1");
+        manager_stopping(s->manager);
         log_write(s->log, LOG_INFO, "stopping: finishing what was sent");
         hub_tick(&s->hub);
         sockfile_remove(&s->sockfile);
         listener_done(&s->listener);
         dispatcher_part(s->dispatcher);
-        hub_end(&s->hub);
+        if (s->followed)
+                hub_part(&s->hub);
+        else
+                hub_end(&s->hub);
         if (event_add(&s->end_timer, &tv) < 0)
                 s->done = true;
 }
@@ -298,7 +261,8 @@ static void on_end_timer(evutil_socket_t fd, short what, void *arg)
         log_write(s->log, LOG_WARNING,
                   "%llu connections went on sending, or did not take their replies, for %d s: "
                   "closed",
-                  (unsigned long long)s->hub.stats.connections, END_SEC);
+                  (unsigned long long)s->hub.stats.connections,
+                  s->followed ? END_FOLLOWED_SEC : END_SEC);
         s->done = true;
 }
 
@@ -344,6 +308,8 @@ int server_hand_over(struct server *s, struct conn *c, uint64_t id, const char *
 
         if (s->stopping || s->handover)
                 return SERVER_E_BUSY;
+        if (s->followed)
+                return SERVER_E_FOLLOWED;
         r = conn_take_socket(c, &p.fd);
         if (r == 0)
                 r = handover_new(&p, &s->handover);
@@ -390,6 +356,8 @@ static void arm_upkeep(struct server *s)
         uint64_t due = dispatcher_next_deadline(s->dispatcher), now = server_now_ms(s), ms;
         struct timeval tv;
 
+        if (s->offer_due_ms < due)
+                due = s->offer_due_ms;
         if (due == NEVER) {
                 if (s->upkeep_due_ms != NEVER)
                         (void)event_del(&s->upkeep_timer);
@@ -419,6 +387,32 @@ static void measure_turn(struct server *s)
                 s->stats.loop_turn_max_us = cpu / NSEC_PER_USEC;
 }
 
+/* What the service manager keeps, and what it shows. */
+static void serve_manager(struct server *s)
+{
+        struct fdstore *f = manager_fdstore(s->manager);
+        uint64_t now = server_now_ms(s);
+
+        if (!f || s->stopping)
+                return;
+        if (dispatcher_offer_due(s->dispatcher, now) <= now)
+                (void)dispatcher_offer(s->dispatcher, now, false); /* no room: later */
+        fdstore_turn(f, now);
+        s->offer_due_ms = dispatcher_offer_due(s->dispatcher, now);
+        if (fdstore_due(f) < s->offer_due_ms)
+                s->offer_due_ms = fdstore_due(f);
+        if (manager_wants_status(s->manager, now)) {
+                struct dispatcher_totals t;
+
+                dispatcher_totals(s->dispatcher, &t);
+                manager_status(s->manager, now,
+                               &(struct manager_status){.entries = t.entries,
+                                                        .bytes = t.bytes,
+                                                        .hits = t.hits,
+                                                        .misses = t.misses});
+        }
+}
+
 static void end_turn(struct server *s)
 {
         hub_turn_end(&s->hub);
@@ -430,6 +424,7 @@ static void end_turn(struct server *s)
         if (clock_is_shifted(s->clock))
                 dispatcher_shift_clock(s->dispatcher, clock_offset_ms(s->clock));
         s->upkeep_pending = dispatcher_maintain(s->dispatcher, server_now_ms(s), STEPS_PER_TURN);
+        serve_manager(s);
         if (!s->upkeep_pending)
                 arm_upkeep(s);
         if (s->stopping && hub_is_empty(&s->hub))
@@ -475,9 +470,17 @@ static int take_events(struct server *s, bool had_frames)
         return loop_once(s, 0);
 }
 
+/* The first turn has a look at all of the state: only then it is worth to be said. */
+static void is_ready(struct server *s)
+{
+        s->began = true;
+        epochfile_end_attempt(&s->epochfile);
+        manager_ready(s->manager);
+}
+
 int server_run(struct server *s)
 {
-        notify("READY=1");
+        s->upkeep_pending = true;
         while (!s->done) {
                 bool had_frames = s->hub.turn_frames > 0;
 
@@ -487,36 +490,16 @@ int server_run(struct server *s)
                         return -EIO;
                 }
                 end_turn(s);
+                if (!s->began)
+                        is_ready(s);
         }
         log_write(s->log, LOG_INFO, s->given ? "stopped: everything was handed over" : "stopped");
         return 0;
 }
 
-/* ---- life */
+/* ---- its events */
 
-static size_t refuse(enum hub_refusal why, const char *text, uint8_t *out, size_t n_out)
-{
-        static const int statuses[] = {[HUB_REFUSED_LIMIT] = STATUS_LIMIT,
-                                       [HUB_REFUSED_DENIED] = STATUS_DENIED,
-                                       [HUB_REFUSED_MEMORY] = STATUS_NO_MEMORY,
-                                       [HUB_REFUSED_ENDING] = STATUS_SHUTTING_DOWN};
-
-        return dispatch_refusal(statuses[why], text, out, n_out);
-}
-
-static struct event_base *new_base(void)
-{
-        struct event_config *ec = event_config_new();
-        struct event_base *base = NULL;
-
-        if (ec && event_config_set_flag(ec, EVENT_BASE_FLAG_NOLOCK) == 0)
-                base = event_base_new_with_config(ec);
-        if (ec)
-                event_config_free(ec);
-        return base;
-}
-
-static int add_events(struct server *s)
+int server_add_events(struct server *s)
 {
         evsignal_assign(&s->on_term, s->base, SIGTERM, on_term, s);
         evsignal_assign(&s->on_int, s->base, SIGINT, on_term, s);
@@ -529,7 +512,7 @@ static int add_events(struct server *s)
         return 0;
 }
 
-static void remove_events(struct server *s)
+void server_remove_events(struct server *s)
 {
         struct event *events[] = {&s->on_term, &s->on_int, &s->on_hup, &s->upkeep_timer,
                                   &s->end_timer};
@@ -538,216 +521,4 @@ static void remove_events(struct server *s)
                 if (event_initialized(events[i]))
                         (void)event_del(events[i]);
         }
-}
-
-static int new_instance(struct server *s)
-{
-        uint64_t instance = 0;
-
-        while (instance == 0)
-                if (getrandom(&instance, sizeof(instance), 0) != sizeof(instance))
-                        return -EIO;
-        s->instance = instance;
-        return 0;
-}
-
-/* Another daemon was there after the one that left these, and has changed what is in them. */
-static void refuse_older(struct server *s, const struct server_params *p)
-{
-        uint64_t last = epochfile_peek(p->socket_path);
-
-        if (last == 0 || last == p->given->instance)
-                return;
-        log_write(s->log, LOG_WARNING,
-                  "takeover: the passed memory files are those of a daemon before the last one: "
-                  "closed");
-        given_refuse(p->given);
-}
-
-/* Another number after every start, but where arenas go on that say theirs. */
-static int choose_instance(struct server *s, const struct server_params *p)
-{
-        if (p->given && p->given->instance != 0)
-                refuse_older(s, p);
-        if (p->take_over)
-                s->instance = p->take_over->instance;
-        else if (p->given)
-                s->instance = p->given->instance;
-        return s->instance != 0 ? 0 : new_instance(s);
-}
-
-/* Everything but the name and the listening. */
-static int set_up(struct server *s, const struct server_params *p)
-{
-        struct hub_params hp = {.clock = s->clock,
-                                .log = s->log,
-                                .handler = &dispatch_handler,
-                                .server = s,
-                                .limits = &s->config->limits,
-                                .refuse = refuse};
-        int r;
-
-        r = choose_instance(s, p);
-        if (r < 0)
-                return r;
-        s->base = new_base();
-        if (!s->base)
-                return -ENOMEM;
-        hp.base = s->base;
-        r = hub_init(&s->hub, &hp);
-        if (r < 0)
-                return r;
-        s->stats.started_ns = s->hub.now_ns;
-        r = dispatcher_new(s, s->config, &s->dispatcher);
-        return r < 0 ? r : add_events(s);
-}
-
-static int adopt_name(struct server *s, const struct server_params *p)
-{
-        char err[SOCKFILE_ERR_MAX];
-        int fd = p->take_over->lock_fd, r;
-
-        if (fd < 0)
-                return 0; /* a socket that was passed in has none */
-        p->take_over->lock_fd = -1;
-        r = sockfile_adopt(&s->sockfile, p->socket_path, fd, err, sizeof(err));
-        if (r < 0)
-                log_write(s->log, LOG_ERR, "%s", err);
-        return r;
-}
-
-/* Before anything is answered: arenas of daemons before this one are over with it. */
-static void begin_epoch(struct server *s, const char *socket_path)
-{
-        char err[EPOCHFILE_ERR_MAX];
-
-        if (epochfile_init(&s->epochfile, socket_path, s->instance, err, sizeof(err)) < 0)
-                log_write(s->log, LOG_WARNING,
-                          "clients cannot look entries up by themselves, the daemon answers them "
-                          "all: %s",
-                          err);
-        dispatcher_offer_mapping(s->dispatcher, s->epochfile.fd);
-}
-
-static int start_listening(struct server *s, const struct server_params *p)
-{
-        struct sockfile_access access = access_of(s->config);
-        char err[SOCKFILE_ERR_MAX];
-        int fd = p->listen_fd, r;
-
-        if (p->take_over) {
-                fd = p->take_over->listen_fd;
-                p->take_over->listen_fd = -1;
-                r = adopt_name(s, p);
-                if (r < 0) {
-                        close(fd);
-                        return r;
-                }
-        } else if (fd < 0) {
-                r = sockfile_init(&s->sockfile, p->socket_path, &access, &fd, err, sizeof(err));
-                if (r < 0) {
-                        log_write(s->log, LOG_ERR, "%s", err);
-                        return r;
-                }
-                if (sockfile_is_exposed(&s->sockfile, err, sizeof(err)))
-                        log_write(s->log, LOG_WARNING, "%s", err);
-        }
-        begin_epoch(s, p->socket_path);
-        r = listener_init(&s->listener, &s->hub, fd);
-        if (r < 0)
-                log_write(s->log, LOG_ERR, "cannot listen: %s", strerror(-r));
-        return r;
-}
-
-/* Readers may have an arena mapped that is nobody's now, and only the number tells them. */
-static void renumber(struct server *s)
-{
-        if (new_instance(s) < 0)
-                s->instance++; /* any other number does */
-        dispatcher_renumber(s->dispatcher, s->instance);
-        epochfile_set(&s->epochfile, s->instance);
-}
-
-/* What another daemon left becomes ours. The last step: until here the other one could go on, and
- * nothing after it can fail. */
-static int adopt(struct server *s, const struct server_params *p)
-{
-        char err[TAKE_OVER_ERR_MAX];
-        bool whole = true;
-        int r;
-
-        if (p->take_over) {
-                r = take_over_confirm(p->take_over, err, sizeof(err));
-                if (r < 0) {
-                        log_write(s->log, LOG_ERR, "cannot take over: %s", err);
-                        return r;
-                }
-                whole = dispatcher_adopt(s->dispatcher, &p->take_over->given, TAKEOVER_HANDOVER);
-        } else if (p->given && p->given->n + p->given->n_refused > 0) {
-                whole = dispatcher_adopt(s->dispatcher, p->given, TAKEOVER_PASSED);
-        }
-        if (!whole)
-                renumber(s);
-        dispatcher_adopted(s->dispatcher);
-        epochfile_begin_tenure(&s->epochfile);
-        return 0;
-}
-
-int server_new(const struct server_params *p, struct server **ret)
-{
-        struct server *s = calloc(1, sizeof(*s));
-        int r;
-
-        if (!s) {
-                config_free(p->config);
-                log_write(p->log, LOG_ERR, "out of memory");
-                return -ENOMEM;
-        }
-        s->clock = p->clock;
-        s->log = p->log;
-        s->config = p->config;
-        s->config_path = p->config_path;
-        s->log_level_fixed = p->log_level_fixed;
-        s->listener.fd = -1;
-        s->epochfile.fd = -1;
-        s->upkeep_due_ms = NEVER;
-        (void)signal(SIGPIPE, SIG_IGN);
-        raise_nofile(s);
-        r = set_up(s, p);
-        if (r < 0)
-                log_write(s->log, LOG_ERR, "cannot start: %s", strerror(-r));
-        else
-                r = start_listening(s, p);
-        if (r == 0)
-                r = adopt(s, p);
-        if (r < 0) {
-                if (p->take_over) /* the name is the other daemon's still */
-                        sockfile_let_go(&s->sockfile);
-                server_free(s);
-                return r;
-        }
-        *ret = s;
-        return 0;
-}
-
-struct server *server_free(struct server *s)
-{
-        if (!s)
-                return NULL;
-        s->handover = handover_free(s->handover);
-        if (s->given) {
-                dispatcher_let_go(s->dispatcher);
-                sockfile_let_go(&s->sockfile);
-        }
-        sockfile_done(&s->sockfile);
-        listener_done(&s->listener);
-        hub_done(&s->hub);
-        s->dispatcher = dispatcher_free(s->dispatcher);
-        epochfile_done(&s->epochfile);
-        remove_events(s);
-        if (s->base)
-                event_base_free(s->base);
-        config_free(s->config);
-        free(s);
-        return NULL;
 }

@@ -96,9 +96,10 @@ struct sockaddr_storage;
 void server_own_address(const struct server *s, struct sockaddr_storage *ret, unsigned *ret_n);
 
 /* Begins to hand everything over to the peer of @c, whose request @id this is. The connection is to
- * be closed without a reply. 0, SERVER_E_BUSY: the daemon is ending already, or -errno. */
+ * be closed without a reply. 0, one of these, or -errno. */
 enum {
         SERVER_E_BUSY = 1,
+        SERVER_E_FOLLOWED, /* the service manager keeps everything for the next daemon */
 };
 int server_hand_over(struct server *s, struct conn *c, uint64_t id, const char *version);
 

@@ -96,7 +96,8 @@ struct epoch_page {
                                       page of before */
         _Atomic uint64_t instance; /* of the daemon whose arenas count */
         uint32_t n_arenas;         /* that it has: the daemon's own note, nothing for readers */
-        uint32_t spare2;
+        uint32_t n_attempts;       /* daemons in a row that began to take over and never served:
+                                      likewise */
 };
 
 static_assert(sizeof(struct epoch_page) <= EPOCH_SIZE, "one page");

@@ -46,6 +46,23 @@ void dispatcher_rest(struct dispatcher *d);
 /* The memory files of all realms by their names, borrowed. False: @visit said to stop. */
 bool dispatcher_each_file(const struct dispatcher *d, realm_file_visit visit, void *ctx);
 
+/* A keeper has the descriptors of all that a successor needs (borrowed; NULL: nobody does). Once
+ * all was adopted: what it gave back is where it was. */
+struct keeper;
+void dispatcher_set_keeper(struct dispatcher *d, const struct keeper *keeper);
+void dispatcher_claim(struct dispatcher *d);
+/* Offers it what it has not, and is due; with @all whatever its age. False: it has no room. */
+bool dispatcher_offer(struct dispatcher *d, uint64_t now_ms, bool all);
+/* Boottime ms of the next one; UINT64_MAX: none. */
+uint64_t dispatcher_offer_due(const struct dispatcher *d, uint64_t now_ms);
+
+/* All realms together. */
+struct dispatcher_totals {
+        uint64_t entries, bytes; /* what they are charged */
+        uint64_t hits, misses;
+};
+void dispatcher_totals(const struct dispatcher *d, struct dispatcher_totals *ret);
+
 /* All connections will end: who waits is told so, and nobody waits from now on; and they will not,
  * after all. */
 void dispatcher_part(struct dispatcher *d);

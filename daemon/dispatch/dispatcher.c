@@ -19,6 +19,7 @@
 #include "dispatch/scope.h"
 #include "log.h"
 #include "realm/mapping.h"
+#include "realm/offer.h"
 #include "server.h"
 
 #define BUMP_FIRST ((size_t)64 * 1024) /* nearly every request; guess, not measured */
@@ -127,7 +128,40 @@ bool dispatcher_each_file(const struct dispatcher *d, realm_file_visit visit, vo
 
 void dispatcher_let_go(struct dispatcher *d)
 {
+        d->realms.keeper = NULL;
         realms_let_go(&d->realms);
+}
+
+void dispatcher_set_keeper(struct dispatcher *d, const struct keeper *keeper)
+{
+        d->realms.keeper = keeper;
+}
+
+void dispatcher_claim(struct dispatcher *d)
+{
+        realms_claim(&d->realms);
+        keeping_claim(d);
+}
+
+bool dispatcher_offer(struct dispatcher *d, uint64_t now_ms, bool all)
+{
+        bool realms_fit = realms_offer(&d->realms, now_ms, all);
+        return keeping_offer(d, now_ms, all) && realms_fit;
+}
+
+uint64_t dispatcher_offer_due(const struct dispatcher *d, uint64_t now_ms)
+{
+        uint64_t realms = realms_offer_due(&d->realms, now_ms), resources = keeping_offer_due(d);
+        return realms < resources ? realms : resources;
+}
+
+void dispatcher_totals(const struct dispatcher *d, struct dispatcher_totals *ret)
+{
+        *ret = (struct dispatcher_totals){.bytes = d->realms.pool.total};
+        for (const struct realm *r = d->realms.first; r; r = r->next) {
+                ret->entries += r->hidden ? 0 : store_entries(r->store);
+                store_sum_uses(r->store, &ret->hits, &ret->misses);
+        }
 }
 
 void dispatcher_offer_mapping(struct dispatcher *d, int epoch_fd)

@@ -33,16 +33,22 @@
 
 #include "config.h"
 #include "dispatch/client.h"
+#include "dispatch/disk.h"
+#include "dispatch/fd-kind.h"
+#include "realm/keeper.h"
 #include "realm/session-caches.h"
 #include "server.h"
 #include "transport/conn.h"
 
 #define GROWTH 256u           /* names */
+#define OFFER_MS UINT64_C(250)
 #define USE_MS UINT64_C(1000) /* how exactly a successor knows when an instance was used */
 
 struct keeping {
         struct resource_object **names; /* by number; NULL: it is free */
         uint32_t n_names, low;          /* all below `low` are taken */
+        uint32_t n_unkept;              /* keepable ones that are not with the keeper */
+        uint64_t offer_due_ms;
         bool still;
         struct verdict fault; /* of what could not be written last */
 };
@@ -357,6 +363,15 @@ bool keeping_is_file(int fd, uint64_t dev, uint64_t ino)
         return file_of(fd, &its_dev, &its_ino) && its_dev == dev && its_ino == ino;
 }
 
+/* A regular file may be one of a file system in user space: whoever closes a copy of it, and that
+ * is each process that the service manager starts, waits for that. */
+static void may_be_kept(struct resource_object *o)
+{
+        o->keepable = o->kind != FD_KIND_FILE || (o->d->realms.keeper && disk_has(o->dev));
+        o->named_ms = server_now_ms(o->d->server);
+        o->d->keeping->n_unkept += o->keepable;
+}
+
 int keeping_name(struct resource_object *o, int fd, unsigned kind)
 {
         struct keeping *k = o->d->keeping;
@@ -370,6 +385,7 @@ int keeping_name(struct resource_object *o, int fd, unsigned kind)
         o->kind = (uint8_t)kind;
         o->place = k->low;
         k->names[k->low++] = o;
+        may_be_kept(o);
         return 0;
 }
 
@@ -386,6 +402,7 @@ int keeping_name_again(struct resource_object *o, const struct resource_kept *ke
         o->place = kept->place;
         o->dev = kept->dev;
         o->ino = kept->ino;
+        may_be_kept(o);
         return 0;
 }
 
@@ -397,6 +414,55 @@ void keeping_forget(struct resource_object *o)
         k->names[o->place] = NULL;
         k->low = o->place < k->low ? o->place : k->low;
         o->place = RESOURCE_PLACE_NONE;
+        if (o->slot == KEEPER_NONE)
+                k->n_unkept -= o->keepable;
+        else if (o->d->realms.keeper)
+                o->d->realms.keeper->drop(o->d->realms.keeper->ctx, o->slot, NULL);
+        o->slot = KEEPER_NONE;
+}
+
+/* ---- for the keeper
+ *
+ * Not at once: what is there for a moment only is not worth the work. */
+
+void keeping_claim(struct dispatcher *d)
+{
+        const struct keeper *to = d->realms.keeper;
+        struct keeping *k = d->keeping;
+        for (uint32_t i = 0; i < k->n_names && to; i++) {
+                struct resource_object *o = k->names[i];
+                if (!o || !o->kept || !o->keepable)
+                        continue;
+                o->slot = to->claim(to->ctx, kept_fd(o->kept), NULL);
+                k->n_unkept -= o->slot != KEEPER_NONE;
+        }
+}
+
+bool keeping_offer(struct dispatcher *d, uint64_t now_ms, bool all)
+{
+        const struct keeper *to = d->realms.keeper;
+        struct keeping *k = d->keeping;
+        if (!to || k->n_unkept == 0 || (!all && now_ms < k->offer_due_ms))
+                return true;
+        k->offer_due_ms = now_ms + OFFER_MS;
+        for (uint32_t i = 0; i < k->n_names && k->n_unkept > 0; i++) {
+                struct resource_object *o = k->names[i];
+                if (!o || !o->kept || !o->keepable || o->slot != KEEPER_NONE ||
+                    (!all && o->named_ms + OFFER_MS > now_ms))
+                        continue;
+                o->slot = to->put(to->ctx, NULL, i, kept_fd(o->kept));
+                if (o->slot == KEEPER_NONE)
+                        return false;
+                k->n_unkept--;
+        }
+        return true;
+}
+
+uint64_t keeping_offer_due(const struct dispatcher *d)
+{
+        const struct keeper *to = d->realms.keeper;
+        const struct keeping *k = d->keeping;
+        return to && k->n_unkept > 0 && to->has_room(to->ctx, false) ? k->offer_due_ms : UINT64_MAX;
 }
 
 /* Those that have left are nothing to a successor, though frames may have them yet. */

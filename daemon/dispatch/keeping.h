@@ -59,6 +59,13 @@ void keeping_drop(struct dispatcher *d, struct realm *hidden, const struct resou
 /* The descriptors, by their names. False: @visit said to stop. */
 bool keeping_each_file(const struct dispatcher *d, realm_file_visit visit, void *ctx);
 
+/* What the keeper gave back is where it was: after restoring_run(), before keeping_offer(). */
+void keeping_claim(struct dispatcher *d);
+/* Offers descriptors that the keeper has not. @all: whatever their age. False: it has no room. */
+bool keeping_offer(struct dispatcher *d, uint64_t now_ms, bool all);
+/* Boottime ms of the next keeping_offer() that makes sense; UINT64_MAX: none. */
+uint64_t keeping_offer_due(const struct dispatcher *d);
+
 /* All of it must stay as it is: nothing that happens is heard of. And back: it is, now. */
 void keeping_rest(struct dispatcher *d);
 void keeping_stay(struct dispatcher *d);

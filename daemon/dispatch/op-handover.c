@@ -31,6 +31,10 @@ enum status op_handover(struct request *r)
                 return verdict_set(&r->verdict, STATUS_SHUTTING_DOWN,
                                    "the daemon is going away already, or being taken over: wait "
                                    "until it has ended");
+        if (k == SERVER_E_FOLLOWED)
+                return verdict_set(&r->verdict, STATUS_DENIED,
+                                   "the service manager keeps what this daemon has for the next "
+                                   "one that it starts: use systemctl restart, nothing is lost");
         if (k < 0)
                 return verdict_errno(&r->verdict, k, "beginning the handover");
         return STATUS_OK;

@@ -75,6 +75,7 @@ struct resource_object *resource_object_new(struct dispatcher *d,
                                  sizeof(o->cache));
         o->realm->n_kept++;
         o->place = RESOURCE_PLACE_NONE;
+        o->slot = KEEPER_NONE;
         o->refs = 1;
         return o;
 }

@@ -16,6 +16,7 @@
  */
 
 #include "dispatch/dispatcher.h"
+#include "realm/keeper.h"
 
 struct client;
 struct holding;
@@ -33,8 +34,11 @@ struct resource_object {
         uint64_t number;           /* of the instance, once it is published */
         unsigned refs;             /* the table's, and of frames that it goes with */
         uint32_t place;            /* in its name; RESOURCE_PLACE_NONE: it has none */
+        uint32_t slot;             /* with the keeper; KEEPER_NONE */
+        uint64_t named_ms;         /* when it got its name */
         uint8_t kind;              /* of its descriptor: enum fd_kind; 0: none */
         bool hung_up;
+        bool keepable; /* nobody who has a copy of its descriptor may hang because of it */
         uint64_t dev, ino; /* its file */
         char what[64];     /* of a descriptor: its kind */
         /* Of a session's cache: what the session calls it. It may be gone before its resources. */

@@ -107,13 +107,15 @@ static const char *check_file(enum given_kind kind, int fd, uint64_t *ret_ino)
                 return "it is not a memory file";
         if (!(seals & F_SEAL_SHRINK) || !(seals & F_SEAL_GROW))
                 return "its size is not sealed";
+        if (fstat(fd, &st) < 0)
+                return "it cannot be looked at";
+        *ret_ino = st.st_ino;
         if (seals & F_SEAL_WRITE) /* a value: nobody can write, whoever has made it */
                 return NULL;
-        if (fstat(fd, &st) < 0 || st.st_uid != geteuid())
+        if (st.st_uid != geteuid())
                 return "it belongs to another user";
         if ((st.st_mode & 0777) != 0600)
                 return "its mode is not 0600: others may have written into it";
-        *ret_ino = st.st_ino;
         return NULL;
 }
 
@@ -202,6 +204,42 @@ const char *given_add(struct given *g, const char *name, int fd)
         return NULL;
 }
 
+/* Without memory it is not noted, and stays where it is until the service ends. */
+static void note_passed(struct given *g, const char *name, int fd, uint64_t ino)
+{
+        size_t n = g->n_passed_allocated ? 2 * g->n_passed_allocated : GIVEN_FIRST;
+
+        if (g->n_passed == g->n_passed_allocated) {
+                struct given_name *p = reallocarray(g->passed, n, sizeof(*p));
+
+                if (!p)
+                        return;
+                g->passed = p;
+                g->n_passed_allocated = n;
+        }
+        g->passed[g->n_passed] = (struct given_name){.name = strdup(name), .fd = fd, .ino = ino};
+        g->n_passed += g->passed[g->n_passed].name != NULL;
+}
+
+const char *given_add_passed(struct given *g, const char *name, int fd)
+{
+        const char *fault = given_add(g, name, fd);
+
+        if (fault)
+                note_passed(g, name, -1, 0);
+        else
+                note_passed(g, name, fd, g->files[g->n - 1].ino);
+        return fault;
+}
+
+void given_take_names(struct given *g, struct given_name **ret, size_t *ret_n)
+{
+        *ret = g->passed;
+        *ret_n = g->n_passed;
+        g->passed = NULL;
+        g->n_passed = g->n_passed_allocated = 0;
+}
+
 int given_take(struct given *g, enum given_kind kind, uint32_t number)
 {
         for (size_t i = 0; i < g->n; i++) {
@@ -235,9 +273,15 @@ int given_next(struct given *g, enum given_kind kind, size_t *at, uint32_t *ret_
 
 void given_refuse(struct given *g)
 {
-        size_t n = g->n + g->n_refused;
+        struct given_name *passed = NULL;
+        size_t n = g->n + g->n_refused, n_passed = 0;
 
+        given_take_names(g, &passed, &n_passed);
+        for (size_t i = 0; i < n_passed; i++)
+                passed[i].fd = -1;
         given_done(g);
+        g->passed = passed;
+        g->n_passed = g->n_passed_allocated = n_passed;
         g->n_refused = n;
 }
 
@@ -246,6 +290,9 @@ void given_done(struct given *g)
         for (size_t i = 0; i < g->n; i++)
                 if (g->files[i].fd >= 0)
                         close(g->files[i].fd);
+        for (size_t i = 0; i < g->n_passed; i++)
+                free(g->passed[i].name);
+        free(g->passed);
         free(g->files);
         free(g->names);
         *g = (struct given){0};

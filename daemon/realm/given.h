@@ -31,12 +31,21 @@ struct given_file {
         uint64_t ino;
 };
 
+/* A descriptor as a service manager passed it. */
+struct given_name {
+        char *name; /* owned */
+        int fd;     /* borrowed; -1: it was closed. Numbers are used again: see `ino` */
+        uint64_t ino; /* of a memory file; 0: it is none, or of a resource */
+};
+
 struct given {
         struct given_file *files;
         size_t n, n_allocated;
         uint64_t instance; /* of the daemon that left them; 0: none of them says so */
         uint8_t *names;    /* that came, a bit each */
         size_t n_refused;  /* descriptors that were not taken in */
+        struct given_name *passed; /* all of them, where a service manager passed them */
+        size_t n_passed, n_passed_allocated;
 };
 
 /* The kind and number that a name says; GIVEN_NONE: it is none of ours. */
@@ -47,6 +56,11 @@ bool given_fits(uint32_t number);
 
 /* Takes a descriptor in, and consumes it in any case. NULL: it is in; else why it was closed. */
 const char *given_add(struct given *g, const char *name, int fd);
+
+/* Likewise, and notes the name for given_take_names(), whatever becomes of the descriptor. */
+const char *given_add_passed(struct given *g, const char *name, int fd);
+/* The names, to be the caller's: with free() each, and the list. */
+void given_take_names(struct given *g, struct given_name **ret, size_t *ret_n);
 
 /* Whether this looks like a memory file of a daemon's: never blocks, whatever @fd is. */
 bool given_is_memory(int fd);

@@ -33,6 +33,7 @@
 #include "config.h"
 #include "proto/page.h"
 #include "realm/mapping.h"
+#include "realm/offer.h"
 #include "realm/session-caches.h"
 #include "store/recover.h"
 #include "store/store.h"
@@ -102,6 +103,7 @@ static struct realm *realm_free(struct realm *r)
         if (!r)
                 return NULL;
         assert(r->n_clients == 0);
+        realm_unoffer(r);
         mapping_done(r);
         if (r->store) {
                 charge_leave(&r->charge);
@@ -190,6 +192,7 @@ static struct store_params params_of(struct realm *r)
                 .boot = {r->realms->boot[0], r->realms->boot[1]},
                 .label = r->name,
                 .make_room = make_room,
+                .large_left = realm_large_left,
                 .ctx = r,
                 .reaper = r->realms->reaper,
         };
@@ -215,6 +218,7 @@ static struct realm *realm_alloc(struct realms *rs, const char *name)
         r->realms = rs;
         r->serial = ++rs->last_serial;
         r->hidden = realm_parent_name(name) != NULL;
+        r->kept[0] = r->kept[1] = KEEPER_NONE;
         memcpy(r->name, name, n_name);
         return r;
 }
@@ -229,6 +233,7 @@ static void realm_link(struct realm *r)
         rs->first = r;
         rs->n++;
         rs->n_hidden += r->hidden;
+        rs->n_unkept++;
         realms_note_arenas(rs);
 }
 
@@ -243,6 +248,7 @@ static void realm_unlink(struct realm *r)
                 rs->turn = r->next;
         rs->n--;
         rs->n_hidden -= r->hidden;
+        rs->n_unkept -= r->kept[0] == KEEPER_NONE;
 }
 
 static int realm_new(struct realms *rs, const char *name, struct realm **ret)

@@ -15,6 +15,7 @@
 #include "store/store.h"
 
 struct config;
+struct keeper;
 struct readers;
 struct reaper;
 struct realms;
@@ -31,6 +32,7 @@ struct realm {
         uint64_t serial; /* never used for another realm of this process */
         struct store *store;
         struct charge charge;
+        uint32_t kept[2];        /* slots of arena and table with the keeper; KEEPER_NONE */
         struct readers *readers; /* NULL: nobody has ever looked into the arena */
         struct realm *sessions;  /* NULL: none yet; see realm_sessions() */
         struct realm *parent; /* of one that holds sessions; NULL: it is none, or not linked yet */
@@ -66,6 +68,9 @@ struct realms {
         /* A realm that was unused for long is freed. May be NULL. */
         void (*ends)(void *ctx, struct realm *r);
         void *ends_ctx;
+        const struct keeper *keeper; /* borrowed; NULL: nobody keeps anything for a successor */
+        size_t n_unkept;             /* realms whose files are not with it */
+        uint64_t large_due_ms;       /* when to look for large values that are not */
         uint32_t
                 n_left; /* arenas that another daemon had, until readers know which of them go on */
         /* mapping.c's */

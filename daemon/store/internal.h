@@ -33,6 +33,7 @@ struct store {
         struct idheap gen_heap;   /* generations by their next deadline */
         struct large **large;     /* by id; NULL: free */
         uint32_t n_large;         /* allocated length */
+        uint32_t n_unkept;        /* of them: stored, and without a copy for a successor */
         struct large *files;      /* all that the store is charged for, stored or still held */
         uint32_t n_files;         /* their number, and that of large values on their way in */
         struct store_hold *holds; /* of values in extents */

@@ -118,6 +118,7 @@ static void attach(struct store *s, struct large *l, uint32_t id, uint32_t owner
         s->large[id] = l;
         s->a.t->large_bytes += l->size;
         s->n_files++;
+        s->n_unkept++;
         l->store = s;
         l->id = id;
         l->owner = owner;
@@ -167,6 +168,11 @@ void large_table_drop(struct store *s, uint32_t id)
         struct table_header *t = s->a.t;
         struct large *l = s->large[id];
 
+        if (l->kept == LARGE_NOT_KEPT)
+                s->n_unkept--;
+        else if (s->p.large_left)
+                s->p.large_left(s->p.ctx, l);
+        l->kept = LARGE_NOT_KEPT;
         if (!l->held)
                 list_remove(s, id);
         s->large[id] = NULL;
@@ -221,6 +227,29 @@ int store_large_next(const struct store *s, uint32_t *cursor)
                         return l->fd;
         }
         return -1;
+}
+
+struct large *store_large_unkept(const struct store *s, uint32_t *cursor, uint64_t until_ms)
+{
+        while (s->n_unkept > 0 && *cursor < s->n_large) {
+                struct large *l = s->large[(*cursor)++];
+
+                if (l && l->kept == LARGE_NOT_KEPT && l->stored_ms <= until_ms)
+                        return l;
+        }
+        return NULL;
+}
+
+bool store_has_unkept(const struct store *s)
+{
+        return s->n_unkept > 0;
+}
+
+void large_set_kept(struct large *l, uint32_t slot)
+{
+        assert(l->store && l->id != LARGE_NO_ID);
+        l->store->n_unkept += (slot == LARGE_NOT_KEPT) - (l->kept == LARGE_NOT_KEPT);
+        l->kept = slot;
 }
 
 int large_table_adopt_begin(struct store *s)

@@ -29,7 +29,12 @@ int large_new(uint64_t size, struct large **ret)
                 free(l);
                 return r;
         }
-        *l = (struct large){.refs = 1, .fd = m.fd, .map = m.base, .size = size, .id = LARGE_NO_ID};
+        *l = (struct large){.refs = 1,
+                            .fd = m.fd,
+                            .map = m.base,
+                            .size = size,
+                            .id = LARGE_NO_ID,
+                            .kept = LARGE_NOT_KEPT};
         *ret = l;
         return 0;
 }
@@ -87,7 +92,12 @@ int large_adopt(int fd, uint64_t size, struct large **ret)
                 return -ENOMEM;
         }
         (void)madvise(map, n, MADV_DONTDUMP);
-        *l = (struct large){.refs = 1, .fd = fd, .map = map, .size = size, .id = LARGE_NO_ID};
+        *l = (struct large){.refs = 1,
+                            .fd = fd,
+                            .map = map,
+                            .size = size,
+                            .id = LARGE_NO_ID,
+                            .kept = LARGE_NOT_KEPT};
         *ret = l;
         return 0;
 }

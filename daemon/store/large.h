@@ -30,10 +30,13 @@ struct large {
         uint32_t id;         /* in the store's table; LARGE_NO_ID: its entry has left */
         uint32_t owner;
         bool held; /* somebody besides the store has a reference */
+        uint32_t kept; /* its slot where a copy is kept for a successor; LARGE_NOT_KEPT */
+        uint64_t stored_ms;
         struct large *prev, *next;
 };
 
-#define LARGE_NO_ID UINT32_MAX
+#define LARGE_NO_ID    UINT32_MAX
+#define LARGE_NOT_KEPT UINT32_MAX
 
 /* Nothing of it is resident yet. 0, -ENOMEM, -ENOSPC, -EMFILE. */
 int large_new(uint64_t size, struct large **ret);
@@ -51,6 +54,9 @@ int large_seal(struct large *l);
 int large_adopt(int fd, uint64_t size, struct large **ret);
 struct large *large_ref(struct large *l);
 struct large *large_unref(struct large *l); /* NULL is fine; returns NULL */
+
+/* Where a copy of its descriptor is, of a value that is stored: see store_params.large_left. */
+void large_set_kept(struct large *l, uint32_t slot);
 
 /* A view that a reader of this uid was sent: a reference. See large-hold.c. 0, -ENOMEM. */
 int large_hold(struct large *l, uint32_t uid);

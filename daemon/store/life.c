@@ -122,6 +122,16 @@ void store_stats(const struct store *s, struct store_stats *ret)
         };
 }
 
+void store_sum_uses(const struct store *s, uint64_t *hits, uint64_t *misses)
+{
+        for (uint32_t i = 1; i <= store_n_caches(s); i++) {
+                struct table_cache *c = cache_at(s, i);
+
+                *hits += c ? cache_counters(c)->hits : 0;
+                *misses += c ? cache_counters(c)->misses : 0;
+        }
+}
+
 uint64_t store_charged(const struct store *s)
 {
         return s->a.t->charged;

@@ -26,6 +26,11 @@ int store_table_fd(const struct store *s); /* borrowed */
  * Borrowed; valid until the value leaves the store. */
 int store_large_next(const struct store *s, uint32_t *cursor);
 
+/* Those without a copy for a successor (large_set_kept()) that were stored until then, likewise;
+ * NULL: that was all. */
+struct large *store_large_unkept(const struct store *s, uint32_t *cursor, uint64_t until_ms);
+bool store_has_unkept(const struct store *s);
+
 /* Like store_free(), but nothing is marked as retired: who has the descriptors can adopt the store,
  * and mapped readers go on. NULL is fine; returns NULL. */
 struct store *store_leave(struct store *s);

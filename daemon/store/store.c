@@ -403,6 +403,8 @@ static int put_found(struct store *s, const struct store_put *p, struct found *f
         s->keep = ARENA_NONE;
         if (r == 0) {
                 r = prepare(s, p, e, &list, ret_handle, &apart);
+                if (r == 0 && p->large)
+                        p->large->stored_ms = now;
                 if (r == 0)
                         publish(s, f, e, list, *ret_handle, charge, now);
                 else

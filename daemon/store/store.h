@@ -100,6 +100,9 @@ struct store_params {
          * all of @ret but `need`. May be NULL. */
         int (*make_room)(void *ctx, struct store *s, const struct store_want *want, uint64_t now,
                          struct store_refusal *ret);
+        /* A large value of which a copy is kept (large_set_kept()) is about to leave: whoever keeps
+         * the copy may take a reference, so that its bytes stay charged. May be NULL. */
+        void (*large_left)(void *ctx, struct large *l);
         void *ctx;
         struct reaper *reaper; /* borrowed; frees large values. NULL: that is done at once */
 };
@@ -482,6 +485,8 @@ struct store_stats {
 };
 void store_stats(const struct store *s, struct store_stats *ret);
 uint64_t store_charged(const struct store *s);
+/* Adds what all caches have counted so far. */
+void store_sum_uses(const struct store *s, uint64_t *hits, uint64_t *misses);
 /* The parts of it that no eviction frees: large values that are being sent (stored, or gone since),
  * and what has come of values that are arriving. */
 uint64_t store_held(const struct store *s);

@@ -135,22 +135,45 @@ out:
         return r;
 }
 
-uint64_t epochfile_peek(const char *socket_path)
+/* Zeros where there is none that is as it should be. */
+static struct epoch_page peek(const char *socket_path)
 {
         struct epoch_page p = {0};
         char *path = NULL;
         int fd;
 
         if (asprintf(&path, "%s.epoch", socket_path) < 0)
-                return 0;
+                return p;
         fd = open_old(path);
         free(path);
         if (fd < 0)
-                return 0;
+                return p;
         if (pread(fd, &p, sizeof(p), 0) != (ssize_t)sizeof(p))
-                p.instance = 0;
+                p = (struct epoch_page){0};
         close(fd);
-        return p.instance;
+        return p;
+}
+
+uint64_t epochfile_peek(const char *socket_path)
+{
+        return peek(socket_path).instance;
+}
+
+uint32_t epochfile_attempts(const char *socket_path)
+{
+        return peek(socket_path).n_attempts;
+}
+
+void epochfile_begin_attempt(struct epochfile *e)
+{
+        if (e->page)
+                e->page->n_attempts += e->page->n_attempts < UINT32_MAX;
+}
+
+void epochfile_end_attempt(struct epochfile *e)
+{
+        if (e->page)
+                e->page->n_attempts = 0;
 }
 
 void epochfile_begin_tenure(struct epochfile *e)

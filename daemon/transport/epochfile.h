@@ -26,6 +26,12 @@ int epochfile_init(struct epochfile *e, const char *socket_path, uint64_t instan
 /* The number in the file of a daemon before this one; 0: there is none that is as it should be. */
 uint64_t epochfile_peek(const char *socket_path);
 
+/* How many daemons in a row began to take over and did not get to serve, and that another one does
+ * or has. Fine on an empty one. */
+uint32_t epochfile_attempts(const char *socket_path);
+void epochfile_begin_attempt(struct epochfile *e);
+void epochfile_end_attempt(struct epochfile *e);
+
 /* Tells readers that pages of before are looked at no more. Fine on an empty one. */
 void epochfile_begin_tenure(struct epochfile *e);
 

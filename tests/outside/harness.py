@@ -140,7 +140,7 @@ class Daemon:
             out += ["--test-clock-fd", str(self.clock.fd)]
         return out
 
-    def spawn(self, *more, passed=()):
+    def spawn(self, *more, passed=(), environ=None):
         """Starts the process without waiting for anything. @passed: (name, descriptor), as a service manager
         passes them."""
         env = dict(os.environ)
@@ -149,6 +149,7 @@ class Daemon:
         env.pop("PYTEST_CURRENT_TEST", None)
         env["ASAN_OPTIONS"] = "detect_leaks=1:allocator_may_return_null=1:" + env.get("ASAN_OPTIONS", "")
         env["UBSAN_OPTIONS"] = "print_stacktrace=1:" + env.get("UBSAN_OPTIONS", "")
+        env.update(environ or {})
         inherit = self._places(passed) if passed else None
         command, keep = self.command(*more), [self.clock.fd] if self.clock else []
         if passed:
