@@ -15,6 +15,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -46,6 +47,25 @@ SANITIZED = "address" in str(OPTIONS.get("b_sanitize", "none"))
 # Memory is more than what the program asks for: shadows, freed memory that is kept.
 SHADOWED = SANITIZED or "thread" in str(OPTIONS.get("b_sanitize", "none"))
 HAS_CLOCK = bool(OPTIONS.get("test-clock", False))
+
+
+# Puts descriptors where a service manager does, 3 and up, and becomes the command.
+PLACE = """
+import fcntl, os, sys
+fds = [int(fd) for fd in sys.argv[1].split(",")]
+high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3 + len(fds)) for fd in fds]
+for i, fd in enumerate(high):
+    os.dup2(fd, 3 + i)
+keep = int(sys.argv[sys.argv.index("--test-clock-fd") + 1]) if "--test-clock-fd" in sys.argv else -1
+for name in os.listdir("/proc/self/fd"):
+    if int(name) >= 3 + len(fds) and int(name) != keep:
+        try:
+            os.set_inheritable(int(name), False)
+        except OSError:
+            pass
+os.environ.update(LISTEN_FDS=str(len(fds)), LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def wait_until(condition, what="the condition", patience=PATIENCE):
@@ -150,27 +170,16 @@ class Daemon:
         env["ASAN_OPTIONS"] = "detect_leaks=1:allocator_may_return_null=1:" + env.get("ASAN_OPTIONS", "")
         env["UBSAN_OPTIONS"] = "print_stacktrace=1:" + env.get("UBSAN_OPTIONS", "")
         env.update(environ or {})
-        inherit = self._places(passed) if passed else None
+        if passed and self.clock:
+            self.clock.move_above(3 + len(passed))
         command, keep = self.command(*more), [self.clock.fd] if self.clock else []
         if passed:
-            env["LISTEN_FDS"] = str(len(passed))
             env["LISTEN_FDNAMES"] = ":".join(name for name, _ in passed)
-            command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command]
-            keep += range(3, 3 + len(passed))
+            fds = [fd for _, fd in passed]
+            command = [sys.executable, "-c", PLACE, ",".join(map(str, fds)), *command]
+            keep += fds
         with open(self.log_path, "ab") as log:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
-                                    pass_fds=keep, preexec_fn=inherit)
-
-    def _places(self, passed):
-        """Puts the descriptors where a service manager does: 3 and up. The clock's must not be there."""
-        if self.clock:
-            self.clock.move_above(3 + len(passed))
-
-        def place():
-            high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3 + len(passed)) for _, fd in passed]
-            for i, fd in enumerate(high):
-                os.dup2(fd, 3 + i)
-        return place
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, pass_fds=keep)
 
     def start(self):
         self.process = self.spawn()
