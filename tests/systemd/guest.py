@@ -243,13 +243,21 @@ class Guest:
                  "systemd-sysusers && systemctl daemon-reload")
         shutil.rmtree(target)
         if harness.SHADOWED:
-            self.drop_in("cached.service", f"[Service]\nEnvironment={SANITIZER_ENVIRONMENT}\n", "10-sanitizer")
+            text = f"[Service]\nEnvironment={SANITIZER_ENVIRONMENT}\n"
+            self.write("/etc/systemd/user/cached.service.d/10-sanitizer.conf", text)
+            self.drop_in("cached.service", text, "10-sanitizer")
 
     def add_user(self, name, *groups):
         """A user, who is in @groups; gives the uid."""
         more = f"--groups {','.join(groups)}" if groups else ""
-        self.run(f"useradd --no-create-home --user-group {more} {name}")
+        self.run(f"useradd --create-home --user-group {more} {name}")
         return int(self.text(f"id -u {name}"))
+
+    def start_user_manager(self, name):
+        """As a login of @name does; gives what has to stand in front of `systemctl --user`."""
+        uid = self.text(f"id -u {name}")
+        self.run(f"systemctl start user@{uid}.service")
+        return f"export XDG_RUNTIME_DIR=/run/user/{uid}; "
 
     def drop_in(self, unit, text, name="50-test"):
         self.write(f"{RUN_UNITS}/{unit}.d/{name}.conf", text)

@@ -40,6 +40,7 @@ def test_outside(service, name):
     assert passed >= 4
 
 
+@pytest.mark.skipif(not LONG, reason="the long form: it waits ten seconds for a process that goes on")
 def test_a_killed_holder(service):
     """The daemon knows by the process itself that it is gone, not by its socket, which a child has still."""
     assert service.outside("test_q_resources.py", "-k", "q09") == 1
