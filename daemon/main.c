@@ -308,14 +308,6 @@ static const char *from_root(const char *path, char *buf, size_t n_buf)
         return n > 0 && (size_t)n < n_buf ? buf : path;
 }
 
-/* A service manager starts the next one at once. */
-static int pause_if_failed(int status)
-{
-        if (status == EXIT_FAILURE && getenv("NOTIFY_SOCKET"))
-                (void)sleep(1);
-        return status;
-}
-
 static int serve(struct log *log, struct clock *clock)
 {
         char config_path[PATH_MAX];
@@ -396,7 +388,7 @@ int main(int argc, char **argv)
         log_init(&log, arg_log_level >= 0 ? arg_log_level : LOG_INFO);
         if (init_clock(&clock, &log) < 0)
                 return EXIT_FAILURE;
-        status = pause_if_failed(serve(&log, &clock));
+        status = serve(&log, &clock);
         clock_done(&clock);
         return status;
 }

@@ -106,6 +106,22 @@ void server_stats(const struct server *s, struct server_stats *ret)
         ret->buffer_bytes = s->hub.pool.bytes + s->hub.holds.bytes[HOLD_BODY];
 }
 
+bool server_kept(const struct server *s, struct server_kept *ret)
+{
+        const struct fdstore *f = manager_fdstore(s->manager);
+        struct fdstore_stats stats;
+
+        if (!f)
+                return false;
+        fdstore_stats(f, &stats);
+        *ret = (struct server_kept){.max = stats.max,
+                                    .kept = stats.kept,
+                                    .waiting = stats.waiting,
+                                    .leaving = stats.leaving,
+                                    .leaving_bytes = stats.leaving_bytes};
+        return true;
+}
+
 void server_for_each_conn(struct server *s, bool (*visit)(void *ctx, struct conn *c), void *ctx)
 {
         hub_for_each(&s->hub, visit, ctx);

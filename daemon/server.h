@@ -83,6 +83,13 @@ struct server_stats {
 };
 void server_stats(const struct server *s, struct server_stats *ret);
 
+/* What the service manager keeps for a successor; false: there is none. */
+struct server_kept {
+        uint64_t max; /* descriptors; 0: it does not listen */
+        uint64_t kept, waiting, leaving, leaving_bytes;
+};
+bool server_kept(const struct server *s, struct server_kept *ret);
+
 /* What a predecessor had: as hub_keep_fd() and hub_watch_process(). */
 struct kept;
 int server_keep_fd(struct server *s, uid_t uid, int fd, void (*on_hang_up)(void *ctx), void *ctx,

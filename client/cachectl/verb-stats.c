@@ -85,6 +85,15 @@ static const struct field fields_takeover[] = {
         {NULL},
 };
 
+static const struct field fields_kept_files[] = {
+        {"max", FIELD_COUNT, "at most"},
+        {"kept", FIELD_COUNT, "kept"},
+        {"waiting", FIELD_COUNT, "to be sent"},
+        {"leaving", FIELD_COUNT, "to be dropped"},
+        {"leaving_bytes", FIELD_BYTES, "memory of those"},
+        {NULL},
+};
+
 static const struct field fields_latency[] = {
         {"request", FIELD_TEXT, NULL}, {"count", FIELD_COUNT, NULL},
         {"sum_ns", FIELD_NS, NULL},    {"p50_ns", FIELD_NS, NULL},
@@ -184,6 +193,19 @@ static json_t *takeover_json(const cached_reply *r)
         return NULL;
 }
 
+static bool has_kept_files(const cached_reply *r)
+{
+        uint64_t max;
+
+        return cached_reply_u64(r, "daemon.kept_files.max", &max) == CACHED_OK;
+}
+
+static json_t *kept_files_json(const cached_reply *r)
+{
+        return has_kept_files(r) ? section_json(r, "daemon.kept_files.", fields_kept_files)
+                                 : json_null();
+}
+
 static int print_json(struct ctl *ctl, const cached_reply *r, const char *cache)
 {
         json_t *root, *daemon, *computations;
@@ -204,6 +226,7 @@ static int print_json(struct ctl *ctl, const cached_reply *r, const char *cache)
                 daemon = section_json(r, "daemon.", fields_daemon);
                 failed |= json_object_set_new(daemon, "latencies", latencies_json(r)) < 0;
                 failed |= json_object_set_new(daemon, "takeover", takeover_json(r)) < 0;
+                failed |= json_object_set_new(daemon, "kept_files", kept_files_json(r)) < 0;
                 failed |= json_object_set_new(root, "daemon", daemon) < 0;
         }
         failed |= json_object_set_new(root, "computations", computations) < 0;
@@ -312,6 +335,8 @@ static int print_text(struct ctl *ctl, const cached_reply *r, const char *cache)
                 {"DAEMON", "daemon.", fields_daemon},
         };
         static const struct section takeover = {"TAKEOVER", "daemon.takeover.", fields_takeover};
+        static const struct section kept = {"KEPT BY THE SERVICE MANAGER", "daemon.kept_files.",
+                                            fields_kept_files};
         int status = EXIT_DONE;
 
         if (cache) {
@@ -325,6 +350,10 @@ static int print_text(struct ctl *ctl, const cached_reply *r, const char *cache)
         if (status == EXIT_DONE && has_taken_over(r)) {
                 status = print_section(ctl, r, &takeover);
                 print_reasons(r);
+                putchar('\n');
+        }
+        if (status == EXIT_DONE && has_kept_files(r)) {
+                status = print_section(ctl, r, &kept);
                 putchar('\n');
         }
         if (status == EXIT_DONE)
@@ -370,7 +399,10 @@ const struct verb verb_stats = {
                 "hits and misses count them, too.\n\n"
                 "A lease is the right to compute a missing value, which one caller on the machine "
                 "has while others wait. COMPUTING lists those that are held now: by whom, for how "
-                "long, how many wait, and how far it is.",
+                "long, how many wait, and how far it is.\n\n"
+                "Where a service manager started the daemon it keeps descriptors of the realms' "
+                "memory, of large values (once they are some seconds old) and of resources, for "
+                "the next daemon to go on with: also after a crash.",
         .words = {"CACHE"},
         .json = "computations: a list of cache, key or key_hex, lease_id (a string), connection, "
                 "pid, uid, holder, age_ms, waiters, permille, progress, refresh (a value is "
@@ -391,7 +423,8 @@ const struct verb verb_stats = {
                 "remembered_clients, repeats_answered, outcomes_unknown, unpacked, "
                 "unpack_failures, touches, touches_stale, touches_lost, takeover (null, or an "
                 "object of from, realms_kept, realms_dropped, entries_kept, entries_dropped, "
-                "large_kept, descriptors_dropped, reasons), and latencies: a "
+                "large_kept, descriptors_dropped, reasons), kept_files (null, or an object of "
+                "max, kept, waiting, leaving, leaving_bytes), and latencies: a "
                 "list of request, count, sum_ns, p50_ns, p99_ns, p999_ns, max_ns, and the "
                 "histogram's bucket_ns (upper bounds) and bucket_count.",
         .not_found = "no such cache",

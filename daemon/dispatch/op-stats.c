@@ -280,6 +280,24 @@ static bool fill_takeover(struct request *r, Cached__V1__DaemonStats *to)
         return true;
 }
 
+static bool fill_kept_files(struct request *r, Cached__V1__DaemonStats *to)
+{
+        struct server_kept kept;
+        if (!client_is_privileged(r->client) || !server_kept(r->d->server, &kept))
+                return true;
+        Cached__V1__KeptFiles *files = bump_alloc(&r->d->bump, sizeof(*files));
+        if (!files)
+                return false;
+        cached__v1__kept_files__init(files);
+        files->max = (uint32_t)kept.max;
+        files->kept = (uint32_t)kept.kept;
+        files->waiting = (uint32_t)kept.waiting;
+        files->leaving = (uint32_t)kept.leaving;
+        files->leaving_bytes = kept.leaving_bytes;
+        to->kept_files = files;
+        return true;
+}
+
 enum status op_stats(struct request *r)
 {
         const Cached__V1__Stats *msg = r->msg->stats;
@@ -316,7 +334,8 @@ enum status op_stats(struct request *r)
         char version[] = VERSION;
         daemon.version = version;
         fill_daemon(r, &daemon);
-        if (!fill_latencies(r, &daemon) || !fill_takeover(r, &daemon))
+        if (!fill_latencies(r, &daemon) || !fill_takeover(r, &daemon) ||
+            !fill_kept_files(r, &daemon))
                 return verdict_set(&r->verdict, STATUS_NO_MEMORY,
                                    "the daemon has no memory for the statistics: try again later");
         result.daemon = &daemon;

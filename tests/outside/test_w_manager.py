@@ -5,12 +5,14 @@ W0x  what it is told: ready, reloading, stopping, the watchdog, what is shown as
 W1x  what it keeps, and what the next daemon finds of it
 W2x  what it is not to keep, or not for long
 W3x  a manager that is slow, gone, or gives back nonsense
-W4x  a daemon that cannot start
+W4x  files that end every daemon that takes them over
 """
 
 import contextlib
 import fcntl
+import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -97,7 +99,7 @@ def test_w02_a_bad_configuration_is_told_to_who_reloads(service):
     service.config_path.write_text("[memory]\nglobal_budget = lots\n")
     reply, _ = service.client().call("reload_config")
     assert reply.status != wire.OK and "cached.conf:2" in reply.error, reply.error
-    assert len(service.manager.heard(READY="1")) == 2
+    wait_until(lambda: len(service.manager.heard(READY="1")) == 2, "it says that it goes on")
 
 
 def test_w03_the_watchdog_is_fed_by_the_loop(make_service):
@@ -171,6 +173,12 @@ def test_w11_names_stay_what_they_are(service):
     age(service)
     names = until_kept(service, 3)
     assert names == ["L0", "a0", "t0"]
+    with service.probe() as probe:
+        files = probe.stats().daemon.kept_files
+        assert (files.max, files.kept, files.waiting, files.leaving, files.leaving_bytes) == (1024, 3, 0, 0, 0)
+    text = test_t_takeover.cachectl(service, "stats")
+    assert re.search(r"KEPT BY THE SERVICE MANAGER\s+at most\s+1,?024\s+kept\s+3\n", text), text
+    assert json.loads(test_t_takeover.cachectl(service, "--json", "stats"))["daemon"]["kept_files"]["kept"] == 3
     for number in (KILL, TERM, KILL):
         service.again(number)
         age(service)
@@ -497,19 +505,9 @@ def test_w37_a_handover_is_refused(service):
     assert service.client().get("t", b"k") == b"v"
 
 
-# ---- what cannot start
+# ---- what ends a daemon
 
-def test_w40_a_start_that_fails_is_not_repeated_at_once(make_service):
-    """The manager starts the next one without a pause, so that there is none in ordinary restarts."""
-    s = make_service(start=False, memory={"global_budget": "lots"})
-    began = time.monotonic()
-    s.process = s.spawn(passed=[("cached.socket", s.listening.fileno())], environ={"NOTIFY_SOCKET": str(s.manager.path)})
-    assert s.process.wait(PATIENCE) == 1
-    assert time.monotonic() - began > 0.9
-    s.process = None
-
-
-def test_w41_what_ends_every_daemon_is_dropped(service):
+def test_w40_what_ends_every_daemon_is_dropped(service):
     """Whoever takes over counts itself, and one that serves sets that back."""
     c = service.client()
     c.set("t", b"k", b"v")
