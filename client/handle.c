@@ -26,6 +26,9 @@
 
 /* How long a call waits for the greeting of a daemon that is known to be silent. */
 #define PROBE_NS 1000000u
+/* How long a hit waits for the greeting of a daemon that it looks for: one that is there and not
+ * busy has the hit's use noted. */
+#define LOOK_NS 5000000u
 
 /* ----------------------------------------------------------------------------------------- life */
 
@@ -225,6 +228,38 @@ int handle_greet(cached *c, uint32_t patience_ms, struct failure *f)
         code = handle_connect(c, s, d, f);
         pool_give(c->pool, &c->user, s, 0);
         return code;
+}
+
+/* What one look says of the daemon: nothing, if it is only not there yet. A connection that it ends
+ * before the greeting was one of a daemon that goes. */
+static bool is_telling(int code)
+{
+        return !is_ours(code) && code != CACHED_ERR_TIMEOUT && code != CONN_AGAIN &&
+               code != CACHED_ERR_DISCONNECTED && code != CACHED_SHUTTING_DOWN;
+}
+
+bool handle_look(cached *c)
+{
+        uint64_t now = deadline_now_ns();
+        struct deadline d = {now}; /* over: a connection that is not greeted yet stays */
+        struct pool_slot *s;
+        struct failure f;
+        bool is_probe, is_greeted;
+        int code;
+
+        if (!pool_take_ungreeted(c->pool, &c->user, &s))
+                return false;
+        code = pool_may_connect(c->pool, now, &f, &is_probe);
+        if (s->conn || code == CACHED_OK) {
+                if (!s->conn && !is_probe)
+                        d.at_ns = now + LOOK_NS;
+                code = slot_attempt(c, s, d, &f);
+                if (is_telling(code))
+                        pool_attempted(c->pool, code, &f);
+        }
+        is_greeted = s->conn && s->greeted;
+        pool_give(c->pool, &c->user, s, 0);
+        return is_greeted;
 }
 
 int handle_open_conn(cached *c, struct deadline d, struct failure *f, struct conn **ret)

@@ -28,6 +28,11 @@ int handle_connect(cached *c, struct pool_slot *s, struct deadline d, struct fai
  * handle's timeout. */
 int handle_greet(cached *c, uint32_t patience_ms, struct failure *f);
 
+/* For who has something to do without a daemon: looks whether there is one, and begins a connection
+ * that later looks, and calls, go on with. Waits next to nothing, and that once. A daemon that does
+ * not greet in so short a time is not taken for a silent one. True: it has greeted. */
+bool handle_look(cached *c);
+
 /* A connection that is not of the pool, for a pipeline. Likewise. */
 int handle_open_conn(cached *c, struct deadline d, struct failure *f, struct conn **ret);
 

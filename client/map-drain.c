@@ -9,7 +9,9 @@
  * are lost until the daemon moves again. Look-ups go on in any case.
  *
  * A daemon that ends a connection makes the rings of its page full. Then the request finds that the
- * connection is gone, another one is made, and the use is noted in the page that comes with it.
+ * connection is gone, another one is begun, and the use is noted in the page that comes with it. A
+ * daemon that is only about to start, while a service manager listens for it, is not waited for:
+ * hits go on, and look now and then whether it has greeted the connection (handle_look()).
  *
  * A handle must not go away under this: it counts as a call inside.
  */
@@ -28,16 +30,13 @@
  * processor. */
 #define ROOM_SPIN_NS UINT64_C(100000)
 
-/* A daemon to note things for: a call like any other, which connects and so gets another page. It
- * is not tried while calls fail without trying. */
+/* A daemon to note things for: connecting gets another page. One that is there drains at once. */
 static void find_daemon(cached *c)
 {
         struct call call = call_init(CACHED__V1__REQUEST__OP_DRAIN);
         Cached__V1__Drain m = CACHED__V1__DRAIN__INIT;
-        struct failure f;
-        bool is_probe;
 
-        if (pool_may_connect(c->pool, deadline_now_ns(), &f, &is_probe) != CACHED_OK)
+        if (!handle_look(c))
                 return;
         call.request.drain = &m;
         call.idempotent = true;

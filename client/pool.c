@@ -451,6 +451,27 @@ enum pool_idle pool_take_idle(struct pool *p, struct pool_user *u, struct pool_s
         return found;
 }
 
+bool pool_take_ungreeted(struct pool *p, struct pool_user *u, struct pool_slot **ret)
+{
+        struct pool_slot *best = NULL;
+
+        pool_lock(p);
+        for (unsigned i = 0; i < p->n_slots && !atomic_load(&p->closed); i++) {
+                struct pool_slot *s = &p->slots[i];
+
+                if (s->state == POOL_FREE && !(s->conn && s->greeted) && (!best || s->conn))
+                        best = s;
+        }
+        if (best) {
+                best->state = POOL_BUSY;
+                user_refresh(p, u);
+                u->n_inside++;
+                *ret = best;
+        }
+        pool_unlock(p);
+        return best != NULL;
+}
+
 bool pool_stay(struct pool *p, struct pool_user *u)
 {
         bool is_closed;

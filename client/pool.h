@@ -177,6 +177,10 @@ enum pool_idle {
 };
 enum pool_idle pool_take_idle(struct pool *p, struct pool_user *u, struct pool_slot **ret);
 
+/* A free slot whose connection was not greeted yet, else one without any: pool_give() leaves.
+ * False: there is none, or the pool is closed. */
+bool pool_take_ungreeted(struct pool *p, struct pool_user *u, struct pool_slot **ret);
+
 /* Counts a call inside that needs no slot. False: the pool is closed, and nothing is counted. */
 bool pool_stay(struct pool *p, struct pool_user *u);
 void pool_unstay(struct pool *p, struct pool_user *u);

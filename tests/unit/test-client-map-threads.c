@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Mapped reads of libcached among threads and across forks: a mapping that is taken away under
- * readers, counts that are exact whoever counted, children that map for themselves.
+ * readers, counts that are exact whoever counted, children that map for themselves, and hits that
+ * wait for no daemon.
  */
 
 #include "client-harness.h"
 
 #include <sched.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "map-world.h"
@@ -227,6 +229,42 @@ static void test_threads_while_mappings_change(void **state)
         world_stop(&d, &w);
 }
 
+/* What a service manager does while a daemon starts again: it listens, and nobody greets. Hits do
+ * not wait for that, and neither do they make calls fail once there is a daemon. */
+static void test_hits_while_a_daemon_starts(void **state)
+{
+        struct sockaddr_un a = {.sun_family = AF_UNIX};
+        struct fake d;
+        struct world w;
+        uint64_t begin;
+        cached *c;
+
+        world_start(&d, &w);
+        c = mapped_new(&d, 1);
+        assert_int_equal(set(c, "a", "1", 1, 0), CACHED_OK);
+        parallel_stop(&d, &w.parallel);
+        (void)snprintf(a.sun_path, sizeof(a.sun_path), "%s", d.path);
+        assert_int_equal(mkdir(d.dir, 0700), 0);
+        d.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(d.listener, (struct sockaddr *)&a, sizeof(a)), 0);
+        assert_int_equal(listen(d.listener, 64), 0);
+        begin = now_ms();
+        for (int i = 0; i < 20000; i++)
+                assert_int_equal(get_is(c, "a", "1", 1), CACHED_OK);
+        assert_in_range(now_ms() - begin, 0, PATIENCE_MS / 8);
+        /* One connection waits for the greeting; the handle does not count the daemon as silent. */
+        assert_non_null(c->pool->slots[0].conn);
+        assert_false(c->pool->slots[0].greeted);
+        assert_int_equal(c->pool->backoff.n_failures, 0);
+        cached_free(c);
+        (void)close(d.listener);
+        d.serve = NULL;
+        w.parallel.n = 0;
+        assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, d.stop) == 0);
+        d.listener = dup(d.stop[0]);
+        world_stop(&d, &w);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -234,6 +272,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_many_threads, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_threads_while_mappings_change, setup,
                                                 teardown),
+                cmocka_unit_test_setup_teardown(test_hits_while_a_daemon_starts, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
