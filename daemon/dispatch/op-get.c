@@ -151,7 +151,8 @@ static int send_file(struct request *r, struct large *l, uint64_t *ret_view)
         }
         s->large = large_ref(l);
         *ret_view = s->view;
-        k = conn_put_file(r->client->conn, l->fd, FRAME_HEADER_SIZE + REPLY_SMALL, sending_done, s);
+        k = conn_put_file(r->client->conn, l->fd, false, FRAME_HEADER_SIZE + REPLY_SMALL,
+                          sending_done, s);
         if (k < 0)
                 sending_done(s, false);
         return k; /* the view's number means nothing then */

@@ -74,8 +74,8 @@ enum status resource_answer_with(struct request *r, Cached__V1__ResourceInfo *in
                 return queue(r, info);
         info->descriptor = true;
         o->refs++;
-        int k = conn_put_file(r->client->conn, kept_fd(o->kept), FRAME_HEADER_SIZE + REPLY_SMALL,
-                              sent, o);
+        int k = conn_put_file(r->client->conn, kept_fd(o->kept), true,
+                              FRAME_HEADER_SIZE + REPLY_SMALL, sent, o);
         if (k == 0)
                 return queue(r, info); /* the room came with the descriptor */
         resource_object_unref(o);

@@ -76,10 +76,15 @@ static unsigned max_in_flight(void)
         return (unsigned)lim.rlim_cur / 4;
 }
 
-static bool fds_are_short(const struct conn *c)
+/* Clients that come back all at once have those of their mappings in flight until each has had a
+ * processor. What has no other way is not refused for that, as far as others keep room enough. */
+static bool fds_are_short(const struct conn *c, bool is_only_way)
 {
-        return c->account->fds_in_flight > FDS_OF_ACCOUNT ||
-               c->hub->fds_in_flight > max_in_flight();
+        unsigned max = max_in_flight(), of_account = FDS_OF_ACCOUNT;
+
+        if (is_only_way && max / 4 > of_account)
+                of_account = max / 4;
+        return c->account->fds_in_flight > of_account || c->hub->fds_in_flight > max;
 }
 
 /* Asks the sockets what was taken. */
@@ -98,7 +103,7 @@ static void look_what_was_taken(struct hub *h)
 }
 
 /* Looks for what was taken, but for a while after that was in vain. True: enough was. */
-static bool find_fds_taken(const struct conn *c)
+static bool find_fds_taken(const struct conn *c, bool is_only_way)
 {
         struct account *a = c->account;
         uint64_t now = c->hub->now_ns;
@@ -106,14 +111,14 @@ static bool find_fds_taken(const struct conn *c)
         if (a->fds_short_ns != 0 && now - a->fds_short_ns < FDS_RETRY_NS)
                 return false;
         look_what_was_taken(c->hub);
-        a->fds_short_ns = fds_are_short(c) ? now : 0;
+        a->fds_short_ns = fds_are_short(c, is_only_way) ? now : 0;
         return a->fds_short_ns == 0;
 }
 
-int conn_put_file(struct conn *c, int fd, size_t room, void (*done)(void *ctx, bool sent),
-                  void *ctx)
+int conn_put_file(struct conn *c, int fd, bool is_only_way, size_t room,
+                  void (*done)(void *ctx, bool sent), void *ctx)
 {
-        if (fds_are_short(c) && !find_fds_taken(c))
+        if (fds_are_short(c, is_only_way) && !find_fds_taken(c, is_only_way))
                 return -EBUSY;
         return outbuf_put_file(&c->out, &c->hub->pool, fd, room, done, ctx);
 }

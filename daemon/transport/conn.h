@@ -96,9 +96,10 @@ int conn_attach(struct conn *c, const uint8_t *data, uint64_t n, void (*release)
 int conn_put_fds(struct conn *c, const int *fds, unsigned n_fds, size_t room);
 /* The same with one descriptor that stays the caller's, and must stay open until @done(@ctx) is
  * called, with whether it was sent. 0; -ENOMEM; -EBUSY: too many wait to be taken by this peer's
- * uid, or by all. Unless 0, @done is not called. */
-int conn_put_file(struct conn *c, int fd, size_t room, void (*done)(void *ctx, bool sent),
-                  void *ctx);
+ * uid, or by all: fewer where it is not the only way to tell the peer. Unless 0, @done is not
+ * called. */
+int conn_put_file(struct conn *c, int fd, bool is_only_way, size_t room,
+                  void (*done)(void *ctx, bool sent), void *ctx);
 /* Sends what was queued from outside a handler call (events). */
 void conn_kick(struct conn *c);
 

@@ -259,8 +259,8 @@ void conn_own_address(const struct conn *c, struct sockaddr_storage *ret, unsign
         *ret_n = 0;
 }
 
-int conn_put_file(struct conn *c, int fd, size_t room, void (*done)(void *ctx, bool sent),
-                  void *ctx)
+int conn_put_file(struct conn *c, int fd, bool is_only_way, size_t room,
+                  void (*done)(void *ctx, bool sent), void *ctx)
 {
         assert(c->n_files < sizeof(c->files) / sizeof(c->files[0]));
         c->files[c->n_files].fd = fd;

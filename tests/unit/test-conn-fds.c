@@ -142,6 +142,45 @@ static void test_d_closed_with_the_connection(void **state)
         finish(f, fd);
 }
 
+/* ---- where many wait to be taken */
+
+static unsigned n_sent;
+
+static void note_sent(void *ctx, bool sent)
+{
+        (void)ctx;
+        n_sent += sent;
+}
+
+/* Clients that come back all at once have not read yet: a value goes as bytes, and what has no
+ * other way as a file, within a bound that keeps room for others. */
+static void test_e_the_only_way(void **state)
+{
+        struct fixture *f = *state;
+        int fd = client(f), file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        struct conn *c = last_conn(f);
+        unsigned were = c->account->fds_in_flight;
+
+        (void)seen_of(c);
+        c->account->fds_in_flight = 100;
+        assert_int_equal(conn_put_file(c, file, false, FRAME_HEADER_SIZE + 1, note_sent, NULL),
+                         -EBUSY);
+        assert_int_equal(conn_put_file(c, file, true, FRAME_HEADER_SIZE + 1, note_sent, NULL), 0);
+        reply(c, (const uint8_t *)"a", 1, NULL, 0);
+        c->account->fds_in_flight = were;
+        conn_kick(c);
+        turn(f);
+        assert_int_equal(take_frame_fds(f, fd, 'a'), 1);
+        assert_int_equal(n_sent, 1);
+        were = c->account->fds_in_flight;
+        c->account->fds_in_flight = 8192;
+        assert_int_equal(conn_put_file(c, file, true, FRAME_HEADER_SIZE + 1, note_sent, NULL),
+                         -EBUSY);
+        c->account->fds_in_flight = were;
+        close(file);
+        finish(f, fd);
+}
+
 /* ---- where the kernel refuses: not as root */
 
 /* As many descriptors in flight as the limit allows, in a socket that nobody reads. */
@@ -210,7 +249,7 @@ static int without_room(struct fixture *f)
         return 7;
 }
 
-static void test_e_too_many_of_the_uid(void **state)
+static void test_f_too_many_of_the_uid(void **state)
 {
         struct fixture *f = *state;
         int status = -1;
@@ -228,7 +267,7 @@ int main(void)
         static const struct CMUnitTest tests[] = {
                 CASE(test_a_with_the_first_byte), CASE(test_b_after_a_reservation),
                 CASE(test_c_few_in_flight),       CASE(test_d_closed_with_the_connection),
-                CASE(test_e_too_many_of_the_uid),
+                CASE(test_e_the_only_way),        CASE(test_f_too_many_of_the_uid),
         };
 
         return cmocka_run_group_tests_name("conn-fds", tests, NULL, NULL);
