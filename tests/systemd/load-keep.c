@@ -64,8 +64,8 @@ static bool has_large(struct keeper *k, uint64_t key, unsigned long long *wrong)
 {
         cached_view *v = NULL;
         int code = cached_get_view(k->c, "large", &key, sizeof(key), CACHED_VIEW_READ, &v, NULL);
-        bool right = code == CACHED_OK &&
-                     load_look(cached_view_data(v), cached_view_size(v), key) == 1;
+        bool right =
+                code == CACHED_OK && load_look(cached_view_data(v), cached_view_size(v), key) == 1;
 
         *wrong += code == CACHED_OK && !right;
         cached_view_release(v);

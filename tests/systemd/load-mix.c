@@ -12,6 +12,8 @@
  *     mark    begins to count the slow calls anew
  *     tell    the slow ones since then: how many, the longest, from the begin of the first to the
  *             end of the last
+ *     calls   how calls ended since the beginning
+ *     ready   how many clients have begun
  *     end     the clients end; how all calls ended, and whether sums are right
  */
 #include <inttypes.h>
@@ -31,9 +33,9 @@
 enum kind { SET, GET, MEMO, ADD, PUT, TAKE, LOCK, UNLOCK, ACQUIRE, N_KINDS };
 
 static const char *const kind_names[N_KINDS] = {
-        [SET] = "set",           [GET] = "get",           [MEMO] = "memoize",
-        [ADD] = "session_add",   [PUT] = "session_set",   [TAKE] = "session_get",
-        [LOCK] = "lock",         [UNLOCK] = "unlock",     [ACQUIRE] = "acquire",
+        [SET] = "set",         [GET] = "get",         [MEMO] = "memoize",
+        [ADD] = "session_add", [PUT] = "session_set", [TAKE] = "session_get",
+        [LOCK] = "lock",       [UNLOCK] = "unlock",   [ACQUIRE] = "acquire",
 };
 
 struct shared {
@@ -41,7 +43,7 @@ struct shared {
         atomic_uint n_told, n_ready;
         struct load_tally tallies[N_KINDS];
         struct load_tally uncached; /* cached_result_cache_code() of memoized calls */
-        atomic_ullong calls, runs, added, unsure;
+        atomic_ullong calls, runs, added;
         atomic_ullong n_slow, slowest_ns, slow_until_ns, slow_from_inv; /* ~ of when it began */
         atomic_uint slowest_kind;
 };
@@ -183,8 +185,6 @@ static void do_add(struct client *k)
 
         note(k, ADD, began, code, cached_reply_error(r));
         k->count_high += code == CACHED_OK || code == CACHED_OUTCOME_UNKNOWN;
-        if (code == CACHED_OUTCOME_UNKNOWN)
-                atomic_fetch_add(&k->s->unsure, 1);
         k->count_low += code == CACHED_OK;
         if (code == CACHED_OK) {
                 if (sum < k->count_low || sum > k->count_high)
@@ -312,10 +312,9 @@ static void check(struct client *k)
 
 static _Noreturn void client_run(struct client *k, uint64_t pause_us, const char *socket)
 {
-        static void (*const calls[])(struct client *k) = {
-                do_set, do_set, do_set, do_set,  do_get,  do_get,     do_get,  do_get,
-                do_get, do_get, do_memo, do_memo, do_add,  do_put,     do_take, do_lock,
-                do_acquire,
+        static void (*const calls[])(struct client * k) = {
+                do_set, do_set,  do_set,  do_set, do_get, do_get,  do_get,  do_get,     do_get,
+                do_get, do_memo, do_memo, do_add, do_put, do_take, do_lock, do_acquire,
         };
 
         begin(k, socket);
@@ -355,6 +354,17 @@ static void tell(struct shared *s)
                atomic_load(&s->calls));
 }
 
+static void tell_calls(struct shared *s)
+{
+        printf("{");
+        for (unsigned i = 0; i < N_KINDS; i++) {
+                load_print_tally(kind_names[i], &s->tallies[i]);
+                printf(", ");
+        }
+        load_print_tally("memoize_cache", &s->uncached);
+        printf("}");
+}
+
 /* The segment is there as long as this process holds it. */
 static uint64_t read_counter(cached *c)
 {
@@ -378,16 +388,11 @@ static void end(struct shared *s, unsigned n_clients, cached *c)
 
                 failed += wait(&status) < 0 || status != 0;
         }
-        printf("{\"failed_clients\": %u, \"calls\": %llu, \"runs\": %llu, \"unsure\": %llu, "
-               "\"counter\": %" PRIu64 ", \"added\": %llu",
-               failed, atomic_load(&s->calls), atomic_load(&s->runs), atomic_load(&s->unsure),
-               read_counter(c), atomic_load(&s->added));
-        for (unsigned i = 0; i < N_KINDS; i++) {
-                printf(", ");
-                load_print_tally(kind_names[i], &s->tallies[i]);
-        }
-        printf(", ");
-        load_print_tally("memoize_cache", &s->uncached);
+        printf("{\"failed_clients\": %u, \"calls\": %llu, \"runs\": %llu, \"counter\": %" PRIu64
+               ", \"added\": %llu, \"ended\": ",
+               failed, atomic_load(&s->calls), atomic_load(&s->runs), read_counter(c),
+               atomic_load(&s->added));
+        tell_calls(s);
         printf("}");
 }
 
@@ -416,6 +421,8 @@ int load_mix(int argc, char **argv)
                         tell(s);
                 else if (load_is(words, "ready"))
                         printf("%u", atomic_load(&s->n_ready));
+                else if (load_is(words, "calls"))
+                        tell_calls(s);
                 else if (load_is(words, "end"))
                         end(s, n_clients, c);
                 else
