@@ -26,6 +26,9 @@
 /* What a hit waits at most for a daemon that does not drain: far more than any turn of its loop. */
 #define ROOM_WAIT_NS UINT64_C(50000000)
 #define ROOM_YIELDS  20
+/* A daemon that was killed drains no more: so many sleeps, about a millisecond, between two looks
+ * whether connections have ended. */
+#define ROOM_LOOKS 10
 /* Before that it only looks: a daemon that was asked a moment ago is about to drain on another
  * processor. */
 #define ROOM_SPIN_NS UINT64_C(100000)
@@ -129,10 +132,13 @@ static void await_room(cached *c, uint64_t serial, uint64_t instance, const stru
                         return;
                 if (m->has_cpus && deadline_now_ns() - start < ROOM_SPIN_NS)
                         continue;
-                if (yields++ < ROOM_YIELDS)
+                if (yields++ < ROOM_YIELDS) {
                         (void)sched_yield();
-                else
+                } else {
                         (void)nanosleep(&(struct timespec){0, 50000}, NULL);
+                        if (yields % ROOM_LOOKS == 0)
+                                pool_drop_stale(c->pool);
+                }
         }
 }
 

@@ -265,6 +265,61 @@ static void test_hits_while_a_daemon_starts(void **state)
         world_stop(&d, &w);
 }
 
+struct breaker {
+        int fd;
+};
+
+static void *break_soon(void *arg)
+{
+        const struct breaker *b = arg;
+
+        (void)nanosleep(&(struct timespec){0, 3000000}, NULL);
+        (void)shutdown(b->fd, SHUT_RDWR);
+        return NULL;
+}
+
+/* Milliseconds until hits that have no room for their uses know that nobody drains the ring. */
+static uint64_t until_orphan(cached *c)
+{
+        struct breaker b = {c->pool->map.conn->fd};
+        uint64_t begin = now_ms(), took;
+        pthread_t thread;
+
+        assert_int_equal(pthread_create(&thread, NULL, break_soon, &b), 0);
+        do {
+                assert_int_equal(get_is(c, "a", "1", 1), CACHED_OK);
+                took = now_ms() - begin;
+        } while (!atomic_load(&c->pool->map.live->is_orphan) && took < PATIENCE_MS);
+        pthread_join(thread, NULL);
+        return took;
+}
+
+/* A hit that waits for the daemon to make room sees that it has died. The quickest of some: others
+ * may have the processors. */
+static void test_a_wait_for_room_ends_with_the_daemon(void **state)
+{
+        uint64_t quickest = UINT64_MAX;
+        struct fake d;
+        struct world w;
+        cached *c;
+
+        world_start(&d, &w);
+        c = mapped_new(&d, 1);
+        assert_int_equal(set(c, "a", "1", 1, 0), CACHED_OK);
+        for (int i = 0; i < 10; i++) {
+                uint64_t took;
+
+                assert_int_equal(cached_ping(c, NULL), CACHED_OK);
+                pthread_mutex_lock(&w.lock); /* it drains nothing */
+                took = until_orphan(c);
+                pthread_mutex_unlock(&w.lock);
+                quickest = took < quickest ? took : quickest;
+        }
+        assert_in_range(quickest, 0, 40);
+        cached_free(c);
+        world_stop(&d, &w);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -273,6 +328,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_threads_while_mappings_change, setup,
                                                 teardown),
                 cmocka_unit_test_setup_teardown(test_hits_while_a_daemon_starts, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_a_wait_for_room_ends_with_the_daemon, setup,
+                                                teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
