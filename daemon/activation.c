@@ -62,13 +62,14 @@ static void sort_out(int fd, const char *name, struct given *given, struct log *
 
         if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
                 given->n_refused++;
-                log_write(log, LOG_WARNING, "the passed descriptor '%s' is not open", name);
+                log_peer(log, LOG_WARNING, LOG_KIND_PASSED, LOG_AT_START, NULL,
+                         "the passed descriptor '%s' is not open", name);
                 return;
         }
         fault = given_add(given, name, fd);
         if (fault)
-                log_write(log, LOG_WARNING, "the passed descriptor '%s' was closed: %s", name,
-                          fault);
+                log_peer(log, LOG_WARNING, LOG_KIND_PASSED, LOG_AT_START, NULL,
+                         "the passed descriptor '%s' was closed: %s", name, fault);
 }
 
 static void free_names(char **names)

@@ -237,10 +237,12 @@ int server_reload(struct server *s, char *err, size_t n_err)
                 apply(s, cfg);
         notify("READY=1");
         if (r < 0)
-                log_write(s->log, LOG_ERR,
+                log_event(s->log, LOG_ERR,
+                          &(struct log_fields){.event = LOG_EVENT_CONFIG_REFUSED,
+                                               .config_error = err},
                           "the configuration was not reloaded, the old one stays: %s", err);
         else
-                log_write(s->log, LOG_INFO, "configuration reloaded");
+                log_event(s->log, LOG_INFO, LOG_EVENT(RELOADED), "configuration reloaded");
         return r;
 }
 
@@ -253,7 +255,7 @@ static void stop(struct server *s)
         s->handover = handover_free(s->handover);
         s->stopping = true;
         notify("STOPPING=1");
-        log_write(s->log, LOG_INFO, "stopping: finishing what was sent");
+        log_event(s->log, LOG_INFO, LOG_EVENT(STOPPING), "stopping: finishing what was sent");
         hub_tick(&s->hub);
         sockfile_remove(&s->sockfile);
         listener_done(&s->listener);
@@ -348,8 +350,9 @@ int server_hand_over(struct server *s, struct conn *c, uint64_t id, const char *
         if (r == 0)
                 r = handover_new(&p, &s->handover);
         if (r == 0)
-                log_write(s->log, LOG_INFO, "pid %d (cached %.40s) takes over", (int)p.pid,
-                          version);
+                log_event(s->log, LOG_INFO,
+                          &(struct log_fields){.event = LOG_EVENT_HANDOVER, LOG_PEER(conn_peer(c))},
+                          "pid %d (cached %.40s) takes over", (int)p.pid, version);
         return r;
 }
 
@@ -488,7 +491,8 @@ int server_run(struct server *s)
                 }
                 end_turn(s);
         }
-        log_write(s->log, LOG_INFO, s->given ? "stopped: everything was handed over" : "stopped");
+        log_event(s->log, LOG_INFO, LOG_EVENT(STOPPED),
+                  s->given ? "stopped: everything was handed over" : "stopped");
         return 0;
 }
 
@@ -612,7 +616,7 @@ static int adopt_name(struct server *s, const struct server_params *p)
         p->take_over->lock_fd = -1;
         r = sockfile_adopt(&s->sockfile, p->socket_path, fd, err, sizeof(err));
         if (r < 0)
-                log_write(s->log, LOG_ERR, "%s", err);
+                log_event(s->log, LOG_ERR, LOG_EVENT(START_FAILED), "%s", err);
         return r;
 }
 
@@ -646,7 +650,7 @@ static int start_listening(struct server *s, const struct server_params *p)
         } else if (fd < 0) {
                 r = sockfile_init(&s->sockfile, p->socket_path, &access, &fd, err, sizeof(err));
                 if (r < 0) {
-                        log_write(s->log, LOG_ERR, "%s", err);
+                        log_event(s->log, LOG_ERR, LOG_EVENT(START_FAILED), "%s", err);
                         return r;
                 }
                 if (sockfile_is_exposed(&s->sockfile, err, sizeof(err)))
@@ -655,7 +659,8 @@ static int start_listening(struct server *s, const struct server_params *p)
         begin_epoch(s, p->socket_path);
         r = listener_init(&s->listener, &s->hub, fd);
         if (r < 0)
-                log_write(s->log, LOG_ERR, "cannot listen: %s", strerror(-r));
+                log_event(s->log, LOG_ERR, LOG_EVENT(START_FAILED), "cannot listen: %s",
+                          strerror(-r));
         return r;
 }
 
@@ -679,7 +684,8 @@ static int adopt(struct server *s, const struct server_params *p)
         if (p->take_over) {
                 r = take_over_confirm(p->take_over, err, sizeof(err));
                 if (r < 0) {
-                        log_write(s->log, LOG_ERR, "cannot take over: %s", err);
+                        log_event(s->log, LOG_ERR, LOG_EVENT(START_FAILED), "cannot take over: %s",
+                                  err);
                         return r;
                 }
                 whole = dispatcher_adopt(s->dispatcher, &p->take_over->given, TAKEOVER_HANDOVER);
@@ -700,7 +706,7 @@ int server_new(const struct server_params *p, struct server **ret)
 
         if (!s) {
                 config_free(p->config);
-                log_write(p->log, LOG_ERR, "out of memory");
+                log_event(p->log, LOG_ERR, LOG_EVENT(START_FAILED), "out of memory");
                 return -ENOMEM;
         }
         s->clock = p->clock;
@@ -715,7 +721,8 @@ int server_new(const struct server_params *p, struct server **ret)
         raise_nofile(s);
         r = set_up(s, p);
         if (r < 0)
-                log_write(s->log, LOG_ERR, "cannot start: %s", strerror(-r));
+                log_event(s->log, LOG_ERR, LOG_EVENT(START_FAILED), "cannot start: %s",
+                          strerror(-r));
         else
                 r = start_listening(s, p);
         if (r == 0)
