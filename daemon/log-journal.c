@@ -12,6 +12,12 @@
  * for whoever reads the log. It also allocates, and sends a large entry as a file. Here, an entry
  * is bounded, nothing is allocated, and what cannot be sent at once is the caller's to count.
  *
+ * The journal looks up by itself whose unit an entry is, in /proc, when it reads it. Of a process
+ * that has gone by then it knows nothing, so why a start failed would be missing from the unit's
+ * log, one time in five. So the end of the log waits until its entries are dealt with: an empty
+ * datagram, which the journal ignores, is read after them, and what nobody has read yet is counted
+ * as the sender's.
+ *
  * The socket is not connected: an address that is looked up each time still holds when the
  * journal's socket was made anew.
  */
@@ -20,10 +26,13 @@
 #include "base/oneline.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -151,4 +160,17 @@ enum log_journal_sent log_journal_send(int fd, const char *path, const char *ent
         if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)
                 return LOG_JOURNAL_FULL;
         return LOG_JOURNAL_ABSENT;
+}
+
+void log_journal_settle(int fd, const char *path)
+{
+        int n = 0;
+
+        if (log_journal_send(fd, path, "", 0) != LOG_JOURNAL_TAKEN)
+                return; /* who reads nothing now is not waited for */
+        for (int ms = 0; ms < LOG_JOURNAL_SETTLE_MS; ms++) {
+                if (ioctl(fd, SIOCOUTQ, &n) < 0 || n == 0)
+                        return;
+                (void)poll(NULL, 0, 1);
+        }
 }

@@ -37,4 +37,8 @@ enum log_journal_sent {
 /* Never waits. */
 enum log_journal_sent log_journal_send(int fd, const char *path, const char *entry, size_t n);
 
+/* Before the process ends: until what was sent is dealt with, but no longer than a moment. */
+#define LOG_JOURNAL_SETTLE_MS 100
+void log_journal_settle(int fd, const char *path);
+
 #endif

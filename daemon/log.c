@@ -76,8 +76,10 @@ void log_use_journal(struct log *l, const char *path)
 
 void log_done(struct log *l)
 {
-        if (l->native)
+        if (l->native) {
+                log_journal_settle(l->journal_fd, l->journal_path);
                 close(l->journal_fd);
+        }
         l->native = false;
 }
 

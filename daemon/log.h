@@ -95,7 +95,7 @@ struct log {
 };
 
 void log_init(struct log *l, int level);
-void log_done(struct log *l);
+void log_done(struct log *l); /* may wait a moment */
 
 /* Has lines go to the journal behind this socket, and to stderr where there is none. log_init()
  * does it where stderr is the journal. */

@@ -6,8 +6,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -269,11 +272,14 @@ static int tear_down(void **state)
         return 0;
 }
 
-/* False: there is no entry. */
+/* False: there is no entry. An empty datagram is none. */
 static bool receive(const struct world *w, struct text *t)
 {
-        ssize_t n = recv(w->journal, t->bytes, sizeof(t->bytes) - 1, MSG_DONTWAIT | MSG_TRUNC);
+        ssize_t n;
 
+        do
+                n = recv(w->journal, t->bytes, sizeof(t->bytes) - 1, MSG_DONTWAIT | MSG_TRUNC);
+        while (n == 0);
         if (n < 0)
                 return false;
         assert_true((size_t)n < sizeof(t->bytes));
@@ -450,6 +456,66 @@ static void full_stderr_is_not_waited_for(void **state)
         assert_string_equal(stderr_text(w), "<4>2 log lines were lost before this one\n<6>found\n");
 }
 
+struct reader {
+        struct world *w;
+        int begin;
+        unsigned n_read;
+        _Atomic bool all_read; /* but for the empty datagram behind them */
+};
+
+static void *read_all(void *arg)
+{
+        struct reader *r = arg;
+        char byte, entry[LOG_JOURNAL_ENTRY_MAX];
+        ssize_t n;
+
+        assert_int_equal(read(r->begin, &byte, 1), 1);
+        while ((n = recv(r->w->journal, entry, sizeof(entry), MSG_PEEK)) > 0) {
+                assert_int_equal(recv(r->w->journal, entry, sizeof(entry), 0), n);
+                r->n_read++;
+        }
+        assert_int_equal(n, 0);
+        r->all_read = true;
+        assert_int_equal(recv(r->w->journal, entry, sizeof(entry), 0), 0);
+        return NULL;
+}
+
+/* The journal looks up whose an entry is while the process is there. */
+static void end_waits_until_all_is_read(void **state)
+{
+        struct world *w = *state;
+        struct reader r = {.w = w};
+        pthread_t thread;
+        int begin[2];
+
+        assert_int_equal(fcntl(w->journal, F_SETFL, 0), 0);
+        assert_int_equal(pipe2(begin, O_CLOEXEC), 0);
+        r.begin = begin[0];
+        assert_int_equal(pthread_create(&thread, NULL, read_all, &r), 0);
+        for (unsigned i = 0; i < 5; i++)
+                log_write(&w->log, LOG_ERR, "line");
+        assert_int_equal(write(begin[1], "", 1), 1);
+        log_done(&w->log);
+        assert_true(r.all_read);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(r.n_read, 5);
+        close(begin[0]);
+        close(begin[1]);
+}
+
+static void end_does_not_wait_for_long(void **state)
+{
+        struct world *w = *state;
+        struct timespec a, b;
+
+        log_write(&w->log, LOG_ERR, "line");
+        assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &a), 0);
+        log_done(&w->log);
+        assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &b), 0);
+        assert_true(b.tv_sec - a.tv_sec < 10); /* of a loaded machine */
+        expect(w, "line");
+}
+
 /* ---- how many lines a peer can cause */
 
 static unsigned count(const struct world *w)
@@ -555,6 +621,8 @@ int main(void)
                 IN_A_WORLD(stderr_is_the_journal_by_number),
                 IN_A_WORLD(full_journal_is_not_waited_for),
                 IN_A_WORLD(full_stderr_is_not_waited_for),
+                IN_A_WORLD(end_waits_until_all_is_read),
+                IN_A_WORLD(end_does_not_wait_for_long),
                 IN_A_WORLD(peers_lines_are_few),
                 IN_A_WORLD(long_text_makes_room_for_the_number),
                 IN_A_WORLD(what_is_not_logged_does_not_count),
