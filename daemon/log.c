@@ -156,26 +156,25 @@ static bool write_lost(struct log *l)
         return true;
 }
 
-static void write_formatted(struct log *l, struct log_entry *e, const char *format, va_list ap)
+static void write_formatted(struct log *l, struct log_entry e, const char *format, va_list ap)
         __attribute__((format(printf, 3, 0)));
 
-static void write_formatted(struct log *l, struct log_entry *e, const char *format, va_list ap)
+static void write_formatted(struct log *l, struct log_entry e, const char *format, va_list ap)
 {
         char text[LOG_MESSAGE_MAX], more[80] = "";
         size_t n, n_more = 0;
         int saved_errno = errno;
 
-        if (e->suppressed > 0)
-                n_more =
-                        (size_t)snprintf(more, sizeof(more),
-                                         " (%u similar lines were left out before)", e->suppressed);
+        if (e.suppressed > 0)
+                n_more = (size_t)snprintf(more, sizeof(more),
+                                          " (%u similar lines were left out before)", e.suppressed);
         /* A long text makes room for it. */
         (void)vsnprintf(text, sizeof(text) - n_more, format, ap);
         n = strlen(text);
         (void)snprintf(text + n, sizeof(text) - n, "%s", more);
         oneline(text);
-        e->message = text;
-        if ((l->lost > 0 && !write_lost(l)) || !write_entry(l, e))
+        e.message = text;
+        if ((l->lost > 0 && !write_lost(l)) || !write_entry(l, &e))
                 l->lost++;
         errno = saved_errno;
 }
@@ -192,7 +191,7 @@ void log_write(struct log *l, int priority, const char *format, ...)
         if (priority > l->level)
                 return;
         va_start(ap, format);
-        write_formatted(l, &e, format, ap);
+        write_formatted(l, e, format, ap);
         va_end(ap);
 }
 
@@ -205,7 +204,7 @@ void log_event(struct log *l, int priority, const struct log_fields *fields, con
         if (priority > l->level)
                 return;
         va_start(ap, format);
-        write_formatted(l, &e, format, ap);
+        write_formatted(l, e, format, ap);
         va_end(ap);
 }
 
@@ -230,6 +229,6 @@ void log_peer(struct log *l, int priority, enum log_kind kind, uint64_t now_ns,
         r->n++;
         f.event = kinds[kind].event;
         va_start(ap, format);
-        write_formatted(l, &e, format, ap);
+        write_formatted(l, e, format, ap);
         va_end(ap);
 }

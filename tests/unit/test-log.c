@@ -141,19 +141,20 @@ static void entry_is_bounded(void **state)
                                .has_uid = true,
                                .uid = 4294967294u,
                                .pid = 2147483647};
+        static const char euro[3] = {'\xe2', '\x82', '\xac'};
         static char message[5000], realm[5000], error[5000];
         struct text t;
 
         (void)state;
         for (size_t shift = 0; shift < 3; shift++) {
                 for (size_t i = 0; i + 3 < sizeof(message); i += 3) {
-                        memcpy(message + i, "\xe2\x82\xac", 3);
-                        memcpy(realm + i, "\xe2\x82\xac", 3);
+                        memcpy(message + i, euro, sizeof(euro));
+                        memcpy(realm + i, euro, sizeof(euro));
                 }
                 memset(message, 'm', shift);
                 memset(message + shift, '?', (3 - shift) % 3);
                 memset(error, 'e', 1024);
-                memcpy(error, "/", 1);
+                error[0] = '/';
                 memcpy(error + 1024, ":4294967295: x", 15);
                 f.realm = realm;
                 f.config_error = error;
