@@ -16,9 +16,8 @@
 
 static bool needs_nobody(const char *type)
 {
-        static const char *const types[] = {"bcachefs", "btrfs", "ext2",    "ext3",  "ext4",
-                                            "f2fs",     "jfs",   "overlay", "ramfs", "tmpfs",
-                                            "xfs",      "zfs"};
+        static const char *const types[] = {"bcachefs", "btrfs",   "ext2",  "ext3",  "ext4", "f2fs",
+                                            "jfs",      "overlay", "ramfs", "tmpfs", "xfs",  "zfs"};
 
         for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
                 if (strcmp(type, types[i]) == 0)
