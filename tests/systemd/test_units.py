@@ -230,6 +230,20 @@ def test_e03_killed(service):
         assert int(service.show("cached.service", "NRestarts")) == n + 1
 
 
+def test_e04_killed_again_and_again(service):
+    """More often than systemd would by default start a service for its socket; the socket is there all the time."""
+    service.run("cachectl ping", user="alice")
+    service.run("""for i in $(seq 40); do
+                        pid=0
+                        while [ "$pid" = 0 ]; do pid=$(systemctl show --value -p MainPID cached.service); done
+                        kill -KILL $pid
+                        cachectl ping >/dev/null || exit 1
+                   done""")
+    assert service.show("cached.socket", "ActiveState") == "active"
+    assert service.show("cached.service", "NRestarts") == "40"
+    service.run("cachectl ping", user="alice")
+
+
 LISTENS = {
     "datagram": ("ListenStream=\nListenDatagram=/run/cached/cached.sock", "not a listening Unix stream"),
     "packets": ("ListenStream=\nListenSequentialPacket=/run/cached/cached.sock", "not a listening Unix stream"),
