@@ -231,16 +231,18 @@ def test_e03_killed(service):
 
 
 def test_e04_killed_again_and_again(service):
-    """More often than systemd would by default start a service for its socket; the socket is there all the time."""
+    """The socket is there all the time; also where it comes more often than twenty times within two seconds, when
+    systemd would by default give the socket up. (Here it may be too slow for that.)"""
+    assert service.show("cached.socket", "TriggerLimitIntervalUSec") == "0"
     service.run("cachectl ping", user="alice")
-    service.run("""for i in $(seq 40); do
+    service.run("""for i in $(seq 25); do
                         pid=0
                         while [ "$pid" = 0 ]; do pid=$(systemctl show --value -p MainPID cached.service); done
                         kill -KILL $pid
                         cachectl ping >/dev/null || exit 1
                    done""")
     assert service.show("cached.socket", "ActiveState") == "active"
-    assert service.show("cached.service", "NRestarts") == "40"
+    assert service.show("cached.service", "NRestarts") == "25"
     service.run("cachectl ping", user="alice")
 
 
