@@ -54,12 +54,15 @@ def test_a03_exposure(g):
 
 
 def test_a04_the_reasons(g):
-    """Every setting of the sandbox has a comment above it, or stands in the paragraph of one that has."""
+    """Every setting of the sandbox has its reason above it, and nothing between."""
     [path] = [p for p in units_below(g, "system") if p.endswith(".service")]
-    text = g.read(path).partition("# ---- the sandbox")[2].partition("[Install]")[0]
-    for paragraph in re.split(r"\n(?=#)", text)[1:]:
-        assert paragraph.startswith("#")
-    assert "PrivateUsers=no" in text
+    lines = g.read(path).partition("# ---- the sandbox")[2].partition("[Install]")[0].splitlines()
+    settings = [(above, line) for above, line in zip(lines, lines[1:]) if re.match(r"\w+=", line)]
+    assert len(settings) > 25
+    bare = [line for above, line in settings
+            if not above.startswith("#") and above.partition("=")[0] != line.partition("=")[0]]
+    assert bare == []
+    assert "PrivateUsers=no" in lines
 
 
 def test_b01_the_first_client_starts_it(service):
