@@ -327,7 +327,7 @@ static bool hand_all(struct server *s, struct fdstore *f)
 /* All of it goes to the service manager, and none of it ends. */
 static void leave(struct server *s)
 {
-        hub_abort_all(&s->hub); /* who was too slow */
+        hub_close_all(&s->hub); /* who was too slow */
         dispatcher_rest(s->dispatcher);
         if (!hand_all(s, manager_fdstore(s->manager)))
                 log_write(s->log, LOG_WARNING,

@@ -446,6 +446,13 @@ void hub_abort_all(struct hub *h)
         }
 }
 
+void hub_close_all(struct hub *h)
+{
+        while (!list_is_empty(&h->conns))
+                conn_abort(LIST_ENTRY(h->conns.next, struct conn, node));
+        reap(h);
+}
+
 bool hub_is_empty(const struct hub *h)
 {
         return list_is_empty(&h->conns) && list_is_empty(&h->dead);
@@ -523,9 +530,7 @@ void hub_done(struct hub *h)
 {
         if (!h->closer)
                 return;
-        while (!list_is_empty(&h->conns))
-                conn_abort(LIST_ENTRY(h->conns.next, struct conn, node));
-        reap(h);
+        hub_close_all(h);
         (void)event_del(&h->closer_event);
         (void)event_del(&h->overload_timer);
         (void)event_del(&h->trim_timer);

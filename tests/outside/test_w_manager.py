@@ -286,6 +286,35 @@ def test_w16_resources(service):
     assert (report.resources_kept, report.resources_dropped) == (2, 0)
 
 
+def test_w17_who_does_not_read_does_not_hold_it_up(service):
+    """Clients get a second to take their replies; then they are cut off, and everything is left in order."""
+    c = service.client()
+    c.set("t", b"k", os.urandom(1000) * 200)
+    lazy = service.client()
+    for _ in range(100):
+        lazy.post("get", cache="t", key=b"k")
+    began = time.monotonic()
+    service.again(TERM)
+    assert 0.9 < time.monotonic() - began < 5
+    assert "did not take their replies" in service.log()
+    assert len(service.client().get("t", b"k")) == 200_000
+    assert takeover(service).entries_dropped == 0
+
+
+def test_w18_ended_twice(service):
+    """A second SIGTERM waits for nobody, and nothing is lost by it."""
+    c = service.client()
+    c.set("t", b"k", os.urandom(1000) * 200)
+    lazy = service.client()
+    for _ in range(100):
+        lazy.post("get", cache="t", key=b"k")
+    service.signal(TERM)
+    wait_until(lambda: service.manager.heard(STOPPING="1"), "it stops")
+    service.again(TERM)
+    assert service.ended == [0]
+    assert len(service.client().get("t", b"k")) == 200_000
+
+
 # ---- what it is not to keep
 
 def test_w20_what_left_is_removed(service):
