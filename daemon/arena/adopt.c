@@ -165,7 +165,7 @@ struct part {
 static int commit_parts(struct memfile *m, const struct part *p, size_t n)
 {
         for (size_t i = 0; i < n; i++)
-                if (p[i].n > 0 && memfile_commit(m, p[i].off, p[i].n) < 0)
+                if (p[i].n > 0 && memfile_recommit(m, p[i].off, p[i].n) < 0)
                         return -ENOMEM;
         return 0;
 }

@@ -394,7 +394,21 @@ bool alloc_has(const struct arena *a, uint32_t handle)
                handle_chunk(handle) < alloc_n_chunks(a, span);
 }
 
-int alloc_adopt(struct arena *a)
+int alloc_adopt_map(struct arena *a, uint32_t span)
+{
+        const struct table_span *s = &a->spans[span];
+
+        if (alloc_n_chunks(a, span) == 0)
+                return 0;
+        if (memfile_recommit(&a->mem, a->h->spans_off + (uint64_t)span * ARENA_SPAN_SIZE,
+                             s->committed) < 0 ||
+            memfile_recommit(&a->table, a->t->recs_off + span * RECS_PER_SPAN_BYTES,
+                             s->rec_committed) < 0)
+                return -ENOMEM;
+        return 0;
+}
+
+void alloc_adopt(struct arena *a)
 {
         struct table_header *t = a->t;
 
@@ -407,18 +421,6 @@ int alloc_adopt(struct arena *a)
         for (unsigned c = 0; c < N_CLASSES; c++)
                 for (unsigned q = 0; q < N_QUARTILES; q++)
                         t->quartiles[c][q] = TABLE_NONE;
-        for (uint32_t i = 1; i < t->span_high; i++) {
-                const struct table_span *s = &a->spans[i];
-
-                if (alloc_n_chunks(a, i) == 0)
-                        continue;
-                if (memfile_commit(&a->mem, a->h->spans_off + (uint64_t)i * ARENA_SPAN_SIZE,
-                                   s->committed) < 0 ||
-                    memfile_commit(&a->table, t->recs_off + i * RECS_PER_SPAN_BYTES,
-                                   s->rec_committed) < 0)
-                        return -ENOMEM;
-        }
-        return 0;
 }
 
 /* Nothing in it counts: its memory goes back, also what a torn step made resident and did not

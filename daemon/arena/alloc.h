@@ -39,12 +39,15 @@ uint32_t alloc_drain_next(struct arena *a, bool hard);
 
 /* ---- adopting what another process left, see adopt.c */
 
-/* Is there a chunk under this number, and in memory? For handles of which nothing is known. */
+/* Is there a chunk under this number, in a span that is mapped by alloc_adopt_map()? For handles of
+ * which nothing is known. */
 bool alloc_has(const struct arena *a, uint32_t handle);
 /* Chunks of a span that alloc_has() says yes to: 0 … n - 1. */
 uint32_t alloc_n_chunks(const struct arena *a, uint32_t span);
-/* Makes resident what spans in use hold, and forgets lists and sums. 0, -ENOMEM. */
-int alloc_adopt(struct arena *a);
+/* Makes resident what the span holds, if it is in use. 0, -ENOMEM. Any thread: see ahead.c */
+int alloc_adopt_map(struct arena *a, uint32_t span);
+/* Forgets lists and sums. */
+void alloc_adopt(struct arena *a);
 /* For each span from 1 on, once the stamps of its records say which blocks are live: the rest of
  * the span's description follows from that. */
 void alloc_adopt_span(struct arena *a, uint32_t span);

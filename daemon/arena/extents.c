@@ -480,7 +480,7 @@ int extents_adopt(struct arena *a, const struct arena_extent *e)
         k = kind_of(x, place);
         if (e->size == 0 || e->size > UINT64_C(1) << k->shift || p->state != PLACE_FREE)
                 return -EINVAL;
-        if (memfile_commit(&a->mem, offset_of(a, place), e->size) < 0)
+        if (memfile_recommit(&a->mem, offset_of(a, place), e->size) < 0)
                 return -ENOMEM;
         for (; k->base + k->high <= place; k->high++)
                 x->places[k->base + k->high].list = EXTENT_LIST_NONE;

@@ -21,6 +21,7 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 #ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_READ  22
 #define MADV_POPULATE_WRITE 23
 #endif
 
@@ -115,14 +116,14 @@ void memfile_done(struct memfile *m)
         m->fd = -1;
 }
 
-int memfile_commit(struct memfile *m, uint64_t off, uint64_t n)
+static int populate(struct memfile *m, uint64_t off, uint64_t n, int how)
 {
         uint64_t from = off & ~(uint64_t)(PAGE - 1);
         uint64_t to = (off + n + PAGE - 1) & ~(uint64_t)(PAGE - 1);
 
         if (off > m->size || n > m->size - off)
                 return -ENOMEM;
-        if (madvise(m->base + from, to - from, MADV_POPULATE_WRITE) == 0)
+        if (madvise(m->base + from, to - from, how) == 0)
                 return 0;
         if (errno != EINVAL)
                 return -ENOMEM;
@@ -132,6 +133,18 @@ int memfile_commit(struct memfile *m, uint64_t off, uint64_t n)
                 if (errno != EINTR)
                         return -ENOMEM;
         return 0;
+}
+
+int memfile_commit(struct memfile *m, uint64_t off, uint64_t n)
+{
+        return populate(m, off, n, MADV_POPULATE_WRITE);
+}
+
+/* Reading fills a hole as writing does, and what is mapped can be written; but where pages are
+ * there the kernel maps those around as well, 16 at a time. */
+int memfile_recommit(struct memfile *m, uint64_t off, uint64_t n)
+{
+        return populate(m, off, n, MADV_POPULATE_READ);
 }
 
 void memfile_release(struct memfile *m, uint64_t off, uint64_t n)

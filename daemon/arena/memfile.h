@@ -28,6 +28,8 @@ void memfile_done(struct memfile *m); /* an all-zero struct is fine */
 
 /* Makes [off, off+n) resident; idempotent. 0, -ENOMEM. */
 int memfile_commit(struct memfile *m, uint64_t off, uint64_t n);
+/* The same, quicker where it is resident but not mapped here yet: after memfile_adopt(). */
+int memfile_recommit(struct memfile *m, uint64_t off, uint64_t n);
 /* Gives whole pages of [off, off+n) back; they read as zeros afterwards. Best effort. */
 void memfile_release(struct memfile *m, uint64_t off, uint64_t n);
 

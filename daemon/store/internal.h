@@ -18,7 +18,8 @@
  *   tag.c     entries by tag             variant.c  entries that lead to others
  *   sweep.c   clear by prefix            life.c    the store as a whole
  *   mapped.c  what readers tell
- *   recover.c taking over from another process, recover-entries.c  its entries, recover-tags.c
+ *   recover.c taking over from another process, recover-entries.c  its entries, recover-order.c,
+ *   recover-tags.c
  */
 
 #include "arena/alloc.h"

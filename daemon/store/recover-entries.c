@@ -22,8 +22,8 @@
 #include "store/bucket.h"
 #include "store/recovery.h"
 
-#define AHEAD  16u /* keys whose buckets are asked for at a time */
-#define AHEAD2 24u /* records ahead, when they are put in order */
+#define AHEAD        16u /* keys whose buckets are asked for at a time */
+#define AHEAD_BLOCKS 12u /* blocks that are asked for before they are looked at */
 
 static uint64_t n_buckets(const struct store *s)
 {
@@ -80,15 +80,25 @@ static bool entry_fits(const struct store *s, uint32_t handle)
         return entry_total(b) <= size;
 }
 
+/* Is there such a block, in memory? */
+static bool is_there(struct recovery *r, uint32_t handle)
+{
+        if (!alloc_has(&r->s->a, handle))
+                return false;
+        if (r->unmapped == 0)
+                r->unmapped = ahead_need(&r->ahead, handle_span(handle));
+        return r->unmapped == 0;
+}
+
 /* Is the block an entry of this store? Not asked: where the index has it. */
-static bool entry_is_sound(const struct recovery *r, uint32_t handle, enum store_dropped *ret_why)
+static bool entry_is_sound(struct recovery *r, uint32_t handle, enum store_dropped *ret_why)
 {
         const struct store *s = r->s;
         const struct arena_entry *b;
         uint32_t gen;
 
         *ret_why = DROPPED_BLOCK;
-        if (!alloc_has(&s->a, handle))
+        if (!is_there(r, handle))
                 return false;
         *ret_why = DROPPED_ENTRY;
         if (!entry_fits(s, handle))
@@ -115,7 +125,7 @@ static void drop(struct recovery *r, enum store_dropped why)
 /* ---- the index confirms blocks */
 
 /* The slot of the block, if it is the first one that a look-up of its key would find. */
-static bool find_slot(const struct recovery *r, const struct index_key *k, uint32_t handle,
+static bool find_slot(struct recovery *r, const struct index_key *k, uint32_t handle,
                       struct index_slot *ret)
 {
         uint64_t n = n_buckets(r->s);
@@ -167,22 +177,6 @@ static int keep_list(struct recovery *r, uint32_t gen, uint32_t owner, uint32_t 
                 r->last_owner = owner;
         }
         *ret_list = r->last_list;
-        return 0;
-}
-
-static int keep_push(struct recovery *r, uint32_t handle, uint32_t list)
-{
-        if (r->n_kept == r->max_kept) {
-                size_t n = r->max_kept ? 2 * r->max_kept : 1024;
-                struct recovered *p = reallocarray(r->kept, n, sizeof(*p));
-
-                if (!p)
-                        return -ENOMEM;
-                r->kept = p;
-                r->max_kept = n;
-        }
-        r->kept[r->n_kept++] =
-                (struct recovered){rec_stamp(arena_rec(&r->s->a, handle)), handle, list};
         return 0;
 }
 
@@ -282,7 +276,8 @@ static int keep(struct recovery *r, uint32_t handle, enum store_dropped *ret_why
         }
         if (e.version > r->version)
                 r->version = e.version;
-        return keep_push(r, handle, list);
+        order_add(r, handle, list);
+        return 0;
 }
 
 /* Whoever computed the entry anew is not known any more: it is due again when it is stale. */
@@ -304,22 +299,25 @@ static void forget_refresh(struct store *s, uint32_t handle, struct index_slot s
                 write_end(bucket);
 }
 
-struct ahead {
+struct batch {
         uint32_t handle[AHEAD];
         struct index_key key[AHEAD];
         unsigned n;
 };
 
 /* The blocks that were gathered: each is kept or becomes free. */
-static int confirm(struct recovery *r, struct ahead *a)
+static int confirm(struct recovery *r, struct batch *a)
 {
         for (unsigned i = 0; i < a->n; i++) {
                 struct table_rec *rec = arena_rec(&r->s->a, a->handle[i]);
                 enum store_dropped why;
                 struct index_slot slot;
-                int n;
+                bool is_first = find_slot(r, &a->key[i], a->handle[i], &slot);
+                int n = r->unmapped;
 
-                if (!find_slot(r, &a->key[i], a->handle[i], &slot)) {
+                if (n < 0)
+                        return n;
+                if (!is_first) {
                         rec_set_stamp(rec, 0);
                         continue;
                 }
@@ -339,16 +337,30 @@ static int confirm(struct recovery *r, struct ahead *a)
         return 0;
 }
 
-static int confirm_span(struct recovery *r, uint32_t span, struct ahead *a)
+/* The header and most keys: in a span the processor does not foresee where the next block lies. */
+static void block_prefetch(const struct store *s, uint32_t handle)
+{
+        const uint8_t *b = (const uint8_t *)arena_block(&s->a, handle);
+
+        __builtin_prefetch(b);
+        __builtin_prefetch(b + ENTRY_HEADER_SIZE + sizeof(uint64_t));
+}
+
+static int confirm_span(struct recovery *r, uint32_t span, struct batch *a)
 {
         struct store *s = r->s;
         uint32_t n = alloc_n_chunks(&s->a, span);
         uint64_t n_all = n_buckets(s);
+        int e = ahead_reach(&r->ahead, span);
 
+        if (e < 0)
+                return e;
         for (uint32_t c = 0; c < n; c++) {
                 uint32_t handle = handle_make(span, c);
                 enum store_dropped why;
 
+                if (c + AHEAD_BLOCKS < n)
+                        block_prefetch(s, handle_make(span, c + AHEAD_BLOCKS));
                 if (!alloc_is_live(&s->a, handle))
                         continue;
                 if (!entry_is_sound(r, handle, &why)) {
@@ -360,8 +372,7 @@ static int confirm_span(struct recovery *r, uint32_t span, struct ahead *a)
                 index_prefetch(s, &a->key[a->n]);
                 __builtin_prefetch(&r->confirmed[arena_bucket_of(a->key[a->n].h1, n_all)], 1);
                 if (++a->n == AHEAD) {
-                        int e = confirm(r, a);
-
+                        e = confirm(r, a);
                         if (e < 0)
                                 return e;
                 }
@@ -386,7 +397,7 @@ static void drop_slot(struct recovery *r, struct index_slot slot)
         enum store_dropped why;
         bool is_sound = entry_is_sound(r, handle, &why), is_kept;
 
-        is_kept = alloc_has(&r->s->a, handle) && alloc_is_live(&r->s->a, handle);
+        is_kept = is_there(r, handle) && alloc_is_live(&r->s->a, handle);
         if (is_of_intent(r, slot.bucket))
                 r->report->dropped[DROPPED_TORN] += !is_kept;
         else
@@ -422,75 +433,6 @@ static void clean_index(struct recovery *r)
                         s->a.h->index_max_buckets * sizeof(bucket_t) - s->a.t->index_bytes);
 }
 
-/* ---- the order of use */
-
-#define DIGIT_BITS 11u
-#define N_DIGITS   (1u << DIGIT_BITS)
-
-static void sort_by_digit(const struct recovered *from, struct recovered *to, size_t n,
-                          unsigned shift)
-{
-        size_t at[N_DIGITS] = {0}, sum = 0;
-
-        for (size_t i = 0; i < n; i++)
-                at[from[i].stamp >> shift & (N_DIGITS - 1)]++;
-        for (unsigned d = 0; d < N_DIGITS; d++) {
-                size_t count = at[d];
-
-                at[d] = sum;
-                sum += count;
-        }
-        for (size_t i = 0; i < n; i++)
-                to[at[from[i].stamp >> shift & (N_DIGITS - 1)]++] = from[i];
-}
-
-/* Digit by digit, from the lowest; digits that are the same everywhere need no pass. */
-static int sort_by_stamp(struct recovery *r)
-{
-        uint64_t all_or = 0, all_and = UINT64_MAX;
-        struct recovered *to = NULL;
-
-        for (size_t i = 0; i < r->n_kept; i++) {
-                all_or |= r->kept[i].stamp;
-                all_and &= r->kept[i].stamp;
-        }
-        for (unsigned shift = 0; shift < 64; shift += DIGIT_BITS) {
-                struct recovered *from = r->kept;
-
-                if (((all_or ^ all_and) >> shift & (N_DIGITS - 1)) == 0)
-                        continue;
-                if (!to)
-                        to = reallocarray(NULL, r->n_kept, sizeof(*to));
-                if (!to)
-                        return -ENOMEM;
-                sort_by_digit(from, to, r->n_kept, shift);
-                r->kept = to;
-                to = from;
-        }
-        free(to);
-        return 0;
-}
-
-/* From the one that was not used for longest on. Stamps are given out anew, without gaps: none of
- * them grows, so that whoever takes over from us in the middle of this finds the same order. */
-static void put_in_order(struct recovery *r)
-{
-        struct store *s = r->s;
-
-        for (size_t i = 0; i < r->n_kept; i++) {
-                const struct recovered *k = &r->kept[i];
-                struct entry e;
-
-                if (i + AHEAD2 < r->n_kept)
-                        __builtin_prefetch(arena_rec(&s->a, r->kept[i + AHEAD2].handle), 1);
-                lru_push(s, k->list & ~RECOVERED_LARGE, k->handle);
-                if (k->list & RECOVERED_LARGE) {
-                        entry_read(arena_block(&s->a, k->handle), &e);
-                        large_table_enlist(s, entry_large(&e).id);
-                }
-        }
-}
-
 /* ---- all of it */
 
 /* Moments that were half written are written again; their bucket is still marked as changing. */
@@ -505,7 +447,7 @@ static void finish_edit(struct recovery *r)
                 return;
         b = &s->a.buckets[t->bucket];
         if (!(atomic_load_explicit(&b->seq, memory_order_relaxed) & 1) ||
-            slot_handle(b, t->slot) != t->old_handle || !alloc_has(&s->a, t->old_handle))
+            slot_handle(b, t->slot) != t->old_handle || !is_there(r, t->old_handle))
                 return;
         e = arena_block(&s->a, t->old_handle);
         entry_set_deadline(e, t->bucket2 & ENTRY_40BIT_MAX);
@@ -524,37 +466,48 @@ static void forget_sums(struct store *s)
                 s->a.owners[i].charged = s->a.owners[i].held = s->a.owners[i].arriving = 0;
 }
 
+/* Each block, in the order of their places. */
+static int confirm_all(struct recovery *r)
+{
+        struct batch batch = {.n = 0};
+        int n = 0;
+
+        for (uint32_t i = 1; n == 0 && i < r->s->a.t->span_high; i++)
+                n = confirm_span(r, i, &batch);
+        ahead_end(&r->ahead);
+        return n < 0 ? n : r->unmapped;
+}
+
 int recover_entries(struct recovery *r)
 {
         struct store *s = r->s;
-        struct ahead ahead = {.n = 0};
         int n;
 
-        n = alloc_adopt(&s->a);
-        if (n < 0)
-                return n;
-        finish_edit(r);
-        forget_sums(s);
-        lru_forget(s);
-        expiry_forget(s);
-        n = large_table_adopt_begin(s);
+        n = order_begin(r);
         if (n < 0)
                 return n;
         r->confirmed = calloc(n_buckets(s), sizeof(*r->confirmed));
         if (!r->confirmed)
                 return -ENOMEM;
-        for (uint32_t i = 1; n == 0 && i < s->a.t->span_high; i++)
-                n = confirm_span(r, i, &ahead);
+        n = large_table_adopt_begin(s);
+        if (n < 0)
+                return n;
+        alloc_adopt(&s->a);
+        ahead_start(&r->ahead, &s->a);
+        finish_edit(r);
+        forget_sums(s);
+        lru_forget(s);
+        expiry_forget(s);
+        n = confirm_all(r);
         if (n < 0)
                 return n;
         extents_adopt_end(&s->a);
         clean_index(r);
         for (uint32_t i = 1; i < s->a.t->span_high; i++)
                 alloc_adopt_span(&s->a, i);
-        n = sort_by_stamp(r);
+        n = recover_order(r);
         if (n < 0)
                 return n;
-        put_in_order(r);
         large_table_adopt_end(s);
         recover_tags_end(r);
         r->report->kept = r->n_kept;

@@ -446,7 +446,7 @@ int store_adopt(const struct store_params *p, const struct store_files *f, uint6
         *r = (struct recovery){.s = s, .now = now, .report = ret_report};
         n = adopt_with(r, p, f);
         free(r->confirmed);
-        free(r->kept);
+        order_end(r);
         free(r);
         if (n != 0) {
                 ret_report->retired |= s->a.h != NULL;

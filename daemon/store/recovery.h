@@ -3,9 +3,10 @@
 #define RECOVERY_H
 
 /*
- * What recover.c and recover-entries.c share while a store is taken over
+ * What recover.c and its parts share while a store is taken over
  */
 
+#include "arena/ahead.h"
 #include "store/internal.h"
 #include "store/recover.h"
 
@@ -35,7 +36,9 @@ struct recovery {
         uint16_t *confirmed; /* per bucket: slots whose entries are kept, one bit each */
         struct recovered *kept;
         size_t n_kept, max_kept;
-        uint64_t version; /* the highest that was met */
+        struct ahead ahead; /* of the spans; what it is asked for fails with: */
+        int unmapped;       /* 0, -ENOMEM: then nothing that was found means anything */
+        uint64_t version;   /* the highest that was met */
         /* The list that was asked for last. */
         uint32_t last_gen, last_owner, last_list;
 };
@@ -43,6 +46,14 @@ struct recovery {
 /* Index, blocks, lists, heaps, sums: once caches, generations and owners are known to be sound.
  * 0, -ENOMEM. */
 int recover_entries(struct recovery *r);
+
+/* The order of use: room, each entry that is kept, then all of them, at last in any case. 0,
+ * -ENOMEM.
+ */
+int order_begin(struct recovery *r);
+void order_add(struct recovery *r, uint32_t handle, uint32_t list);
+int recover_order(struct recovery *r);
+void order_end(struct recovery *r);
 
 /* Tags: before the entries, of an entry, behind them. Of an entry with tags: false, if it is not
  * kept; N_DROPPED: since it was cleared. */

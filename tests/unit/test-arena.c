@@ -167,6 +167,27 @@ static uint32_t *pos_of(void *ctx, uint32_t id)
         return (uint32_t *)ctx + id;
 }
 
+static void test_what_is_resident_is_mapped_again_and_holes_are_filled(void **state)
+{
+        const uint64_t n = 64 * 4096;
+        struct memfile m;
+        struct stat st;
+
+        (void)state;
+        assert_int_equal(memfile_init(&m, "test", 2 * n), 0);
+        assert_int_equal(memfile_commit(&m, 0, n / 4), 0);
+        m.base[5] = 1;
+        assert_int_equal(memfile_recommit(&m, 0, n), 0);
+        assert_int_equal(fstat(m.fd, &st), 0);
+        assert_int_equal(st.st_blocks * 512, n);
+        assert_int_equal(m.base[5], 1);
+        memset(m.base, 7, n);
+        assert_int_equal(fstat(m.fd, &st), 0);
+        assert_int_equal(st.st_blocks * 512, n);
+        assert_int_equal(memfile_recommit(&m, n, n + 1), -ENOMEM);
+        memfile_done(&m);
+}
+
 static void test_idheap_keeps_order(void **state)
 {
         struct idheap_item items[N_IDS];
@@ -209,6 +230,7 @@ int main(void)
                 cmocka_unit_test(test_exhaustion_is_an_error_and_passes),
                 cmocka_unit_test(test_unused_spans_go_back_to_the_kernel),
                 cmocka_unit_test(test_sparse_spans_are_drained),
+                cmocka_unit_test(test_what_is_resident_is_mapped_again_and_holes_are_filled),
                 cmocka_unit_test(test_idheap_keeps_order),
         };
 

@@ -421,6 +421,58 @@ static void test_what_is_known_of_a_store_stays(void **state)
         close(arena);
 }
 
+/* ---- the order of use */
+
+#define N_RANKS 300u
+
+/* In this order, whatever lies between them. */
+static uint64_t stamp_of_rank(unsigned rank)
+{
+        static const uint64_t bases[] = {1, UINT64_C(3) << 20, (UINT64_C(3) << 20) + 5000,
+                                         UINT64_C(1) << 44, UINT64_MAX - 10000000};
+        unsigned base = rank * 5 / N_RANKS;
+
+        return bases[base] + (base == 3 ? (uint64_t)rank << 30 : rank * (1 + base));
+}
+
+static unsigned number_of(const struct store *s, uint32_t handle)
+{
+        const struct arena_entry *b = arena_block(&s->a, handle);
+        char key[16] = "";
+
+        memcpy(key, entry_key(b), entry_n_key(b));
+        return (unsigned)strtoul(key + 1, NULL, 10);
+}
+
+static void test_the_order_of_use_stays(void **state)
+{
+        unsigned numbers[N_RANKS], rank = 0;
+        struct store *s = make_store();
+        struct store_adopted report;
+        struct table_list *l;
+        struct files files;
+
+        (void)state;
+        for (unsigned i = 0; i < N_RANKS; i++)
+                put(s, i, 1000, NULL);
+        l = &s->a.lists[s->a.t->oldest_list];
+        for (uint32_t h = l->tail; h != ARENA_NONE; h = arena_rec(&s->a, h)->prev) {
+                unsigned n = number_of(s, h), at = n * 37 % N_RANKS;
+
+                numbers[at] = n;
+                rec_set_stamp(arena_rec(&s->a, h), stamp_of_rank(at));
+        }
+        files_of(s, &files);
+        store_leave(s);
+        assert_int_equal(adopt(&files.f, 1, &s, &report), 0);
+        l = &s->a.lists[s->a.t->oldest_list];
+        for (uint32_t h = l->tail; h != ARENA_NONE; h = arena_rec(&s->a, h)->prev)
+                assert_int_equal(number_of(s, h), numbers[rank++]);
+        assert_int_equal(rank, N_RANKS);
+        store_check(s);
+        store_free(s);
+}
+
 /* ---- readers look on */
 
 #define N_READ 500u
@@ -503,6 +555,7 @@ int main(void)
                 cmocka_unit_test(test_goes_on_as_if_nothing_had_been),
                 cmocka_unit_test(test_goes_on_with_large_values),
                 cmocka_unit_test(test_what_is_known_of_a_store_stays),
+                cmocka_unit_test(test_the_order_of_use_stays),
                 cmocka_unit_test(test_another_version_is_refused),
                 cmocka_unit_test(test_another_boot_is_refused),
                 cmocka_unit_test(test_files_that_do_not_belong_together_are_refused),
