@@ -318,7 +318,8 @@ def boot(root=None, options=(), timeout=240, check=True):
     shared.chmod(0o755)
     command = [SANDBOX, "--no-install", "--timeout", str(timeout), "--chdir", "/", "--bind", f"{shared}:{SHARED}",
                "--bind-ro", f"{HERE / 'agent'}:/run/agent", "--bind-ro", f"{ROOT / 'tests'}:/run/tests",
-               "--bind-ro", f"{ROOT / 'proto'}:/run/proto", "--bind-ro", f"{harness.BUILD.resolve()}:/run/build", *options]
+               "--bind-ro", f"{ROOT / 'proto'}:/run/proto", "--bind-ro", f"{harness.BUILD.resolve()}:/run/build",
+               *options]
     if root:
         command += ["--root", root]
     env = {k: v for k, v in os.environ.items() if not k.startswith(("CACHED_", "PYTEST_", "LD_", "MESON"))}
