@@ -561,10 +561,13 @@ const char *config_system_path(void)
 int config_default_path(char *buf, size_t n_buf)
 {
         const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+        const char *service = getenv("CONFIGURATION_DIRECTORY"); /* see systemd.exec(5) */
         int n;
 
         if (geteuid() == 0)
                 n = snprintf(buf, n_buf, "%s", config_system_path());
+        else if (service && service[0] == '/')
+                n = snprintf(buf, n_buf, "%s/cached.conf", service);
         else if (base && base[0] == '/')
                 n = snprintf(buf, n_buf, "%s/cached/cached.conf", base);
         else if (home && home[0] == '/')

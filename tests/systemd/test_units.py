@@ -269,9 +269,18 @@ def test_f01_sockets_that_it_cannot_take(service, kind):
     service.run("systemctl stop cached.socket cached.service")
 
 
+def test_f03_without_a_configuration(service):
+    """It serves with the defaults, as every daemon does; with an empty directory, too."""
+    service.run(f"rm {CONFIG}")
+    assert service.run("cachectl --json config", user="alice").json["files"] == []
+    service.write(f"{CONFIG}.d/x.conf", "[memory]\nglobal_budget = 77M\n")
+    service.run("systemctl restart cached.service")
+    assert service.run("cachectl --json config", user="alice").json["files"] in ([], [f"{CONFIG}.d/x.conf"])
+
+
 def test_f02_notify_socket_that_nobody_reads(service):
     """It serves all the same."""
     service.drop_in("cached.service", "[Service]\nType=simple\nWatchdogSec=0\nUnsetEnvironment=NOTIFY_SOCKET\n"
                                       f"ExecStart=\nExecStart=/usr/bin/env NOTIFY_SOCKET=/run/nowhere "
-                                      f"{guest.prefix()}/bin/cached --config {CONFIG}\n")
+                                      f"{guest.prefix()}/bin/cached\n")
     service.run("cachectl ping", user="alice")
