@@ -10,6 +10,7 @@
         g.drop_in("cached.service", "[Service]\\nWatchdogSec=1\\n")
         p = g.start("journalctl -f")               # goes on beside; p.kill(), p.wait()
         g.python("import wire; …")                 # with the modules of tests/outside
+        g.outside("test_b_basic.py")               # and its tests, against the service
         assert "ready on" in g.journal("cached.service")
 
 Commands are shell scripts, run as root unless @user is given; a failure raises an AssertionError with their
@@ -52,6 +53,9 @@ ROOT = HERE.parents[1]
 # Where systemd looks for what administrators write, and what is gone with the next boot.
 ETC_UNITS = "/etc/systemd/system"
 RUN_UNITS = "/run/systemd/system"
+
+PYTHON = ("PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/run/tests/systemd:/run/tests/outside CACHED_PROTO=/run/proto "
+          "CACHED_BUILD=/run/build /usr/bin/python3")
 
 # LeakSanitizer stops the process that it looks at, by ptrace(): the units refuse that, and rightly so.
 SANITIZER_ENVIRONMENT = "ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1"
@@ -199,8 +203,17 @@ class Guest:
 
     def python(self, code, user=None, **more):
         """Runs @code by the guest's python3, which finds the modules of tests/outside."""
-        return self.run("PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/run/tests/outside:/run/tests/systemd "
-                        "CACHED_PROTO=/run/proto /usr/bin/python3 -", user=user, stdin=code.encode(), **more)
+        return self.run(f"{PYTHON} -", user=user, stdin=code.encode(), **more)
+
+    def outside(self, *args, timeout=200):
+        """Runs tests of tests/outside against the installed service (in_service.py); all have to pass, or be
+        skipped. Gives how many passed."""
+        self.drop_in("cached.socket", "[Socket]\nSocketMode=0666\n", "20-outside")  # peers of any uid
+        args = shlex.join(f"/run/tests/outside/{a}" if a.startswith("test_") else a for a in args)
+        r = self.run(f"cd /run/build && {PYTHON} -m pytest -q --tb=short -p no:cacheprovider -p in_service "
+                     f"--rootdir /run/tests/outside {args}", check=False, timeout=timeout)
+        assert r.status == 0, str(r)
+        return int(re.search(r"(\d+) passed", r.text).group(1))
 
     # ---- files, users, units
 
@@ -230,13 +243,21 @@ class Guest:
                  "systemd-sysusers && systemctl daemon-reload")
         shutil.rmtree(target)
         if harness.SHADOWED:
-            self.drop_in("cached.service", f"[Service]\nEnvironment={SANITIZER_ENVIRONMENT}\n", "10-sanitizer")
+            text = f"[Service]\nEnvironment={SANITIZER_ENVIRONMENT}\n"
+            self.write("/etc/systemd/user/cached.service.d/10-sanitizer.conf", text)
+            self.drop_in("cached.service", text, "10-sanitizer")
 
     def add_user(self, name, *groups):
         """A user, who is in @groups; gives the uid."""
         more = f"--groups {','.join(groups)}" if groups else ""
-        self.run(f"useradd --no-create-home --user-group {more} {name}")
+        self.run(f"useradd --create-home --user-group {more} {name}")
         return int(self.text(f"id -u {name}"))
+
+    def start_user_manager(self, name):
+        """As a login of @name does; gives what has to stand in front of `systemctl --user`."""
+        uid = self.text(f"id -u {name}")
+        self.run(f"systemctl start user@{uid}.service")
+        return f"export XDG_RUNTIME_DIR=/run/user/{uid}; "
 
     def drop_in(self, unit, text, name="50-test"):
         self.write(f"{RUN_UNITS}/{unit}.d/{name}.conf", text)
@@ -293,7 +314,7 @@ def boot(root=None, options=(), timeout=240, check=True):
     shared.chmod(0o755)
     command = [SANDBOX, "--no-install", "--timeout", str(timeout), "--chdir", "/", "--bind", f"{shared}:{SHARED}",
                "--bind-ro", f"{HERE / 'agent'}:/run/agent", "--bind-ro", f"{ROOT / 'tests'}:/run/tests",
-               "--bind-ro", f"{ROOT / 'proto'}:/run/proto", *options]
+               "--bind-ro", f"{ROOT / 'proto'}:/run/proto", "--bind-ro", f"{harness.BUILD.resolve()}:/run/build", *options]
     if root:
         command += ["--root", root]
     env = {k: v for k, v in os.environ.items() if not k.startswith(("CACHED_", "PYTEST_", "LD_", "MESON"))}
