@@ -12,7 +12,8 @@ import guest
 import harness
 
 DEBS = guest.ROOT / "build-deb"
-PACKAGES = ("libcached0", "libcached-dev", "cached")
+SERVICE = ("libcached0", "cached")
+DEVELOPMENT = ("libcached-dev",)
 SOCKET = "/run/cached/cached.sock"
 
 pytestmark = [pytest.mark.skipif(not list(DEBS.glob("cached_*.deb")), reason="no packages: run `make deb` first"),
@@ -49,7 +50,7 @@ def releases(tmp_path_factory):
     folder.chmod(0o755)
     (folder / "one").mkdir()
     (folder / "two").mkdir()
-    for package in PACKAGES:
+    for package in SERVICE + DEVELOPMENT:
         path = deb(DEBS, package)
         shutil.copy(path, folder / "one")
         next_version(folder / "two", path, configuration if package == "cached" else None)
@@ -70,13 +71,13 @@ def debian(releases):
         yield g
 
 
-def files(release, packages=PACKAGES):
+def files(release, packages=SERVICE):
     return [f"/run/debs/{release}/{deb(DEBS, p).name}" for p in packages]
 
 
-def install(g, release="one"):
+def install(g, release="one", packages=SERVICE):
     """What apt does in the end, and faster than with it."""
-    g.run(["dpkg", "--force-confold", "--install", *files(release)])
+    g.run(["dpkg", "--force-confold", "--install", *files(release, packages)])
 
 
 def state(g, unit="cached.socket"):
@@ -114,7 +115,7 @@ def test_pk00_readme(debian):
 def test_pk01_installed_it_serves(debian):
     """By apt: the daemon and its library, and no more. The socket listens, and will after a boot; the daemon starts
     with the first client, who is in the group."""
-    debian.run(["apt-get", "-qq", "-y", "install", *files("one", ("libcached0", "cached"))])
+    debian.run(["apt-get", "-qq", "-y", "install", *files("one")])
     assert state(debian) == ("enabled", "active")
     assert state(debian, "cached.service")[1] == "inactive"
     assert debian.text(f"stat -c '%U:%G %a' {SOCKET}") == "cached:cached 660"
@@ -131,7 +132,7 @@ def test_pk01_installed_it_serves(debian):
 
 def test_pk02_what_lies_where(debian):
     """Files as they were packaged, pages that `man` finds, units for users that nobody has switched on."""
-    install(debian)
+    install(debian, packages=SERVICE + DEVELOPMENT)
     assert debian.text("dpkg --verify cached libcached0 libcached-dev") == ""
     assert debian.text("stat -c '%U:%G %a' /etc/cached/cached.conf /etc/cached/cached.conf.d").split("\n") == \
         ["root:root 644", "root:root 755"]
@@ -146,7 +147,7 @@ def test_pk02_what_lies_where(debian):
 
 def test_pk03_programs_are_built_with_it(debian):
     """By pkg-config alone, and run by somebody else."""
-    install(debian)
+    install(debian, packages=SERVICE + DEVELOPMENT)
     is_member(debian)
     debian.run("cc -o /usr/local/bin/lookup /usr/share/doc/libcached-dev/examples/lookup.c "
                "$(pkg-config --cflags --libs cached)")
