@@ -113,9 +113,8 @@ def test_pk00_readme(debian):
 
 
 def test_pk01_installed_it_serves(debian):
-    """By apt: the daemon and its library, and no more. The socket listens, and will after a boot; the daemon starts
-    with the first client, who is in the group."""
-    debian.run(["apt-get", "-qq", "-y", "install", *files("one")])
+    """The socket listens, and will after a boot; the daemon starts with the first client, who is in the group."""
+    install(debian)
     assert state(debian) == ("enabled", "active")
     assert state(debian, "cached.service")[1] == "inactive"
     assert debian.text(f"stat -c '%U:%G %a' {SOCKET}") == "cached:cached 660"
