@@ -240,7 +240,19 @@ def test_rm02_removed_under_clients(debian):
     assert state(debian, "cached.service")[1] == "inactive"
 
 
-def test_rm03_purged(debian):
+def test_rm03_mapped_memory_is_over(debian):
+    """Who has mapped the page that says whose memory counts sees that none does: it is emptied, and not cut."""
+    install(debian)
+    is_member(debian)
+    debian.run("cachectl ping", user="alice")
+    said = debian.text(f"exec 3<{SOCKET}.epoch; cat /dev/fd/3 >/tmp/before; dpkg --remove cached >/dev/null; "
+                       "cat <&3 >/tmp/after; stat -c %s /tmp/before /tmp/after; tr -d '\\0' </tmp/before | wc -c; "
+                       "tr -d '\\0' </tmp/after | wc -c")
+    size_before, size_after, before, after = map(int, said.split())
+    assert size_before == size_after == 4096 and before > 0 and after == 0
+
+
+def test_rm04_purged(debian):
     """Nothing is left but the user and the group: their numbers may stand on files somewhere."""
     install(debian)
     debian.write("/etc/cached/cached.conf.d/own.conf", "[memory]\nrealm_budget = 64M\n")
@@ -251,7 +263,7 @@ def test_rm03_purged(debian):
 
 
 @pytest.mark.parametrize("way", ["remove", "purge"])
-def test_rm04_installed_again(debian, way):
+def test_rm05_installed_again(debian, way):
     """It serves as on the first day."""
     install(debian)
     debian.run(f"dpkg --{way} cached")
