@@ -148,6 +148,18 @@ def test_w06_an_idle_daemon_sleeps(service):
     assert c.stats().daemon.loop_turns <= turns + 4
 
 
+def test_w07_a_budget_that_there_is_no_memory_for(make_service):
+    """It is said at the start and with a reload, and not where the budget fits."""
+    s = make_service(memory={"global_budget": "16T", "realm_budget": "1G"})
+    assert "this process may have" in s.log() and "MemoryMax=" in s.log()
+    s.config_path.write_text("[memory]\nglobal_budget = 64M\nrealm_budget = 64M\n")
+    s.client().must("reload_config")
+    assert s.log().count("this process may have") == 1
+    s.config_path.write_text("[memory]\nglobal_budget = 16T\n")
+    s.client().must("reload_config")
+    assert s.log().count("this process may have") == 2
+
+
 # ---- what it keeps
 
 @pytest.mark.parametrize("number", [KILL, TERM], ids=["killed", "ended"])
