@@ -18,7 +18,7 @@ FIELDS = re.compile(r"\b(?:CACHED|CONFIG|MESSAGE)_[A-Z_]+\b")
 def main():
     table = (ROOT / "daemon" / "journal.def").read_text()
     writer = (ROOT / "daemon" / "log-journal.c").read_text()
-    page = (ROOT / "man" / "cached.8").read_text().partition("\n.Sh JOURNAL\n")[2].partition("\n.Sh ")[0]
+    page = (ROOT / "man" / "cached.8.in").read_text().partition("\n.Sh JOURNAL\n")[2].partition("\n.Sh ")[0]
     rows = ROW.findall(table)
     bad = [f"journal.def: {name}: '{number}' is no id" for name, number in rows
            if not re.fullmatch("[0-9a-f]{32}", number)]
