@@ -10,7 +10,7 @@ PREFIX ?= /usr/local
 # A test that hangs is ended by its own timeout, not by people.
 TEST := meson test --no-rebuild --print-errorlogs --num-processes $(JOBS)
 
-.PHONY: help run build test check-long bench install lint format clean
+.PHONY: help run build test check-long bench install deb lint format clean
 
 help:
 	@echo "make run         build cached and run it in the foreground on the default socket"
@@ -18,6 +18,7 @@ help:
 	@echo "make check-long  the full counts, more compilers and sanitizers, valgrind, fuzzing"
 	@echo "make bench       measure, against redis-server and memcached"
 	@echo "make install     install the release build below PREFIX ($(PREFIX))"
+	@echo "make deb         Debian packages, in build-deb/; how to install them is printed"
 	@echo "make lint        formatting, static analysis and the rules of tests/lint"
 	@echo "make format      apply .clang-format"
 	@echo "make clean       remove build*/"
@@ -52,6 +53,10 @@ bench:
 install: build
 	@meson install -C build --no-rebuild --quiet
 	@.ci/installed build
+
+deb:
+	@.ci/install build deb
+	@.ci/deb $(JOBS)
 
 lint:
 	@.ci/install build test ci

@@ -28,7 +28,6 @@
 
 #define SYSTEM_DIR  "/run/cached"
 #define SOCKET_NAME "cached.sock"
-#define NOTES       16u /* passed descriptors that are named in the log; all are counted */
 
 #define FAIL(code, ...)                                                                            \
         do {                                                                                       \
@@ -63,13 +62,14 @@ static void sort_out(int fd, const char *name, struct given *given, struct log *
 
         if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
                 given->n_refused++;
-                log_write(log, LOG_WARNING, "the passed descriptor '%s' is not open", name);
+                log_peer(log, LOG_WARNING, LOG_KIND_PASSED, LOG_AT_START, NULL,
+                         "the passed descriptor '%s' is not open", name);
                 return;
         }
         fault = given_add_passed(given, name, fd);
-        if (fault && given->n_refused <= NOTES)
-                log_write(log, LOG_WARNING, "the passed descriptor '%s' was closed: %s", name,
-                          fault);
+        if (fault)
+                log_peer(log, LOG_WARNING, LOG_KIND_PASSED, LOG_AT_START, NULL,
+                         "the passed descriptor '%s' was closed: %s", name, fault);
 }
 
 static void free_names(char **names)

@@ -23,8 +23,4 @@ int config_file_drop_ins(const char *path, char ***ret, size_t *ret_n, char *err
 /* Frees @n strings and their array; returns NULL. */
 char **config_file_list_free(char **list, size_t n);
 
-/* Makes one line of plain UTF-8 of @text: what is not becomes '?'. Messages and sources are shown
- * on terminals and travel in protobuf strings. */
-void config_file_clean(char *text);
-
 #endif

@@ -25,6 +25,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/oneline.h"
 #include "config-file.h"
 #include "config-row.h"
 #include "config-schedule.h"
@@ -434,7 +435,7 @@ static int check_line(struct loader *l, char *line)
         const char *original = l->rest; /* cleaning would change what is not UTF-8 or a control */
         size_t n = strlen(line);
 
-        config_file_clean(line);
+        oneline(line);
         for (size_t i = 0; i < n; i++) {
                 if (line[i] != original[i] && original[i] != '\t' && original[i] != '\r')
                         return refuse(l, "byte %zu of the line is a control character or not UTF-8",
@@ -513,7 +514,7 @@ static int add_file(struct loader *l, const char *path)
                 free(copy);
                 return no_memory(l);
         }
-        config_file_clean(copy);
+        oneline(copy);
         cfg->files[cfg->n_files++] = copy;
         return 0;
 }
@@ -560,10 +561,13 @@ const char *config_system_path(void)
 int config_default_path(char *buf, size_t n_buf)
 {
         const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+        const char *service = getenv("CONFIGURATION_DIRECTORY"); /* see systemd.exec(5) */
         int n;
 
         if (geteuid() == 0)
                 n = snprintf(buf, n_buf, "%s", config_system_path());
+        else if (service && service[0] == '/')
+                n = snprintf(buf, n_buf, "%s/cached.conf", service);
         else if (base && base[0] == '/')
                 n = snprintf(buf, n_buf, "%s/cached/cached.conf", base);
         else if (home && home[0] == '/')
@@ -678,7 +682,7 @@ static int conclude(struct loader *l, int r, struct config **ret, char *err, siz
                 return 0;
         }
         config_free(l->cfg);
-        config_file_clean(l->err);
+        oneline(l->err);
         snprintf(err, n_err, "%s", l->err);
         return r;
 }

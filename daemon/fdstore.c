@@ -42,11 +42,11 @@
 #include "notify.h"
 #include "store/large.h"
 
-#define BURST      32u /* messages at a time */
-#define PERIOD_MS  UINT64_C(100)
-#define NUMBERS    2048u /* that are given to realms and large values */
-#define LARGE_MAX  1000u /* of the slots: the others are for what comes first */
-#define MESSAGE_MAX 320u /* with a name of 255 bytes, which is as long as they may be */
+#define BURST         32u /* messages at a time */
+#define PERIOD_MS     UINT64_C(100)
+#define NUMBERS       2048u /* that are given to realms and large values */
+#define LARGE_MAX     1000u /* of the slots: the others are for what comes first */
+#define MESSAGE_MAX   320u  /* with a name of 255 bytes, which is as long as they may be */
 #define FLUSH_STEP_MS 10
 
 #define NEVER UINT64_MAX
@@ -374,8 +374,7 @@ static int send_slot(struct fdstore *f, struct slot *s)
 
         given_name(name, s->kind, s->number);
         (void)snprintf(text, sizeof(text),
-                       add ? "FDSTORE=1\nFDNAME=%s\nFDPOLL=0" : "FDSTOREREMOVE=1\nFDNAME=%s",
-                       name);
+                       add ? "FDSTORE=1\nFDNAME=%s\nFDPOLL=0" : "FDSTOREREMOVE=1\nFDNAME=%s", name);
         r = notify_send(f->notify, text, add ? s->fd : -1);
         if (r == 0)
                 set_state(f, s, add ? SLOT_KEPT : SLOT_GONE, add ? NULL : &f->gone);
@@ -441,6 +440,19 @@ static void lower_fence(struct fdstore *f)
         f->fence_up = false;
 }
 
+/* Their removal has been heard of. */
+static void free_gone(struct fdstore *f, struct list *gone)
+{
+        while (!list_is_empty(gone)) {
+                struct slot *s = LIST_ENTRY(gone->next, struct slot, node);
+
+                f->leaving_bytes -= s->bytes;
+                if (!s->held)
+                        f->uncharged_bytes -= s->bytes;
+                free_slot(f, s);
+        }
+}
+
 /* What was sent before it has been heard. */
 static void on_fence(evutil_socket_t fd, short what, void *arg)
 {
@@ -449,14 +461,7 @@ static void on_fence(evutil_socket_t fd, short what, void *arg)
         (void)fd;
         (void)what;
         lower_fence(f);
-        while (!list_is_empty(&f->fenced)) {
-                struct slot *s = LIST_ENTRY(f->fenced.next, struct slot, node);
-
-                f->leaving_bytes -= s->bytes;
-                if (!s->held)
-                        f->uncharged_bytes -= s->bytes;
-                free_slot(f, s);
-        }
+        free_gone(f, &f->fenced);
         f->due_ms = 0;
 }
 
@@ -569,7 +574,12 @@ bool fdstore_flush(struct fdstore *f, int ms)
                errno == EINTR)
                 ;
         close(p.fd);
-        return r == 1;
+        if (r != 1)
+                return false;
+        lower_fence(f);
+        free_gone(f, &f->fenced);
+        free_gone(f, &f->gone);
+        return true;
 }
 
 /* ---- life */

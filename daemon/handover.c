@@ -80,8 +80,9 @@ static void fail(struct handover *h, const char *why)
         n = handover_pack_reply(out, HANDOVER_ASK_NOTHING, &r);
         if (n > 0)
                 (void)!send(h->p.fd, out, n, MSG_NOSIGNAL | MSG_DONTWAIT);
-        log_write(h->p.log, LOG_WARNING, "the handover to pid %d did not happen, going on: %s",
-                  (int)h->p.pid, why);
+        log_event(h->p.log, LOG_WARNING,
+                  &(struct log_fields){.event = LOG_EVENT_HANDOVER_FAILED, .pid = h->p.pid},
+                  "the handover to pid %d did not happen, going on: %s", (int)h->p.pid, why);
 }
 
 /* ---- what is given */
@@ -268,8 +269,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 static void begin(struct handover *h)
 {
         h->parting = true;
-        log_write(h->p.log, LOG_INFO, "handing over to pid %d: finishing what was sent",
-                  (int)h->p.pid);
+        log_event(h->p.log, LOG_INFO, LOG_EVENT(HANDOVER),
+                  "handing over to pid %d: finishing what was sent", (int)h->p.pid);
         arm(h, DRAIN_SEC, 0);
         listener_pause(h->p.listener);
         dispatcher_part(h->p.dispatcher);

@@ -260,7 +260,7 @@ static int find_socket(struct server_params *p, char *path, size_t n_path, struc
         if (r > 0)
                 r = activation_socket_path(path, n_path, err, sizeof(err));
         if (r < 0)
-                log_write(log, LOG_ERR, "%s", err);
+                log_event(log, LOG_ERR, LOG_EVENT(START_FAILED), "%s", err);
         return r;
 }
 
@@ -271,7 +271,8 @@ static int run(const struct server_params *p)
 
         if (r < 0)
                 return EXIT_FAILURE;
-        log_write(p->log, LOG_INFO, "cached %s ready on %s", VERSION, p->socket_path);
+        log_event(p->log, LOG_INFO, LOG_EVENT(READY), "cached %s ready on %s", VERSION,
+                  p->socket_path);
         r = server_run(s);
         server_free(s);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -285,7 +286,7 @@ static int run_in_its_place(struct server_params *p)
         int status = EXIT_FAILURE;
 
         if (take_over_begin(&t, p->socket_path, p->log, err, sizeof(err)) < 0) {
-                log_write(p->log, LOG_ERR, "cannot take over: %s", err);
+                log_event(p->log, LOG_ERR, LOG_EVENT(START_FAILED), "cannot take over: %s", err);
                 config_free(p->config);
         } else {
                 p->take_over = &t;
@@ -322,7 +323,10 @@ static int serve(struct log *log, struct clock *clock)
         int status = EXIT_FAILURE;
 
         if (config_load(p.config_path, &p.config, err, sizeof(err)) < 0) {
-                log_write(log, LOG_ERR, "%s", err);
+                log_event(log, LOG_ERR,
+                          &(struct log_fields){.event = LOG_EVENT_CONFIG_REFUSED,
+                                               .config_error = err},
+                          "%s", err);
                 return EXIT_FAILURE;
         }
         if (arg_log_level < 0)
@@ -390,5 +394,6 @@ int main(int argc, char **argv)
                 return EXIT_FAILURE;
         status = serve(&log, &clock);
         clock_done(&clock);
+        log_done(&log);
         return status;
 }

@@ -186,8 +186,8 @@ void manager_status(struct manager *m, uint64_t now_ms, const struct manager_sta
         char text[160], bytes[32], rate[32] = "";
 
         m->status_due_ms = now_ms + STATUS_EVERY_MS;
-        if (s->entries == m->told.entries && s->bytes == m->told.bytes &&
-            s->hits == m->told.hits && s->misses == m->told.misses)
+        if (s->entries == m->told.entries && s->bytes == m->told.bytes && s->hits == m->told.hits &&
+            s->misses == m->told.misses)
                 return;
         m->told = *s;
         put_bytes(bytes, sizeof(bytes), s->bytes);

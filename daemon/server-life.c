@@ -35,11 +35,11 @@
 #include "realm/given.h"
 #include "take-over.h"
 
-#define TRIES         5u
-#define PAUSE_MS      100u
-#define PAUSE_MAX_MS  5000u
-#define FLUSH_MS      3000 /* for the manager to have everything */
-#define EXTEND_MS     UINT64_C(60000) /* far more than any takeover has taken */
+#define TRIES        5u
+#define PAUSE_MS     100u
+#define PAUSE_MAX_MS 5000u
+#define FLUSH_MS     3000            /* for the manager to have everything */
+#define EXTEND_MS    UINT64_C(60000) /* far more than any takeover has taken */
 
 static size_t refuse(enum hub_refusal why, const char *text, uint8_t *out, size_t n_out)
 {
@@ -106,9 +106,9 @@ static void pause_after(uint32_t n)
         if (n < 2)
                 return;
         ms = ms < PAUSE_MAX_MS ? ms : PAUSE_MAX_MS;
-        (void)nanosleep(
-                &(struct timespec){.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000},
-                NULL);
+        (void)nanosleep(&(struct timespec){.tv_sec = ms / 1000,
+                                           .tv_nsec = (long)(ms % 1000) * 1000000},
+                        NULL);
 }
 
 /* Another number after every start, but where arenas go on that say theirs. */
@@ -172,7 +172,7 @@ static int adopt_name(struct server *s, const struct server_params *p)
         p->take_over->lock_fd = -1;
         r = sockfile_adopt(&s->sockfile, p->socket_path, fd, err, sizeof(err));
         if (r < 0)
-                log_write(s->log, LOG_ERR, "%s", err);
+                log_event(s->log, LOG_ERR, LOG_EVENT(START_FAILED), "%s", err);
         return r;
 }
 
@@ -220,7 +220,7 @@ static int start_listening(struct server *s, const struct server_params *p)
         } else if (fd < 0) {
                 r = sockfile_init(&s->sockfile, p->socket_path, &access, &fd, err, sizeof(err));
                 if (r < 0) {
-                        log_write(s->log, LOG_ERR, "%s", err);
+                        log_event(s->log, LOG_ERR, LOG_EVENT(START_FAILED), "%s", err);
                         return r;
                 }
                 if (sockfile_is_exposed(&s->sockfile, err, sizeof(err)))
@@ -229,7 +229,8 @@ static int start_listening(struct server *s, const struct server_params *p)
         begin_epoch(s, p->socket_path);
         r = listener_init(&s->listener, &s->hub, fd);
         if (r < 0)
-                log_write(s->log, LOG_ERR, "cannot listen: %s", strerror(-r));
+                log_event(s->log, LOG_ERR, LOG_EVENT(START_FAILED), "cannot listen: %s",
+                          strerror(-r));
         return r;
 }
 
@@ -253,7 +254,8 @@ static int adopt(struct server *s, const struct server_params *p)
         if (p->take_over) {
                 r = take_over_confirm(p->take_over, err, sizeof(err));
                 if (r < 0) {
-                        log_write(s->log, LOG_ERR, "cannot take over: %s", err);
+                        log_event(s->log, LOG_ERR, LOG_EVENT(START_FAILED), "cannot take over: %s",
+                                  err);
                         return r;
                 }
                 whole = dispatcher_adopt(s->dispatcher, &p->take_over->given, TAKEOVER_HANDOVER);
@@ -278,7 +280,7 @@ int server_new(const struct server_params *p, struct server **ret)
 
         if (!s) {
                 config_free(p->config);
-                log_write(p->log, LOG_ERR, "out of memory");
+                log_event(p->log, LOG_ERR, LOG_EVENT(START_FAILED), "out of memory");
                 return -ENOMEM;
         }
         s->clock = p->clock;
@@ -293,7 +295,8 @@ int server_new(const struct server_params *p, struct server **ret)
         server_raise_nofile(s);
         r = set_up(s, p);
         if (r < 0)
-                log_write(s->log, LOG_ERR, "cannot start: %s", strerror(-r));
+                log_event(s->log, LOG_ERR, LOG_EVENT(START_FAILED), "cannot start: %s",
+                          strerror(-r));
         else
                 r = start_listening(s, p);
         if (r == 0)
@@ -308,15 +311,25 @@ int server_new(const struct server_params *p, struct server **ret)
         return 0;
 }
 
+/* What it drops makes room for what it has not. */
+static bool hand_all(struct server *s, struct fdstore *f)
+{
+        bool fits = dispatcher_offer(s->dispatcher, server_now_ms(s), true);
+
+        if (!fdstore_flush(f, FLUSH_MS))
+                return false;
+        if (fits || dispatcher_offer_due(s->dispatcher, server_now_ms(s)) == SERVER_NEVER)
+                return true;
+        (void)dispatcher_offer(s->dispatcher, server_now_ms(s), true); /* as much as fits */
+        return fdstore_flush(f, FLUSH_MS);
+}
+
 /* All of it goes to the service manager, and none of it ends. */
 static void leave(struct server *s)
 {
-        struct fdstore *f = manager_fdstore(s->manager);
-
-        hub_abort_all(&s->hub); /* who was too slow */
+        hub_close_all(&s->hub); /* who was too slow */
         dispatcher_rest(s->dispatcher);
-        (void)dispatcher_offer(s->dispatcher, server_now_ms(s), true);
-        if (!fdstore_flush(f, FLUSH_MS))
+        if (!hand_all(s, manager_fdstore(s->manager)))
                 log_write(s->log, LOG_WARNING,
                           "the service manager did not take everything within %d ms: what it has "
                           "not is lost with a restart",

@@ -42,7 +42,7 @@ struct server {
         uint64_t upkeep_due_ms; /* what the timer is armed for; NEVER: it is not */
         bool upkeep_pending;
         bool stopping, done;
-        bool given; /* everything is another process's */
+        bool given;    /* everything is another process's */
         bool followed; /* the service manager keeps everything, and the socket, for the next one */
         bool began;    /* a turn was completed */
         uint64_t offer_due_ms;

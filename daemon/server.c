@@ -165,7 +165,7 @@ void server_apply_memory(struct server *s)
 
         if (budget > there)
                 log_write(s->log, LOG_WARNING,
-                          "memory.budget is %llu MiB, and this process may have %llu MiB (of the "
+                          "memory.global_budget is %llu MiB, and this process may have %llu MiB (of the "
                           "machine, or MemoryMax= in the unit): the kernel will end it before it "
                           "evicts anything",
                           (unsigned long long)(budget >> 20), (unsigned long long)(there >> 20));
@@ -213,10 +213,12 @@ int server_reload(struct server *s, char *err, size_t n_err)
                 apply(s, cfg);
         manager_reloaded(s->manager);
         if (r < 0)
-                log_write(s->log, LOG_ERR,
+                log_event(s->log, LOG_ERR,
+                          &(struct log_fields){.event = LOG_EVENT_CONFIG_REFUSED,
+                                               .config_error = err},
                           "the configuration was not reloaded, the old one stays: %s", err);
         else
-                log_write(s->log, LOG_INFO, "configuration reloaded");
+                log_event(s->log, LOG_INFO, LOG_EVENT(RELOADED), "configuration reloaded");
         return r;
 }
 
@@ -229,7 +231,7 @@ static void stop(struct server *s)
         s->handover = handover_free(s->handover);
         s->stopping = true;
         manager_stopping(s->manager);
-        log_write(s->log, LOG_INFO, "stopping: finishing what was sent");
+        log_event(s->log, LOG_INFO, LOG_EVENT(STOPPING), "stopping: finishing what was sent");
         hub_tick(&s->hub);
         sockfile_remove(&s->sockfile);
         listener_done(&s->listener);
@@ -330,8 +332,9 @@ int server_hand_over(struct server *s, struct conn *c, uint64_t id, const char *
         if (r == 0)
                 r = handover_new(&p, &s->handover);
         if (r == 0)
-                log_write(s->log, LOG_INFO, "pid %d (cached %.40s) takes over", (int)p.pid,
-                          version);
+                log_event(s->log, LOG_INFO,
+                          &(struct log_fields){.event = LOG_EVENT_HANDOVER, LOG_PEER(conn_peer(c))},
+                          "pid %d (cached %.40s) takes over", (int)p.pid, version);
         return r;
 }
 
@@ -509,7 +512,8 @@ int server_run(struct server *s)
                 if (!s->began)
                         is_ready(s);
         }
-        log_write(s->log, LOG_INFO, s->given ? "stopped: everything was handed over" : "stopped");
+        log_event(s->log, LOG_INFO, LOG_EVENT(STOPPED),
+                  s->given ? "stopped: everything was handed over" : "stopped");
         return 0;
 }
 

@@ -209,8 +209,8 @@ static void keep(struct take_over *t, const char *name, int fd, struct log *log)
         else
                 fault = given_add(&t->given, name, fd);
         if (fault)
-                log_write(log, LOG_WARNING, "takeover: the descriptor '%s' was closed: %s", name,
-                          fault);
+                log_peer(log, LOG_WARNING, LOG_KIND_PASSED, LOG_AT_START, NULL,
+                         "takeover: the descriptor '%s' was closed: %s", name, fault);
 }
 
 /* One message of them; adds their number to *n. */

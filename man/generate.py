@@ -3,7 +3,7 @@
 """Fills the templates of the manual pages (mdoc).
 
     generate.py verbs TEMPLATE CACHECTL PAGE      from `cachectl --json --help`
-    generate.py settings TEMPLATE CONF PAGE       from conf/cached.conf
+    generate.py settings TEMPLATE CONF PAGE DIR   from conf/cached.conf; DIR is @sysconfdir@ in TEMPLATE
 """
 
 import json
@@ -117,8 +117,10 @@ def settings(conf):
 
 
 def main():
-    kind, template, source, page = sys.argv[1:]
+    kind, template, source, page, *sysconfdir = sys.argv[1:]
     text = pathlib.Path(template).read_text()
+    for folder in sysconfdir:
+        text = text.replace("@sysconfdir@", folder)
     for name, value in {"verbs": verbs, "settings": settings}[kind](source).items():
         assert f"\n@{name}@\n" in text
         text = text.replace(f"\n@{name}@\n", f"\n{value}")

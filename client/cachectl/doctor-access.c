@@ -32,11 +32,14 @@ static bool check_dir(struct doctor *d, const char *dir, const struct doctor_soc
 {
         char user[DOCTOR_NAME_SIZE];
         struct stat st;
+        uint32_t uid;
 
         if (stat(dir, &st) < 0)
                 return false;
-        if (st.st_uid != 0 && st.st_uid != geteuid() &&
-            !(s->error == 0 && st.st_uid == s->peer.uid)) {
+        /* Whoever serves could do so in another way, too. */
+        if (s != d->used || !doctor_runs_as(d, &uid))
+                uid = s->peer.uid;
+        if (st.st_uid != 0 && st.st_uid != geteuid() && !(s->error == 0 && st.st_uid == uid)) {
                 doctor_say(d, DOCTOR_PROBLEM, "permissions",
                            "the directory %s belongs to %s, who can put another socket there", dir,
                            doctor_user(user, st.st_uid));

@@ -12,6 +12,7 @@
 #include "proc.h"
 #include "units.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,15 +88,30 @@ static void no_answer(struct doctor *d)
                 doctor_advise(d, "the daemon's log may say more");
 }
 
+bool doctor_runs_as(const struct doctor *d, uint32_t *ret_uid)
+{
+        uint64_t pid = d->hello && d->used ? fields_u64(d->hello, "", "daemon_pid") : 0;
+        char path[48];
+        struct stat st;
+
+        (void)snprintf(path, sizeof(path), "/proc/%" PRIu64, pid);
+        if (pid == 0 || stat(path, &st) < 0)
+                return false;
+        *ret_uid = st.st_uid;
+        return true;
+}
+
 static void check_daemon(struct doctor *d)
 {
         char user[DOCTOR_NAME_SIZE], up[UNITS_BUFFER_SIZE];
-        uint32_t uid = d->used->peer.uid;
+        uint32_t uid = d->used->peer.uid, process = uid;
 
+        (void)doctor_runs_as(d, &process);
         doctor_say(d, DOCTOR_OK, "daemon", "cached %s, pid %u, runs as %s (trusted: %s), up for %s",
                    fields_text(d->hello, "", "version"),
-                   (unsigned)fields_u64(d->hello, "", "daemon_pid"), doctor_user(user, uid),
-                   uid == 0           ? "it is root"
+                   (unsigned)fields_u64(d->hello, "", "daemon_pid"), doctor_user(user, process),
+                   process != uid     ? "root listens for it"
+                   : uid == 0         ? "it is root"
                    : uid == geteuid() ? "it is you"
                                       : "it owns " SOCKPATH_SYSTEM_DIR,
                    units_format_ms(up, fields_u64(d->stats, "daemon.", "uptime_ms")));

@@ -79,6 +79,10 @@ void doctor_done(struct doctor *d);
 int doctor_connect(struct doctor *d, const struct doctor_socket *s, cached **ret,
                    cached_reply **ret_hello);
 
+/* The uid as which the daemon's process runs; with socket activation it is not that of its peer,
+ * which is who listened. False: its /proc cannot be seen, or it has not answered. */
+bool doctor_runs_as(const struct doctor *d, uint32_t *ret_uid);
+
 /* A user's or group's name, or its number. */
 #define DOCTOR_NAME_SIZE 64
 const char *doctor_user(char buf[DOCTOR_NAME_SIZE], uint32_t uid);

@@ -16,9 +16,8 @@
 
 static bool needs_nobody(const char *type)
 {
-        static const char *const types[] = {"bcachefs", "btrfs", "ext2",    "ext3",  "ext4",
-                                            "f2fs",     "jfs",   "overlay", "ramfs", "tmpfs",
-                                            "xfs",      "zfs"};
+        static const char *const types[] = {"bcachefs", "btrfs",   "ext2",  "ext3",  "ext4", "f2fs",
+                                            "jfs",      "overlay", "ramfs", "tmpfs", "xfs",  "zfs"};
 
         for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
                 if (strcmp(type, types[i]) == 0)
@@ -27,20 +26,20 @@ static bool needs_nobody(const char *type)
 }
 
 /* One line: numbers, device, paths (without blanks), options, a hyphen, the type. */
-static bool line_has(const char *line, uint64_t dev)
+bool disk_line_has(const char *line, uint64_t dev)
 {
         const char *rest = strstr(line, " - ");
         unsigned dev_major, dev_minor;
         char type[32];
 
         return rest && sscanf(line, "%*u %*u %u:%u ", &dev_major, &dev_minor) == 2 &&
-               makedev(dev_major, dev_minor) == dev && sscanf(rest, " - %31s ", type) == 1 &&
+               makedev(dev_major, dev_minor) == dev && sscanf(rest, " - %31s", type) == 1 &&
                needs_nobody(type);
 }
 
-bool disk_has_in(const char *mountinfo, uint64_t dev)
+bool disk_has(uint64_t dev)
 {
-        FILE *f = fopen(mountinfo, "re");
+        FILE *f = fopen("/proc/self/mountinfo", "re");
         char *line = NULL;
         size_t n = 0;
         bool found = false;
@@ -48,13 +47,8 @@ bool disk_has_in(const char *mountinfo, uint64_t dev)
         if (!f)
                 return false;
         while (!found && getline(&line, &n, f) > 0)
-                found = line_has(line, dev);
+                found = disk_line_has(line, dev);
         free(line);
         (void)fclose(f);
         return found;
-}
-
-bool disk_has(uint64_t dev)
-{
-        return disk_has_in("/proc/self/mountinfo", dev);
 }

@@ -13,7 +13,7 @@
  * False, too, where that cannot be read or the file system is not mounted here. */
 bool disk_has(uint64_t dev);
 
-/* The same of another table in the form of /proc/self/mountinfo: see proc_pid_mountinfo(5). */
-bool disk_has_in(const char *mountinfo, uint64_t dev);
+/* Whether a line of /proc/PID/mountinfo (see proc(5)) says so. */
+bool disk_line_has(const char *line, uint64_t dev);
 
 #endif

@@ -302,21 +302,33 @@ static void log_failure(struct request *r, enum status status)
 {
         struct server *server = r->d->server;
         const struct peer *peer = conn_peer(r->client->conn);
+        const struct realm *realm = r->client->realm;
+        const struct log_fields fields = {LOG_PEER(peer), .realm = realm ? realm->name : NULL};
         switch (status) {
+        case STATUS_DENIED:
+        case STATUS_LIMIT:
+                if (realm)
+                        break;
+                /* It was not let in at all. */
+                log_peer(server_log(server), LOG_INFO,
+                         status == STATUS_LIMIT ? LOG_KIND_LIMIT : LOG_KIND_REFUSED,
+                         server_now_ns(server), &fields, "refused pid %d (uid %u): %s",
+                         (int)peer->pid, (unsigned)peer->uid, r->verdict.text);
+                break;
         case STATUS_PROTOCOL:
                 log_peer(server_log(server), LOG_INFO, LOG_KIND_VIOLATION, server_now_ns(server),
-                         "pid %d (uid %u): %s", (int)peer->pid, (unsigned)peer->uid,
+                         &fields, "pid %d (uid %u): %s", (int)peer->pid, (unsigned)peer->uid,
                          r->verdict.text);
                 break;
         case STATUS_NO_MEMORY:
                 log_peer(server_log(server), LOG_WARNING, LOG_KIND_MEMORY, server_now_ns(server),
-                         "pid %d (uid %u): %s", (int)peer->pid, (unsigned)peer->uid,
+                         &fields, "pid %d (uid %u): %s", (int)peer->pid, (unsigned)peer->uid,
                          r->verdict.text);
                 break;
         case STATUS_INTERNAL:
                 log_peer(server_log(server), LOG_ERR, LOG_KIND_DISPATCH, server_now_ns(server),
-                         "request %" PRIu64 " of pid %d (uid %u): %s", r->id, (int)peer->pid,
-                         (unsigned)peer->uid, r->verdict.text);
+                         &fields, "request %" PRIu64 " of pid %d (uid %u): %s", r->id,
+                         (int)peer->pid, (unsigned)peer->uid, r->verdict.text);
                 break;
         default:
                 break;

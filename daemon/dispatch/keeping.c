@@ -40,9 +40,9 @@
 #include "server.h"
 #include "transport/conn.h"
 
-#define GROWTH 256u           /* names */
+#define GROWTH   256u /* names */
 #define OFFER_MS UINT64_C(250)
-#define USE_MS UINT64_C(1000) /* how exactly a successor knows when an instance was used */
+#define USE_MS   UINT64_C(1000) /* how exactly a successor knows when an instance was used */
 
 struct keeping {
         struct resource_object **names; /* by number; NULL: it is free */

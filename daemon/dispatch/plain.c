@@ -48,6 +48,9 @@ enum status plain_decode(struct request *r, const struct cache_ref *ref,
         }
         d->n_damaged++;
         log_peer(server_log(d->server), LOG_DEBUG, LOG_KIND_DISPATCH, server_now_ns(d->server),
+                 &(struct log_fields){.has_uid = true,
+                                      .uid = e->uid,
+                                      .realm = r->client->realm->name},
                  "a value that uid %u stored in the realm '%s' does not decode to its raw_size of "
                  "%" PRIu64 " bytes",
                  (unsigned)e->uid, r->client->realm->name, e->raw_size);

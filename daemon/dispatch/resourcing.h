@@ -38,7 +38,7 @@ struct resource_object {
         uint64_t named_ms;         /* when it got its name */
         uint8_t kind;              /* of its descriptor: enum fd_kind; 0: none */
         bool hung_up;
-        bool keepable; /* nobody who has a copy of its descriptor may hang because of it */
+        bool keepable;     /* nobody who has a copy of its descriptor may hang because of it */
         uint64_t dev, ino; /* its file */
         char what[64];     /* of a descriptor: its kind */
         /* Of a session's cache: what the session calls it. It may be gone before its resources. */

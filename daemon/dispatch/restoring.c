@@ -135,7 +135,7 @@ static void note(struct restoring *t, const struct resource_kept *k, const char 
         struct takeover *takeover = &t->d->realms.takeover;
         if (takeover->resources_dropped++ >= NOTES)
                 return;
-        takeover_note(takeover, server_log(t->d->server),
+        takeover_note(takeover, server_log(t->d->server), t->hidden->parent->name,
                       "realm %s: resource %" PRIu64 " in %s%.*s dropped: %s",
                       t->hidden->parent->name, k->instance.number,
                       k->hidden ? "a cache of a session" : "cache ",
@@ -403,12 +403,25 @@ static void drop_files(struct restoring *t)
                 takeover->descriptors_dropped++;
                 given_name(name, GIVEN_RESOURCE, t->files[i].number);
                 if (n++ < NOTES)
-                        takeover_note(takeover, server_log(t->d->server),
+                        takeover_note(takeover, server_log(t->d->server), NULL,
                                       "the descriptor %s was closed: it belongs to no resource",
                                       name);
                 discard(t->d, t->files[i].fd);
                 t->files[i].fd = -1;
         }
+}
+
+static void log_report(const struct dispatcher *d)
+{
+        const struct takeover *t = &d->realms.takeover;
+        const struct log_fields fields = {
+                .event = LOG_EVENT_TAKEN_OVER,
+                .numbers = {{LOG_NUMBER_RESOURCES_KEPT, t->resources_kept},
+                            {LOG_NUMBER_RESOURCES_DROPPED, t->resources_dropped}}};
+
+        log_event(server_log(d->server), LOG_INFO, &fields,
+                  "took over %" PRIu64 " resources; dropped %" PRIu64, t->resources_kept,
+                  t->resources_dropped);
 }
 
 void restoring_done(struct dispatcher *d)
@@ -442,9 +455,7 @@ void restoring_run(struct dispatcher *d)
         keeping_stay(d);
         end_what_is_over(t);
         drop_files(t);
-        log_write(server_log(d->server), LOG_INFO,
-                  "took over %" PRIu64 " resources; dropped %" PRIu64,
-                  d->realms.takeover.resources_kept, d->realms.takeover.resources_dropped);
+        log_report(d);
         if (d->resources.holders.next != &d->resources.holders &&
             resources_claim_until(&d->resources, t->now_ms + RESOURCING_GRACE_MS - 1) < 0)
                 log_write(server_log(d->server), LOG_WARNING,

@@ -33,17 +33,17 @@ struct given_file {
 
 /* A descriptor as a service manager passed it. */
 struct given_name {
-        char *name; /* owned */
-        int fd;     /* borrowed; -1: it was closed. Numbers are used again: see `ino` */
+        char *name;   /* owned */
+        int fd;       /* borrowed; -1: it was closed. Numbers are used again: see `ino` */
         uint64_t ino; /* of a memory file; 0: it is none, or of a resource */
 };
 
 struct given {
         struct given_file *files;
         size_t n, n_allocated;
-        uint64_t instance; /* of the daemon that left them; 0: none of them says so */
-        uint8_t *names;    /* that came, a bit each */
-        size_t n_refused;  /* descriptors that were not taken in */
+        uint64_t instance;         /* of the daemon that left them; 0: none of them says so */
+        uint8_t *names;            /* that came, a bit each */
+        size_t n_refused;          /* descriptors that were not taken in */
         struct given_name *passed; /* all of them, where a service manager passed them */
         size_t n_passed, n_passed_allocated;
 };

@@ -34,7 +34,7 @@
 
 /* ---- what is said */
 
-void takeover_note(struct takeover *t, struct log *log, const char *format, ...)
+void takeover_note(struct takeover *t, struct log *log, const char *realm, const char *format, ...)
 {
         char text[TAKEOVER_REASON_MAX];
         va_list ap;
@@ -42,7 +42,8 @@ void takeover_note(struct takeover *t, struct log *log, const char *format, ...)
         va_start(ap, format);
         (void)vsnprintf(text, sizeof(text), format, ap);
         va_end(ap);
-        log_write(log, LOG_WARNING, "takeover: %s", text);
+        log_peer(log, LOG_WARNING, LOG_KIND_DROPPED, LOG_AT_START,
+                 &(struct log_fields){.realm = realm}, "takeover: %s", text);
         if (t->n_reasons < TAKEOVER_REASONS)
                 memcpy(t->reasons[t->n_reasons++], text, sizeof(text));
 }
@@ -66,12 +67,13 @@ static void note_entries(struct adopting *a, const char *realm, const struct sto
                 if (got->dropped[why] == 0)
                         continue;
                 t->entries_dropped += got->dropped[why];
-                takeover_note(t, a->log, "realm %s: %llu entries dropped: %s", realm,
+                takeover_note(t, a->log, realm, "realm %s: %llu entries dropped: %s", realm,
                               (unsigned long long)got->dropped[why], store_dropped_text(why));
         }
         if (got->n_caches_lost > 0)
-                takeover_note(t, a->log, "realm %s: %llu caches dropped: their record is not whole",
-                              realm, (unsigned long long)got->n_caches_lost);
+                takeover_note(t, a->log, realm,
+                              "realm %s: %llu caches dropped: their record is not whole", realm,
+                              (unsigned long long)got->n_caches_lost);
 }
 
 /* ---- one realm */
@@ -117,7 +119,7 @@ static void drop_realm(struct adopting *a, const char *name, const char *why)
         struct takeover *t = &a->rs->takeover;
 
         t->realms_dropped++;
-        takeover_note(t, a->log, "realm %s dropped: %s", name, why);
+        takeover_note(t, a->log, name, "realm %s dropped: %s", name, why);
 }
 
 /* Nobody goes on with it: its readers are told to leave it. Consumes both descriptors. */
@@ -225,7 +227,7 @@ static void link_sessions(struct adopting *a)
         size_t n_lost = realms_link_sessions(a->rs, a->now_ms);
 
         if (n_lost > 0)
-                takeover_note(&a->rs->takeover, a->log,
+                takeover_note(&a->rs->takeover, a->log, NULL,
                               "the sessions of %zu realms dropped: no memory for the realms",
                               n_lost);
 }
@@ -240,27 +242,41 @@ static uint32_t count_arenas(const struct realms *rs)
         return p.n_arenas;
 }
 
-bool realms_adopt(struct realms *rs, struct given *given, enum takeover_from from, uint64_t now_ms,
-                  struct log *log)
+static void log_report(const struct takeover *t, struct log *log)
 {
-        struct adopting a = {.rs = rs, .given = given, .log = log, .now_ms = now_ms};
-        struct takeover *t = &rs->takeover;
-        uint32_t n = count_arenas(rs);
+        const struct log_fields fields = {
+                .event = LOG_EVENT_TAKEN_OVER,
+                .numbers = {{LOG_NUMBER_REALMS_KEPT, t->realms_kept},
+                            {LOG_NUMBER_REALMS_DROPPED, t->realms_dropped},
+                            {LOG_NUMBER_ENTRIES_KEPT, t->entries_kept},
+                            {LOG_NUMBER_ENTRIES_DROPPED, t->entries_dropped},
+                            {LOG_NUMBER_LARGE_KEPT, t->large_kept},
+                            {LOG_NUMBER_DESCRIPTORS_DROPPED, t->descriptors_dropped}}};
 
-        rs->n_left = n;
-        t->from = from;
-        t->descriptors_dropped += given->n_refused;
-        take_large(&a);
-        adopt_all(&a);
-        given_done(given);
-        link_sessions(&a);
-        log_write(log, LOG_INFO,
+        log_event(log, LOG_INFO, &fields,
                   "took over %llu realms with %llu entries (%llu large); dropped %llu realms, %llu "
                   "entries, %llu descriptors",
                   (unsigned long long)t->realms_kept, (unsigned long long)t->entries_kept,
                   (unsigned long long)t->large_kept, (unsigned long long)t->realms_dropped,
                   (unsigned long long)t->entries_dropped,
                   (unsigned long long)t->descriptors_dropped);
+}
+
+bool realms_adopt(struct realms *rs, struct given *given, enum takeover_from from, uint64_t now_ms,
+                  struct log *log)
+{
+        struct adopting a = {.rs = rs, .given = given, .log = log, .now_ms = now_ms};
+        const struct takeover *t = &rs->takeover;
+        uint32_t n = count_arenas(rs);
+
+        rs->n_left = n;
+        rs->takeover.from = from;
+        rs->takeover.descriptors_dropped += given->n_refused;
+        take_large(&a);
+        adopt_all(&a);
+        given_done(given);
+        link_sessions(&a);
+        log_report(t, log);
         return a.n_kept + a.n_ended >= n;
 }
 

@@ -33,9 +33,9 @@ struct takeover {
         char reasons[TAKEOVER_REASONS][TAKEOVER_REASON_MAX];
 };
 
-/* Notes why something was dropped, and logs it. */
-void takeover_note(struct takeover *t, struct log *log, const char *format, ...)
-        __attribute__((format(printf, 3, 4)));
+/* Notes why something was dropped, and logs it. @realm: whose it was; or NULL. */
+void takeover_note(struct takeover *t, struct log *log, const char *realm, const char *format, ...)
+        __attribute__((format(printf, 4, 5)));
 
 /* Before the first realm is made: makes realms of @given, which is empty afterwards. What cannot be
  * kept is dropped; the report is in realms.takeover. False: readers may be looking at an arena that

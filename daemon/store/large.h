@@ -29,7 +29,7 @@ struct large {
         struct store *store; /* NULL: none */
         uint32_t id;         /* in the store's table; LARGE_NO_ID: its entry has left */
         uint32_t owner;
-        bool held; /* somebody besides the store has a reference */
+        bool held;     /* somebody besides the store has a reference */
         uint32_t kept; /* its slot where a copy is kept for a successor; LARGE_NOT_KEPT */
         uint64_t stored_ms;
         struct large *prev, *next;

@@ -25,8 +25,8 @@ bool conn_receive_fds(struct conn *c, const struct received_fds *fds)
             fdqueue_add(&c->fds, fds->fds, fds->n, fds->lost, c->bytes_in))
                 return true;
         log_peer(h->log, LOG_INFO, LOG_KIND_DESCRIPTORS, h->now_ns,
-                 "pid %d (uid %u) sent %u descriptors", (int)c->peer.pid, (unsigned)c->peer.uid,
-                 fds->n);
+                 &(struct log_fields){LOG_PEER(&c->peer)}, "pid %d (uid %u) sent %u descriptors",
+                 (int)c->peer.pid, (unsigned)c->peer.uid, fds->n);
         conn_violate(c, c->takes_fds ? "more descriptors were sent than may wait for the frames "
                                        "that name them: send each with its frame"
                                      : "a descriptor was sent, but FEATURE_FILES was not agreed "

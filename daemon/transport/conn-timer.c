@@ -70,6 +70,7 @@ void conn_check_deadlines(struct conn *c)
                 return;
         if (stall_due(c) <= h->now_ns) {
                 log_peer(h->log, LOG_INFO, LOG_KIND_STALL, h->now_ns,
+                         &(struct log_fields){LOG_PEER(&c->peer)},
                          "pid %d (uid %u) took none of its replies for %llu ms: disconnected",
                          (int)c->peer.pid, (unsigned)c->peer.uid,
                          (unsigned long long)h->limits.stall_ms);

@@ -139,8 +139,9 @@ void conn_violate(struct conn *c, const char *what)
         if (c->closing)
                 return;
         h->stats.protocol_errors++;
-        log_peer(h->log, LOG_INFO, LOG_KIND_VIOLATION, h->now_ns, "pid %d (uid %u): %s",
-                 (int)c->peer.pid, (unsigned)c->peer.uid, what);
+        log_peer(h->log, LOG_INFO, LOG_KIND_VIOLATION, h->now_ns,
+                 &(struct log_fields){LOG_PEER(&c->peer)}, "pid %d (uid %u): %s", (int)c->peer.pid,
+                 (unsigned)c->peer.uid, what);
         h->handler->on_violation(c, what);
         c->closing = true;
 }
@@ -148,6 +149,7 @@ void conn_violate(struct conn *c, const char *what)
 void conn_out_of_memory(struct conn *c)
 {
         log_peer(c->hub->log, LOG_WARNING, LOG_KIND_MEMORY, c->hub->now_ns,
+                 &(struct log_fields){LOG_PEER(&c->peer)},
                  "out of memory: closed the connection of pid %d (uid %u)", (int)c->peer.pid,
                  (unsigned)c->peer.uid);
         conn_abort(c);
@@ -344,8 +346,9 @@ static bool check_received(struct conn *c, ssize_t got, const struct received_fd
         } else if (got == -EFAULT) { /* no page could be had for the place where the bytes go */
                 conn_out_of_memory(c);
         } else if (got != -EAGAIN) {
-                log_peer(c->hub->log, LOG_DEBUG, LOG_KIND_STALL, c->hub->now_ns,
-                         "receiving from pid %d: %s", (int)c->peer.pid, strerror((int)-got));
+                log_peer(c->hub->log, LOG_DEBUG, LOG_KIND_CONNECTION, c->hub->now_ns,
+                         &(struct log_fields){LOG_PEER(&c->peer)}, "receiving from pid %d: %s",
+                         (int)c->peer.pid, strerror((int)-got));
                 conn_abort(c);
         }
         return false;

@@ -156,7 +156,9 @@ static struct epoch_page peek(const char *socket_path)
 
 uint64_t epochfile_peek(const char *socket_path)
 {
-        return peek(socket_path).instance;
+        struct epoch_page p = peek(socket_path);
+
+        return atomic_load_explicit(&p.instance, memory_order_relaxed);
 }
 
 uint32_t epochfile_attempts(const char *socket_path)

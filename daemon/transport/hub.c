@@ -109,6 +109,7 @@ void hub_close_elsewhere(struct hub *h, struct account *a, const int *fds, size_
         if (!job) {
                 /* Leaked rather than closed here, where it could stop everybody. */
                 log_peer(h->log, LOG_ERR, LOG_KIND_MEMORY, h->now_ns,
+                         &(struct log_fields){.has_uid = true, .uid = a->uid},
                          "out of memory: %zu descriptors of uid %u stay open", n_fds,
                          (unsigned)a->uid);
                 return;
@@ -154,6 +155,7 @@ static void on_overload_timer(evutil_socket_t fd, short what, void *arg)
                         if (!is_hanging(h, a) || a->n_conns == 0)
                                 continue;
                         log_peer(h->log, LOG_WARNING, LOG_KIND_DESCRIPTORS, h->now_ns,
+                                 &(struct log_fields){.has_uid = true, .uid = a->uid},
                                  "uid %u sent descriptors whose closing hangs: closed its %zu "
                                  "connections",
                                  (unsigned)a->uid, a->n_conns);
@@ -218,11 +220,12 @@ static const char *limit_advice(const char *name)
 }
 
 /* Consumes @fd. */
-static int refuse(struct hub *h, struct account *a, int fd, enum hub_refusal why,
-                  const char *format, ...) __attribute__((format(printf, 5, 6)));
+static int refuse(struct hub *h, struct account *a, const struct peer *peer, int fd,
+                  enum hub_refusal why, const char *format, ...)
+        __attribute__((format(printf, 6, 7)));
 
-static int refuse(struct hub *h, struct account *a, int fd, enum hub_refusal why,
-                  const char *format, ...)
+static int refuse(struct hub *h, struct account *a, const struct peer *peer, int fd,
+                  enum hub_refusal why, const char *format, ...)
 {
         uint8_t frame[HUB_REFUSAL_MAX];
         char text[256];
@@ -233,7 +236,8 @@ static int refuse(struct hub *h, struct account *a, int fd, enum hub_refusal why
         (void)vsnprintf(text, sizeof(text), format, ap);
         va_end(ap);
         h->stats.refused++;
-        log_peer(h->log, LOG_INFO, LOG_KIND_REFUSED, h->now_ns, "refused a connection: %s", text);
+        log_peer(h->log, LOG_INFO, why == HUB_REFUSED_LIMIT ? LOG_KIND_LIMIT : LOG_KIND_REFUSED,
+                 h->now_ns, &(struct log_fields){LOG_PEER(peer)}, "refused a connection: %s", text);
         n = h->refuse(why, text, frame, sizeof(frame));
         if (n > 0) /* an empty socket takes it whole; if not, the peer sees the end only */
                 (void)!send(fd, frame, n, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -249,24 +253,24 @@ static int admit_peer(struct hub *h, int fd, struct peer *peer, struct account *
         struct conn *c;
 
         if (h->ending)
-                return refuse(h, a, fd, HUB_REFUSED_ENDING, "the daemon is shutting down");
+                return refuse(h, a, peer, fd, HUB_REFUSED_ENDING, "the daemon is shutting down");
         if (h->refuse_overflow_uid && peer->uid == h->overflow_uid)
                 return refuse(
-                        h, a, fd, HUB_REFUSED_DENIED,
+                        h, a, peer, fd, HUB_REFUSED_DENIED,
                         "your uid arrives as %u, which stands for every uid that has no mapping in "
                         "the daemon's user namespace: connect from a mapped uid",
                         uid);
         if (h->stats.connections >= l->connections)
-                return refuse(h, a, fd, HUB_REFUSED_LIMIT,
+                return refuse(h, a, peer, fd, HUB_REFUSED_LIMIT,
                               "%llu connections are open (limits.connections): %s",
                               (unsigned long long)h->stats.connections,
                               limit_advice("connections"));
         if (a->n_conns >= l->connections_per_uid)
-                return refuse(h, a, fd, HUB_REFUSED_LIMIT,
+                return refuse(h, a, peer, fd, HUB_REFUSED_LIMIT,
                               "uid %u has %zu connections open (limits.connections_per_uid): %s",
                               uid, a->n_conns, limit_advice("connections_per_uid"));
         if (is_hanging(h, a))
-                return refuse(h, a, fd, HUB_REFUSED_LIMIT,
+                return refuse(h, a, peer, fd, HUB_REFUSED_LIMIT,
                               "closing the descriptors that uid %u sent hangs: end what makes it "
                               "hang, and "
                               "send bytes only",
@@ -277,8 +281,9 @@ static int admit_peer(struct hub *h, int fd, struct peer *peer, struct account *
         }
         h->stats.connections++;
         h->stats.connections_total++;
-        log_write(h->log, LOG_DEBUG, "connection %llu: pid %d, uid %u", (unsigned long long)c->id,
-                  (int)c->peer.pid, uid);
+        log_peer(h->log, LOG_DEBUG, LOG_KIND_CONNECTION, h->now_ns,
+                 &(struct log_fields){LOG_PEER(&c->peer)}, "connection %llu: pid %d, uid %u",
+                 (unsigned long long)c->id, (int)c->peer.pid, uid);
         return 0;
 }
 
@@ -441,6 +446,13 @@ void hub_abort_all(struct hub *h)
         }
 }
 
+void hub_close_all(struct hub *h)
+{
+        while (!list_is_empty(&h->conns))
+                conn_abort(LIST_ENTRY(h->conns.next, struct conn, node));
+        reap(h);
+}
+
 bool hub_is_empty(const struct hub *h)
 {
         return list_is_empty(&h->conns) && list_is_empty(&h->dead);
@@ -518,9 +530,7 @@ void hub_done(struct hub *h)
 {
         if (!h->closer)
                 return;
-        while (!list_is_empty(&h->conns))
-                conn_abort(LIST_ENTRY(h->conns.next, struct conn, node));
-        reap(h);
+        hub_close_all(h);
         (void)event_del(&h->closer_event);
         (void)event_del(&h->overload_timer);
         (void)event_del(&h->trim_timer);

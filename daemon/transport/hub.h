@@ -144,6 +144,8 @@ void hub_part(struct hub *h);
 void hub_stay(struct hub *h);
 /* Ends those at once that are still there. */
 void hub_abort_all(struct hub *h);
+/* Likewise, and they are gone when it returns. Not to be called by one of them. */
+void hub_close_all(struct hub *h);
 bool hub_is_empty(const struct hub *h);
 
 void hub_for_each(struct hub *h, bool (*visit)(void *ctx, struct conn *c), void *ctx);

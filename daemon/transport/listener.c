@@ -21,7 +21,7 @@ static void pause_accepting(struct listener *l, int code)
 {
         struct timeval tv = {.tv_sec = PAUSE_SEC};
 
-        log_peer(l->hub->log, LOG_WARNING, LOG_KIND_ACCEPT, l->hub->now_ns,
+        log_peer(l->hub->log, LOG_WARNING, LOG_KIND_ACCEPT, l->hub->now_ns, NULL,
                  "cannot accept connections: %s; trying again every second", strerror(code));
         if (event_add(&l->resume, &tv) == 0)
                 (void)event_del(&l->event);
@@ -45,7 +45,7 @@ static void on_connections(evutil_socket_t fd, short what, void *arg)
                 }
                 r = hub_admit(l->hub, peer);
                 if (r < 0)
-                        log_peer(l->hub->log, LOG_WARNING, LOG_KIND_ACCEPT, l->hub->now_ns,
+                        log_peer(l->hub->log, LOG_WARNING, LOG_KIND_ACCEPT, l->hub->now_ns, NULL,
                                  "lost a new connection: %s", strerror(-r));
         }
 }

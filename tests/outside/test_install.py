@@ -49,6 +49,18 @@ def test_in01_what_lies_where(tree):
     assert (at / "share/cached/cached.proto").read_bytes() == (ROOT / "proto/cached.proto").read_bytes()
 
 
+@pytest.mark.skipif(PREFIX == "/usr" or not harness.OPTIONS.get("units", False), reason="where the distribution says")
+def test_in01b_units(tree):
+    """Below the prefix, for the programs and the configuration that are there."""
+    at = tree / PREFIX.lstrip("/")
+    for name in ("systemd/system/cached.socket", "systemd/user/cached.socket", "systemd/user/cached.service",
+                 "sysusers.d/cached.conf"):
+        assert (at / "lib" / name).is_file(), name
+    text = (at / "lib/systemd/system/cached.service").read_text()
+    assert f"\nExecStart={PREFIX}/bin/cached --config /{installed_config(tree).relative_to(tree)}\n" in text
+    assert "@" not in re.sub(r"@(system-service|privileged|resources)", "", text)
+
+
 def installed_config(tree):
     shown = subprocess.run([harness.BINARY, "--help"], text=True, capture_output=True, timeout=100).stdout
     [path] = re.findall(r" (/\S+/cached\.conf)", shown)

@@ -2,7 +2,6 @@
 """The manual pages: clean, and complete. What is in them is compared with what the programs say of themselves."""
 
 import json
-import pathlib
 import re
 import shutil
 import subprocess
@@ -12,21 +11,20 @@ import pytest
 import harness
 from cachectl import CACHECTL, cli, js, needs_cachectl
 
-SOURCE = pathlib.Path(__file__).parents[2] / "man"
 BUILT = harness.BUILD / "man"
-PAGES = {"cachectl.1": BUILT, "cached.8": SOURCE, "cached.conf.5": BUILT}
+PAGES = ["cachectl.1", "cached.8", "cached.conf.5"]
 
 pytestmark = [needs_cachectl, pytest.mark.skipif(not BUILT.exists(), reason="this build made no pages")]
 needs_mandoc = pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc is not installed")
 
 
 def source(name):
-    return (PAGES[name] / name).read_text()
+    return (BUILT / name).read_text()
 
 
 def rendered(name):
     """The page as people read it, on one line."""
-    text = subprocess.run(["mandoc", "-T", "ascii", "-O", "width=900", PAGES[name] / name], capture_output=True,
+    text = subprocess.run(["mandoc", "-T", "ascii", "-O", "width=900", BUILT / name], capture_output=True,
                           check=True).stdout.decode()
     return re.sub(r"\s+", " ", re.sub(".\b", "", text))
 
@@ -34,7 +32,7 @@ def rendered(name):
 @needs_mandoc
 @pytest.mark.parametrize("name", PAGES)
 def test_pag01_clean(name):
-    done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", PAGES[name] / name], capture_output=True, text=True)
+    done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", BUILT / name], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     for line in source(name).splitlines():
         assert line == line.rstrip() and line.isascii(), line
@@ -96,3 +94,12 @@ def test_pag06_the_example_of_the_configuration_is_right(tmp_path):
     (tmp_path / "cached.conf").chmod(0o600)
     done = subprocess.run([harness.BINARY, "--check-config", "--config", tmp_path / "cached.conf"], capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["cached.8", "cached.conf.5"])
+def test_pag07_where_the_configuration_is(name):
+    """Below this prefix: the file that the daemon itself names."""
+    said = subprocess.run([harness.BINARY, "--help"], capture_output=True, text=True, check=True).stdout
+    [path] = re.findall(r" (/\S+/cached\.conf)", said)
+    assert re.search(rf"^\.(It )?Pa {re.escape(path)}( |$)", source(name), re.M)
+    assert "@" not in re.sub(r"@(group|gid|staff)\b", "", source(name))

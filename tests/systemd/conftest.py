@@ -24,9 +24,10 @@ def pytest_runtest_logreport(report):
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
-    """What meson takes for a test that was skipped: nothing could be run here."""
-    if seen["passed"] == seen["failed"] == 0 and (reason := guest.why_not()):
-        print(f"\nskipped: {reason}")
+    """What meson takes for a test that was skipped: nothing could be run here. (-rs says why each was.)"""
+    reason = guest.why_not()
+    if seen["passed"] == seen["failed"] == 0 and (reason or seen["skipped"]):
+        print(f"\nskipped: {reason or 'all of it'}")
         session.exitstatus = 77
 
 

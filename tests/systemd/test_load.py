@@ -55,7 +55,8 @@ def ended_well(calls, may_end=None):
 
 def test_l01_restarts_and_deaths(measure):
     """All of it is back, and clients that ask meanwhile see neither a miss nor a failure."""
-    found = measure("times", entries=1_000_000 if LONG and not SANITIZED else 20_000, size=1000, rounds=5 if LONG else 2)
+    found = measure("times", entries=1_000_000 if LONG and not SANITIZED else 20_000, size=1000,
+                    rounds=5 if LONG else 1)
     is_whole(found["filled"])
     for how in ("restart", "kill"):
         is_whole(found[how + "_verify"])

@@ -147,8 +147,8 @@ int server_reload(struct server *s, char *err, size_t n_err)
         return -EINVAL;
 }
 
-void log_peer(struct log *l, int priority, enum log_kind kind, uint64_t now_ns, const char *format,
-              ...)
+void log_peer(struct log *l, int priority, enum log_kind kind, uint64_t now_ns,
+              const struct log_fields *fields, const char *format, ...)
 {
         char line[2048];
         va_list args;
@@ -162,6 +162,15 @@ void log_write(struct log *l, int priority, const char *format, ...)
 {
         (void)l;
         (void)priority;
+        (void)format;
+}
+
+void log_event(struct log *l, int priority, const struct log_fields *fields, const char *format,
+               ...)
+{
+        (void)l;
+        (void)priority;
+        (void)fields;
         (void)format;
 }
 
