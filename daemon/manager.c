@@ -163,6 +163,12 @@ void manager_stopping(struct manager *m)
                 tell(m, "STOPPING=1\nSTATUS=Finishing what was sent");
 }
 
+void manager_stopped(struct manager *m)
+{
+        if (m)
+                tell(m, "STATUS=Stopped");
+}
+
 bool manager_wants_status(const struct manager *m, uint64_t now_ms)
 {
         return m && now_ms >= m->status_due_ms;

@@ -150,7 +150,9 @@ static int set_up(struct server *s, const struct server_params *p)
         r = manager_new(s->base, s->log, &s->manager);
         if (r < 0)
                 return r;
-        s->followed = s->manager && p->listen_fd >= 0;
+        s->passed = p->listen_fd >= 0;
+        s->followed = s->manager && s->passed;
+        server_check_socket(s);
         server_apply_memory(s);
         r = hub_init(&s->hub, &hp);
         if (r < 0)
@@ -351,6 +353,8 @@ struct server *server_free(struct server *s)
         sockfile_done(&s->sockfile);
         listener_done(&s->listener);
         hub_done(&s->hub);
+        if (s->stopping)
+                manager_stopped(s->manager);
         s->manager = manager_free(s->manager); /* it may have references to values */
         s->dispatcher = dispatcher_free(s->dispatcher);
         epochfile_done(&s->epochfile);

@@ -43,6 +43,7 @@ struct server {
         bool upkeep_pending;
         bool stopping, done;
         bool given;    /* everything is another process's */
+        bool passed;   /* the socket was */
         bool followed; /* the service manager keeps everything, and the socket, for the next one */
         bool began;    /* a turn was completed */
         uint64_t offer_due_ms;
@@ -58,6 +59,8 @@ void server_remove_events(struct server *s);
 
 /* As many descriptors as the kernel lets us have; warns of limits that they do not do for. */
 void server_raise_nofile(const struct server *s);
+/* Warns of settings that do not hold for a socket that was passed. */
+void server_check_socket(const struct server *s);
 /* Warns of budgets that there is not the memory for, and tells who goes by them. */
 void server_apply_memory(struct server *s);
 

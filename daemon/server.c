@@ -61,6 +61,11 @@ struct log *server_log(const struct server *s)
         return s->log;
 }
 
+bool server_socket_was_passed(const struct server *s)
+{
+        return s->passed;
+}
+
 bool server_log_level_is_fixed(const struct server *s)
 {
         return s->log_level_fixed;
@@ -158,6 +163,25 @@ void server_raise_nofile(const struct server *s)
                           (unsigned long long)realms_max_files(s->config));
 }
 
+static int check_socket_setting(void *ctx, const char *name, const char *value, bool is_default,
+                                const char *source)
+{
+        (void)value;
+        if (!is_default &&
+            (strcmp(name, "daemon.socket_mode") == 0 || strcmp(name, "daemon.socket_group") == 0))
+                log_write(ctx, LOG_WARNING,
+                          "%s: %s does not hold: the socket was passed, and is its unit's "
+                          "(SocketMode=, SocketGroup= of cached.socket)",
+                          source, name);
+        return 0;
+}
+
+void server_check_socket(const struct server *s)
+{
+        if (s->passed)
+                (void)config_for_each_setting(s->config, check_socket_setting, s->log);
+}
+
 void server_apply_memory(struct server *s)
 {
         uint64_t there = config_memory_bytes(), budget = s->config->global_budget.bytes;
@@ -192,6 +216,7 @@ static void apply(struct server *s, struct config *cfg)
         dispatcher_reconfigure(s->dispatcher, cfg);
         hub_set_limits(&s->hub, &cfg->limits);
         server_apply_memory(s);
+        server_check_socket(s);
         if (!s->log_level_fixed)
                 s->log->level = cfg->log_level;
         r = sockfile_set_access(&s->sockfile, &access);

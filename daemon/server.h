@@ -48,6 +48,8 @@ int server_run(struct server *s);
 const struct config *server_config(const struct server *s); /* borrowed until the next reload */
 struct dispatcher *server_dispatcher(const struct server *s);
 struct log *server_log(const struct server *s);
+/* Then mode and group of the socket are not the configuration's. */
+bool server_socket_was_passed(const struct server *s);
 bool server_log_level_is_fixed(const struct server *s); /* by the command line */
 
 /* Boottime in ns (test clock included) as of the last server_tick(). While a frame is handled: the

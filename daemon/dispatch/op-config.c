@@ -58,6 +58,12 @@ static void write_note(struct request *r, const char *name, char *buf, size_t n_
                 note_caches(r, realm->sessions, true, limits->session_caches_per_realm, buf, n_buf);
         else if (strcmp(name, "daemon.log_level") == 0 && server_log_level_is_fixed(r->d->server))
                 (void)snprintf(buf, n_buf, "--log-level on the command line holds instead");
+        else if (server_socket_was_passed(r->d->server) &&
+                 (strcmp(name, "daemon.socket_mode") == 0 ||
+                  strcmp(name, "daemon.socket_group") == 0))
+                (void)snprintf(buf, n_buf,
+                               "the socket was passed: SocketMode= and SocketGroup= of its unit "
+                               "hold instead");
 }
 
 static int count_setting(void *ctx, const char *name, const char *value, bool is_default,

@@ -171,6 +171,9 @@ static const char *restore_file(struct restoring *t, struct resource_object *o,
                                 const struct resource_kept *k, struct fd_look *look)
 {
         struct left_file *f = file_of(t, k->place);
+        if (!f && k->fd == FD_KIND_FILE)
+                return "its file was not kept: it lies on a file system that is served by somebody "
+                       "else, or that the daemon does not see";
         if (!f)
                 return "its descriptor was not given back";
         if (fd_look(f->fd, (const struct sockaddr *)&t->own, t->n_own, look) == FD_KIND_REFUSED)

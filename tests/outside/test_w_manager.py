@@ -160,6 +160,15 @@ def test_w07_a_budget_that_there_is_no_memory_for(make_service):
     assert s.log().count("this process may have") == 2
 
 
+def test_w08_mode_and_group_of_a_passed_socket(make_service):
+    """They are its unit's: who sets them here is told so, and sees it."""
+    s = make_service(daemon={"socket_mode": "0666"})
+    assert "cached.conf:2: daemon.socket_mode does not hold" in s.log()
+    note = {name: setting.note for name, setting in s.client().config().items()}
+    assert "SocketMode=" in note["daemon.socket_mode"] and "SocketGroup=" in note["daemon.socket_group"]
+    assert not note["daemon.log_level"]
+
+
 # ---- what it keeps
 
 @pytest.mark.parametrize("number", [KILL, TERM], ids=["killed", "ended"])

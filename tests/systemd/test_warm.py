@@ -203,3 +203,24 @@ def test_w11_a_handover_is_refused(service):
     r = service.run("cached --socket /run/cached/cached.sock --handover", check=False)
     assert r.status == 1 and "systemctl restart" in r.err, str(r)
     assert service.text("cachectl get t k") == "v"
+
+
+def test_w12_a_file_in_a_home(service):
+    """Homes are often a file system of their own: files there are kept, too, though the service may not change
+    any."""
+    service.run("mkdir -p /home/alice/fs && mount -t tmpfs fs /home/alice/fs && echo data >/home/alice/fs/f && "
+                "chown -R alice: /home/alice/fs")
+    try:
+        service.run("systemctl restart cached.service")    # the mount is one that it sees, as at a boot
+        holder = service.start("exec 3</home/alice/fs/f; cachectl resource hold r f --fd 3 -- sh -c "
+                               "'echo held; sleep 30'", user="alice")
+        holder.wait_out("held")
+        until_stored(service, 5)
+        pid = main_pid(service)
+        service.run(f"kill -KILL {pid}")
+        changed(service, pid)
+        kept = report(service)
+        assert kept["resources_kept"] >= 1 and kept["resources_dropped"] == 0, kept
+        holder.kill()
+    finally:
+        service.run("umount -l /home/alice/fs")
