@@ -11,7 +11,8 @@
  * Nothing here waits for the manager but fdstore_flush(), at the end.
  *
  * The manager polls what it keeps, unless it is told not to: poll() on a file of a file system in
- * user space waits for that, and nobody may stop the manager of the machine.
+ * user space waits for that, and nobody may stop the manager of the machine. Nor by a close(): see
+ * dispatch/keeping.c.
  *
  * Messages arrive in the order in which they were sent. A name is not used again before its removal
  * has been heard of, so no order of ours has to be remembered.
@@ -587,12 +588,13 @@ bool fdstore_flush(struct fdstore *f, int ms)
 static const struct keeper keeper = {
         .put_realm = put_realm, .put = put, .drop = drop, .claim = claim, .has_room = has_room};
 
-/* Newer managers say how many they keep. */
-static unsigned most(void)
+/* Newer managers say how many they keep. Those are the ones that close them aside, too. */
+static unsigned most(bool *ret_closes_aside)
 {
         const char *text = getenv("FDSTORE");
         unsigned long n = text ? strtoul(text, NULL, 10) : FDSTORE_MAX;
 
+        *ret_closes_aside = text != NULL;
         return n < FDSTORE_MAX ? (unsigned)n : FDSTORE_MAX;
 }
 
@@ -609,7 +611,7 @@ int fdstore_new(struct event_base *base, struct notify *notify, struct log *log,
         f->keeper = keeper;
         f->keeper.ctx = f;
         f->due_ms = NEVER;
-        f->max = most();
+        f->max = most(&f->keeper.closes_aside);
         f->n[SLOT_FREE] = f->max;
         list_init(&f->urgent);
         list_init(&f->waiting);

@@ -7,11 +7,18 @@ A1x  descriptors that would hurt the manager
 
 import os
 import signal
+import socket
+import time
+
+import pytest
 
 import harness
 import manager
+import wire
 from harness import PATIENCE, wait_until
+from holders import Client as HolderClient
 from test_w_manager import age, make_service, service, until_kept  # noqa: F401  (fixtures)
+from wire import pb
 
 KILL, TERM = signal.SIGKILL, signal.SIGTERM
 
@@ -39,3 +46,34 @@ def test_a01_told_but_not_followed():
         m.close()
         if d.clock:
             d.clock.close()
+
+
+# ---- descriptors that would hurt the manager
+
+def share(s, pairs):
+    """Resources of these descriptors; their holder."""
+    c = HolderClient(s.socket)
+    s.clients.append(c)
+    c.hello()
+    c.open_holder()
+    for key, fd in pairs:
+        right = c.acquire(key, kind=pb.RESOURCE_DESCRIPTOR).resource.creation_id
+        assert c.publish(right, fd).status == wire.OK
+    return c
+
+
+@pytest.mark.parametrize("environ", [{}, {"FDSTORE": "1024"}])
+def test_a10_sockets(make_service, environ):  # noqa: F811
+    """Who closes a socket last waits while it lingers: only a manager that does not wait itself gets one."""
+    s = make_service(environ=environ)
+    a, b = socket.socketpair()
+    with a, b, socket.create_server(("127.0.0.1", 0)) as at, socket.create_connection(at.getsockname()) as tcp:
+        datagram, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        event = os.eventfd(0)
+        with datagram, other:
+            c = share(s, [(b"s", a.fileno()), (b"t", tcp.fileno()), (b"d", datagram.fileno()), (b"e", event)])
+        os.close(event)
+        names = until_kept(s, 4 if environ else 1, "R")
+        time.sleep(0.6)    # twice the age at which they would go
+        c.ping()
+        assert s.manager.names("R") == names
