@@ -48,6 +48,23 @@ def test_a01_told_but_not_followed():
             d.clock.close()
 
 
+def test_a02_a_manager_without_room_for_the_word_it_waits_for(make_service):  # noqa: F811
+    """Anybody may fill its queue. Who never says that he is ready would be ended."""
+    s = make_service(start=False)
+    s.manager.pause()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                other.sendto(b"X=1", str(s.manager.path))
+    s.process = s.spawn(passed=[("cached.socket", s.listening.fileno())],
+                        environ={"NOTIFY_SOCKET": str(s.manager.path)})
+    wait_until(s.answers, "it answers")
+    time.sleep(0.4)    # twice what it waits at a time
+    s.manager.go_on()
+    wait_until(lambda: s.manager.heard(READY="1"), "it says that it is ready")
+
+
 # ---- descriptors that would hurt the manager
 
 def share(s, pairs):
