@@ -39,9 +39,9 @@
 #define TIMER_MIN_MS     10  /* upkeep is not called more often than that by its timer */
 #define TIMER_SHIFTED_MS 20  /* with a test clock: time may jump while we sleep */
 #define END_SEC          5
-#define END_FOLLOWED_SEC 1  /* clients wait for the next daemon */
+#define END_FOLLOWED_SEC 1   /* clients wait for the next daemon */
 #define OWED_MS          100 /* until the service manager is told once more */
-#define FDS_BESIDES      64 /* descriptors that are not connections: files, arenas, libraries */
+#define FDS_BESIDES      64  /* descriptors that are not connections: files, arenas, libraries */
 
 #define NEVER SERVER_NEVER
 

@@ -6,6 +6,8 @@ A1x  descriptors that would hurt the manager
 """
 
 import os
+import pathlib
+import re
 import signal
 import socket
 import time
@@ -17,6 +19,7 @@ import manager
 import wire
 from harness import PATIENCE, wait_until
 from holders import Client as HolderClient
+from test_sessions import Session
 from test_w_manager import age, make_service, service, until_kept  # noqa: F401  (fixtures)
 from wire import pb
 
@@ -63,6 +66,49 @@ def test_a02_a_manager_without_room_for_the_word_it_waits_for(make_service):  # 
     time.sleep(0.4)    # twice what it waits at a time
     s.manager.go_on()
     wait_until(lambda: s.manager.heard(READY="1"), "it says that it is ready")
+
+
+def wakeups(s):
+    text = pathlib.Path(f"/proc/{s.pid}/status").read_text()
+    return sum(int(n) for n in re.findall(r"ctxt_switches:\s+(\d+)", text))
+
+
+def test_a03_nobody_tries_again_and_again(make_service):  # noqa: F811
+    """A realm waits for the places of values that give way to it, and that a manager that sleeps has still."""
+    s = make_service(environ={"FDSTORE": "4"})
+    c = s.client()
+    for i in range(2):
+        c.set("t", b"%d" % i, b"%d" % i * 5_000_000)
+    age(s)
+    until_kept(s, 2, "L")
+    s.manager.pause()
+    Session(c)
+    c.ping()
+    before = wakeups(s)
+    time.sleep(1)
+    assert wakeups(s) - before < 90    # with a clock that may jump, 50 are for when the session expires
+    s.manager.go_on()
+    until_kept(s, 2, "a")
+
+
+def test_a04_a_manager_that_goes_away_has_no_memory(make_service):  # noqa: F811
+    """Values that it had copies of are nobody's when they leave, before it went and after it."""
+    s = make_service(memory={"global_budget": "64M", "realm_budget": "64M", "uid_share": "100%"})
+    c = s.client()
+    for i in range(7):
+        c.set("t", b"%d" % i, b"%d" % i * 8_000_000)
+    age(s)
+    until_kept(s, 7, "L")
+    s.manager.pause()
+    for i in range(4):
+        c.delete("t", b"%d" % i)
+    assert c.stats().realm.bytes_charged > 6 * 8_000_000    # an eighth of the budget is not charged
+    s.manager.end()
+    os.unlink(s.manager.path)
+    age(s)
+    wait_until(lambda: c.ping() and c.stats().realm.bytes_charged < 4 * 8_000_000, "what had left is free")
+    c.clear()
+    assert c.stats().realm.bytes_charged == 0
 
 
 # ---- descriptors that would hurt the manager
