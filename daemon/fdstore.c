@@ -11,7 +11,8 @@
  * Nothing here waits for the manager but fdstore_flush(), at the end.
  *
  * The manager polls what it keeps, unless it is told not to: poll() on a file of a file system in
- * user space waits for that, and nobody may stop the manager of the machine.
+ * user space waits for that, and nobody may stop the manager of the machine. Nor by a close(): see
+ * dispatch/keeping.c.
  *
  * Messages arrive in the order in which they were sent. A name is not used again before its removal
  * has been heard of, so no order of ours has to be remembered.
@@ -83,7 +84,9 @@ struct fdstore {
         struct list fenced; /* before it */
         bool fence_up;
         struct event fence;
-        unsigned n[SLOT_GONE + 1], n_large;
+        unsigned n[SLOT_GONE + 1];
+        unsigned n_large;   /* slots of large values */
+        unsigned n_sitting; /* of them: that could give way */
         unsigned max;
         uint8_t used[N_GIVEN_KINDS][NUMBERS / 8];
         struct given_name *passed; /* by name; of those that are claimed the name is NULL */
@@ -160,6 +163,7 @@ static uint32_t take_slot(struct fdstore *f, enum given_kind kind, uint32_t numb
         s->large = large;
         s->bytes = large ? large->size : 0;
         f->n_large += kind == GIVEN_LARGE;
+        f->n_sitting += large != NULL;
         set_used(f, s, true);
         return at;
 }
@@ -167,6 +171,7 @@ static uint32_t take_slot(struct fdstore *f, enum given_kind kind, uint32_t numb
 static void free_slot(struct fdstore *f, struct slot *s)
 {
         f->n_large -= s->kind == GIVEN_LARGE;
+        f->n_sitting -= s->large != NULL;
         set_used(f, s, false);
         set_state(f, s, SLOT_FREE, NULL);
         s->fd = -1;
@@ -192,10 +197,11 @@ static void drop(void *ctx, uint32_t slot, struct large *large)
         struct fdstore *f = ctx;
         struct slot *s = slot_of(f, slot);
 
-        if (s->state == SLOT_WAITING) {
+        if (s->state == SLOT_WAITING || f->failed) {
                 free_slot(f, s);
                 return;
         }
+        f->n_sitting -= s->large != NULL;
         s->fd = -1;
         s->large = NULL;
         if (large)
@@ -224,7 +230,7 @@ static bool make_room(struct fdstore *f, unsigned n)
         if (f->failed)
                 return false;
         for (unsigned coming = f->n[SLOT_LEAVING] + f->n[SLOT_GONE];
-             f->n[SLOT_FREE] + coming < n && f->n_large > 0; coming++)
+             f->n[SLOT_FREE] + coming < n && f->n_sitting > 0; coming++)
                 evict_large(f);
         return f->n[SLOT_FREE] >= n;
 }
@@ -254,15 +260,18 @@ static bool put_realm(void *ctx, int arena, int table, uint32_t ret_slots[2])
         return true;
 }
 
+/* What is on its way out is room when that is heard of, which wakes the loop: until then nobody
+ * tries again and again. */
 static bool has_room(void *ctx, bool for_large)
 {
         const struct fdstore *f = ctx;
+        unsigned coming = f->n[SLOT_LEAVING] + f->n[SLOT_GONE];
 
         if (f->failed)
                 return false;
         if (for_large)
                 return f->n_large < LARGE_MAX && f->n[SLOT_FREE] > 0;
-        return f->n[SLOT_FREE] + f->n[SLOT_LEAVING] + f->n[SLOT_GONE] + f->n_large > 1;
+        return f->n[SLOT_FREE] > 1 || (f->n[SLOT_FREE] + coming < 2 && f->n_sitting > 0);
 }
 
 static uint32_t put(void *ctx, struct large *large, uint32_t number, int fd)
@@ -356,9 +365,24 @@ void fdstore_settle(struct fdstore *f)
 
 /* ---- sending */
 
+static void lower_fence(struct fdstore *f)
+{
+        if (!f->fence_up)
+                return;
+        (void)event_del(&f->fence);
+        close(event_get_fd(&f->fence));
+        f->fence_up = false;
+}
+
+/* Who is gone has no copies: what had left is free. */
 static void fail(struct fdstore *f, int r)
 {
         f->failed = true;
+        lower_fence(f);
+        f->leaving_bytes = f->uncharged_bytes = 0;
+        for (unsigned i = 0; i < f->max; i++)
+                if (f->slots[i].state == SLOT_LEAVING || f->slots[i].state == SLOT_GONE)
+                        free_slot(f, slot_of(f, i));
         log_write(f->log, LOG_WARNING,
                   "the service manager keeps nothing for the next daemon, which will begin empty: "
                   "%s",
@@ -430,15 +454,6 @@ static bool has_messages(struct fdstore *f)
 }
 
 /* ---- the barrier */
-
-static void lower_fence(struct fdstore *f)
-{
-        if (!f->fence_up)
-                return;
-        (void)event_del(&f->fence);
-        close(event_get_fd(&f->fence));
-        f->fence_up = false;
-}
 
 /* Their removal has been heard of. */
 static void free_gone(struct fdstore *f, struct list *gone)
@@ -587,12 +602,13 @@ bool fdstore_flush(struct fdstore *f, int ms)
 static const struct keeper keeper = {
         .put_realm = put_realm, .put = put, .drop = drop, .claim = claim, .has_room = has_room};
 
-/* Newer managers say how many they keep. */
-static unsigned most(void)
+/* Newer managers say how many they keep. Those are the ones that close them aside, too. */
+static unsigned most(bool *ret_closes_aside)
 {
         const char *text = getenv("FDSTORE");
         unsigned long n = text ? strtoul(text, NULL, 10) : FDSTORE_MAX;
 
+        *ret_closes_aside = text != NULL;
         return n < FDSTORE_MAX ? (unsigned)n : FDSTORE_MAX;
 }
 
@@ -609,7 +625,7 @@ int fdstore_new(struct event_base *base, struct notify *notify, struct log *log,
         f->keeper = keeper;
         f->keeper.ctx = f;
         f->due_ms = NEVER;
-        f->max = most();
+        f->max = most(&f->keeper.closes_aside);
         f->n[SLOT_FREE] = f->max;
         list_init(&f->urgent);
         list_init(&f->waiting);

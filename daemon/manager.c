@@ -32,6 +32,7 @@ struct manager {
         struct event watchdog;
         uint64_t status_due_ms;
         struct manager_status told;
+        const char *owed; /* that it waits for, and had no room for; NULL: nothing */
 };
 
 /* Lost only where the manager does not read for long; nothing of ours depends on it. */
@@ -40,12 +41,28 @@ static void tell(struct manager *m, const char *assignments)
         (void)notify_send(&m->notify, assignments, -1);
 }
 
-/* What the manager waits for. */
+/* Waits for a moment. False: there was no room. */
+static bool tell_patiently(struct manager *m, const char *assignments)
+{
+        for (unsigned i = 0; i < SURE_TRIES; i++) {
+                if (notify_send(&m->notify, assignments, -1) != -EAGAIN)
+                        return true;
+                notify_wait(&m->notify, SURE_STEP_MS);
+        }
+        return false;
+}
+
+/* What the manager waits for: who never says that he is ready is ended. */
 static void tell_surely(struct manager *m, const char *assignments)
 {
-        for (unsigned i = 0; i < SURE_TRIES && notify_send(&m->notify, assignments, -1) == -EAGAIN;
-             i++)
-                notify_wait(&m->notify, SURE_STEP_MS);
+        m->owed = tell_patiently(m, assignments) ? NULL : assignments;
+}
+
+bool manager_owes(struct manager *m)
+{
+        if (m && m->owed && notify_send(&m->notify, m->owed, -1) != -EAGAIN)
+                m->owed = NULL;
+        return m && m->owed;
 }
 
 /* ---- the watchdog */
@@ -148,7 +165,7 @@ void manager_reloading(struct manager *m, uint64_t monotonic_ns)
                 return;
         (void)snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
                        monotonic_ns / 1000);
-        tell(m, text);
+        (void)tell_patiently(m, text);
 }
 
 void manager_reloaded(struct manager *m)

@@ -29,6 +29,9 @@ void manager_reloading(struct manager *m, uint64_t monotonic_ns);
 void manager_reloaded(struct manager *m);
 void manager_stopping(struct manager *m);
 void manager_stopped(struct manager *m);
+/* Whether there was no room for one of the two that the manager waits for, again just now: to be
+ * called again. */
+bool manager_owes(struct manager *m);
 
 /* What `systemctl status` shows. To be told where manager_wants_status() says so. */
 struct manager_status {

@@ -355,6 +355,8 @@ struct server *server_free(struct server *s)
         hub_done(&s->hub);
         if (s->stopping)
                 manager_stopped(s->manager);
+        if (s->dispatcher)
+                dispatcher_set_keeper(s->dispatcher, NULL);
         s->manager = manager_free(s->manager); /* it may have references to values */
         s->dispatcher = dispatcher_free(s->dispatcher);
         epochfile_done(&s->epochfile);

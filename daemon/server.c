@@ -39,8 +39,9 @@
 #define TIMER_MIN_MS     10  /* upkeep is not called more often than that by its timer */
 #define TIMER_SHIFTED_MS 20  /* with a test clock: time may jump while we sleep */
 #define END_SEC          5
-#define END_FOLLOWED_SEC 1  /* clients wait for the next daemon */
-#define FDS_BESIDES      64 /* descriptors that are not connections: files, arenas, libraries */
+#define END_FOLLOWED_SEC 1   /* clients wait for the next daemon */
+#define OWED_MS          100 /* until the service manager is told once more */
+#define FDS_BESIDES      64  /* descriptors that are not connections: files, arenas, libraries */
 
 #define NEVER SERVER_NEVER
 
@@ -446,6 +447,8 @@ static void serve_manager(struct server *s)
         s->offer_due_ms = dispatcher_offer_due(s->dispatcher, now);
         if (fdstore_due(f) < s->offer_due_ms)
                 s->offer_due_ms = fdstore_due(f);
+        if (manager_owes(s->manager) && now + OWED_MS < s->offer_due_ms)
+                s->offer_due_ms = now + OWED_MS;
         if (manager_wants_status(s->manager, now)) {
                 struct dispatcher_totals t;
 
@@ -521,6 +524,7 @@ static void is_ready(struct server *s)
         s->began = true;
         epochfile_end_attempt(&s->epochfile);
         manager_ready(s->manager);
+        s->upkeep_pending |= manager_owes(s->manager); /* another turn sees to it */
 }
 
 int server_run(struct server *s)

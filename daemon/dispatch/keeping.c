@@ -364,10 +364,27 @@ bool keeping_is_file(int fd, uint64_t dev, uint64_t ino)
 }
 
 /* A regular file may be one of a file system in user space: whoever closes a copy of it, and that
- * is each process that the service manager starts, waits for that. */
+ * is each process that the service manager starts, waits for that. Who closes the last copy of a
+ * socket may wait for as long as its owner has said (SO_LINGER), and a socket of Unix may have
+ * such a one, or a file, in its queue; both can be so at any later time. */
+static bool may_be_closed(const struct resource_object *o)
+{
+        const struct keeper *to = o->d->realms.keeper;
+        switch (o->kind) {
+        case FD_KIND_FILE:
+                return to && disk_has(o->dev);
+        case FD_KIND_STREAM:
+        case FD_KIND_DATAGRAM:
+        case FD_KIND_SEQPACKET:
+                return to && to->closes_aside;
+        default:
+                return true;
+        }
+}
+
 static void may_be_kept(struct resource_object *o)
 {
-        o->keepable = o->kind != FD_KIND_FILE || (o->d->realms.keeper && disk_has(o->dev));
+        o->keepable = may_be_closed(o);
         o->named_ms = server_now_ms(o->d->server);
         o->d->keeping->n_unkept += o->keepable;
 }

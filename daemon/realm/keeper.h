@@ -20,6 +20,9 @@ struct large;
 
 struct keeper {
         void *ctx;
+        /* It closes its copies aside: a close() that takes long, such as a lingering socket's,
+         * stops nobody. */
+        bool closes_aside;
         /* Both files of a realm, or neither. False: not now. */
         bool (*put_realm)(void *ctx, int arena, int table, uint32_t ret_slots[2]);
         /* Any other descriptor, borrowed until it is dropped: of a large value, under a name of

@@ -312,7 +312,7 @@ def test_w17_who_does_not_read_does_not_hold_it_up(service):
     c = service.client()
     c.set("t", b"k", os.urandom(1000) * 200)
     lazy = service.client()
-    for _ in range(100):
+    for _ in range(50):  # as many as a socket takes that nobody reads
         lazy.post("get", cache="t", key=b"k")
     began = time.monotonic()
     service.again(TERM)
@@ -327,7 +327,7 @@ def test_w18_ended_twice(service):
     c = service.client()
     c.set("t", b"k", os.urandom(1000) * 200)
     lazy = service.client()
-    for _ in range(100):
+    for _ in range(50):  # as many as a socket takes that nobody reads
         lazy.post("get", cache="t", key=b"k")
     service.signal(TERM)
     wait_until(lambda: service.manager.heard(STOPPING="1"), "it stops")
