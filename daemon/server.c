@@ -165,7 +165,8 @@ void server_apply_memory(struct server *s)
 
         if (budget > there)
                 log_write(s->log, LOG_WARNING,
-                          "memory.global_budget is %llu MiB, and this process may have %llu MiB (of the "
+                          "memory.global_budget is %llu MiB, and this process may have %llu MiB "
+                          "(of the "
                           "machine, or MemoryMax= in the unit): the kernel will end it before it "
                           "evicts anything",
                           (unsigned long long)(budget >> 20), (unsigned long long)(there >> 20));
