@@ -6,7 +6,7 @@
  * it starts after this one. What it costs is known: it compares each new one with all that it has,
  * so thousands would keep it busy for seconds; all names come back in one string, which execve()
  * refuses when it is too long, and then everything is lost; and a copy keeps its file's memory. So
- * there are FDSTORE_MAX of them at most, with short names, a few are sent at a time, and what is
+ * there are FDSTORE_MAX of them at most, with short names, a few are added at a time, and what is
  * dropped counts until the manager has dropped it, too: that is what its answer to BARRIER=1 says.
  * Nothing here waits for the manager but fdstore_flush(), at the end.
  *
@@ -430,10 +430,21 @@ static struct list *next_list(struct fdstore *f)
         return NULL;
 }
 
+/* At once, whatever their number: there are no more than were stored, each is little work for the
+ * manager, and memory waits for them. */
+static int send_removals(struct fdstore *f)
+{
+        int r = 0;
+
+        while (r == 0 && !list_is_empty(&f->leaving) && f->n_passed == 0)
+                r = send_slot(f, LIST_ENTRY(f->leaving.next, struct slot, node));
+        return r;
+}
+
 /* What was given back goes first: it counts at the manager, and a name of it may be used again. */
 static int send_some(struct fdstore *f, unsigned n)
 {
-        int r = 0;
+        int r = send_removals(f);
 
         while (n-- > 0 && r == 0) {
                 struct list *from = next_list(f);
@@ -518,7 +529,7 @@ void fdstore_turn(struct fdstore *f, uint64_t now_ms)
         if (f->failed || now_ms < f->due_ms)
                 return;
         r = send_some(f, BURST);
-        if (r == 0 && !has_messages(f))
+        if (r == 0 && list_is_empty(&f->leaving))
                 r = raise_fence(f);
         if (r < 0 && r != -EAGAIN)
                 fail(f, r);
