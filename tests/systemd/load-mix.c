@@ -62,6 +62,7 @@ struct client {
         int64_t count_low, count_high; /* what the session's number may be */
         uint64_t put_answered, put_sent;
         cached_resource *counter; /* held all the time */
+        cached_memo_options *memo;
         cached_key *key;
         uint8_t value[SIZE_MAX_];
 };
@@ -162,7 +163,7 @@ static void do_memo(struct client *k)
         cached_key_reset(k->key);
         (void)cached_key_add_uint(k->key, q.n);
         began = load_now_ns();
-        code = cached_memoize(k->c, "square", k->key, compute, &q, NULL, &r);
+        code = cached_memoize(k->c, "square", k->key, compute, &q, k->memo, &r);
         note(k, MEMO, began, code, cached_result_error(r));
         value = cached_result_value(r, &n);
         if (value && n == sizeof(square))
@@ -280,10 +281,15 @@ static void begin(struct client *k, const char *socket)
 
         k->c = load_handle(socket, true);
         k->key = cached_key_new();
+        k->memo = cached_memo_options_new();
         k->own = calloc(k->n_keys, sizeof(*k->own));
         if (!o || !k->key || !k->own)
                 load_die("no memory");
-        code = cached_session_open(k->c, NULL, &k->session, NULL);
+        /* As patient as the other calls. By default it is not: where a restart takes longer, its
+         * time-out makes the daemon count as silent, and the handle's other calls fail as well. */
+        code = cached_memo_options_set_wait_ms(k->memo, LOAD_TIMEOUT_MS);
+        if (code == CACHED_OK)
+                code = cached_session_open(k->c, NULL, &k->session, NULL);
         if (code == CACHED_OK)
                 code = cached_resource_options_set_create(o, NULL, NULL);
         if (code == CACHED_OK) {
@@ -328,6 +334,7 @@ static _Noreturn void client_run(struct client *k, uint64_t pause_us, const char
         cached_session_free(k->session);
         cached_free(k->c);
         cached_key_free(k->key);
+        cached_memo_options_free(k->memo);
         free(k->own);
         exit(0);
 }

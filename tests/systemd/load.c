@@ -25,8 +25,6 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#define TIMEOUT_MS 20000 /* the longest restart, in a sanitizer's build on a busy machine */
-
 uint64_t load_now_ns(void)
 {
         struct timespec t;
@@ -68,7 +66,7 @@ cached *load_handle(const char *socket, bool mapped)
         cached *c = NULL;
 
         if (!o || cached_options_set_socket(o, socket) != CACHED_OK ||
-            cached_options_set_timeout_ms(o, TIMEOUT_MS) != CACHED_OK ||
+            cached_options_set_timeout_ms(o, LOAD_TIMEOUT_MS) != CACHED_OK ||
             cached_options_set_mapped(o, mapped) != CACHED_OK || cached_new(o, &c) != CACHED_OK)
                 load_die("no handle");
         cached_options_free(o);

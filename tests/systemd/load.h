@@ -14,6 +14,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* The longest restart, in a sanitizer's build on a busy machine. */
+#define LOAD_TIMEOUT_MS 20000
+
 #define LOAD_VALUE_MIN 32u
 #define LOAD_VALUE_MAX (64u << 10)
 #define LOAD_CODES     80u /* the library's end below 80 */
