@@ -72,6 +72,15 @@ static void sort_out(int fd, const char *name, struct given *given, struct log *
                          "the passed descriptor '%s' was closed: %s", name, fault);
 }
 
+/* Nothing to listen on: what another version kept, under a name that is unknown here. */
+static bool is_connected(int fd)
+{
+        struct sockaddr_storage peer;
+        socklen_t n = sizeof(peer);
+
+        return getpeername(fd, (struct sockaddr *)&peer, &n) == 0;
+}
+
 static void free_names(char **names)
 {
         for (char **at = names; at && *at; at++)
@@ -95,7 +104,7 @@ int activation_take(int *ret_fd, char *path, size_t n_path, struct given *given,
                 /* Memory is asked for first: that never blocks. A resource's is not asked at all.
                  */
                 if (given_parse(names[i], &number) == GIVEN_RESOURCE || given_is_memory(fd) ||
-                    sd_is_socket(fd, AF_UNSPEC, 0, -1) <= 0) {
+                    sd_is_socket(fd, AF_UNSPEC, 0, -1) <= 0 || is_connected(fd)) {
                         sort_out(fd, names[i], given, log);
                         continue;
                 }

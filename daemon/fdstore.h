@@ -31,6 +31,10 @@ struct fdstore *fdstore_free(struct fdstore *f);
 /* Its slots, for those who have descriptors. */
 const struct keeper *fdstore_keeper(struct fdstore *f);
 
+/* Who frees memory; outlives it. */
+struct reaper;
+void fdstore_set_reaper(struct fdstore *f, struct reaper *reaper);
+
 /* Bytes of values that have left, whose copies are not gone yet, and that nobody is charged for:
  * as much as this at most; beyond it they stay charged. */
 void fdstore_set_limit(struct fdstore *f, uint64_t bytes);

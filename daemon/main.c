@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -381,6 +382,8 @@ int main(int argc, char **argv)
 
         if (!open_standard_descriptors())
                 return EXIT_FAILURE;
+        (void)signal(SIGHUP,
+                     SIG_IGN); /* until it means something: it is sent to who just starts, too */
         if (argc > 0)
                 argv[0] = name;
         status = parse_args(argc, argv);

@@ -159,8 +159,12 @@ static int set_up(struct server *s, const struct server_params *p)
                 return r;
         s->stats.started_ns = s->hub.now_ns;
         r = dispatcher_new(s, s->config, &s->dispatcher);
-        if (r == 0 && s->manager)
-                dispatcher_set_keeper(s->dispatcher, fdstore_keeper(manager_fdstore(s->manager)));
+        if (r == 0 && s->manager) {
+                struct fdstore *f = manager_fdstore(s->manager);
+
+                fdstore_set_reaper(f, dispatcher_reaper(s->dispatcher));
+                dispatcher_set_keeper(s->dispatcher, fdstore_keeper(f));
+        }
         return r < 0 ? r : server_add_events(s);
 }
 

@@ -50,6 +50,8 @@ bool dispatcher_each_file(const struct dispatcher *d, realm_file_visit visit, vo
  * all was adopted: what it gave back is where it was. */
 struct keeper;
 void dispatcher_set_keeper(struct dispatcher *d, const struct keeper *keeper);
+struct reaper;
+struct reaper *dispatcher_reaper(const struct dispatcher *d); /* borrowed: who frees memory */
 void dispatcher_claim(struct dispatcher *d);
 /* Offers it what it has not, and is due; with @all whatever its age. False: it has no room. */
 bool dispatcher_offer(struct dispatcher *d, uint64_t now_ms, bool all);

@@ -137,6 +137,11 @@ void dispatcher_set_keeper(struct dispatcher *d, const struct keeper *keeper)
         d->realms.keeper = keeper;
 }
 
+struct reaper *dispatcher_reaper(const struct dispatcher *d)
+{
+        return d->reaper;
+}
+
 void dispatcher_claim(struct dispatcher *d)
 {
         realms_claim(&d->realms);

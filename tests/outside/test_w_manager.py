@@ -546,6 +546,36 @@ def test_w36_two_sockets(make_service):
     s.process = None
 
 
+def test_w38_a_connection_that_another_version_kept(service):
+    """A socket that has another end is none to listen on: it is closed like all that is unknown."""
+    service.client().set("t", b"k", b"v")
+    until_kept(service, 2)
+    ours, theirs = socket.socketpair()
+    with service.manager.lock:
+        service.manager.store.append(("conn", theirs.detach()))
+    service.again(KILL)
+    assert service.client().get("t", b"k") == b"v"
+    until_kept(service, 2)
+    ours.settimeout(PATIENCE)
+    assert ours.recv(1) == b""
+    ours.close()
+
+
+def test_w39_the_manager_is_not_the_last_to_close(service):
+    """Whoever closes a file last frees its memory: that is never the manager."""
+    c = service.client()
+    c.set("t", b"k", b"v" * 5_000_000)
+    age(service)
+    until_kept(service, 1, "L")
+    service.manager.pause()
+    c.delete("t", b"k")
+    wait_until(lambda: c.stats().daemon.kept_files.leaving == 1, "it is being dropped")
+    before = service.fds()["memfd"]
+    service.manager.go_on()
+    until_kept(service, 0, "L")
+    wait_until(lambda: service.fds()["memfd"] == before - 1, "the daemon has closed its own after that")
+
+
 def test_w37_a_handover_is_refused(service):
     """The manager would start another daemon on the same files."""
     service.client().set("t", b"k", b"v")
