@@ -14,6 +14,7 @@
 #include "ctl.h"
 
 #include "output.h"
+#include "service.h"
 #include "session.h"
 #include "units.h"
 #include "utf8.h"
@@ -90,9 +91,11 @@ static void report_unreachable(struct ctl *ctl, int code, const char *why)
 {
         ctl_note(ctl, "%s", why);
         if (code == CACHED_ERR_UNREACHABLE)
-                fputs("Start one with `cached`. If it listens elsewhere, name its socket with "
-                      "--socket or in\n$CACHED_SOCKET.\n",
-                      stderr);
+                fprintf(stderr,
+                        "Start one with %s. If it listens elsewhere, name its socket with "
+                        "--socket or in\n$CACHED_SOCKET.\n",
+                        service_is_installed() ? "`systemctl start cached.socket`, or `cached`"
+                                               : "`cached`");
         else if (code == CACHED_ERR_UNTRUSTED)
                 fputs("If that user is meant to run it, say so with --service-uid.\n", stderr);
 }

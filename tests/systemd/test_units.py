@@ -202,7 +202,7 @@ def test_e01_stop_the_socket(service):
     assert service.show("cached.service", "Result") == "success"
     assert service.run(f"test -e {SOCKET}", check=False).status == 1
     r = service.run("cachectl ping", user="alice", check=False)
-    assert r.status == UNREACHABLE and SOCKET in r.err
+    assert r.status == UNREACHABLE and SOCKET in r.err and "`systemctl start cached.socket`" in r.err
     assert service.run(f"test -e {SOCKET}.epoch").status == 0  # clients may have it mapped
 
 
