@@ -128,6 +128,8 @@ int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char 
                 ctl_note(ctl, "not stored: %s", why);
         else if (status == EXIT_UNREACHABLE)
                 report_unreachable(ctl, code, why);
+        else if (code == CACHED_OUTCOME_UNKNOWN)
+                ctl_note(ctl, "it is not known whether it happened: %s", why);
         else if (status == EXIT_REFUSED && code < 64)
                 ctl_note(ctl, "the daemon refused: %s", why);
         else if (status != EXIT_DONE)
