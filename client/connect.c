@@ -126,9 +126,8 @@ static int dial_failed(const struct sockpath *p, int error, struct failure *f)
                                    "the daemon at %s does not accept connections in time", p->path);
         if (p->kind == SOCKPATH_NAMED && (error == -EACCES || error == -EPERM))
                 return failure_set(f, CACHED_ERR_FORBIDDEN,
-                                   "permission denied: %s may not be opened by this user: ask the "
-                                   "administrator for daemon.socket_group or socket_mode, or to be "
-                                   "added to that group (often: cached)",
+                                   "permission denied: add yourself to the group of %s (often: "
+                                   "cached), or ask the administrator to let you in",
                                    p->path);
         if (error == -ENOENT)
                 return failure_set(f, CACHED_ERR_UNREACHABLE, "no daemon answers: there is no %s",
