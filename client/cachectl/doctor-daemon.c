@@ -61,13 +61,12 @@ static char state_of(long pid)
         return p && p[1] == ' ' ? p[2] : 0;
 }
 
-const char *doctor_systemctl(const struct doctor *d)
+/* Where systemd listens on it. */
+static const char *systemctl_of(const struct doctor_socket *s)
 {
-        const struct doctor_socket *s = doctor_concerned(d);
         char name[LISTENER_NAME_SIZE];
-        uint64_t max;
 
-        if (!s || s->error != 0)
+        if (s->error != 0)
                 return NULL;
         switch (listener_look(&s->peer, name)) {
         case LISTENER_SYSTEMD:
@@ -75,8 +74,18 @@ const char *doctor_systemctl(const struct doctor *d)
         case LISTENER_SYSTEMD_OF_USER:
                 return "systemctl --user";
         default:
-                break;
+                return NULL;
         }
+}
+
+const char *doctor_systemctl(const struct doctor *d)
+{
+        const struct doctor_socket *s = doctor_concerned(d);
+        const char *systemctl = s ? systemctl_of(s) : NULL;
+        uint64_t max;
+
+        if (systemctl)
+                return systemctl;
         /* Whatever listens: something keeps its memory. */
         return d->stats && cached_reply_u64(d->stats, "daemon.kept_files.max", &max) == CACHED_OK
                        ? "systemctl"
@@ -85,12 +94,12 @@ const char *doctor_systemctl(const struct doctor *d)
 
 static void advise_on_silence(struct doctor *d, const struct doctor_socket *s)
 {
-        const char *systemctl = doctor_systemctl(d);
+        const char *systemctl = systemctl_of(s);
         char name[LISTENER_NAME_SIZE];
 
         if (state_of(s->peer.pid) == 'T')
                 doctor_advise(d, "it was stopped by a signal: kill -CONT %ld", (long)s->peer.pid);
-        else if (systemctl && s == doctor_concerned(d))
+        else if (systemctl)
                 doctor_advise(d,
                               "%s status cached.service; journalctl %s-u cached.service says "
                               "why, often a mistake in the configuration",

@@ -89,3 +89,10 @@ def test_s06_of_a_user(g):
     assert r.status == UNREACHABLE and "see `systemctl --user status cached.service`" in r.err, r.err
     c = doctor(g, "eve", eve)["daemon"]
     assert "systemctl --user status cached.service; journalctl --user -u cached.service" in c["advice"]
+    # Also behind a socket of the system's that nobody listens on.
+    g.run("mkdir -p /run/cached")
+    g.python("import socket; socket.socket(socket.AF_UNIX).bind('/run/cached/cached.sock')")
+    g.run("chmod 666 /run/cached/cached.sock")
+    c = doctor(g, "eve", eve)["daemon"]
+    g.run("rm /run/cached/cached.sock")
+    assert "systemctl --user status cached.service" in c["advice"], c
