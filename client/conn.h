@@ -121,6 +121,8 @@ int conn_hello(struct conn *c, const struct cached_options *o, struct deadline d
 int conn_hello_send(struct conn *c, const struct cached_options *o, struct deadline d,
                     struct failure *f);
 int conn_hello_receive(struct conn *c, struct deadline d, struct failure *f);
+/* After CACHED_ERR_TIMEOUT: says why, where who listens is not the daemon. Looks into /proc. */
+void conn_hello_late(const struct conn *c, struct failure *f);
 int conn_open(const struct cached_options *o, const struct sockpaths *paths, struct deadline d,
               struct failure *f, struct conn **ret, size_t *ret_which);
 

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "client/conn.h"
+#include "client/listener.h"
 #include "proto/frame.h"
 
 #define PROTOCOL_VERSION 1
@@ -126,9 +127,8 @@ static int dial_failed(const struct sockpath *p, int error, struct failure *f)
                                    "the daemon at %s does not accept connections in time", p->path);
         if (p->kind == SOCKPATH_NAMED && (error == -EACCES || error == -EPERM))
                 return failure_set(f, CACHED_ERR_FORBIDDEN,
-                                   "permission denied: %s may not be opened by this user: ask the "
-                                   "administrator for daemon.socket_group or socket_mode, or to be "
-                                   "added to that group (often: cached)",
+                                   "permission denied: add yourself to the group of %s (often: "
+                                   "cached), or ask the administrator to let you in",
                                    p->path);
         if (error == -ENOENT)
                 return failure_set(f, CACHED_ERR_UNREACHABLE, "no daemon answers: there is no %s",
@@ -429,6 +429,28 @@ int conn_hello(struct conn *c, const struct cached_options *o, struct deadline d
         return c->hello_state == CONN_HELLO_DONE ? CACHED_OK : conn_hello_receive(c, d, f);
 }
 
+void conn_hello_late(const struct conn *c, struct failure *f)
+{
+        struct ucred peer = {0};
+        socklen_t n = sizeof(peer);
+        char name[LISTENER_NAME_SIZE];
+        enum listener who;
+
+        if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
+                return;
+        who = listener_look(&peer, name);
+        if (who == LISTENER_SYSTEMD || who == LISTENER_SYSTEMD_OF_USER)
+                (void)failure_set(f, CACHED_ERR_TIMEOUT,
+                                  "%s: systemd listens there, but the service does not start, or "
+                                  "hangs: see `systemctl %sstatus cached.service`",
+                                  cached_strerror(CACHED_ERR_TIMEOUT),
+                                  who == LISTENER_SYSTEMD ? "" : "--user ");
+        else if (who == LISTENER_OTHER)
+                (void)failure_set(f, CACHED_ERR_TIMEOUT,
+                                  "%s: pid %ld (%s) listens there for it, and may not start it",
+                                  cached_strerror(CACHED_ERR_TIMEOUT), (long)peer.pid, name);
+}
+
 /* ------------------------------------------------------------------------------------- together */
 
 int conn_dial_on(struct conn *c, const struct cached_options *o, const struct sockpaths *paths,
@@ -485,6 +507,8 @@ int conn_open(const struct cached_options *o, const struct sockpaths *paths, str
         code = conn_dial_on(c, o, paths, d, NULL, f, &which);
         if (code == CACHED_OK)
                 code = conn_hello(c, o, d, f);
+        if (code == CACHED_ERR_TIMEOUT && c->fd >= 0)
+                conn_hello_late(c, f);
         if (code != CACHED_OK) {
                 (void)conn_free(c);
                 return code;

@@ -58,8 +58,10 @@ const char *cached_strerror(int code)
         case CACHED_ERR_AGAIN:
                 return "nothing has finished yet, or there is no room for more";
         case CACHED_ERR_FORBIDDEN:
+                /* By which means depends on who made the socket: the daemon, or a unit of systemd.
+                 */
                 return "permission denied: add yourself to group cached, or ask the administrator "
-                       "for daemon.socket_group or socket_mode";
+                       "to let you in";
         case CACHED_ERR_CLOSED:
                 return "the handle was closed";
         case CACHED_ERR_CREATION:

@@ -187,6 +187,8 @@ static int handle_attempt(cached *c, struct pool_slot *s, struct deadline d, str
          * socket. One that just ends leaves none. */
         if (code == CACHED_SHUTTING_DOWN)
                 code = slot_attempt(c, s, d, f);
+        if (code == CACHED_ERR_TIMEOUT && s->conn)
+                conn_hello_late(s->conn, f);
         if (!is_ours(code))
                 pool_attempted(c->pool, code, f);
         return code;

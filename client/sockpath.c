@@ -33,6 +33,10 @@ sockpaths_add(struct sockpaths *p, enum sockpath_kind kind, const char *format, 
         va_end(args);
         if (n < 0 || (size_t)n >= sizeof(next->path))
                 return -ENAMETOOLONG;
+        /* After a login $XDG_RUNTIME_DIR is what comes next anyway. */
+        for (size_t i = 0; i < p->n; i++)
+                if (strcmp(p->at[i].path, next->path) == 0)
+                        return 0;
         next->kind = kind;
         p->n++;
         return 0;

@@ -63,8 +63,8 @@ def synopsis(text):
             out.append("No \\&|")
         elif token == "…":
             out.append("Ns No ...")
-        elif token == "--":
-            out.append("No \\-\\-")
+        elif token in ("-", "--"):
+            out.append("No " + escape(token))
         elif token.startswith("-"):
             out.append(f"Fl {escape(token[1:])}")
         elif token.isupper():

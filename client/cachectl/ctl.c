@@ -14,6 +14,7 @@
 #include "ctl.h"
 
 #include "output.h"
+#include "service.h"
 #include "session.h"
 #include "units.h"
 #include "utf8.h"
@@ -90,9 +91,11 @@ static void report_unreachable(struct ctl *ctl, int code, const char *why)
 {
         ctl_note(ctl, "%s", why);
         if (code == CACHED_ERR_UNREACHABLE)
-                fputs("Start one with `cached`. If it listens elsewhere, name its socket with "
-                      "--socket or in\n$CACHED_SOCKET.\n",
-                      stderr);
+                fprintf(stderr,
+                        "Start one with %s. If it listens elsewhere, name its socket with "
+                        "--socket or in\n$CACHED_SOCKET.\n",
+                        service_is_installed() ? "`systemctl start cached.socket`, or `cached`"
+                                               : "`cached`");
         else if (code == CACHED_ERR_UNTRUSTED)
                 fputs("If that user is meant to run it, say so with --service-uid.\n", stderr);
 }
@@ -125,6 +128,8 @@ int ctl_result(struct ctl *ctl, int code, const cached_reply *reply, const char 
                 ctl_note(ctl, "not stored: %s", why);
         else if (status == EXIT_UNREACHABLE)
                 report_unreachable(ctl, code, why);
+        else if (code == CACHED_OUTCOME_UNKNOWN)
+                ctl_note(ctl, "it is not known whether it happened: %s", why);
         else if (status == EXIT_REFUSED && code < 64)
                 ctl_note(ctl, "the daemon refused: %s", why);
         else if (status != EXIT_DONE)

@@ -9,15 +9,16 @@
  */
 
 #include "doctor.h"
+#include "service.h"
 
+#include <client/listener.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* The socket that is used; else the first that is there; else NULL. */
-static const struct doctor_socket *concerned(const struct doctor *d)
+const struct doctor_socket *doctor_concerned(const struct doctor *d)
 {
         if (d->used)
                 return d->used;
@@ -25,6 +26,30 @@ static const struct doctor_socket *concerned(const struct doctor *d)
                 if (d->sockets[i].stat_error != ENOENT && d->sockets[i].stat_error != ENOTDIR)
                         return &d->sockets[i];
         return NULL;
+}
+
+/* A unit made the socket: its settings, and not the daemon's, say who may connect. Where it may not
+ * be opened nobody knows who listens; then the system's is the installed unit's. */
+static bool is_made_by_unit(const struct doctor_socket *s)
+{
+        char name[LISTENER_NAME_SIZE];
+        enum listener who;
+
+        if (s->error != 0)
+                return strcmp(s->at.path, SOCKPATH_SYSTEM) == 0 && service_is_installed();
+        who = listener_look(&s->peer, name);
+        return who != LISTENER_DAEMON && who != LISTENER_UNKNOWN;
+}
+
+/*
+ * Root listens for a service, and gave the socket to the user whose the directory is. That user
+ * could put another socket there, and gains nothing by it: clients ask who listens. They trust
+ * root, and in the system's directory its owner, who is the service.
+ */
+static bool is_of_service(const struct doctor_socket *s, const struct stat *dir)
+{
+        return s->error == 0 && s->peer.uid == 0 && s->stat_error == 0 &&
+               s->st.st_uid == dir->st_uid;
 }
 
 /* True: a finding was added. */
@@ -39,7 +64,8 @@ static bool check_dir(struct doctor *d, const char *dir, const struct doctor_soc
         /* Whoever serves could do so in another way, too. */
         if (s != d->used || !doctor_runs_as(d, &uid))
                 uid = s->peer.uid;
-        if (st.st_uid != 0 && st.st_uid != geteuid() && !(s->error == 0 && st.st_uid == uid)) {
+        if (st.st_uid != 0 && st.st_uid != geteuid() && !(s->error == 0 && st.st_uid == uid) &&
+            !is_of_service(s, &st)) {
                 doctor_say(d, DOCTOR_PROBLEM, "permissions",
                            "the directory %s belongs to %s, who can put another socket there", dir,
                            doctor_user(user, st.st_uid));
@@ -102,6 +128,11 @@ static void check_forbidden(struct doctor *d, const struct doctor_socket *s)
         doctor_user(user, geteuid());
         if ((s->st.st_mode & S_IWGRP) && s->st.st_gid != 0 && !in_group(s->st.st_gid))
                 doctor_advise(d, "sudo usermod -aG %s %s, then log in again", group, user);
+        else if (is_made_by_unit(s))
+                doctor_advise(d,
+                              "set SocketGroup=cached and SocketMode=0660 (systemctl edit "
+                              "cached.socket), and add %s to the group cached",
+                              user);
         else
                 doctor_advise(d,
                               "set daemon.socket_group = cached and daemon.socket_mode = 0660 in "
@@ -119,14 +150,19 @@ static bool check_modes(struct doctor *d, const struct doctor_socket *s)
         doctor_say(d, s->st.st_uid == 0 ? DOCTOR_NOTE : DOCTOR_WARNING, "permissions",
                    "%s has mode %04o: every user of this machine may connect", s->at.path,
                    (unsigned)(s->st.st_mode & 07777));
-        doctor_advise(d, "if that is not meant: daemon.socket_mode = 0600, or 0660 with "
-                         "daemon.socket_group");
+        if (is_made_by_unit(s))
+                doctor_advise(d,
+                              "if that is not meant: SocketMode=0600, or 0660 with SocketGroup=, "
+                              "in cached.socket");
+        else
+                doctor_advise(d, "if that is not meant: daemon.socket_mode = 0600, or 0660 with "
+                                 "daemon.socket_group");
         return true;
 }
 
 void doctor_check_access(struct doctor *d)
 {
-        const struct doctor_socket *s = concerned(d);
+        const struct doctor_socket *s = doctor_concerned(d);
         bool found = false;
 
         if (!s)

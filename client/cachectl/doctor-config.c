@@ -54,7 +54,9 @@ static bool find_cached(const struct doctor *d, char *buf, size_t n_buf)
 {
         const char *path = getenv("PATH");
 
-        if (d->used && d->pid && d->used->peer.uid == geteuid()) {
+        /* Behind a service manager the peer is root, and the daemon somebody else. */
+        if (d->used && d->pid && d->used->peer.uid == geteuid() &&
+            doctor_is_process_of(d->pid, geteuid())) {
                 snprintf(buf, n_buf, "/proc/%u/exe", (unsigned)d->pid);
                 if (is_executable(buf))
                         return true;
@@ -147,18 +149,54 @@ static void check_file(struct doctor *d, const char *program, const char *file)
         }
 }
 
+/* False: who examines may not read it, and a finding says so. */
+static bool may_read(struct doctor *d, const char *file)
+{
+        if (access(file, R_OK) == 0)
+                return true;
+        doctor_say(d, DOCTOR_NOTE, "configuration", "%s was not checked: %s", file,
+                   strerror(errno));
+        doctor_advise(d, "as root: cached --config %s --check-config", file);
+        return false;
+}
+
 /* What the daemon says that it has read. */
 static void check_files(struct doctor *d, const char *program)
 {
-        const char *file = fields_text(d->config, "", "files[0]");
+        size_t n = cached_reply_count(d->config, "files");
+        char name[FIELDS_PATH_SIZE];
 
-        if (access(file, R_OK) < 0) {
-                doctor_say(d, DOCTOR_NOTE, "configuration", "%s was not checked: %s", file,
-                           strerror(errno));
-                doctor_advise(d, "as root: cached --config %s --check-config", file);
+        for (size_t i = 0; i < n; i++) {
+                (void)snprintf(name, sizeof(name), "files[%zu]", i);
+                if (doctor_check_reader(d, fields_text(d->config, "", name)))
+                        return;
+        }
+        if (may_read(d, fields_text(d->config, "", "files[0]")))
+                check_file(d, program, fields_text(d->config, "", "files[0]"));
+}
+
+/* The system's service does not come up: it would read the system's file, whoever examines. */
+static void check_system_file(struct doctor *d, const char *program)
+{
+        static const char file[] = CONFIG_SYSCONFDIR "/cached/cached.conf";
+
+        if (doctor_check_reader(d, file))
+                return;
+        if (access(file, R_OK) < 0 && errno != ENOENT) {
+                (void)may_read(d, file);
                 return;
         }
-        check_file(d, program, file);
+        /* As its unit does: then the file need not be there. */
+        if (setenv("CONFIGURATION_DIRECTORY", CONFIG_SYSCONFDIR "/cached", 1) < 0)
+                d->no_memory = true;
+        check_file(d, program, NULL);
+}
+
+static bool is_system_service(const struct doctor *d)
+{
+        const char *systemctl = doctor_systemctl(d);
+
+        return systemctl && strcmp(systemctl, "systemctl") == 0;
 }
 
 void doctor_check_config(struct doctor *d)
@@ -182,6 +220,8 @@ void doctor_check_config(struct doctor *d)
                 doctor_say(d, DOCTOR_OK, "configuration",
                            "the daemon has read no file: the defaults "
                            "hold");
+        } else if (!d->used && is_system_service(d)) {
+                check_system_file(d, program);
         } else {
                 check_file(d, program, NULL);
         }

@@ -10,7 +10,10 @@
 #include "doctor.h"
 #include "fields.h"
 #include "proc.h"
+#include "service.h"
 #include "units.h"
+
+#include <client/listener.h>
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -58,6 +61,59 @@ static char state_of(long pid)
         return p && p[1] == ' ' ? p[2] : 0;
 }
 
+/* Where systemd listens on it. */
+static const char *systemctl_of(const struct doctor_socket *s)
+{
+        char name[LISTENER_NAME_SIZE];
+
+        if (s->error != 0)
+                return NULL;
+        switch (listener_look(&s->peer, name)) {
+        case LISTENER_SYSTEMD:
+                return "systemctl";
+        case LISTENER_SYSTEMD_OF_USER:
+                return "systemctl --user";
+        default:
+                return NULL;
+        }
+}
+
+const char *doctor_systemctl(const struct doctor *d)
+{
+        const struct doctor_socket *s = doctor_concerned(d);
+        const char *systemctl = s ? systemctl_of(s) : NULL;
+        uint64_t max;
+
+        if (systemctl)
+                return systemctl;
+        /* Whatever listens: something keeps its memory. */
+        return d->stats && cached_reply_u64(d->stats, "daemon.kept_files.max", &max) == CACHED_OK
+                       ? "systemctl"
+                       : NULL;
+}
+
+static void advise_on_silence(struct doctor *d, const struct doctor_socket *s)
+{
+        const char *systemctl = systemctl_of(s);
+        char name[LISTENER_NAME_SIZE];
+
+        if (state_of(s->peer.pid) == 'T')
+                doctor_advise(d, "it was stopped by a signal: kill -CONT %ld", (long)s->peer.pid);
+        else if (systemctl)
+                doctor_advise(d,
+                              "%s status cached.service; journalctl %s-u cached.service says "
+                              "why, often a mistake in the configuration",
+                              systemctl, strchr(systemctl, ' ') ? "--user " : "");
+        else if (listener_look(&s->peer, name) == LISTENER_OTHER)
+                doctor_advise(d,
+                              "find out why pid %ld (%s) starts no daemon, or look at the "
+                              "daemon's log",
+                              (long)s->peer.pid, name);
+        else
+                doctor_advise(d, "pid %ld listens there and hangs: look at its log, and restart it",
+                              (long)s->peer.pid);
+}
+
 static void no_answer(struct doctor *d)
 {
         const struct doctor_socket *s = NULL;
@@ -67,20 +123,20 @@ static void no_answer(struct doctor *d)
                 if (d->sockets[i].error == 0 && !d->sockets[i].unsafe)
                         s = &d->sockets[i];
         doctor_say(d, DOCTOR_PROBLEM, "daemon", "%s", *why ? why : cached_strerror(d->code));
-        if (s && d->code == CACHED_ERR_TIMEOUT && state_of(s->peer.pid) == 'T')
-                doctor_advise(d, "it was stopped by a signal: kill -CONT %ld", (long)s->peer.pid);
-        else if (s && d->code == CACHED_ERR_TIMEOUT)
-                doctor_advise(d, "pid %ld listens there and hangs: look at its log, and restart it",
-                              (long)s->peer.pid);
+        if (s && d->code == CACHED_ERR_TIMEOUT)
+                advise_on_silence(d, s);
         else if (d->code == CACHED_ERR_UNTRUSTED)
                 doctor_advise(d, "find out who runs pid %ld; a daemon of your own: cached",
                               s ? (long)s->peer.pid : 0);
         else if (d->code == CACHED_ERR_FORBIDDEN)
                 doctor_advise(d, "see `permissions`");
         else if (d->code == CACHED_ERR_UNREACHABLE)
-                doctor_advise(
-                        d, "start one with `cached`, or as a service with `systemctl start "
-                           "cached`; if it listens elsewhere, name its socket in $CACHED_SOCKET");
+                doctor_advise(d,
+                              "start one with %s; if it listens elsewhere, name its socket in "
+                              "$CACHED_SOCKET",
+                              service_is_installed()
+                                      ? "`systemctl start cached.socket`, or `cached`"
+                                      : "`cached`");
         else if (d->code == CACHED_VERSION)
                 doctor_advise(
                         d, "install cached and libcached of one version, and restart the daemon");
@@ -105,6 +161,7 @@ static void check_daemon(struct doctor *d)
 {
         char user[DOCTOR_NAME_SIZE], up[UNITS_BUFFER_SIZE];
         uint32_t uid = d->used->peer.uid, process = uid;
+        bool is_named = d->ctl->has_service_uid && d->ctl->service_uid == uid;
 
         (void)doctor_runs_as(d, &process);
         doctor_say(d, DOCTOR_OK, "daemon", "cached %s, pid %u, runs as %s (trusted: %s), up for %s",
@@ -113,6 +170,7 @@ static void check_daemon(struct doctor *d)
                    process != uid     ? "root listens for it"
                    : uid == 0         ? "it is root"
                    : uid == geteuid() ? "it is you"
+                   : is_named         ? "--service-uid names it"
                                       : "it owns " SOCKPATH_SYSTEM_DIR,
                    units_format_ms(up, fields_u64(d->stats, "daemon.", "uptime_ms")));
 }
@@ -133,6 +191,7 @@ static bool is_replaced(uint32_t pid)
 static void check_version(struct doctor *d)
 {
         const char *daemon = fields_text(d->hello, "", "version");
+        const char *systemctl = doctor_systemctl(d);
 
         if (strcmp(cached_version(), VERSION) != 0) {
                 doctor_say(d, DOCTOR_WARNING, "version", "this is cachectl %s, but libcached is %s",
@@ -141,8 +200,11 @@ static void check_version(struct doctor *d)
         } else if (d->pid && is_replaced(d->pid)) {
                 doctor_say(d, DOCTOR_WARNING, "version",
                            "the daemon's program was replaced since it started (it is %s)", daemon);
-                doctor_advise(d, "systemctl restart cached, or stop it and start it again: its "
-                                 "entries are lost");
+                if (systemctl)
+                        doctor_advise(d, "%s restart cached.service: what is cached stays",
+                                      systemctl);
+                else
+                        doctor_advise(d, "stop it and start it again: its entries are lost");
         } else if (strcmp(daemon, VERSION) != 0) {
                 doctor_say(d, DOCTOR_NOTE, "version", "the daemon is %s, cachectl and libcached %s",
                            daemon, VERSION);

@@ -17,6 +17,9 @@
  */
 #define FDS_BESIDES 64
 
+/* A unit may ask for more than a container has. */
+#define AT_MOST "at most %llu descriptors (LimitNOFILE= in the unit, or the machine's own bound)"
+
 static uint64_t setting(const struct doctor *d, const char *name)
 {
         size_t n = cached_reply_count(d->config, "settings");
@@ -32,6 +35,21 @@ static uint64_t setting(const struct doctor *d, const char *name)
         return 0;
 }
 
+/* To raise the number of descriptors, or lower what needs them. */
+static void advise_descriptors(struct doctor *d, const char *lower)
+{
+        const char *systemctl = doctor_systemctl(d);
+
+        if (systemctl)
+                doctor_advise(d,
+                              "raise it (%s edit cached.service: LimitNOFILE=524288) where the "
+                              "machine allows that, or lower %s",
+                              systemctl, lower);
+        else
+                doctor_advise(d, "raise it (ulimit -n, where the daemon is started), or lower %s",
+                              lower);
+}
+
 /* True: a finding was added. */
 static bool check_descriptors(struct doctor *d, const char *limits)
 {
@@ -42,22 +60,20 @@ static bool check_descriptors(struct doctor *d, const char *limits)
                 return false;
         if (files < connections + FDS_BESIDES) {
                 doctor_say(d, DOCTOR_WARNING, "limits",
-                           "the daemon may open %llu files, but limits.connections is %llu, and "
+                           "the daemon may open " AT_MOST ", but limits.connections is %llu, and "
                            "each large value takes one as well",
                            (unsigned long long)files, (unsigned long long)connections);
-                doctor_advise(d, "LimitNOFILE=131072 in the unit (systemctl edit cached), or lower "
-                                 "limits.connections");
+                advise_descriptors(d, "limits.connections");
                 return true;
         }
         if (files - connections - FDS_BESIDES < large) {
                 doctor_say(d, DOCTOR_NOTE, "limits",
-                           "the daemon may open %llu files: beside limits.connections that is "
+                           "the daemon may open " AT_MOST ": beside limits.connections that is "
                            "enough for %llu large values, limits.large_values is %llu",
                            (unsigned long long)files,
                            (unsigned long long)(files - connections - FDS_BESIDES),
                            (unsigned long long)large);
-                doctor_advise(d, "LimitNOFILE=131072 in the unit (systemctl edit cached), or lower "
-                                 "limits.large_values");
+                advise_descriptors(d, "limits.large_values");
                 return true;
         }
         return false;

@@ -92,6 +92,8 @@ static int make_client(struct doctor *d, const char *path, const struct doctor_s
                 r = cached_options_set_timeout_ms(o, ms);
         if (r == CACHED_OK && other)
                 r = cached_options_set_service_uid(o, other->peer.uid);
+        else if (r == CACHED_OK && d->ctl->has_service_uid)
+                r = cached_options_set_service_uid(o, d->ctl->service_uid);
         if (r == CACHED_OK)
                 r = cached_new(o, ret);
         cached_options_free(o);

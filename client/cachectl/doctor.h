@@ -79,6 +79,19 @@ void doctor_done(struct doctor *d);
 int doctor_connect(struct doctor *d, const struct doctor_socket *s, cached **ret,
                    cached_reply **ret_hello);
 
+/* The socket that is used; else the first that is there; else NULL. */
+const struct doctor_socket *doctor_concerned(const struct doctor *d);
+
+/* "systemctl" or "systemctl --user", where a service manager listens for the daemon or keeps its
+ * memory; else NULL. */
+const char *doctor_systemctl(const struct doctor *d);
+
+/* By the process's credentials: the owner of its directory in /proc may be another. */
+bool doctor_is_process_of(uint32_t pid, uint32_t uid);
+
+/* True: the daemon may not read this file, and a finding says so. */
+bool doctor_check_reader(struct doctor *d, const char *file);
+
 /* The uid as which the daemon's process runs; with socket activation it is not that of its peer,
  * which is who listened. False: its /proc cannot be seen, or it has not answered. */
 bool doctor_runs_as(const struct doctor *d, uint32_t *ret_uid);
@@ -96,7 +109,7 @@ void doctor_check_daemon(
         struct doctor *d); /* doctor-daemon.c: daemon, version, realm, round_trip */
 void doctor_check_limits(struct doctor *d); /* doctor-limits.c: limits */
 void doctor_check_memory(struct doctor *d); /* doctor-memory.c: memory, cgroup, eviction */
-void doctor_check_config(struct doctor *d); /* doctor-config.c: configuration */
+void doctor_check_config(struct doctor *d); /* doctor-config.c, -reader.c: configuration */
 void doctor_check_system(struct doctor *d); /* doctor-system.c: kernel, clock */
 
 #endif

@@ -201,7 +201,7 @@ const char *fields_format(const cached_reply *r, const char *prefix, const struc
         case FIELD_BOOL:
                 return n ? "yes" : "no";
         case FIELD_CHOICE:
-                return choice(field->choices, n);
+                return choice(field->labels ? field->labels : field->choices, n);
         case FIELD_COUNT:
         case FIELD_OPTIONAL_COUNT:
         case FIELD_ID:

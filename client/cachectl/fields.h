@@ -39,6 +39,7 @@ struct field {
         const char *const *choices; /* of FIELD_CHOICE: the names by number, NULL ends them */
         bool hide_zero;             /* people do not see it when it is 0: it says nothing then */
         const char *needs;          /* they do not see it when that field is 0 */
+        const char *const *labels;  /* of FIELD_CHOICE: what they see instead of the names */
 };
 
 #define FIELDS_PATH_SIZE 160

@@ -5,6 +5,10 @@
  *
  * It connects before it reads: where no daemon answers, or the value is longer than the daemon
  * takes, the input need not be read to its end.
+ *
+ * A daemon that was killed may have stored the value or not, and nobody knows. Without a condition
+ * it is stored again: what is there then is the same. With one, the second time could fail because
+ * of the first, so that is left to who asked.
  */
 
 #include "fields.h"
@@ -25,6 +29,8 @@
 
 #define TAGS_MAX   8
 #define REASON_MAX 1024
+/* How often it is stored, where each time the daemon dies of something else. */
+#define TRIES_MAX 5
 
 enum {
         OPT_TTL,
@@ -263,41 +269,53 @@ static int finish(struct ctl *ctl, const struct args *a, const struct key *key, 
         return status;
 }
 
+static bool may_repeat(const struct args *a)
+{
+        return !a->options[OPT_ADD] && !a->options[OPT_REPLACE] && !a->options[OPT_VERSION];
+}
+
+/* The input, or that there is no value where it is NULL. */
+static int store_once(struct ctl *ctl, const struct args *a, const struct key *key,
+                      const struct input *in, const cached_set_options *o, cached_reply **ret)
+{
+        if (!in)
+                return cached_set_negative(ctl->client, a->words[0], key->bytes, key->n,
+                                           a->options[OPT_NEGATIVE], o, ret);
+        if (in->is_file)
+                return cached_set_fd(ctl->client, a->words[0], key->bytes, key->n, in->fd,
+                                     in->offset, in->size, o, ret);
+        return cached_set(ctl->client, a->words[0], key->bytes, key->n, in->value.bytes,
+                          in->value.n, o, ret);
+}
+
+static int store_and_finish(struct ctl *ctl, const struct args *a, const struct key *key,
+                            const struct input *in, const cached_set_options *o)
+{
+        cached_reply *reply = NULL;
+        int r = store_once(ctl, a, key, in, o, &reply);
+
+        for (int n = 1; r == CACHED_OUTCOME_UNKNOWN && may_repeat(a) && n < TRIES_MAX; n++) {
+                cached_reply_free(reply);
+                reply = NULL;
+                r = store_once(ctl, a, key, in, o, &reply);
+        }
+        return finish(ctl, a, key, r, reply);
+}
+
 static int store(struct ctl *ctl, const struct args *a, const struct key *key,
                  const cached_set_options *o)
 {
-        cached_reply *reply = NULL;
         struct input in;
-        int status, r;
+        int status;
 
         status = input_open(ctl, a->n_words > 2 ? a->words[2] : NULL, &in);
         if (status != EXIT_DONE)
                 return status;
         status = input_read(ctl, &in);
-        if (status != EXIT_DONE) {
-                input_done(&in);
-                return status;
-        }
-        if (in.is_file)
-                r = cached_set_fd(ctl->client, a->words[0], key->bytes, key->n, in.fd, in.offset,
-                                  in.size, o, &reply);
-        else
-                r = cached_set(ctl->client, a->words[0], key->bytes, key->n, in.value.bytes,
-                               in.value.n, o, &reply);
-        status = finish(ctl, a, key, r, reply);
+        if (status == EXIT_DONE)
+                status = store_and_finish(ctl, a, key, &in, o);
         input_done(&in);
         return status;
-}
-
-/* That there is no value. */
-static int store_negative(struct ctl *ctl, const struct args *a, const struct key *key,
-                          const cached_set_options *o)
-{
-        cached_reply *reply = NULL;
-        int r = cached_set_negative(ctl->client, a->words[0], key->bytes, key->n,
-                                    a->options[OPT_NEGATIVE], o, &reply);
-
-        return finish(ctl, a, key, r, reply);
 }
 
 static int run(struct ctl *ctl, const struct args *a)
@@ -316,7 +334,7 @@ static int run(struct ctl *ctl, const struct args *a)
         if (status == EXIT_DONE)
                 status = ctl_connect(ctl);
         if (status == EXIT_DONE)
-                status = a->options[OPT_NEGATIVE] ? store_negative(ctl, a, &key, o)
+                status = a->options[OPT_NEGATIVE] ? store_and_finish(ctl, a, &key, NULL, o)
                                                   : store(ctl, a, &key, o);
         cached_set_options_free(o);
         return status;

@@ -71,9 +71,11 @@ static const struct field fields_daemon[] = {
 };
 
 static const char *const takeover_from[] = {"none", "handover", "passed", NULL};
+static const char *const takeover_labels[] = {"nobody", "its predecessor", "the service manager",
+                                              NULL};
 
 static const struct field fields_takeover[] = {
-        {"from", FIELD_CHOICE, "from", NULL, takeover_from},
+        {"from", FIELD_CHOICE, "from", NULL, takeover_from, .labels = takeover_labels},
         {"realms_kept", FIELD_COUNT, "realms kept"},
         {"realms_dropped", FIELD_COUNT, "realms dropped"},
         {"entries_kept", FIELD_COUNT, "entries kept"},

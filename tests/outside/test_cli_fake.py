@@ -15,7 +15,7 @@ import time
 import pytest
 
 import wire
-from cachectl import DONE, UNREACHABLE, needs_cachectl, run_plain
+from cachectl import DONE, REFUSED, UNREACHABLE, needs_cachectl, run_plain
 
 pytestmark = needs_cachectl
 pb = wire.pb
@@ -145,3 +145,43 @@ def test_cli_f5_an_error_cannot_either():
     with fake(lambda request: pb.Reply(id=request.id, status=pb.INVALID, error="a\u202eb\u2066c")) as (path, _):
         r = run_plain("--socket", path, "get", "t", "k")
     assert "a?b?c" in r.err
+
+
+# ---- a change of which nobody knows any more
+
+
+def lost(request):
+    reply = pb.Reply(id=request.id, status=pb.OUTCOME_UNKNOWN)
+    reply.error = "the daemon does not remember"
+    return reply
+
+
+def stored(request):
+    reply = pb.Reply(id=request.id)
+    reply.entry.version = 7
+    return reply
+
+
+@pytest.mark.parametrize("more", [[], ["--ttl", "1h"]])
+def test_cf30_a_plain_set_is_repeated(more):
+    """A second time changes nothing: what was to be there is there."""
+    answers = [lost, lost, stored]
+    with fake(lambda r: answers.pop(0)(r)) as (path, asked):
+        r = run_plain("--socket", path, "set", "c", "k", *more, stdin=b"v")
+    assert (r.status, r.err, len(asked)) == (DONE, "", 3)
+
+
+def test_cf31_but_not_for_ever():
+    with fake(lost) as (path, asked):
+        r = run_plain("--socket", path, "set", "c", "k", stdin=b"v")
+    assert r.status == REFUSED and 1 < len(asked) < 20
+    assert r.err == "cachectl: set: it is not known whether it happened: the daemon does not remember\n"
+
+
+@pytest.mark.parametrize("more", [["--add"], ["--replace"], ["--version", "3"]])
+def test_cf32_a_set_with_a_condition_is_not(more):
+    """The second time would fail because of the first."""
+    with fake(lost) as (path, asked):
+        r = run_plain("--socket", path, "set", "c", "k", *more, stdin=b"v")
+    assert r.status == REFUSED and len(asked) == 1
+    assert r.err == "cachectl: set: it is not known whether it happened: the daemon does not remember\n"

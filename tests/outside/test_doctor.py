@@ -6,6 +6,7 @@ import os
 import pathlib
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -13,6 +14,7 @@ import tempfile
 import pytest
 
 import harness
+import manager
 from cachectl import (CACHECTL, DONE, NOT_FOUND, REFUSED, UNREACHABLE, USAGE, Result, cli, environment, finish, js,
                       needs_cachectl, run_plain)
 
@@ -281,6 +283,97 @@ def test_doc34_a_daemon_of_a_foreign_uid(home):
         end(process)
 
 
+def test_doc35_a_directory_of_the_service(home):
+    """A service manager, which is root, listens for a daemon of another user, and gives it socket and directory."""
+    harness.needs_root()
+    with listening(home / "s"):
+        os.chown(home, 12345, 12345)
+        [c] = doctor("--socket", str(home / "s"), "--timeout", "100ms").of("permissions")
+        assert c["status"] == "problem", "the socket is not meant to be that user's"
+        os.chown(home / "s", 12345, 12345)
+        [c] = doctor("--socket", str(home / "s"), "--timeout", "100ms").of("permissions")
+        assert c["status"] == "ok", c
+    os.chown(home, 0, 0)
+
+
+# ---- behind a service manager
+
+@contextlib.contextmanager
+def listening(path):
+    """Somebody listens, and starts nothing."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(path))
+        s.listen(16)
+        yield s
+
+
+def test_doc36_nothing_is_started(home):
+    """The listener is named; it is not what should be restarted."""
+    name = pathlib.Path("/proc/self/comm").read_text().strip()
+    with listening(home / "s"):
+        c = doctor("--socket", str(home / "s"), "--timeout", "100ms").one("daemon")
+        r = run_plain("--socket", str(home / "s"), "--timeout", "100ms", "get", "c", "k")
+    assert "restart" not in c["advice"] and f"pid {os.getpid()} ({name})" in c["text"]
+    assert r.status == UNREACHABLE and r.err.count("\n") == 1
+    assert f"did not answer in time: pid {os.getpid()} ({name}) listens there for it, and may not start it" in r.err
+
+
+def test_doc37_a_restart_loses_nothing(home, monkeypatch):
+    """Where a service manager keeps the memory."""
+    monkeypatch.setattr(harness, "BINARY", shutil.copy(harness.BINARY, home / "cached"))
+    s = manager.Service(harness.config_text(memory={"global_budget": "64M", "realm_budget": "32M"}))
+    s.start()
+    try:
+        (home / "cached").unlink()
+        c = doctor("--socket", str(s.socket)).one("version")
+        assert c["status"] == "warning" and "lost" not in c["advice"]
+        assert c["advice"].startswith("systemctl restart cached.service")
+        [c] = [c for c in doctor("--socket", str(s.socket)).of("permissions") if "may connect" in c["text"]]
+        assert "SocketMode=" in c["advice"] and "socket_mode" not in c["advice"]
+    finally:
+        s.signal(signal.SIGTERM)
+        assert s.process.wait(harness.PATIENCE) == 0
+        s.close()
+
+
+def test_doc38_a_file_that_only_root_can_read(home):
+    """Root finds it right; the daemon will not."""
+    harness.needs_root()
+    home.chmod(0o755)
+    config = home / "cached.conf"
+    config.write_text("")
+    folder = home / "run"
+    folder.mkdir()
+    os.chown(folder, 12345, 12345)
+    process = subprocess.Popen([harness.BINARY, "--socket", str(folder / "s"), "--config", str(config)], user=12345,
+                               group=12346, extra_groups=[12347], stderr=subprocess.DEVNULL)
+
+    def check():
+        return doctor("--socket", str(folder / "s"), "--service-uid", "12345").one("configuration")
+    try:
+        harness.wait_until((folder / "s").exists, "the daemon is there")
+        assert check()["status"] == "ok"
+        config.chmod(0o600)
+        c = check()
+        assert c["status"] == "problem" and str(config) in c["text"] and "uid 12345" in c["text"]
+        config.chmod(0o640)
+        for gid in (12346, 12347):
+            os.chown(config, 0, gid)
+            assert check()["status"] == "ok"
+        os.chown(config, 0, 0)
+        assert check()["status"] == "problem"
+        os.chown(config, 12345, 12346)
+        config.chmod(0o044)
+        assert check()["status"] == "problem", "the owner's bits count for the owner"
+        os.chown(config, 0, 0)
+        config.chmod(0o644)
+        home.chmod(0o700)
+        assert check()["status"] == "problem", "nor get there"
+    finally:
+        home.chmod(0o755)
+        end(process)
+
+
 # ---- limits, memory, configuration
 
 def test_doc40_too_few_descriptors(home):
@@ -294,7 +387,8 @@ def test_doc40_too_few_descriptors(home):
     try:
         harness.wait_until(lambda: run_plain("--socket", str(home / "s"), "ping").status == DONE, "it answers")
         [c] = doctor("--socket", str(home / "s")).of("limits")
-        assert c["status"] == "warning" and "512" in c["text"] and "5000" in c["text"] and "LimitNOFILE" in c["advice"]
+        assert c["status"] == "warning" and "at most 512 descriptors (LimitNOFILE= in the unit, or " in c["text"]
+        assert "5000" in c["text"] and "limits.connections" in c["advice"]
     finally:
         end(process)
 
@@ -311,7 +405,7 @@ def test_doc40a_enough_for_connections_alone(home):
     try:
         harness.wait_until(lambda: run_plain("--socket", str(home / "s"), "ping").status == DONE, "it answers")
         [c] = doctor("--socket", str(home / "s")).of("limits")
-        assert c["status"] == "note" and "348 large values" in c["text"] and "LimitNOFILE" in c["advice"]
+        assert c["status"] == "note" and "348 large values" in c["text"] and "LimitNOFILE" in c["text"]
         said = (home / "log").read_text()
         assert "limits.large_values = 500 cannot be reached with 512 descriptors" in said and ": 348 are left" in said
     finally:

@@ -103,3 +103,16 @@ def test_pag07_where_the_configuration_is(name):
     [path] = re.findall(r" (/\S+/cached\.conf)", said)
     assert re.search(rf"^\.(It )?Pa {re.escape(path)}( |$)", source(name), re.M)
     assert "@" not in re.sub(r"@(group|gid|staff)\b", "", source(name))
+
+
+@needs_mandoc
+def test_pag10_a_dash_that_is_an_argument():
+    """It is no option without a name."""
+    assert not re.search(r"Fl( |$)(?!\\-)[^A-Za-z]", "\n".join(
+        line for line in source("cachectl.1").splitlines() if line.startswith(".It Ic ")), re.M)
+    assert "resource hold" in rendered("cachectl.1") and " TOKEN KEY VALUE | - " in rendered("cachectl.1")
+
+
+@needs_mandoc
+def test_pag11_pages_know_each_other():
+    assert "libcached(3)" in rendered("cachectl.1").rsplit("SEE ALSO", 1)[1]

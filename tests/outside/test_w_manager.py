@@ -186,6 +186,9 @@ def test_w10_everything_goes_on(service, number):
     report = takeover(service)
     assert (report.realms_kept, report.entries_kept, report.large_kept) == (1, 7, 1)
     assert (report.realms_dropped, report.entries_dropped, report.descriptors_dropped) == (0, 0, 0)
+    text = test_t_takeover.cachectl(service, "stats")
+    assert re.search(r"^TAKEOVER\nfrom +the service manager$", text, re.M), text
+    assert json.loads(test_t_takeover.cachectl(service, "--json", "stats"))["daemon"]["takeover"]["from"] == "passed"
 
 
 def test_w11_names_stay_what_they_are(service):

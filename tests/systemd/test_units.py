@@ -186,8 +186,11 @@ def test_d03_an_outsider(service):
     """Who is not in the group is told how to get in."""
     r = service.run("cachectl ping", user="eve", check=False)
     assert r.status == UNREACHABLE
-    assert "permission denied: add yourself to group cached" in r.err
+    assert "permission denied: add yourself to group cached, or ask the administrator to let you in" in r.err
     assert service.show("cached.service", "ActiveState") == "inactive"  # and has not even started it
+    [c] = [c for c in service.run("cachectl --json doctor", user="eve", check=False).json["checks"]
+           if c["check"] == "permissions"]
+    assert c["advice"] == "sudo usermod -aG cached eve, then log in again"
 
 
 def test_e01_stop_the_socket(service):
@@ -202,7 +205,7 @@ def test_e01_stop_the_socket(service):
     assert service.show("cached.service", "Result") == "success"
     assert service.run(f"test -e {SOCKET}", check=False).status == 1
     r = service.run("cachectl ping", user="alice", check=False)
-    assert r.status == UNREACHABLE and SOCKET in r.err
+    assert r.status == UNREACHABLE and SOCKET in r.err and "`systemctl start cached.socket`" in r.err
     assert service.run(f"test -e {SOCKET}.epoch").status == 0  # clients may have it mapped
 
 

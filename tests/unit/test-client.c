@@ -387,6 +387,13 @@ static void test_e_socket_paths(void **state)
         assert_string_equal(p.at[2].path, text);
         snprintf(text, sizeof(text), "/tmp/cached-%u/cached.sock", (unsigned)geteuid());
         assert_string_equal(p.at[3].path, text);
+        /* Where a login puts it: named once. */
+        snprintf(text, sizeof(text), "/run/user/%u", (unsigned)geteuid());
+        setenv("XDG_RUNTIME_DIR", text, 1);
+        assert_int_equal(sockpaths_resolve(NULL, &p), 0);
+        assert_int_equal(p.n, 3);
+        snprintf(text, sizeof(text), "/run/user/%u/cached/cached.sock", (unsigned)geteuid());
+        assert_string_equal(p.at[1].path, text);
         setenv("XDG_RUNTIME_DIR", long_path, 1);
         unsetenv("CACHED_SOCKET");
         assert_int_equal(sockpaths_resolve(NULL, &p), 0);
