@@ -57,7 +57,8 @@ def test_in01b_units(tree):
                  "sysusers.d/cached.conf"):
         assert (at / "lib" / name).is_file(), name
     text = (at / "lib/systemd/system/cached.service").read_text()
-    assert f"\nExecStart={PREFIX}/bin/cached --config /{installed_config(tree).relative_to(tree)}\n" in text
+    assert f"\nExecStart={PREFIX}/bin/cached\n" in text
+    assert f"\nEnvironment=CONFIGURATION_DIRECTORY=/{installed_config(tree).parent.relative_to(tree)}\n" in text
     assert "@" not in re.sub(r"@(system-service|privileged|resources)", "", text)
 
 
