@@ -70,7 +70,7 @@ struct slot {
         enum state state;
         enum given_kind kind;
         uint32_t number;
-        int fd;              /* borrowed; until it is sent */
+        int fd;              /* borrowed; until it is dropped */
         struct large *large; /* borrowed; whose slot it is, until it is dropped */
         struct large *held;  /* so that its bytes stay charged */
         int last_fd;         /* a copy that is closed after the manager's; -1: none */
@@ -97,7 +97,7 @@ struct fdstore {
         unsigned max;
         uint8_t used[N_GIVEN_KINDS][NUMBERS / 8];
         struct given_name *passed; /* by name; of those that are claimed the name is NULL */
-        size_t n_passed, n_removed;
+        size_t n_passed;
         bool settled; /* what is left of them is to be removed */
         struct slot slots[FDSTORE_MAX];
 };
