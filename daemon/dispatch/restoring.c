@@ -422,6 +422,8 @@ static void log_report(const struct dispatcher *d)
                 .numbers = {{LOG_NUMBER_RESOURCES_KEPT, t->resources_kept},
                             {LOG_NUMBER_RESOURCES_DROPPED, t->resources_dropped}}};
 
+        if (t->resources_kept + t->resources_dropped == 0)
+                return;
         log_event(server_log(d->server), LOG_INFO, &fields,
                   "took over %" PRIu64 " resources; dropped %" PRIu64, t->resources_kept,
                   t->resources_dropped);

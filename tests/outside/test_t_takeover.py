@@ -161,7 +161,7 @@ def test_t01_everything_goes_on(daemon):
     assert "took over 1 realms with 7 entries (1 large)" in daemon.log()
     stats = json.loads(cachectl(daemon, "--json", "stats"))["daemon"]["takeover"]
     assert stats["from"] == "handover" and stats["entries_kept"] == 7 and stats["reasons"] == []
-    assert re.search(r"TAKEOVER\s+from\s+handover\s+realms kept\s+1\n", cachectl(daemon, "stats"))
+    assert re.search(r"TAKEOVER\s+from\s+its predecessor\s+realms kept\s+1\n", cachectl(daemon, "stats"))
 
 
 def test_t02_time_goes_on(daemon, clock):
