@@ -376,6 +376,11 @@ static inline void leases_stop(struct fake *d, struct leases *s)
         store_stop(d, &s->store);
 }
 
+static inline unsigned leases_ended(struct leases *s)
+{
+        return atomic_load(&s->n_ends);
+}
+
 static inline unsigned leases_waiting(struct leases *s)
 {
         unsigned n = 0;

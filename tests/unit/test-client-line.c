@@ -219,6 +219,7 @@ static void test_c_end_without_place(void **state)
         until(leases_waiting, &s, 1);
         lease_end_now(l, "because", PATIENCE_MS);
         is_done_soon(&a);
+        until(leases_ended, &s, 1);
         assert_string_equal(s.reasons[0], "because");
         assert_int_equal(a.state, CACHED_LEASE_GRANTED);
         assert_int_equal(a.code, CACHED_OK);

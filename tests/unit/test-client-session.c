@@ -119,6 +119,7 @@ static struct world *world_new(void)
         w->c = client_new(w->d.path, PATIENCE_MS);
         assert_int_equal(cached_session_attach(w->c, TOKEN_TEXT, &w->s, NULL), CACHED_OK);
         assert_string_equal(cached_session_token(w->s), TOKEN_TEXT);
+        assert_int_equal(atomic_load(&w->p.n_asked), 1); /* and what was asked is there */
         assert_memory_equal(w->p.asked[0].m->attach_session->token.data, token, 16);
         assert_false(w->p.asked[0].m->attach_session->stay);
         w->p.reply.result_case = CACHED__V1__REPLY__RESULT__NOT_SET;
