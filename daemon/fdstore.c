@@ -430,6 +430,9 @@ static int send_slot(struct fdstore *f, struct slot *s)
         r = notify_send(f->notify, text, add ? s->fd : -1);
         if (r == 0)
                 set_state(f, s, add ? SLOT_KEPT : SLOT_GONE, add ? NULL : &f->gone);
+        else if (r == -EAGAIN && add) /* it may be the descriptor that cannot be sent now */
+                set_state(f, s, SLOT_WAITING,
+                          f->urgent.next == &s->node ? &f->urgent : &f->waiting);
         return r;
 }
 

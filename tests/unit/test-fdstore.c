@@ -34,6 +34,26 @@
 #define VALUES    20
 #define RESOURCES 4
 
+/* ---- a descriptor that the kernel does not pass on (ETOOMANYREFS) */
+
+static int stuck = -1; /* -1: none */
+
+ssize_t __real_sendmsg(int fd, const struct msghdr *msg, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
+
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+        int sent = -1;
+
+        if (CMSG_FIRSTHDR(msg))
+                memcpy(&sent, CMSG_DATA(CMSG_FIRSTHDR(msg)), sizeof(int));
+        if (sent >= 0 && sent == stuck) {
+                errno = ETOOMANYREFS;
+                return -1;
+        }
+        return __real_sendmsg(fd, msg, flags);
+}
+
 /* ---- a manager */
 
 struct kept {
@@ -390,9 +410,34 @@ static void test_random_lives(void **state)
                 run(seed);
 }
 
+/* One descriptor that cannot be sent now is no reason for the others to wait. */
+static void test_one_that_is_stuck(void **state)
+{
+        struct world w;
+        const struct keeper *k;
+
+        (void)state;
+        world_init(&w, 1);
+        k = fdstore_keeper(w.fdstore);
+        for (unsigned i = 0; i < RESOURCES; i++) {
+                w.resource[i] = memfd_create("resource", MFD_CLOEXEC);
+                w.slot[i] = k->put(k->ctx, NULL, i, w.resource[i]);
+                assert_int_not_equal(w.slot[i], KEEPER_NONE);
+        }
+        stuck = w.resource[0];
+        quiet(&w);
+        assert_int_equal(w.manager.n, RESOURCES - 1);
+        assert_false(has(&w, stuck));
+        stuck = -1;
+        quiet(&w);
+        assert_int_equal(w.manager.n, RESOURCES);
+        world_done(&w);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_one_that_is_stuck),
                 cmocka_unit_test(test_random_lives),
         };
 
