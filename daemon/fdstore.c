@@ -48,7 +48,7 @@
 #include "notify.h"
 #include "store/large.h"
 
-#define BURST         32u /* messages at a time */
+#define BURST         32u /* descriptors that are added at a time */
 #define PERIOD_MS     UINT64_C(100)
 #define NUMBERS       2048u /* that are given to realms and large values */
 #define LARGE_MAX     1000u /* of the slots: the others are for what comes first */
@@ -84,7 +84,7 @@ struct fdstore {
         struct keeper keeper;
         struct reaper *reaper; /* borrowed; NULL: none */
         bool failed;           /* the manager does not listen */
-        uint64_t now_ms, due_ms;
+        uint64_t due_ms;
         uint64_t limit, leaving_bytes, uncharged_bytes;
         struct list urgent, waiting, leaving;
         struct list gone;   /* since the last barrier was sent */
@@ -522,24 +522,35 @@ static void on_fence(evutil_socket_t fd, short what, void *arg)
         f->due_ms = 0;
 }
 
-/* The manager closes its copy of a pipe's end when it comes to that message. */
-static int raise_fence(struct fdstore *f)
+/* The manager closes its copy of a pipe's end when it comes to that message: the other end, or
+ * -errno. */
+static int send_barrier(struct fdstore *f)
 {
         int fds[2], r;
 
-        if (f->fence_up || list_is_empty(&f->gone))
-                return 0;
         if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
                 return -EAGAIN; /* there will be descriptors again */
         r = notify_send(f->notify, "BARRIER=1", fds[1]);
         close(fds[1]);
-        if (r == 0) {
-                event_assign(&f->fence, f->base, fds[0], EV_READ, on_fence, f);
-                r = event_add(&f->fence, NULL) < 0 ? -EAGAIN : 0;
-        }
-        if (r < 0) {
-                close(fds[0]);
-                return r;
+        if (r == 0)
+                return fds[0];
+        close(fds[0]);
+        return r;
+}
+
+static int raise_fence(struct fdstore *f)
+{
+        int fd;
+
+        if (f->fence_up || list_is_empty(&f->gone))
+                return 0;
+        fd = send_barrier(f);
+        if (fd < 0)
+                return fd;
+        event_assign(&f->fence, f->base, fd, EV_READ, on_fence, f);
+        if (event_add(&f->fence, NULL) < 0) {
+                close(fd);
+                return -EAGAIN;
         }
         f->fence_up = true;
         while (!list_is_empty(&f->gone)) {
@@ -556,7 +567,6 @@ void fdstore_turn(struct fdstore *f, uint64_t now_ms)
 {
         int r;
 
-        f->now_ms = now_ms;
         if (f->failed || now_ms < f->due_ms)
                 return;
         r = send_some(f, BURST);
@@ -601,19 +611,6 @@ static int send_all(struct fdstore *f)
         while (r == 0 && has_messages(f))
                 r = send_some(f, BURST);
         return r;
-}
-
-static int send_barrier(struct fdstore *f)
-{
-        int fds[2], r;
-
-        if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
-                return -errno;
-        r = notify_send(f->notify, "BARRIER=1", fds[1]);
-        close(fds[1]);
-        if (r < 0)
-                close(fds[0]);
-        return r < 0 ? r : fds[0];
 }
 
 bool fdstore_flush(struct fdstore *f, int ms)

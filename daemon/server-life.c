@@ -36,7 +36,7 @@
 #include "take-over.h"
 
 #define TRIES        5u
-#define PAUSE_MS     100u
+#define PAUSE_MS     20u
 #define PAUSE_MAX_MS 5000u
 #define FLUSH_MS     3000            /* for the manager to have everything */
 #define EXTEND_MS    UINT64_C(60000) /* far more than any takeover has taken */
@@ -195,18 +195,14 @@ static void begin_epoch(struct server *s, const char *socket_path)
         dispatcher_offer_mapping(s->dispatcher, s->epochfile.fd);
 }
 
-/* What the service manager gave back is taken over, and is where it was. */
+/* False: as realms_adopt(). */
 static bool adopt_passed(struct server *s, struct given *given)
 {
-        struct fdstore *f = manager_fdstore(s->manager);
-        bool whole;
-
         epochfile_begin_attempt(&s->epochfile);
         manager_extend(s->manager, EXTEND_MS);
-        if (f)
-                fdstore_begin(f, given);
-        whole = dispatcher_adopt(s->dispatcher, given, TAKEOVER_PASSED);
-        return whole;
+        if (s->manager)
+                fdstore_begin(manager_fdstore(s->manager), given);
+        return dispatcher_adopt(s->dispatcher, given, TAKEOVER_PASSED);
 }
 
 static int start_listening(struct server *s, const struct server_params *p)
