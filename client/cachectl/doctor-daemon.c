@@ -15,7 +15,6 @@
 
 #include <client/listener.h>
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,19 +141,6 @@ static void no_answer(struct doctor *d)
                         d, "install cached and libcached of one version, and restart the daemon");
         else
                 doctor_advise(d, "the daemon's log may say more");
-}
-
-bool doctor_runs_as(const struct doctor *d, uint32_t *ret_uid)
-{
-        uint64_t pid = d->hello && d->used ? fields_u64(d->hello, "", "daemon_pid") : 0;
-        char path[48];
-        struct stat st;
-
-        (void)snprintf(path, sizeof(path), "/proc/%" PRIu64, pid);
-        if (pid == 0 || stat(path, &st) < 0)
-                return false;
-        *ret_uid = st.st_uid;
-        return true;
 }
 
 static void check_daemon(struct doctor *d)

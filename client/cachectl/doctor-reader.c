@@ -10,6 +10,7 @@
  */
 
 #include "doctor.h"
+#include "fields.h"
 #include "proc.h"
 
 #include <limits.h>
@@ -69,6 +70,17 @@ bool doctor_is_process_of(uint32_t pid, uint32_t uid)
         struct reader r;
 
         return reader_of_process(pid, &r) && r.uid == uid;
+}
+
+bool doctor_runs_as(const struct doctor *d, uint32_t *ret_uid)
+{
+        uint64_t pid = d->hello && d->used ? fields_u64(d->hello, "", "daemon_pid") : 0;
+        struct reader r;
+
+        if (pid == 0 || !reader_of_process((uint32_t)pid, &r))
+                return false;
+        *ret_uid = r.uid;
+        return true;
 }
 
 static bool reader_find(const struct doctor *d, struct reader *ret)

@@ -86,7 +86,8 @@ const struct doctor_socket *doctor_concerned(const struct doctor *d);
  * memory; else NULL. */
 const char *doctor_systemctl(const struct doctor *d);
 
-/* By the process's credentials: the owner of its directory in /proc may be another. */
+/* doctor-reader.c. By the process's credentials: the owner of its directory in /proc may be
+ * another. */
 bool doctor_is_process_of(uint32_t pid, uint32_t uid);
 
 /* True: the daemon may not read this file, and a finding says so. */
