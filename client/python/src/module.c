@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cached._binding: libcached as a Python module
+ *
+ * What is in it is for the package's own Python files, not for its users.
+ */
+
+#include "binding.h"
+
+static int traverse(PyObject *module, visitproc visit, void *arg)
+{
+        struct binding *b = PyModule_GetState(module);
+        Py_VISIT(b->error);
+        Py_VISIT(b->client_type);
+        return 0;
+}
+
+static int clear(PyObject *module)
+{
+        struct binding *b = PyModule_GetState(module);
+        Py_CLEAR(b->error);
+        Py_CLEAR(b->client_type);
+        return 0;
+}
+
+static void module_free(void *module)
+{
+        clear(module);
+}
+
+/* Codes, by the names that cached.h has for them, without the prefix. */
+static int add_codes(PyObject *module)
+{
+        static const struct {
+                const char *name;
+                long value;
+        } codes[] = {
+                {"OK", CACHED_OK},
+                {"NOT_FOUND", CACHED_NOT_FOUND},
+                {"EXISTS", CACHED_EXISTS},
+                {"VERSION_MISMATCH", CACHED_VERSION_MISMATCH},
+                {"INVALID", CACHED_INVALID},
+                {"TOO_LARGE", CACHED_TOO_LARGE},
+                {"NO_SPACE", CACHED_NO_SPACE},
+                {"LIMIT", CACHED_LIMIT},
+                {"DENIED", CACHED_DENIED},
+                {"UNSUPPORTED", CACHED_UNSUPPORTED},
+                {"DEADLINE", CACHED_DEADLINE},
+                {"NO_MEMORY", CACHED_NO_MEMORY},
+                {"SHUTTING_DOWN", CACHED_SHUTTING_DOWN},
+                {"PROTOCOL", CACHED_PROTOCOL},
+                {"VERSION", CACHED_VERSION},
+                {"CONFIG", CACHED_CONFIG},
+                {"INTERNAL", CACHED_INTERNAL},
+                {"OUTCOME_UNKNOWN", CACHED_OUTCOME_UNKNOWN},
+                {"SUPERSEDED", CACHED_SUPERSEDED},
+                {"NEGATIVE", CACHED_NEGATIVE},
+                {"ERR_UNREACHABLE", CACHED_ERR_UNREACHABLE},
+                {"ERR_TIMEOUT", CACHED_ERR_TIMEOUT},
+                {"ERR_DISCONNECTED", CACHED_ERR_DISCONNECTED},
+                {"ERR_NOMEM", CACHED_ERR_NOMEM},
+                {"ERR_BAD_REPLY", CACHED_ERR_BAD_REPLY},
+                {"ERR_UNTRUSTED", CACHED_ERR_UNTRUSTED},
+                {"ERR_USAGE", CACHED_ERR_USAGE},
+                {"ERR_FORBIDDEN", CACHED_ERR_FORBIDDEN},
+                {"ERR_CLOSED", CACHED_ERR_CLOSED},
+                {"ERR_CREATION", CACHED_ERR_CREATION},
+                {"OWNER_DIED", CACHED_OWNER_DIED},
+        };
+
+        for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+                if (PyModule_AddIntConstant(module, codes[i].name, codes[i].value))
+                        return -1;
+        return 0;
+}
+
+static int exec(PyObject *module)
+{
+        struct binding *b = PyModule_GetState(module);
+
+        b->error = PyErr_NewExceptionWithDoc(
+                "cached.CacheError",
+                "The cache could not do what was asked for.\n\n"
+                "code: a number of cached._binding; str() says what happened and what to do.",
+                NULL, NULL);
+        if (!b->error || PyModule_AddType(module, (PyTypeObject *)b->error))
+                return -1;
+        if (PyModule_AddStringConstant(module, "library_version", cached_version()))
+                return -1;
+        if (add_codes(module))
+                return -1;
+        return client_add(module, b);
+}
+
+static PyModuleDef_Slot slots[] = {
+        {Py_mod_exec, exec},
+        {0, NULL},
+};
+
+static PyModuleDef definition = {
+        PyModuleDef_HEAD_INIT,
+        .m_name = "cached._binding",
+        .m_doc = "libcached, for the package's own use",
+        .m_size = sizeof(struct binding),
+        .m_slots = slots,
+        .m_traverse = traverse,
+        .m_clear = clear,
+        .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__binding(void)
+{
+        return PyModuleDef_Init(&definition);
+}
+
+struct binding *binding_of(PyTypeObject *type)
+{
+        return PyType_GetModuleState(type);
+}
+
+PyTypeObject *binding_add_type(PyObject *module, PyType_Spec *spec)
+{
+        PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+        if (!type)
+                return NULL;
+        int r = PyModule_AddType(module, (PyTypeObject *)type);
+        Py_DECREF(type); /* the module has it */
+        return r ? NULL : (PyTypeObject *)type;
+}
