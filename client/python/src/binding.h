@@ -20,6 +20,7 @@
 struct binding {
         PyObject *error;           /* cached.CacheError */
         PyTypeObject *client_type; /* Client */
+        PyTypeObject *text_type;   /* Text: the UTF-8 of a str, on its way to the daemon */
 };
 
 /* A handle. Whatever is made from it (views, leases, sessions) keeps it. */
@@ -45,5 +46,13 @@ PyObject *raise_text(struct binding *b, int code, const char *text);
 /* ---- parts: 0, or -1 with an exception set */
 
 int client_add(PyObject *module, struct binding *b);
+int value_add(PyObject *module, struct binding *b);
+
+/* ---- values (proto/VALUES.md) */
+
+/* The value of stored bytes, where that takes no Python code and no buffers beside it: a new
+ * reference. NULL without an exception: it is not plain, or corrupt, and the slow path says which;
+ * with one: no memory. */
+PyObject *value_load_plain(struct binding *b, uint32_t flags, const void *data, size_t n);
 
 #endif

@@ -12,6 +12,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
         struct binding *b = PyModule_GetState(module);
         Py_VISIT(b->error);
         Py_VISIT(b->client_type);
+        Py_VISIT(b->text_type);
         return 0;
 }
 
@@ -20,6 +21,7 @@ static int clear(PyObject *module)
         struct binding *b = PyModule_GetState(module);
         Py_CLEAR(b->error);
         Py_CLEAR(b->client_type);
+        Py_CLEAR(b->text_type);
         return 0;
 }
 
@@ -89,7 +91,9 @@ static int exec(PyObject *module)
                 return -1;
         if (add_codes(module))
                 return -1;
-        return client_add(module, b);
+        if (client_add(module, b))
+                return -1;
+        return value_add(module, b);
 }
 
 static PyModuleDef_Slot slots[] = {
