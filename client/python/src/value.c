@@ -537,7 +537,7 @@ static PyObject *value_place(PyObject *module, PyObject *object)
         return result;
 }
 
-static PyMethodDef functions[] = {
+static PyMethodDef methods[] = {
         {"value_encode", value_encode, METH_VARARGS,
          "value_encode(value, other, share_root=False) -> list | None | str\n\nThe pieces of its "
          "CBOR; None: once more "
@@ -561,5 +561,5 @@ int value_add(PyObject *module, struct binding *b)
         Py_XINCREF(b->text_type);
         if (!b->text_type)
                 return -1;
-        return PyModule_AddFunctions(module, functions);
+        return PyModule_AddFunctions(module, methods);
 }
