@@ -46,6 +46,10 @@ class Arguments:
         """The key (32 bytes) of the arguments' items: in the order of the signature, with defaults, without those whose
         names begin with an underscore. TypeError as the call itself would raise it; UnhashableParamError."""
         names, values, outer = self._signature.bind(args, kwargs)
+        if self.plain and not outer:
+            digest = _binding.digest_plain(values)
+            if digest is not None:
+                return digest
         by_default: set[str] = set()
         while True:
             try:

@@ -401,7 +401,36 @@ static PyObject *key_of_digest(PyObject *module, PyObject *args)
         return result;
 }
 
+/* digest_plain(values) -> bytes | None */
+static PyObject *digest_plain(PyObject *module, PyObject *values)
+{
+        struct binding *b = PyModule_GetState(module);
+        PyObject *result = NULL;
+        uint8_t digest[CACHED_KEY_SIZE];
+        cached_key *k;
+        int r = 1;
+
+        if (!PyTuple_CheckExact(values)) {
+                PyErr_SetString(PyExc_TypeError, "digest_plain() takes a tuple");
+                return NULL;
+        }
+        k = key_take(b);
+        if (!k)
+                return NULL;
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(values) && r > 0; i++)
+                r = key_add_plain(b, k, PyTuple_GET_ITEM(values, i));
+        if (r > 0 && cached_key_finish(k, digest) == CACHED_OK)
+                result = PyBytes_FromStringAndSize((char *)digest, sizeof(digest));
+        key_give(b, k);
+        if (r == 0)
+                Py_RETURN_NONE;
+        return result;
+}
+
 static PyMethodDef functions[] = {
+        {"digest_plain", digest_plain, METH_O,
+         "digest_plain(values) -> bytes | None\n\nThe key of plain values; None: one is not "
+         "plain."},
         {"key_of_call", key_of_digest, METH_VARARGS,
          "key_of_call(name, code, arguments) -> bytes\n\nThe key of a call, of the digest of its "
          "arguments."},
