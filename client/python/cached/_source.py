@@ -86,7 +86,7 @@ def _tree(node: Any) -> bytes:
             if isinstance(node, ast.Constant):
                 parts.append(constant(value) or repr(value).encode())
                 continue
-            parts += (name.encode(), _tree(value))
+            parts += (name.encode(), _tree(_joined(value) if isinstance(node, ast.JoinedStr) else value))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             if node.decorator_list and not getattr(node, "outermost", False):
                 parts += (b"decorator_list", _tree(node.decorator_list))
@@ -97,6 +97,17 @@ def _tree(node: Any) -> bytes:
     if isinstance(node, list):
         return digest(b"list", *map(_tree, node))
     return constant(node) or repr(node).encode()
+
+
+def _joined(parts: list[Any]) -> list[Any]:
+    """The parts of an f-string: how the constant ones are cut, and whether there are empty ones, differs by version."""
+    joined: list[Any] = []
+    for part in parts:
+        if isinstance(part, ast.Constant) and joined and isinstance(joined[-1], ast.Constant):
+            joined[-1] = ast.Constant(joined[-1].value + part.value)
+        elif not (isinstance(part, ast.Constant) and part.value == ""):
+            joined.append(part)
+    return joined
 
 
 def _chain(node: ast.AST) -> Chain | None:
