@@ -108,7 +108,7 @@ int lease_add(PyObject *module, struct binding *b);
 extern PyMethodDef client_methods[];
 PyObject *client_connect(PyObject *object, PyObject *ignored);
 PyObject *client_close(PyObject *object, PyObject *ignored);
-PyObject *client_with_timeout(PyObject *object, PyObject *ms);
+PyObject *client_with_timeout(PyObject *object, PyObject *number);
 PyObject *client_lease(PyObject *object, PyObject *args, PyObject *kwargs);
 
 /* ---- what older versions of Python lack */
