@@ -145,6 +145,6 @@ def test_cbor2_reads_them():
         if flags == _values.CBOR and "value" in vector and vector["value"][0] in ("null", "bool", "int", "double", "bytes", "text", "list", "map"):
             value = cbor2.loads(data)
             expected = Maker().make(vector["value"])
-            assert value == expected or repr(value) == repr(expected) or b"\xd9\xca" in data
+            assert value == expected or repr(value) == repr(expected) or b"\xd9\xca" in data or b"\xd9\x01\x11" in data
             read += 1
     assert read > 20
