@@ -25,7 +25,13 @@ static int clear(PyObject *module)
 
 static void module_free(void *module)
 {
+        struct binding *b = PyModule_GetState(module);
+
         clear(module);
+        if (b) {
+                cached_key_free(b->spare_key);
+                b->spare_key = NULL;
+        }
 }
 
 /* Codes, by the names that cached.h has for them, without the prefix. */
@@ -89,7 +95,9 @@ static int exec(PyObject *module)
                 return -1;
         if (add_codes(module))
                 return -1;
-        return client_add(module, b);
+        if (client_add(module, b))
+                return -1;
+        return key_add(module, b);
 }
 
 static PyModuleDef_Slot slots[] = {
