@@ -20,6 +20,8 @@
 struct binding {
         PyObject *error;           /* cached.CacheError */
         PyTypeObject *client_type; /* Client */
+        PyTypeObject *method_type; /* Method */
+        PyObject *current;         /* the handle of functions; may be NULL */
         cached_key *spare_key;     /* for key_take(); may be NULL */
 };
 
@@ -61,9 +63,17 @@ int key_add_plain(struct binding *b, cached_key *k, PyObject *value);
 int key_of_call(struct binding *b, cached_key *k, const char *name, size_t n_name, PyObject *code,
                 uint8_t ret[CACHED_KEY_SIZE]);
 
+/* ---- values (value.c) */
+
+/* The value of stored bytes, where that takes no Python code and no buffers beside it: a new
+ * reference; NULL without an exception: it is not plain, or corrupt, and the slow path says which;
+ * NULL with one: no memory. */
+PyObject *value_load_plain(struct binding *b, uint32_t flags, const void *data, size_t n);
+
 /* ---- parts: 0, or -1 with an exception set */
 
 int client_add(PyObject *module, struct binding *b);
+int function_add(PyObject *module, struct binding *b);
 int key_add(PyObject *module, struct binding *b);
 
 #endif

@@ -12,6 +12,8 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
         struct binding *b = PyModule_GetState(module);
         Py_VISIT(b->error);
         Py_VISIT(b->client_type);
+        Py_VISIT(b->method_type);
+        Py_VISIT(b->current);
         return 0;
 }
 
@@ -20,6 +22,8 @@ static int clear(PyObject *module)
         struct binding *b = PyModule_GetState(module);
         Py_CLEAR(b->error);
         Py_CLEAR(b->client_type);
+        Py_CLEAR(b->method_type);
+        Py_CLEAR(b->current);
         return 0;
 }
 
@@ -96,6 +100,8 @@ static int exec(PyObject *module)
         if (add_codes(module))
                 return -1;
         if (client_add(module, b))
+                return -1;
+        if (function_add(module, b))
                 return -1;
         return key_add(module, b);
 }
