@@ -93,7 +93,7 @@ static int make_key(const struct function *f, PyObject *const *values, uint8_t *
  * cannot be loaded, and `slow` says why. */
 static PyObject *load(const struct function *f, cached_reply *r)
 {
-        PyObject *entry = entry_new(f->b, r), *value;
+        PyObject *entry = entry_of(f->b, r), *value;
 
         if (!entry)
                 return NULL;
