@@ -9,7 +9,8 @@ of the process, so that it can make a miss too many and never a hit too many.
 from __future__ import annotations
 
 import os
-import sys
+import re
+import types
 from typing import Any, Callable, Mapping
 
 from . import _warn
@@ -23,14 +24,19 @@ class _Process:
         os.register_at_fork(after_in_child=self.renew)
 
     def renew(self) -> None:
+        self.pid = os.getpid()
         self.identity = os.urandom(16)
 
 
 _process = _Process()
+_BY_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{5,}>")
+_NUMBERS = (int.__hash__, float.__hash__, complex.__hash__)
 
 
 def process_identity() -> bytes:
     """16 bytes that no other process has, a child of this one neither."""
+    if _process.pid != os.getpid():  # forked by other means than os.fork()
+        _process.renew()
     return _process.identity
 
 
@@ -75,15 +81,30 @@ def _names_of(kind: type) -> tuple[str, ...]:
     return (full, kind.__qualname__) if kind.__module__ == "builtins" else (full,)
 
 
-def is_of_process(function: Callable[[Any], Any], value: Any) -> bool:
-    """Whether what the function returns means something in this process only: id(), and hash() of what is not a number."""
-    if function is id:
+def is_of_process(function: Callable[[Any], Any], value: Any, result: Any) -> bool:
+    """Whether what a function returned means something in this process only: where the value lies in memory, or what
+    hash() makes of anything but numbers. Whether PYTHONHASHSEED is set makes no difference: the next process may not have it."""
+    if isinstance(result, str) and _BY_ADDRESS.search(result):
         return True
-    if function is not hash and getattr(function, "__func__", function) is not object.__hash__:
-        return False
-    if isinstance(value, (int, float, complex)) and type(value).__hash__ in (int.__hash__, float.__hash__, complex.__hash__):
-        return False
-    if type(value).__hash__ is not object.__hash__:
+    used = _builtins_of(function)
+    if hash in used and type(value).__hash__ not in _NUMBERS and type(value).__hash__ is not object.__hash__:
         _warn.once("hash-funcs-hash", f"hash_funcs has the built-in hash() for {type(value).__name__!r}: it gives other numbers "
                    "in other processes (PYTHONHASHSEED), so that no results are shared; use a function of the value's own parts")
-    return True
+    return id in used or hash in used and not (function is hash and type(value).__hash__ in _NUMBERS)
+
+
+def _builtins_of(function: Any) -> set[Any]:
+    """Which of id() and hash() a function is, or calls."""
+    if function is id or function is hash:
+        return {function}
+    if getattr(function, "__name__", None) == "__hash__":
+        return {hash}
+    code = getattr(function, "__code__", None)
+    space = getattr(function, "__globals__", {})
+    names: set[str] = set()
+    queue = [code] if isinstance(code, types.CodeType) else []
+    while queue:
+        code = queue.pop()
+        names.update(code.co_names)
+        queue += [member for member in code.co_consts if isinstance(member, types.CodeType)]
+    return {builtin for builtin in (id, hash) if builtin.__name__ in names and builtin.__name__ not in space}

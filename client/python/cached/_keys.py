@@ -7,8 +7,9 @@ from typing import Any, Callable, Mapping
 
 from . import _binding
 from ._errors import UnhashableParamError
-from ._key_values import Attribute, Unkeyable, Walk, register_resource, type_name, unregister_resource
+from ._key_values import Attribute, Unkeyable, Walk, register_resource, unregister_resource
 from ._hash_funcs import HashFuncs
+from ._names import type_name
 from ._signature import OMITTED, Parameter, Signature
 
 __all__ = ["Arguments", "key", "register_resource", "unregister_resource", "value_digest"]
@@ -101,7 +102,7 @@ def _words(where: Any, name: str, value: Any, function: str, inner: Any, reason:
     if where:
         lines.append(f"In {path} is a value of type {type_name(type(inner))}.")
     if reason:
-        lines.append(f"{reason[0].upper()}{reason[1:]}.")
+        lines.append(f"{reason[0].upper()}{reason[1:]}{'' if reason.endswith('?') else '.'}")
     hidden = "_self" if name == "self" else f"_{name}"
     lines.append(
         f"Ways out: name the parameter {hidden!r}, and it is no part of the key; pass a part of it that can be hashed; or give "

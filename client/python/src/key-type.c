@@ -427,7 +427,7 @@ static PyObject *digest_plain(PyObject *module, PyObject *values)
         return result;
 }
 
-static PyMethodDef functions[] = {
+static PyMethodDef module_methods[] = {
         {"digest_plain", digest_plain, METH_O,
          "digest_plain(values) -> bytes | None\n\nThe key of plain values; None: one is not "
          "plain."},
@@ -440,7 +440,7 @@ static PyMethodDef functions[] = {
 int key_add(PyObject *module, struct binding *b)
 {
         (void)b;
-        if (PyModule_AddFunctions(module, functions))
+        if (PyModule_AddFunctions(module, module_methods))
                 return -1;
         return binding_add_type(module, &spec) ? 0 : -1;
 }
