@@ -17,7 +17,7 @@ import time
 from typing import Any, Callable
 
 from . import _binding, _client, _keys, _threads, _values
-from ._errors import CachedGeneratorError, CorruptValueError, PickleRefusedError
+from ._errors import CachedGeneratorError, CorruptValueError, PickleRefusedError, UnserializableReturnValueError
 from ._identity import Identity, identify
 from ._policy import Policy, checked_tags, may_unpickle
 from ._progress import show, waiting_text
@@ -128,6 +128,12 @@ class Found:
         return self.lease is not None and self.lease.state == _binding.LEASE_GRANTED
 
 
+class _Copy(bytearray):
+    """As an entry, of what was encoded here."""
+
+    flags = 0
+
+
 class Memo:
     """One decorated function: how its calls become keys, and its values entries."""
 
@@ -215,8 +221,8 @@ class Memo:
         """What is stored for a value. UnserializableReturnValueError."""
         serializer = self.policy.serializer
         if serializer is None:
-            return _values.dumps(value, function=self.name)
-        return _values.serialized(serializer, value, function=self.name)
+            return _values.dumps(value)
+        return _serialized(serializer, value, self.name)
 
     # ---- asking
 
@@ -228,7 +234,7 @@ class Memo:
                                         every_ms=LOOK_MS, refresh=self._is_to_warm(key))
         except _binding.CacheError as e:
             if e.code != _binding.NEGATIVE:
-                _client.warn(e.code, str(e))
+                _client.warn(e)
             return Found(MISSING)
         state = lease.state if lease is not None else _binding.LEASE_NONE
         stores = state not in (_binding.LEASE_YOURS, _binding.LEASE_UNSTORABLE)
@@ -241,8 +247,8 @@ class Memo:
         except PickleRefusedError as e:
             if lease is not None:
                 lease.end()
-            _client.warn(_binding.DENIED, f"a value of {self.name}() is not used, and is computed here instead: {e}. To trust who "
-                         'stored it, decorate with unpickle="any"')
+            _client.warn_once("unpickle", f"a value of {self.name}() is not used, and is computed here instead: {e}. To trust who "
+                              'stores values of this function, decorate it with unpickle="any"')
             return Found(MISSING)
 
     def _ask_anew(self, key: bytes, client: Any, lease: Any) -> Found:
@@ -251,7 +257,7 @@ class Memo:
             try:
                 lease = client.lease(self.cache, key, outer=outer_lease(), hold_ms=self.policy.hold_ms, refresh=True)[1]
             except _binding.CacheError as e:
-                _client.warn(e.code, str(e))
+                _client.warn(e)
                 return Found(MISSING)
         return Found(MISSING, client, lease, True)
 
@@ -286,7 +292,7 @@ class Memo:
         except _binding.CacheError as e:
             give_up(found.lease, None)
             if e.code != _binding.SUPERSEDED:
-                _client.warn(e.code, f"a value of {self.name}() is not stored: {e}")
+                _warn_unstored(self.name, e)
             return value
         if type(value) in _IMMUTABLE:
             return value
@@ -300,7 +306,7 @@ class Memo:
                 found.lease.share(encoded.pieces, flags=encoded.flags)
                 found.shared = encoded
             except _binding.CacheError as e:
-                _client.warn(e.code, str(e))
+                _client.warn(e)
             except TypeError:  # it cannot be given to others, and need not be
                 found.lease.end()
         return value
@@ -319,7 +325,9 @@ class Memo:
         """A value of its own, of what was encoded here."""
         if self.policy.serializer is not None:
             return self.policy.serializer.loads(b"".join(bytes(p) for p in encoded.pieces))
-        return _values.copied(encoded)
+        copy = _Copy(encoded.join())
+        copy.flags = encoded.flags
+        return _values.loads(copy, unpickle=True)
 
     # ---- computing
 
@@ -383,13 +391,35 @@ def _store(found: Found, cache: str, key: bytes, encoded: Any, how: dict[str, An
     return int(found.client.set(cache, key, pieces, **how))
 
 
+def _warn_unstored(name: str, error: _binding.CacheError) -> None:
+    if error.code in (_binding.TOO_LARGE, _binding.NO_SPACE, _binding.LIMIT, _binding.INVALID):
+        _client.warn_once(error.code, f"a value of {name}() is not stored, and computed again next time: {error}; this is said once")
+    else:
+        _client.warn(error)
+
+
+def _serialized(serializer: Any, value: Any, name: str) -> Any:
+    """What the user's own serializer makes of a value: bytes like any."""
+    try:
+        data = serializer.dumps(value)
+    except Exception as e:
+        raise UnserializableReturnValueError(f"the serializer of {name}() cannot take a value of type {type(value).__qualname__}: "
+                                             f"{type(e).__name__}: {e}") from e
+    if isinstance(data, str):
+        data = data.encode()
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise UnserializableReturnValueError(f"the serializer of {name}() gives {type(data).__name__} and no bytes")
+    return _values.Encoded(_values.RAW, [data])
+
+
 def give_up(lease: Any, error: BaseException | None) -> None:
     """The next one may compute. @error: why this one did not; an end from outside is no failure of the function."""
     if lease is None:
         return
-    reason = f"{type(error).__name__}: {error}"[:1000] if isinstance(error, Exception) else None
-    with contextlib.suppress(_binding.CacheError):  # it was lost with its connection, so the daemon knows
-        lease.end(reason)
+    reason = None
+    if isinstance(error, Exception):
+        reason = f"{type(error).__name__}: {error}"[:1000].replace("\0", " ").encode(errors="replace").decode()
+    lease.end(reason)
 
 
 def check_value(value: Any, name: str) -> None:
