@@ -17,7 +17,9 @@ import time
 from typing import Any, Callable
 
 from . import _binding, _client, _keys, _threads, _values
-from ._errors import CachedGeneratorError, CorruptValueError, PickleRefusedError, UnserializableReturnValueError
+from ._errors import (
+    CachedGeneratorError, CorruptValueError, PickleRefusedError, UnevaluatedDataFrameError, UnserializableReturnValueError,
+)
 from ._identity import Identity, identify
 from ._policy import Policy, checked_tags, may_unpickle
 from ._progress import show, waiting_text
@@ -128,12 +130,6 @@ class Found:
         return self.lease is not None and self.lease.state == _binding.LEASE_GRANTED
 
 
-class _Copy(bytearray):
-    """As an entry, of what was encoded here."""
-
-    flags = 0
-
-
 class Memo:
     """One decorated function: how its calls become keys, and its values entries."""
 
@@ -201,14 +197,9 @@ class Memo:
         """The value of an entry. CorruptValueError, PickleRefusedError."""
         allowed = may_unpickle(self.policy, entry.uid)
         serializer = self.policy.serializer
-        if serializer is None:
-            return _values.loads(entry, unpickle=allowed)
-        if not allowed:
-            raise PickleRefusedError(f"a process of uid {entry.uid} stored it, and {type(serializer).__name__} may run what it says")
-        try:
-            return serializer.loads(bytes(entry))
-        except Exception as e:
-            raise CorruptValueError(f"the serializer cannot read what is stored: {e}") from e
+        if serializer is not None and not allowed:
+            raise PickleRefusedError(f"uid {entry.uid} stored it, and the serializer {serializer.name} may run what is in it")
+        return _values.loads(entry, unpickle=allowed, serializer=serializer)
 
     def load_or_miss(self, entry: Any) -> Any:
         """For function.c: what it found and does not know. NotImplemented: it is for call() to say what is wrong with it."""
@@ -219,10 +210,11 @@ class Memo:
 
     def dump(self, value: Any) -> Any:
         """What is stored for a value. UnserializableReturnValueError."""
-        serializer = self.policy.serializer
-        if serializer is None:
-            return _values.dumps(value)
-        return _serialized(serializer, value, self.name)
+        try:
+            return _values.dumps(value, pickle=self.policy.unpickle != "never" and os.environ.get("CACHED_PICKLE") != "never",
+                                 serializer=self.policy.serializer)
+        except (UnserializableReturnValueError, UnevaluatedDataFrameError) as e:
+            raise type(e)(f"{self.name}() returned what cannot be stored: {e}") from e.__cause__
 
     # ---- asking
 
@@ -323,11 +315,7 @@ class Memo:
 
     def copy(self, encoded: Any) -> Any:
         """A value of its own, of what was encoded here."""
-        if self.policy.serializer is not None:
-            return self.policy.serializer.loads(b"".join(bytes(p) for p in encoded.pieces))
-        copy = _Copy(encoded.join())
-        copy.flags = encoded.flags
-        return _values.loads(copy, unpickle=True)
+        return _values.loads(bytearray(encoded.join()), unpickle=True, serializer=self.policy.serializer, flags=encoded.flags)
 
     # ---- computing
 
@@ -396,20 +384,6 @@ def _warn_unstored(name: str, error: _binding.CacheError) -> None:
         _client.warn_once(error.code, f"a value of {name}() is not stored, and computed again next time: {error}; this is said once")
     else:
         _client.warn(error)
-
-
-def _serialized(serializer: Any, value: Any, name: str) -> Any:
-    """What the user's own serializer makes of a value: bytes like any."""
-    try:
-        data = serializer.dumps(value)
-    except Exception as e:
-        raise UnserializableReturnValueError(f"the serializer of {name}() cannot take a value of type {type(value).__qualname__}: "
-                                             f"{type(e).__name__}: {e}") from e
-    if isinstance(data, str):
-        data = data.encode()
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise UnserializableReturnValueError(f"the serializer of {name}() gives {type(data).__name__} and no bytes")
-    return _values.Encoded(_values.RAW, [data])
 
 
 def give_up(lease: Any, error: BaseException | None) -> None:

@@ -23,7 +23,7 @@ class Policy(NamedTuple):
     background: bool
     cache_if: Callable[[Any], Any] | None
     tags: tuple[str, ...] | Callable[..., Any] | None
-    serializer: Any
+    serializer: Serializer | None
     cache: str | None
     version: str | None
     unpickle: str
@@ -121,11 +121,33 @@ def checked_tags(tags: Any) -> tuple[str, ...]:
     return tuple(tags)
 
 
-def _serializer(serializer: Any) -> Any:
-    if serializer is not None and not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
+class Serializer:
+    """A user's own serializer, as values are stored with it: by its name, so that it reads nothing else."""
+
+    def __init__(self, given: Any):
+        name = getattr(given, "name", None)
+        if not isinstance(name, str):
+            name = getattr(given, "__name__", None) or f"{type(given).__module__}.{type(given).__qualname__}"
+        self.name = str(name)
+        self._given = given
+
+    def dumps(self, value: Any) -> Any:
+        """Bytes, or a list of bytes."""
+        data = self._given.dumps(value)
+        return data.encode() if isinstance(data, str) else data
+
+    def loads(self, data: memoryview) -> Any:
+        """The value; such as json's takes no memory that is not bytes."""
+        return self._given.loads(bytes(data))
+
+
+def _serializer(serializer: Any) -> Serializer | None:
+    if serializer is None:
+        return None
+    if not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
         raise TypeError("serializer must have dumps(value), which gives bytes, and loads(bytes); a module such as pickle or json has "
                         "them")
-    return serializer
+    return Serializer(serializer)
 
 
 def may_unpickle(policy: Policy, uid: int) -> bool:

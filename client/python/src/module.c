@@ -18,6 +18,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(b->buffer_type);
         Py_VISIT(b->lease_type);
         Py_VISIT(b->holder_type);
+        Py_VISIT(b->text_type);
         return 0;
 }
 
@@ -32,6 +33,7 @@ static int clear(PyObject *module)
         Py_CLEAR(b->buffer_type);
         Py_CLEAR(b->lease_type);
         Py_CLEAR(b->holder_type);
+        Py_CLEAR(b->text_type);
         return 0;
 }
 
@@ -119,7 +121,8 @@ static int exec(PyObject *module)
         if (add_codes(module))
                 return -1;
         if (client_add(module, b) || entry_add(module, b) || buffer_add(module, b) ||
-            lease_add(module, b) || key_add(module, b) || function_add(module, b))
+            lease_add(module, b) || key_add(module, b) || value_add(module, b) ||
+            function_add(module, b))
                 return -1;
         return 0;
 }
