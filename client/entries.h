@@ -15,6 +15,7 @@ struct get_how {
         bool is_own; /* the value may be written to */
         bool with_messages;
         bool only_mapped;     /* the daemon is not asked: CACHED_ERR_AGAIN, without a reply */
+        bool no_request;      /* with only_mapped: nor for a value that no socket carries */
         uint32_t patience_ms; /* as in struct call; 0: the handle's timeout */
 };
 

@@ -176,7 +176,7 @@ static int get_in_vain(struct get *g, enum seen s, cached_reply **ret)
         if (g->is_nomem)
                 return get_nomem(ret);
         /* There is a value, and it is not copied through a socket. */
-        if (s == SEEN_LARGE)
+        if (s == SEEN_LARGE && !g->how.no_request)
                 g->how.only_mapped = false;
         return entries_get_sent(g->c, g->cache, g->q.key, g->q.n_key, g->how, ret);
 }

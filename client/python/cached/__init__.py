@@ -13,13 +13,14 @@ except ImportError as error:
 
 from ._client import configure
 from ._errors import (
-    CacheError, CacheWarning, CorruptValueError, PickleRefusedError, UnevaluatedDataFrameError, UnhashableParamError,
-    UnserializableReturnValueError, UnserializableSessionStateError,
+    CacheError, CacheWarning, CachedGeneratorError, CorruptValueError, PickleRefusedError, UnevaluatedDataFrameError,
+    UnhashableParamError, UnserializableReturnValueError, UnserializableSessionStateError,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "CacheError", "CacheWarning", "CorruptValueError", "PickleRefusedError", "UnevaluatedDataFrameError",
-    "UnhashableParamError", "UnserializableReturnValueError", "UnserializableSessionStateError", "configure",
+    "CacheError", "CacheWarning", "CachedGeneratorError", "CorruptValueError", "PickleRefusedError",
+    "UnevaluatedDataFrameError", "UnhashableParamError", "UnserializableReturnValueError",
+    "UnserializableSessionStateError", "configure",
 ]
