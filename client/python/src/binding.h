@@ -25,6 +25,7 @@ struct binding {
         PyTypeObject *buffer_type; /* Buffer */
         PyTypeObject *lease_type;  /* Lease */
         PyTypeObject *holder_type; /* LeaseHolder */
+        PyTypeObject *text_type;   /* Text: the UTF-8 of a str, on its way to the daemon */
         cached_key *spare_key;     /* for key_take(); may be NULL */
 };
 
@@ -115,12 +116,20 @@ int key_add_plain(struct binding *b, cached_key *k, PyObject *value);
 int key_of_call(struct binding *b, cached_key *k, const char *name, size_t n_name, PyObject *code,
                 uint8_t ret[CACHED_KEY_SIZE]);
 
+/* ---- values (value-read.c; proto/VALUES.md) */
+
+/* The value of stored bytes, where that takes no Python code and no buffers beside it: a new
+ * reference. NULL without an exception: it is not plain, or corrupt, and the slow path says which;
+ * with one: no memory. */
+PyObject *value_load_plain(struct binding *b, uint32_t flags, const void *data, size_t n);
+
 /* ---- parts: 0, or -1 with an exception set */
 
 int client_add(PyObject *module, struct binding *b);
 int entry_add(PyObject *module, struct binding *b);
 int buffer_add(PyObject *module, struct binding *b);
 int lease_add(PyObject *module, struct binding *b);
+int value_add(PyObject *module, struct binding *b);
 
 /* ---- Client's methods: the table is in entries.c */
 

@@ -16,6 +16,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(b->buffer_type);
         Py_VISIT(b->lease_type);
         Py_VISIT(b->holder_type);
+        Py_VISIT(b->text_type);
         return 0;
 }
 
@@ -28,6 +29,7 @@ static int clear(PyObject *module)
         Py_CLEAR(b->buffer_type);
         Py_CLEAR(b->lease_type);
         Py_CLEAR(b->holder_type);
+        Py_CLEAR(b->text_type);
         return 0;
 }
 
@@ -100,7 +102,7 @@ static int add_codes(PyObject *module)
 }
 
 static int (*const parts[])(PyObject *module, struct binding *b) = {
-        buffer_add, client_add, entry_add, key_add, lease_add,
+        buffer_add, client_add, entry_add, key_add, lease_add, value_add,
 };
 
 static int exec(PyObject *module)
