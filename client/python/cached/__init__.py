@@ -13,4 +13,6 @@ except ImportError as error:
 
 CacheError = _binding.CacheError
 
-__all__ = ["CacheError"]
+from ._resource import cache_resource, invalidate, lock  # noqa: E402
+
+__all__ = ["CacheError", "cache_resource", "invalidate", "lock"]

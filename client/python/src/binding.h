@@ -18,8 +18,9 @@
 #include <Python.h>
 
 struct binding {
-        PyObject *error;           /* cached.CacheError */
-        PyTypeObject *client_type; /* Client */
+        PyObject *error;             /* cached.CacheError */
+        PyTypeObject *client_type;   /* Client */
+        struct resources *resources; /* resource.c */
 };
 
 /* A handle. Whatever is made from it (views, leases, sessions) keeps it. */
@@ -45,5 +46,8 @@ PyObject *raise_text(struct binding *b, int code, const char *text);
 /* ---- parts: 0, or -1 with an exception set */
 
 int client_add(PyObject *module, struct binding *b);
+int resources_add(PyObject *module, struct binding *b);
+/* What the module had of them. */
+void resources_end(struct binding *b);
 
 #endif

@@ -26,6 +26,7 @@ static int clear(PyObject *module)
 static void module_free(void *module)
 {
         clear(module);
+        resources_end(PyModule_GetState(module));
 }
 
 /* Codes, by the names that cached.h has for them, without the prefix. */
@@ -89,7 +90,9 @@ static int exec(PyObject *module)
                 return -1;
         if (add_codes(module))
                 return -1;
-        return client_add(module, b);
+        if (client_add(module, b))
+                return -1;
+        return resources_add(module, b);
 }
 
 static PyModuleDef_Slot slots[] = {
