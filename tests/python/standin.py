@@ -73,7 +73,7 @@ def identity():
 def durations():
     m = module("_durations")
     if m:
-        m.milliseconds = lambda ttl: int(ttl * 1000)
+        m.milliseconds = lambda ttl, what: int(ttl * 1000)
 
 
 def values():

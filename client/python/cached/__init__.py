@@ -14,5 +14,6 @@ except ImportError as error:
 CacheError = _binding.CacheError
 
 from ._resource import cache_resource, invalidate, lock  # noqa: E402
+from ._segment import SharedDataError, SharedFullError  # noqa: E402
 
-__all__ = ["CacheError", "cache_resource", "invalidate", "lock"]
+__all__ = ["CacheError", "SharedDataError", "SharedFullError", "cache_resource", "invalidate", "lock"]

@@ -62,7 +62,7 @@ class Held:
         self.instance = 0
         self.until = self.used = self.asked = 0.0
         self.bell = -1
-        self.lock = Exclusive(f"an object of {holding.name!r}", self.to_lock)
+        self.lock = Exclusive(f"an object of {holding.name!r}", self)
         self.uses = 0
         self.is_told = self.is_leaving = False
 
@@ -315,7 +315,8 @@ class Holding:
             elif old is not None and not old.source.left and old.instance == resource.instance:
                 held = old
             else:
-                held = Held(self, key, self.kind.open(resource, self, key))
+                held = Held(self, key, None)
+                held.value = self.kind.open(resource, self, held)
             if held.is_leaving:  # libcached did not hear of it
                 resource.invalidate("it was given up")
                 return None
@@ -386,7 +387,8 @@ class Holding:
     def keep_alone(self, key: bytes, value: Any, error: Any) -> Held:
         """The daemon cannot have it: this process keeps it for itself, and asks again later."""
         _client.warn(error.code, f"{self.name!r}: its object is kept in this process only: {error}")
-        held = Held(self, key, self.kind.alone(value, self))
+        held = Held(self, key, value)
+        held.value = self.kind.alone(held, self)
         with self.guard:
             self.enter(held, Alone())
             held.used = held.asked = time.monotonic()

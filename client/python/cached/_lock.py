@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator
 
 from . import _binding
 
@@ -17,9 +18,9 @@ FOREVER_MS = 0xFFFFFFFF
 class Exclusive:
     """Of one object in this process. A thread that has it may take it again; the last one to leave gives it back."""
 
-    def __init__(self, name: str, use: Callable[[], Any]):
+    def __init__(self, name: str, owner: Any):
         self.name = name
-        self.use = use  # gives a Resource to lock, or None: there is no other process that could want it
+        self.owner = weakref.ref(owner)  # its to_lock() gives a Resource; None: no other process could want it
         self.threads = threading.RLock()
         self.depth = 0
         self.resource: Any = None
@@ -32,7 +33,8 @@ class Exclusive:
         try:
             died = False
             if self.depth == 0:
-                self.resource = self.use()
+                owner = self.owner()
+                self.resource = owner.to_lock() if owner is not None else None
                 if self.resource is not None:
                     died = self.take(until)
             self.depth += 1

@@ -245,7 +245,7 @@ def _milliseconds(ttl: Any) -> int | None:
         return None
     from . import _durations
 
-    return _durations.milliseconds(ttl)
+    return _durations.milliseconds(ttl, "ttl")
 
 
 cache_resource.clear = _holding.clear_all  # type: ignore[attr-defined]

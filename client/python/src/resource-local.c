@@ -198,7 +198,7 @@ static PyObject *departed_forked(PyObject *module, PyObject *ignored)
         Py_RETURN_NONE;
 }
 
-static PyMethodDef functions[] = {
+static PyMethodDef module_methods[] = {
         {"departed_bell", departed_bell, METH_NOARGS,
          "departed_bell() -> int\n\nA descriptor, readable when departed() has something."},
         {"departed", departed_take, METH_NOARGS,
@@ -212,7 +212,7 @@ int locals_add(PyObject *module, struct resources *s)
 {
         s->local_type = binding_add_type(module, &local_spec);
         s->departed = s->local_type ? departed_new() : NULL;
-        return s->departed ? PyModule_AddFunctions(module, functions) : -1;
+        return s->departed ? PyModule_AddFunctions(module, module_methods) : -1;
 }
 
 void locals_end(struct resources *s)

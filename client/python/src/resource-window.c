@@ -1,45 +1,45 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Window: a part of a segment as the bytes of a value
+ * Window: bytes from anywhere, as a value that was read
  *
  * For readers of values, which look at an entry's buffer and flags. What they make of it may lie on
- * the segment's memory, which stays as long as anything exports it.
+ * the memory of a segment, which stays as long as anything exports it.
  */
 
 #include "resource.h"
 
 struct window {
         PyObject_HEAD;
-        struct resource *of;
-        size_t offset, n;
+        Py_buffer of;
         unsigned flags;
 };
 
-PyObject *window_new(struct resources *s, struct resource *of, size_t offset, size_t n,
-                     unsigned flags)
+static PyObject *window_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-        struct window *self = (struct window *)s->window_type->tp_alloc(s->window_type, 0);
+        static char *names[] = {"bytes", "flags", NULL};
+        struct window *self;
+        unsigned flags = 0;
+        PyObject *bytes;
 
+        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|I:Window", names, &bytes, &flags))
+                return NULL;
+        self = (struct window *)type->tp_alloc(type, 0);
         if (!self)
                 return NULL;
-        Py_INCREF(of);
-        of->n_exports++;
-        self->of = of;
-        self->offset = offset;
-        self->n = n;
+        if (PyObject_GetBuffer(bytes, &self->of, PyBUF_SIMPLE)) {
+                self->of.obj = NULL;
+                Py_DECREF(self);
+                return NULL;
+        }
         self->flags = flags;
         return (PyObject *)self;
 }
 
 static void window_dealloc(PyObject *object)
 {
-        struct window *self = (struct window *)object;
         PyTypeObject *type = Py_TYPE(object);
 
-        if (self->of) {
-                self->of->n_exports--;
-                Py_DECREF(self->of);
-        }
+        PyBuffer_Release(&((struct window *)object)->of);
         type->tp_free(object);
         Py_DECREF(type);
 }
@@ -47,16 +47,15 @@ static void window_dealloc(PyObject *object)
 static int window_buffer(PyObject *object, Py_buffer *view, int flags)
 {
         struct window *self = (struct window *)object;
-        char *data = cached_resource_data(self->of->r);
 
-        return PyBuffer_FillInfo(view, object, data + self->offset, (Py_ssize_t)self->n,
-                                 cached_resource_is_read_only(self->of->r), flags);
+        return PyBuffer_FillInfo(view, object, self->of.buf, self->of.len, self->of.readonly,
+                                 flags);
 }
 
 static PyObject *window_size(PyObject *object, void *closure)
 {
         (void)closure;
-        return PyLong_FromSize_t(((struct window *)object)->n);
+        return PyLong_FromSsize_t(((struct window *)object)->of.len);
 }
 
 static PyObject *window_flags(PyObject *object, void *closure)
@@ -72,8 +71,8 @@ static PyGetSetDef attributes[] = {
 };
 
 static PyType_Slot slots[] = {
-        {Py_tp_doc, "A part of a segment, as a value's bytes"},
-        {Py_tp_new, resource_no_new},
+        {Py_tp_doc, "Window(bytes, flags=0)\n\nBytes from anywhere, as a value that was read."},
+        {Py_tp_new, window_new},
         {Py_tp_dealloc, window_dealloc},
         {Py_tp_getset, attributes},
         {Py_bf_getbuffer, window_buffer},
@@ -87,8 +86,7 @@ static PyType_Spec spec = {
         .slots = slots,
 };
 
-int windows_add(PyObject *module, struct resources *s)
+int window_add(PyObject *module)
 {
-        s->window_type = binding_add_type(module, &spec);
-        return s->window_type ? 0 : -1;
+        return binding_add_type(module, &spec) ? 0 : -1;
 }

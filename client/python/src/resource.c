@@ -498,19 +498,6 @@ static PyObject *resource_write(PyObject *object, PyObject *args)
         return done;
 }
 
-static PyObject *resource_window(PyObject *object, PyObject *args)
-{
-        struct resource *self = resource_of(object);
-        Py_ssize_t offset, n;
-        unsigned flags = 0;
-
-        if (!PyArg_ParseTuple(args, "nn|I:window", &offset, &n, &flags) || !at(self, offset, n))
-                return NULL;
-        if (!cached_resource_data(self->r))
-                return PyErr_Format(PyExc_BufferError, "this resource is no segment");
-        return window_new(self->b->resources, self, (size_t)offset, (size_t)n, flags);
-}
-
 static PyObject *resource_changed(PyObject *object, PyObject *ignored)
 {
         struct resource *self = resource_of(object);
@@ -660,8 +647,6 @@ static PyMethodDef methods[] = {
         {"store", resource_store, METH_VARARGS,
          "store(offset, value)\n\nLikewise: what was written before is seen by who loads it."},
         {"write", resource_write, METH_VARARGS, "write(offset, bytes)"},
-        {"window", resource_window, METH_VARARGS,
-         "window(offset, size, flags=0) -> Window\n\nA part of it as a value's bytes."},
         {"changed", resource_changed, METH_NOARGS, "changed() -> int\n\nCounts a change."},
         {"lock", resource_lock, METH_VARARGS,
          "lock(wait_ms=forever) -> bool\n\nTrue: who had it was killed with it."},
@@ -702,7 +687,7 @@ static PyType_Spec spec = {
         .slots = slots,
 };
 
-static PyMethodDef functions[] = {
+static PyMethodDef module_methods[] = {
         {"acquire", (PyCFunction)(void (*)(void))module_acquire, METH_VARARGS | METH_KEYWORDS,
          "acquire(client, kind, cache, key, *, wait_ms, pool, ttl_ms, max_entries, no_create, "
          "read_only) -> Resource"},
@@ -723,9 +708,9 @@ int resources_add(PyObject *module, struct binding *b)
         }
         b->resources = s;
         s->resource_type = binding_add_type(module, &spec);
-        if (!s->resource_type || windows_add(module, s) || locals_add(module, s))
+        if (!s->resource_type || window_add(module) || locals_add(module, s))
                 return -1;
-        return PyModule_AddFunctions(module, functions);
+        return PyModule_AddFunctions(module, module_methods);
 }
 
 void resources_end(struct binding *b)

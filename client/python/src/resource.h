@@ -7,7 +7,7 @@
  *
  *   resource         Resource: one use of an instance; acquiring
  *   resource-local   Local: an object of this process, and what is to be told of its end
- *   resource-window  Window: a part of a segment as a value's bytes
+ *   resource-window  Window: bytes from anywhere, as a value that was read
  */
 
 #include <stdatomic.h>
@@ -18,7 +18,7 @@ struct departed;
 
 /* What the module keeps of resources. The types are the module's. */
 struct resources {
-        PyTypeObject *resource_type, *local_type, *window_type;
+        PyTypeObject *resource_type, *local_type;
         struct departed *departed; /* of this process: a child begins its own */
 };
 
@@ -54,10 +54,7 @@ struct local *local_new(struct resources *s, PyObject *object);
 int local_departs(cached_resource *r, void *data);
 
 /* resource-window.c */
-int windows_add(PyObject *module, struct resources *s);
-/* @n bytes from @offset on, which lie within it. */
-PyObject *window_new(struct resources *s, struct resource *of, size_t offset, size_t n,
-                     unsigned flags);
+int window_add(PyObject *module);
 
 /* resource.c: 0, or -1 with an exception: there is nothing there (any more). */
 int resource_check(const struct resource *self);
