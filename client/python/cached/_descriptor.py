@@ -40,7 +40,9 @@ class Descriptor:
                 raise TypeError(f"cache_resource function {holding.name!r} returned a descriptor that cannot be shared: {error}") from error
             raise
         if not isinstance(held.value, socket.socket):
-            held.value = self.open(resource, holding, held)  # without the buffer that it may have
+            theirs, held.value = held.value, self.open(resource, holding, held)
+            if isinstance(theirs, io.IOBase):
+                theirs.close()  # it has a buffer of its own
         return resource
 
     def open(self, resource: Any, holding: Any, held: Any) -> Any:
@@ -77,13 +79,15 @@ def descriptor_of(value: Any, encoding: str | None, name: str) -> int:
         if encoding is not None:
             raise TypeError(f"cache_resource function {name!r} has encoding= and returned a binary file: open it as text")
         value.flush()
-    if isinstance(value, io.IOBase) and value.seekable():
-        value.seek(value.tell())  # what it has read ahead is given back
     fileno = getattr(value, "fileno", None)
     if fileno is None:
         raise TypeError(f"cache_resource function {name!r} has kind=\"descriptor\" and returned a {type(value).__name__}: a socket, a file or a "
                         "number of a descriptor is needed")
-    return fileno()
+    fd = fileno()
+    if isinstance(value, io.IOBase) and value.seekable():  # what it has read ahead is given back
+        value.seek(value.tell())
+        os.lseek(fd, getattr(value, "buffer", value).tell(), os.SEEK_SET)
+    return fd
 
 
 def object_on(fd: int, encoding: str | None) -> Any:
