@@ -11,9 +11,18 @@ except ImportError as error:
         f"libcached0 (or run `make install` and `ldconfig` in its source tree) and try again ({error})"
     ) from error
 
-CacheError = _binding.CacheError
+from ._client import configure
+from ._errors import (
+    CacheError, CacheWarning, CorruptValueError, PickleRefusedError, UnevaluatedDataFrameError, UnhashableParamError,
+    UnserializableReturnValueError, UnserializableSessionStateError,
+)
+from ._resource import cache_resource, invalidate, lock
+from ._segment import SharedDataError, SharedFullError
 
-from ._resource import cache_resource, invalidate, lock  # noqa: E402
-from ._segment import SharedDataError, SharedFullError  # noqa: E402
+__version__ = "0.1.0"
 
-__all__ = ["CacheError", "SharedDataError", "SharedFullError", "cache_resource", "invalidate", "lock"]
+__all__ = [
+    "CacheError", "CacheWarning", "CorruptValueError", "PickleRefusedError", "SharedDataError", "SharedFullError",
+    "UnevaluatedDataFrameError", "UnhashableParamError", "UnserializableReturnValueError", "UnserializableSessionStateError",
+    "cache_resource", "configure", "invalidate", "lock",
+]

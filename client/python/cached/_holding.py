@@ -17,7 +17,8 @@ import weakref
 from contextvars import ContextVar
 from typing import Any, Callable
 
-from . import _binding, _client, _keys
+from . import _binding, _keys
+from ._errors import CacheWarning
 from ._lock import Exclusive
 from ._release import forget_in_children, releaser
 
@@ -66,6 +67,14 @@ class Held:
         self.uses = 0
         self.is_told = self.is_leaving = False
 
+    def is_weak(self) -> bool:
+        """Whether what knows of the value lets go of it by itself."""
+        try:
+            weakref.ref(self.value)
+        except TypeError:
+            return False
+        return True
+
     def begin_use(self) -> bool:
         """False: it has left."""
         with self.holding.guard:
@@ -105,6 +114,8 @@ class Held:
         if self.bell >= 0:
             releaser.unwatch(self)
         del source
+        if not self.is_weak():
+            _keys.unregister_resource(self.value)  # who has it still may go on to use it as an argument, elsewise
         if tells:
             tell(self.holding.on_release, self.value, self.holding.name)
 
@@ -205,6 +216,7 @@ class Holding:
         """In a child: what its parent has is not its own. It stays, since the parent's threads may have been using it."""
         self.guard = threading.RLock()
         self.making_alone = threading.RLock()
+        self.warned: set = set()
         self.inherited = getattr(self, "table", None)
         self.table: dict[bytes, Held] = {}
 
@@ -246,7 +258,7 @@ class Holding:
                     use.invalidate(reason)
                     use.release()
         except _binding.CacheError as error:
-            _client.warn(error.code, f"{self.name!r}: its object is dropped in this process only: {error}")
+            self.warn(error, "its object is dropped in this process only")
         held.leave()
 
     def use_of(self, held: Held) -> Any:
@@ -386,7 +398,7 @@ class Holding:
 
     def keep_alone(self, key: bytes, value: Any, error: Any) -> Held:
         """The daemon cannot have it: this process keeps it for itself, and asks again later."""
-        _client.warn(error.code, f"{self.name!r}: its object is kept in this process only: {error}")
+        self.warn(error, "its object is kept in this process only")
         held = Held(self, key, value)
         held.value = self.kind.alone(held, self)
         with self.guard:
@@ -447,14 +459,21 @@ class Holding:
             alone = self.alone_of(key)
             return alone if alone is not None else self.keep_alone(key, make(), error)
 
+    def warn(self, error: Any, what: str) -> None:
+        """Once for each kind of trouble."""
+        kind = (what, error.code)
+        if kind not in self.warned:
+            self.warned.add(kind)
+            warnings.warn(f"cache_resource function {self.name!r}: {what}: {error}", CacheWarning, stacklevel=4)
+
     # ---- clearing
 
     def clear(self) -> None:
         """All of them leave, in all processes."""
         try:
-            _binding.clear_cache(self.client(), self.cache)
+            self.client().clear(self.cache)
         except _binding.CacheError as error:
-            _client.warn(error.code, f"{self.name!r} is cleared in this process only: {error}")
+            self.warn(error, "it is cleared in this process only")
         with self.guard:
             all_of_them = list(self.table.values())
         for held in all_of_them:
@@ -465,7 +484,7 @@ class Holding:
         try:
             _binding.drop(self.client(), self.cache, key)
         except _binding.CacheError as error:
-            _client.warn(error.code, f"{self.name!r} is cleared in this process only: {error}")
+            self.warn(error, "it is cleared in this process only")
         if held is not None:
             self.drop_here(held)
 

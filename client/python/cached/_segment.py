@@ -18,7 +18,7 @@ import binascii
 from contextlib import contextmanager
 from typing import Any, Iterator
 
-from . import _binding, _values
+from . import _binding
 from ._lock import Exclusive
 from ._release import releaser
 
@@ -161,6 +161,8 @@ class State:
         data = bytes_of(self.source, place + HEAD, n)
         if binascii.crc32(data) != about & 0xFFFFFFFF:
             raise self.is_damaged("its checksum is wrong")
+        from . import _values
+
         try:
             value = _values.loads(_binding.Window(data, about >> 32), unpickle=False)
         except Exception as error:
@@ -187,6 +189,8 @@ class State:
             self.commit(value)
 
     def commit(self, value: Any) -> None:
+        from . import _values
+
         encoded = _values.dumps(value, pickle=False)
         if encoded.size > self.capacity:
             raise SharedFullError(f"the shared {self.kind.__name__} of {self.name!r} would take {encoded.size} bytes, and its segment "
@@ -219,6 +223,8 @@ def buffers_of(resource: Any, name: str) -> Any:
     n, flags = resource.load(FIRST), resource.load(SECOND)
     if n > resource.size - DATA or flags > 0xFFFFFFFF:
         raise SharedDataError(f"the buffers of {name!r} have a length that cannot be: clear() of the function makes new ones")
+    from . import _values
+
     try:
         return _values.loads(_binding.Window(memoryview(resource)[DATA:DATA + n], flags), unpickle=False)
     except Exception as error:

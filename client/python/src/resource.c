@@ -206,27 +206,6 @@ static PyObject *module_drop(PyObject *module, PyObject *args)
         return found;
 }
 
-static PyObject *module_clear_cache(PyObject *module, PyObject *args)
-{
-        struct binding *b = PyModule_GetState(module);
-        PyObject *client, *found = NULL;
-        cached_reply *reply = NULL;
-        const char *cache;
-        int code;
-
-        if (!PyArg_ParseTuple(args, "O!s:clear_cache", b->client_type, &client, &cache))
-                return NULL;
-        Py_BEGIN_ALLOW_THREADS;
-        code = cached_clear(((struct client *)client)->c, cache, &reply);
-        Py_END_ALLOW_THREADS;
-        if (code == CACHED_OK || code == CACHED_NOT_FOUND)
-                found = PyBool_FromLong(code == CACHED_OK);
-        else
-                raise_code(b, code, reply);
-        cached_reply_free(reply);
-        return found;
-}
-
 /* --------------------------------------------------------------------------------- giving it back
  */
 
@@ -691,8 +670,6 @@ static PyMethodDef module_methods[] = {
         {"acquire", (PyCFunction)(void (*)(void))module_acquire, METH_VARARGS | METH_KEYWORDS,
          "acquire(client, kind, cache, key, *, wait_ms, pool, ttl_ms, max_entries, no_create, "
          "read_only) -> Resource"},
-        {"clear_cache", module_clear_cache, METH_VARARGS,
-         "clear_cache(client, cache) -> bool\n\nAll that is in it leaves."},
         {"drop", module_drop, METH_VARARGS,
          "drop(client, cache, key) -> bool\n\nTakes a resource out of its cache."},
         {NULL, NULL, 0, NULL},
