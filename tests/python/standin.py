@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Simple ones in place of those parts of the package that are not there yet, for the tests of resources."""
 
+import contextlib
 import marshal
 import os
 import sys
@@ -24,6 +25,12 @@ def durations():
         m.milliseconds = lambda ttl, what: int(ttl * 1000)
 
 
+def progress():
+    m = module("_progress")
+    if m:
+        m.show = lambda function, spinner, show_time: contextlib.nullcontext()
+
+
 def values():
     m = module("_values")
     if not m:
@@ -45,5 +52,5 @@ def values():
     m.dumps, m.loads, m.CorruptValueError = dumps, loads, CorruptValueError
 
 
-for part in (durations, values):
+for part in (durations, progress, values):
     part()

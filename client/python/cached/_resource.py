@@ -123,9 +123,11 @@ class ResourceFunction:
         with self.progress():
             return await self.func(*args, **kwargs)
 
-    @contextmanager
-    def progress(self) -> Iterator[None]:
-        yield
+    def progress(self) -> Any:
+        """People see that it is being made, where there is somebody to see it."""
+        from . import _progress
+
+        return _progress.show(self.name, self.options["show_spinner"], self.options["show_time"])
 
     # ---- what is offered beside calls
 

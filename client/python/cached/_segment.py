@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import binascii
+import math
 from contextlib import contextmanager
 from typing import Any, Iterator
 
@@ -255,6 +256,10 @@ def array_of(resource: Any, name: str) -> Any:
         dtype = numpy.lib.format.descr_to_dtype(descr)
         if dtype.hasobject:
             raise ValueError("its elements are pointers")
+        if type(shape) is not tuple or any(type(d) is not int or d < 0 for d in shape):
+            raise ValueError("its shape is none")
+        if math.prod(shape) * dtype.itemsize > max(resource.size - DATA, 0):
+            raise ValueError("it is larger than its segment")
         return numpy.ndarray(shape, dtype, memoryview(resource)[DATA:])
     except (ValueError, TypeError, SyntaxError, KeyError, IndexError, OverflowError, RecursionError, MemoryError) as error:
         raise SharedDataError(f"the shared array of {name!r} was damaged by another process: {error}; clear() of the function makes a "
