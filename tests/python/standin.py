@@ -40,14 +40,30 @@ def values():
         pass
 
     def dumps(value, *, pickle=True, project=None):
-        data = marshal.dumps(value)
-        return types.SimpleNamespace(flags=7, pieces=[data], size=len(data), buffer=None)
+        """Plain values, and a dict of arrays, which lie behind them."""
+        numpy = sys.modules.get("numpy")
+        if numpy is None or type(value) is not dict or not any(isinstance(v, numpy.ndarray) for v in value.values()):
+            pieces = [marshal.dumps(value)]
+        else:
+            at, table, pieces = 4096, {}, []
+            for k, v in value.items():
+                table[k] = (at, v.dtype.str, v.shape)
+                pieces.append(v)
+                at += v.nbytes
+            pieces.insert(0, marshal.dumps((Ellipsis, table)).ljust(4096))
+        return types.SimpleNamespace(flags=7, pieces=pieces, size=sum(memoryview(p).nbytes for p in pieces), buffer=None)
 
     def loads(entry, *, unpickle):
         try:
-            return marshal.loads(bytes(entry))
+            value = marshal.loads(entry)
         except (EOFError, ValueError, TypeError) as e:
             raise CorruptValueError(str(e)) from e
+        if type(value) is not tuple or value[0] is not Ellipsis:
+            return value
+        import numpy
+
+        view = memoryview(entry)
+        return {k: numpy.ndarray(shape, dtype, view[at:]) for k, (at, dtype, shape) in value[1].items()}
 
     m.dumps, m.loads, m.CorruptValueError = dumps, loads, CorruptValueError
 
