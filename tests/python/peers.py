@@ -4,18 +4,15 @@
 import json
 import pathlib
 import sys
+import textwrap
 import time
 
-TESTS = pathlib.Path(__file__).parent
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "outside"))
 
 import harness  # noqa: E402
 
-BEFORE = f"""\
-import sys
-sys.path.insert(0, {str(TESTS)!r})
-import standin
-import json, os, threading, time, warnings
+BEFORE = """\
+import json, os, sys, threading, time, warnings
 warnings.simplefilter("always")
 import cached
 """
@@ -39,8 +36,6 @@ class Peer:
     """A process in which @program ran: peer("expression") gives what that is there."""
 
     def __init__(self, python, program, name="program", **more):
-        import textwrap
-
         self.python = python
         self.process = python.start(BEFORE + textwrap.dedent(program) + AFTER, name=name, **more)
         self.pid = self.process.pid

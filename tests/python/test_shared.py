@@ -188,7 +188,7 @@ def f(what):
         with pytest.raises(Failed) as e:
             a(f"f({what!r})")
         assert e.value.args[0] == "TypeError" and text in e.value.args[1]
-    with pytest.raises(Failed):
+    with pytest.raises(Failed, match="the shared list of 'f' cannot hold this"):
         a("f('deep')")
 
 

@@ -6,6 +6,7 @@ import pytest
 from peers import Failed, Peer
 
 pytest.importorskip("numpy")
+pytest.importorskip("cached._frames")
 
 MIB = 1 << 20
 PROGRAM = f"""

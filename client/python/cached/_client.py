@@ -8,6 +8,7 @@ connections alone and makes new ones.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 
@@ -75,16 +76,28 @@ def configure(*, socket: str | None = None, realm: str | None = None, timeout: f
             "socket": socket, "realm": realm, "name": name, "timeout_ms": max(1, round(timeout * 1000)),
         }.items() if value is not None}
         _process.client = None
+        _binding.use_client(None)
         _process.generation += 1
         _process.warned.clear()
 
 
-def warn(error: CacheError, stacklevel: int = 2) -> None:
+_AWAY = frozenset((_binding.ERR_UNREACHABLE, _binding.ERR_TIMEOUT, _binding.ERR_DISCONNECTED, _binding.SHUTTING_DOWN))
+
+
+def warn(error: CacheError) -> None:
     """Says that the cache cannot be used: once for each kind of trouble."""
     code = getattr(error, "code", 0)
+    warn_once("away" if code in _AWAY else code,
+              f"the cache is not used: {error}. Cached functions run, and nothing is stored; this is said once")
+
+
+def warn_once(kind: object, text: str) -> None:
+    """A CacheWarning at the line of the program that led here, unless the process had one of this kind."""
     with _process.lock:
-        if code in _process.warned:
+        if kind in _process.warned:
             return
-        _process.warned.add(code)
-    warnings.warn(f"the cache is not used: {error}. Cached functions run, and nothing is stored; this is said once",
-                  CacheWarning, stacklevel=stacklevel + 1)
+        _process.warned.add(kind)
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, CacheWarning, stacklevel=level)

@@ -22,6 +22,10 @@ class UnevaluatedDataFrameError(TypeError):
     """A function of cache_data returned a recipe for a frame, such as a polars.LazyFrame, and no data."""
 
 
+class CachedGeneratorError(TypeError):
+    """A function of cache_data returned what only one caller could use: a generator, a coroutine."""
+
+
 class UnserializableSessionStateError(TypeError):
     """A session was given a value that cannot leave its process."""
 
@@ -34,5 +38,5 @@ class PickleRefusedError(PermissionError):
     """A stored value has a pickled part that this reader does not take from its writer."""
 
 
-__all__ = ["CacheError", "CacheWarning", "CorruptValueError", "PickleRefusedError", "UnevaluatedDataFrameError",
-           "UnhashableParamError", "UnserializableReturnValueError", "UnserializableSessionStateError"]
+__all__ = ["CacheError", "CacheWarning", "CachedGeneratorError", "CorruptValueError", "PickleRefusedError",
+           "UnevaluatedDataFrameError", "UnhashableParamError", "UnserializableReturnValueError", "UnserializableSessionStateError"]

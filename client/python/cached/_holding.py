@@ -440,7 +440,11 @@ class Holding:
             return None
         with self.guard:
             alone.is_told = True  # it goes on as another one
-        return self.publish(key, resource, alone.value)
+        try:
+            return self.publish(key, resource, alone.value)
+        except BaseException:
+            alone.is_told = False
+            raise
 
     def make(self, key: bytes, resource: Any, make: Callable[[], Any]) -> Held:
         making, token = self.begin_making(key)

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any, Iterator
 
 from . import _binding
+from ._errors import UnserializableReturnValueError
 from ._lock import Exclusive
 from ._release import releaser
 
@@ -72,6 +73,19 @@ def bytes_of(source: Any, offset: int, n: int) -> bytes:
         return source.bytes(offset, n)
     with memoryview(source) as whole, whole[offset:offset + n] as part:
         return bytes(part)
+
+
+def encode(value: Any, what: str) -> Any:
+    """As bytes without a pickle in them, since others may read them; TypeError."""
+    from . import _values
+
+    try:
+        return _values.dumps(value, pickle=False)
+    except UnserializableReturnValueError as error:
+        why = error.__cause__ or error
+        raise UnserializableReturnValueError(
+            f"{what} cannot hold this: {why}. In shared memory there are numbers, text, bytes, arrays, frames, and lists, tuples, sets and dicts "
+            "of those; any other object is one per process: cache_resource without shared= and kind=") from error
 
 
 def begin(source: Any, form: int, first: int = 0, second: int = 0) -> None:
@@ -190,9 +204,7 @@ class State:
             self.commit(value)
 
     def commit(self, value: Any) -> None:
-        from . import _values
-
-        encoded = _values.dumps(value, pickle=False)
+        encoded = encode(value, f"the shared {self.kind.__name__} of {self.name!r}")
         if encoded.size > self.capacity:
             raise SharedFullError(f"the shared {self.kind.__name__} of {self.name!r} would take {encoded.size} bytes, and its segment "
                                   f"has room for {self.capacity}: give cache_resource(capacity={2 * encoded.size}) and clear() it, or "

@@ -8,7 +8,7 @@ from collections.abc import MutableMapping, MutableSequence
 from contextlib import contextmanager
 from typing import Any, Iterable, Iterator
 
-from . import _segment, _values
+from . import _segment
 from ._segment import State
 
 # What nobody can change: it is given out as it is, everything else as a copy.
@@ -232,7 +232,7 @@ class Segment:
         proxy, kind = _PROXIES[form]
         state = held.value._state if isinstance(held.value, _Shared) else None
         plain = kind(state.read() if state else held.value)
-        n = _values.dumps(plain, pickle=False).size
+        n = _segment.encode(plain, f"the shared {kind.__name__} of {holding.name!r}").size
         resource.give_size(_segment.size_for(_segment.capacity_for(n, self.capacity)))
         _segment.begin(resource, form)
         new = State(resource, kind, held)
@@ -256,7 +256,7 @@ class Segment:
         if form == _segment.ARRAY or isinstance(held.value, _Shared):
             return held.value
         proxy, kind = _PROXIES[form]
-        capacity = _segment.capacity_for(_values.dumps(held.value, pickle=False).size, self.capacity)
+        capacity = _segment.capacity_for(_segment.encode(held.value, f"the shared {kind.__name__} of {holding.name!r}").size, self.capacity)
         memory = _segment.Memory(_segment.size_for(capacity))
         _segment.begin(memory, form)
         state = State(memory, kind, held)
@@ -271,7 +271,7 @@ class Buffers:
     read_only = True
 
     def publish(self, resource: Any, held: Any, holding: Any) -> Any:
-        encoded = _values.dumps(held.value, pickle=False)
+        encoded = _segment.encode(held.value, f"the buffers of {holding.name!r}")
         resource.give_size(_segment.DATA + encoded.size)
         _segment.begin(resource, _segment.BUFFERS, encoded.size, encoded.flags)
         _segment.write_pieces(resource, encoded.pieces)
