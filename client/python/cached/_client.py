@@ -56,7 +56,7 @@ def current() -> _binding.Client:
 
 
 def generation() -> int:
-    """Counts calls of configure(): whoever keeps something that belongs to a handle looks whether it still is the one."""
+    """Counts calls of configure(): whoever keeps what belongs to a handle looks whether it still is the one."""
     return _process.generation
 
 
@@ -93,8 +93,8 @@ def warn(error: CacheError) -> None:
 
 
 def warn_once(kind: object, text: str) -> None:
-    """A CacheWarning at the line of the program that led here, unless the process had one of this kind. A child that was
-    forked does not repeat what its parent has said, nor is anything said while the interpreter ends."""
+    """A CacheWarning at the line of the program that led here, unless the process had one of this kind. A child that
+    was forked does not repeat what its parent has said, nor is anything said while the interpreter ends."""
     with _process.lock:
         if kind in _process.warned or _process.is_over:
             return
