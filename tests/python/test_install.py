@@ -36,7 +36,8 @@ def missing():
 
 pytestmark = [
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
-    pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="the build has a sanitizer, which a plain interpreter does not load"),
+    pytest.mark.skipif("LD_PRELOAD" in os.environ,
+                       reason="the build has a sanitizer, which a plain interpreter does not load"),
 ]
 
 
@@ -47,7 +48,8 @@ def environment(**more):
 
 
 def run(*command, check=True, **more):
-    done = subprocess.run([str(c) for c in command], text=True, capture_output=True, timeout=harness.PATIENCE * 10, **more)
+    done = subprocess.run([str(c) for c in command], text=True, capture_output=True, timeout=harness.PATIENCE * 10,
+                          **more)
     assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -109,7 +111,8 @@ def test_an_import_without_the_library_says_what_is_missing(installed, tmp_path)
     done = run(installed, "-c", "import cached", env=environment(), cwd=tmp_path, check=False)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith('ImportError: the Python package "cached" needs the C library libcached, which could not be loaded:')
+    assert last.startswith('ImportError: the Python package "cached" needs the C library libcached, which could not be '
+                           'loaded:')
     assert "install the Debian package libcached0" in last and "libcached.so.0" in last
 
 

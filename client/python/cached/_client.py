@@ -85,10 +85,10 @@ def configure(*, socket: str | None = None, realm: str | None = None, timeout: f
 _AWAY = frozenset((_binding.ERR_UNREACHABLE, _binding.ERR_TIMEOUT, _binding.ERR_DISCONNECTED, _binding.SHUTTING_DOWN))
 
 
-def warn(error: CacheError) -> None:
-    """Says that the cache cannot be used: once for each kind of trouble."""
-    code = getattr(error, "code", 0)
-    warn_once("away" if code in _AWAY else code,
+def warn(error: CacheError | int, text: str | None = None) -> None:
+    """Says that the cache cannot be used: once for each kind of trouble. Of a code, or with words of the caller's own."""
+    code = error if isinstance(error, int) else getattr(error, "code", 0)
+    warn_once("away" if code in _AWAY else code, text if text is not None else
               f"the cache is not used: {error}. Cached functions run, and nothing is stored; this is said once")
 
 
