@@ -86,7 +86,7 @@ _AWAY = frozenset((_binding.ERR_UNREACHABLE, _binding.ERR_TIMEOUT, _binding.ERR_
 
 
 def warn(error: CacheError | int, text: str | None = None) -> None:
-    """Says that the cache cannot be used: once for each kind of trouble. Of a code, or with words of the caller's own."""
+    """Says that the cache cannot be used: once for each kind of trouble. @text: the caller's own words for it."""
     code = error if isinstance(error, int) else getattr(error, "code", 0)
     warn_once("away" if code in _AWAY else code, text if text is not None else
               f"the cache is not used: {error}. Cached functions run, and nothing is stored; this is said once")

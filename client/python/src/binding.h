@@ -21,11 +21,14 @@
 struct binding {
         PyObject *error;           /* cached.CacheError */
         PyTypeObject *client_type; /* Client */
+        PyTypeObject *method_type; /* Method */
+        PyObject *current;         /* the handle of functions; may be NULL */
+        cached_key *spare_key;     /* for key_take(); may be NULL */
         PyTypeObject *entry_type;  /* Entry */
         PyTypeObject *buffer_type; /* Buffer */
         PyTypeObject *lease_type;  /* Lease */
         PyTypeObject *holder_type; /* LeaseHolder */
-        cached_key *spare_key;     /* for key_take(); may be NULL */
+        PyTypeObject *text_type;   /* Text: the UTF-8 of a str, on its way to the daemon */
 };
 
 /* A handle. Whatever is made from it (views, leases, sessions) keeps it. */
@@ -124,9 +127,12 @@ int key_of_call(struct binding *b, cached_key *k, const char *name, size_t n_nam
 /* ---- parts: 0, or -1 with an exception set */
 
 int client_add(PyObject *module, struct binding *b);
+int function_add(PyObject *module, struct binding *b);
+int key_add(PyObject *module, struct binding *b);
 int entry_add(PyObject *module, struct binding *b);
 int buffer_add(PyObject *module, struct binding *b);
 int lease_add(PyObject *module, struct binding *b);
+int value_add(PyObject *module, struct binding *b);
 
 /* ---- Client's methods: the table is in entries.c */
 
@@ -143,6 +149,12 @@ static inline void *new_ref(void *object)
         Py_INCREF((PyObject *)object);
         return object;
 }
-int key_add(PyObject *module, struct binding *b);
+
+/* ---- values (proto/VALUES.md) */
+
+/* The value of stored bytes, where that takes no Python code and no buffers beside it: a new
+ * reference. NULL without an exception: it is not plain, or corrupt, and the slow path says which;
+ * with one: no memory. */
+PyObject *value_load_plain(struct binding *b, uint32_t flags, const void *data, size_t n);
 
 #endif

@@ -12,10 +12,13 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
         struct binding *b = PyModule_GetState(module);
         Py_VISIT(b->error);
         Py_VISIT(b->client_type);
+        Py_VISIT(b->method_type);
+        Py_VISIT(b->current);
         Py_VISIT(b->entry_type);
         Py_VISIT(b->buffer_type);
         Py_VISIT(b->lease_type);
         Py_VISIT(b->holder_type);
+        Py_VISIT(b->text_type);
         return 0;
 }
 
@@ -24,10 +27,13 @@ static int clear(PyObject *module)
         struct binding *b = PyModule_GetState(module);
         Py_CLEAR(b->error);
         Py_CLEAR(b->client_type);
+        Py_CLEAR(b->method_type);
+        Py_CLEAR(b->current);
         Py_CLEAR(b->entry_type);
         Py_CLEAR(b->buffer_type);
         Py_CLEAR(b->lease_type);
         Py_CLEAR(b->holder_type);
+        Py_CLEAR(b->text_type);
         return 0;
 }
 
@@ -111,7 +117,7 @@ static int add_never(PyObject *module)
 }
 
 static int (*const parts[])(PyObject *module, struct binding *b) = {
-        buffer_add, client_add, entry_add, key_add, lease_add,
+        buffer_add, client_add, entry_add, function_add, key_add, lease_add, value_add,
 };
 
 static int exec(PyObject *module)
