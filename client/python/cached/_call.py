@@ -229,7 +229,8 @@ class Memo:
                 _client.warn(e)
             return Found(MISSING)
         state = lease.state if lease is not None else _binding.LEASE_NONE
-        stores = state not in (_binding.LEASE_YOURS, _binding.LEASE_UNSTORABLE)
+        # A wait without an end of its own was ended because this is a part of who computes, which stores.
+        stores = state not in (_binding.LEASE_YOURS, _binding.LEASE_BUSY, _binding.LEASE_TIMEOUT, _binding.LEASE_UNSTORABLE)
         if entry is None:
             return Found(MISSING, client, lease, stores)
         try:
