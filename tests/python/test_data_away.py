@@ -190,7 +190,7 @@ def test_a_value_that_is_too_large(other, told):
 
 def test_a_daemon_without_room(other, told):
     """A value that no room can be made for. Where others can leave, they do."""
-    other(memory={"realm_bytes": "1M"})
+    other(memory={"realm_budget": "1M"})
     f = cached.cache_data(lambda n: os.urandom(n))
     assert len(f(3_000_000)) == 3_000_000
     only_one(told, "is not stored")
@@ -223,7 +223,8 @@ print(json.dumps([type(value).__name__, len(ran), value if what != "thing" else 
 def test_two_users_of_a_realm(make_daemon, python, monkeypatch):
     """What another one pickled is not loaded, unless it is asked for; what needs no pickle is."""
     harness.needs_root()
-    daemon = make_daemon(extra="[realm team]\nwriters = 1234, 1235\n")
+    daemon = make_daemon(daemon={"socket_mode": "0666"}, extra="[realm team]\nwriters = 1234, 1235\n")
+    daemon.dir.chmod(0o755)
     env = {"CACHED_SOCKET": str(daemon.socket), "CACHED_REALM": "team"}
 
     def call(uid, what, **options):
