@@ -107,22 +107,18 @@ class _AsyncMemo:
 
     async def one(self, key: bytes, args: tuple[Any, ...], kwargs: dict[str, Any], told: Found) -> Any:
         """Asks, and computes if that is what to do. @told: learns what is for others of this loop."""
-        progress = Progress(self.memo.name, self.memo.policy)
-        try:
+        with Progress(self.memo.name, self.memo.policy) as progress:
             found = await self.ask(key, progress)
-            if found.value is not MISSING:
-                if not found.granted:
-                    return found.value
-                if self.memo.policy.background:
-                    self.refresh(key, found, args, kwargs)
-                    return found.value
+            if found.value is not MISSING and not found.granted:
+                return found.value
+            if found.value is not MISSING and self.memo.policy.background:
+                self.refresh(key, found, args, kwargs)
+                return found.value
             progress.start()
             try:
                 return await self.compute(key, found, args, kwargs)
             finally:
                 told.shared = found.shared
-        finally:
-            progress.close()
 
     async def ask(self, key: bytes, progress: Progress) -> Found:
         """As Memo.ask(), in a thread."""

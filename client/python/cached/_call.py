@@ -109,10 +109,12 @@ class Progress:
         assert self._update is not None
         self._update(text)
 
-    def close(self) -> None:
-        """The call is over."""
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
         self._closed = True
-        self._stack.close()
+        self._stack.__exit__(*error)
 
 
 class Found:
@@ -345,20 +347,15 @@ class Memo:
     def call(self, /, *args: Any, **kwargs: Any) -> Any:
         """A call, from its beginning."""
         key = self.key(args, kwargs)
-        progress = Progress(self.name, self.policy)
-        try:
+        with Progress(self.name, self.policy) as progress:
             found = self.ask(key, self.waiter(key, progress))
-            if found.value is MISSING:
-                progress.start()
-                return self.compute(key, found, args, kwargs)
-            if found.granted:
-                if not self.policy.background:
-                    progress.start()
-                    return self.compute(key, found, args, kwargs)
+            if found.value is not MISSING and not found.granted:
+                return found.value
+            if found.value is not MISSING and self.policy.background:
                 self.refresh(key, found, args, kwargs)
-            return found.value
-        finally:
-            progress.close()
+                return found.value
+            progress.start()
+            return self.compute(key, found, args, kwargs)
 
     def waiter(self, key: bytes, progress: Progress) -> Callable[[Any], bool]:
         """Called while somebody else computes: true ends the wait."""
