@@ -222,7 +222,31 @@ def test_nested(daemon):
     async def outer(x):
         return ["outer", *(await asyncio.gather(inner(x), inner(x), inner(x + 1)))]
 
-    assert run(outer(1)) == ["outer", [1, 1], [1, 1], [2, 2]] and sorted(inner.runs) == [1, 2]
+    assert run(outer(1)) == ["outer", [1, 2], [1, 2], [2, 2]] and sorted(inner.runs) == [1, 2]
+
+
+def test_parts_of_a_computation_that_need_each_other(daemon):
+    """To the daemon they are one."""
+    begun = []
+
+    @cached.cache_data
+    async def a(x):
+        begun.append("a")
+        await asyncio.sleep(0.1)
+        return ["a", await b(x) if len(begun) < 4 else None]
+
+    @cached.cache_data
+    async def b(x):
+        begun.append("b")
+        await asyncio.sleep(0.1)
+        return ["b", await a(x) if len(begun) < 4 else None]
+
+    @cached.cache_data
+    async def outer(x):
+        return await asyncio.gather(a(x), b(x))
+
+    first, second = run(outer(1))
+    assert first[0] == "a" and second[0] == "b"
 
 
 @pytest.mark.parametrize("away", [False, True])

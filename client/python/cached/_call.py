@@ -129,6 +129,7 @@ class Found:
 
     @property
     def granted(self) -> bool:
+        """Whether others wait for what is computed here."""
         return self.lease is not None and self.lease.state == _binding.LEASE_GRANTED
 
 
