@@ -12,18 +12,42 @@ except ImportError as error:
     ) from error
 
 from ._client import configure
-from ._data import CacheInfo, cache_data, clear_tag
+from ._data import cache_data, CacheInfo, clear_tag
 from ._errors import (
-    CacheError, CacheWarning, CachedGeneratorError, CorruptValueError, PickleRefusedError, UnevaluatedDataFrameError, UnhashableParamError,
-    UnserializableReturnValueError, UnserializableSessionStateError,
+    CachedGeneratorError,
+    CacheError,
+    CacheWarning,
+    CorruptValueError,
+    PickleRefusedError,
+    UnevaluatedDataFrameError,
+    UnhashableParamError,
+    UnserializableReturnValueError,
+    UnserializableSessionStateError,
 )
-
 from ._progress import set_progress
+from ._resource import cache_resource, invalidate, lock
+from ._segment import SharedDataError, SharedFullError
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "CacheError", "CacheInfo", "CacheWarning", "CachedGeneratorError", "CorruptValueError", "PickleRefusedError", "UnevaluatedDataFrameError",
-    "UnhashableParamError", "UnserializableReturnValueError", "UnserializableSessionStateError", "cache_data", "clear_tag",
-    "configure", "set_progress",
+    "CacheError",
+    "CacheInfo",
+    "CacheWarning",
+    "CachedGeneratorError",
+    "CorruptValueError",
+    "PickleRefusedError",
+    "SharedDataError",
+    "SharedFullError",
+    "UnevaluatedDataFrameError",
+    "UnhashableParamError",
+    "UnserializableReturnValueError",
+    "UnserializableSessionStateError",
+    "cache_data",
+    "cache_resource",
+    "clear_tag",
+    "configure",
+    "invalidate",
+    "lock",
+    "set_progress",
 ]

@@ -7,6 +7,7 @@ connections alone and makes new ones.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -27,6 +28,7 @@ class _Process:
         self.client: _binding.Client | None = None
         self.generation = 0
         self.warned: set = set()
+        self.is_over = False
 
 
 _process = _Process()
@@ -76,7 +78,6 @@ def configure(*, socket: str | None = None, realm: str | None = None, timeout: f
             "socket": socket, "realm": realm, "name": name, "timeout_ms": max(1, round(timeout * 1000)),
         }.items() if value is not None}
         _process.client = None
-        _binding.use_client(None)
         _process.generation += 1
         _process.warned.clear()
 
@@ -92,12 +93,22 @@ def warn(error: CacheError) -> None:
 
 
 def warn_once(kind: object, text: str) -> None:
-    """A CacheWarning at the line of the program that led here, unless the process had one of this kind."""
+    """A CacheWarning at the line of the program that led here, unless the process had one of this kind. A child that was
+    forked does not repeat what its parent has said, nor is anything said while the interpreter ends."""
     with _process.lock:
-        if kind in _process.warned:
+        if kind in _process.warned or _process.is_over:
             return
         _process.warned.add(kind)
     level, frame = 1, sys._getframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
         level, frame = level + 1, frame.f_back
     warnings.warn(text, CacheWarning, stacklevel=level)
+
+
+@atexit.register
+def _close() -> None:
+    """Ends the waits of threads that nobody waits for, before the interpreter is taken down around them."""
+    _process.is_over = True
+    client = _process.client
+    if client is not None:
+        client.close()

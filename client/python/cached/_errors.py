@@ -22,12 +22,12 @@ class UnevaluatedDataFrameError(TypeError):
     """A function of cache_data returned a recipe for a frame, such as a polars.LazyFrame, and no data."""
 
 
-class CachedGeneratorError(TypeError):
-    """A function of cache_data returned what only one caller could use: a generator, a coroutine."""
-
-
 class UnserializableSessionStateError(TypeError):
     """A session was given a value that cannot leave its process."""
+
+
+class CachedGeneratorError(TypeError):
+    """A cached function returned what can be gone through only once: a generator, or a coroutine."""
 
 
 class CorruptValueError(ValueError):
@@ -39,4 +39,5 @@ class PickleRefusedError(PermissionError):
 
 
 __all__ = ["CacheError", "CacheWarning", "CachedGeneratorError", "CorruptValueError", "PickleRefusedError",
-           "UnevaluatedDataFrameError", "UnhashableParamError", "UnserializableReturnValueError", "UnserializableSessionStateError"]
+           "UnevaluatedDataFrameError", "UnhashableParamError", "UnserializableReturnValueError",
+           "UnserializableSessionStateError"]

@@ -45,6 +45,7 @@ static void module_free(void *module)
         if (b) {
                 cached_key_free(b->spare_key);
                 b->spare_key = NULL;
+                resources_end(b);
         }
 }
 
@@ -84,6 +85,7 @@ static int add_codes(PyObject *module)
                 {"ERR_USAGE", CACHED_ERR_USAGE},
                 {"ERR_FORBIDDEN", CACHED_ERR_FORBIDDEN},
                 {"ERR_CLOSED", CACHED_ERR_CLOSED},
+                {"ERR_AGAIN", CACHED_ERR_AGAIN},
                 {"ERR_CREATION", CACHED_ERR_CREATION},
                 {"OWNER_DIED", CACHED_OWNER_DIED},
                 {"LEASE_NONE", CACHED_LEASE_NONE},
@@ -105,6 +107,21 @@ static int add_codes(PyObject *module)
         return 0;
 }
 
+static int add_never(PyObject *module)
+{
+        PyObject *never = PyLong_FromUnsignedLongLong(CACHED_NEVER);
+
+        if (!PyModule_AddObject(module, "NEVER", never))
+                return 0;
+        Py_XDECREF(never);
+        return -1;
+}
+
+static int (*const parts[])(PyObject *module, struct binding *b) = {
+        buffer_add, client_add, entry_add,     function_add,
+        key_add,    lease_add,  resources_add, value_add,
+};
+
 static int exec(PyObject *module)
 {
         struct binding *b = PyModule_GetState(module);
@@ -118,12 +135,11 @@ static int exec(PyObject *module)
                 return -1;
         if (PyModule_AddStringConstant(module, "library_version", cached_version()))
                 return -1;
-        if (add_codes(module))
+        if (add_codes(module) || add_never(module))
                 return -1;
-        if (client_add(module, b) || entry_add(module, b) || buffer_add(module, b) ||
-            lease_add(module, b) || key_add(module, b) || value_add(module, b) ||
-            function_add(module, b))
-                return -1;
+        for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+                if (parts[i](module, b))
+                        return -1;
         return 0;
 }
 

@@ -537,7 +537,7 @@ static PyObject *value_place(PyObject *module, PyObject *object)
         return result;
 }
 
-static PyMethodDef functions[] = {
+static PyMethodDef methods[] = {
         {"value_encode", value_encode, METH_VARARGS,
          "value_encode(value, other, share_root=False) -> list | None | str\n\nThe pieces of its "
          "CBOR; None: once more "
@@ -558,8 +558,7 @@ static PyMethodDef functions[] = {
 int value_add(PyObject *module, struct binding *b)
 {
         b->text_type = binding_add_type(module, &text_spec);
-        Py_XINCREF(b->text_type);
         if (!b->text_type)
                 return -1;
-        return PyModule_AddFunctions(module, functions);
+        return PyModule_AddFunctions(module, methods);
 }
