@@ -60,7 +60,9 @@ static int get(cached *c, const char *cache, const void *key, size_t n_key, bool
 {
         if (!c || !cache || !is_bytes(key, n_key))
                 return call_refuse("a get needs a handle, a cache and a key", ret);
-        return map_get(c, cache, key, n_key, (struct get_how){.no_touch = no_touch}, ret);
+        return map_get(c, cache, key, n_key,
+                       (struct get_how){.no_touch = no_touch, .is_own = c->options.own_values},
+                       ret);
 }
 
 int cached_get(cached *c, const char *cache, const void *key, size_t n_key, cached_reply **ret)
@@ -68,12 +70,25 @@ int cached_get(cached *c, const char *cache, const void *key, size_t n_key, cach
         return get(c, cache, key, n_key, false, ret);
 }
 
+int cached_get_mapped(cached *c, const char *cache, const void *key, size_t n_key,
+                      cached_reply **ret)
+{
+        struct get_how how = {.only_mapped = true};
+
+        if (!c || !cache || !is_bytes(key, n_key))
+                return call_refuse("a get needs a handle, a cache and a key", ret);
+        how.is_own = c->options.own_values;
+        return map_get(c, cache, key, n_key, how, ret);
+}
+
 int cached_get_with_messages(cached *c, const char *cache, const void *key, size_t n_key,
                              cached_reply **ret)
 {
         if (!c || !cache || !is_bytes(key, n_key))
                 return call_refuse("a get needs a handle, a cache and a key", ret);
-        return entries_get(c, cache, key, n_key, (struct get_how){.with_messages = true}, ret);
+        return entries_get(c, cache, key, n_key,
+                           (struct get_how){.with_messages = true, .is_own = c->options.own_values},
+                           ret);
 }
 
 int cached_peek(cached *c, const char *cache, const void *key, size_t n_key, cached_reply **ret)

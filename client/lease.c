@@ -498,6 +498,7 @@ int cached_get_or_lease(cached *c, const char *cache, const void *key, size_t n_
                 return call_refuse("cached_get_or_lease() needs a handle, a cache, a key and a "
                                    "place for the lease",
                                    ret);
+        w.is_own = c->options.own_values;
         return lease_get(c, &w, ret, ret_lease);
 }
 
@@ -527,22 +528,33 @@ static int lease_say(int code, const char *text, cached_reply **ret)
         return call_hand_out(code, NULL, &f, ret);
 }
 
-static int lease_set_held(struct cached_lease *l, const void *value, size_t n,
-                          struct cached_set_options *o, uint32_t patience_ms, cached_reply **ret)
+static int lease_lost(struct cached_lease *l, cached_reply **ret)
 {
-        int code, told;
+        (void)lease_let_go(l);
+        return lease_say(CACHED_SUPERSEDED, "the lease was lost with its connection", ret);
+}
 
-        if (!line_is_at(l->pool, l->owner.at)) {
-                (void)lease_let_go(l);
-                return lease_say(CACHED_SUPERSEDED, "the lease was lost with its connection", ret);
-        }
-        o->lease_id = l->id;
-        code = entries_set(l->c, l->cache, l->key, l->n_key, value, n, o, patience_ms, ret);
-        told = code == CACHED_TOO_LARGE ? lease_refuse(l, patience_ms) : code;
+/* After a store with this outcome. */
+static void lease_stored(struct cached_lease *l, int code, uint32_t patience_ms)
+{
+        int told = code == CACHED_TOO_LARGE ? lease_refuse(l, patience_ms) : code;
+
         if (lease_ended_with(told))
                 (void)lease_let_go(l);
         else /* of one that has ended nobody knows any more */
                 (void)lease_end(l, NULL);
+}
+
+static int lease_set_held(struct cached_lease *l, const void *value, size_t n,
+                          struct cached_set_options *o, uint32_t patience_ms, cached_reply **ret)
+{
+        int code;
+
+        if (!line_is_at(l->pool, l->owner.at))
+                return lease_lost(l, ret);
+        o->lease_id = l->id;
+        code = entries_set(l->c, l->cache, l->key, l->n_key, value, n, o, patience_ms, ret);
+        lease_stored(l, code, patience_ms);
         return code;
 }
 
@@ -569,6 +581,30 @@ int cached_lease_set(cached_lease *l, const void *value, size_t n, const cached_
         if (!l || (!value && n > 0))
                 return call_refuse("cached_lease_set() needs a lease and a value", ret);
         return lease_set(l, value, n, o, false, 0, ret);
+}
+
+int cached_lease_set_buffer(cached_lease *l, cached_buffer *buffer, uint64_t n_value,
+                            const cached_set_options *o, cached_reply **ret)
+{
+        struct cached_set_options with = {0};
+        int code;
+
+        if (!l || !buffer)
+                return call_refuse("cached_lease_set_buffer() needs a lease and a buffer", ret);
+        if (o)
+                with = *o;
+        if (!l->is_held && l->state == CACHED_LEASE_GRANTED)
+                return call_refuse("the lease has ended already", ret);
+        if (l->state == CACHED_LEASE_YOURS)
+                return lease_say(CACHED_OK, "", ret);
+        if (l->is_held && !line_is_at(l->pool, l->owner.at))
+                return lease_lost(l, ret);
+        if (l->is_held)
+                with.lease_id = l->id;
+        code = cached_set_buffer(l->c, l->cache, l->key, l->n_key, buffer, n_value, &with, ret);
+        if (l->is_held && code != CACHED_ERR_USAGE && code != CACHED_ERR_NOMEM)
+                lease_stored(l, code, 0);
+        return code;
 }
 
 int cached_lease_share(cached_lease *l, const void *value, size_t n, const cached_set_options *o,

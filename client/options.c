@@ -166,6 +166,14 @@ int cached_options_set_prepared_bytes(cached_options *o, uint64_t max_bytes)
         return CACHED_OK;
 }
 
+int cached_options_set_own_values(cached_options *o, int on)
+{
+        if (!o)
+                return CACHED_ERR_USAGE;
+        o->own_values = on != 0;
+        return CACHED_OK;
+}
+
 int cached_options_set_spin(cached_options *o, int on)
 {
         if (!o)

@@ -26,6 +26,7 @@ struct cached_options {
         bool has_service_uid;
         uint64_t pack_min;       /* smaller values are not packed; 0: none are */
         bool keep_encoded;       /* values come as they were stored */
+        bool own_values;         /* values of replies may be written to */
         bool no_map;             /* every look-up goes over the socket */
         uint32_t n_views;        /* are kept for the next look */
         uint64_t prepared_bytes; /* in buffers that are ready, at most */

@@ -431,3 +431,10 @@ int view_get(cached *c, const struct view_want *w, bool is_own, cached_reply **r
         (void)failure_set(&f, code, "%s", cached_strerror(code));
         return call_hand_out(code, r, &f, ret);
 }
+
+void *cached_reply_own_value(cached_reply *r, size_t *ret_size)
+{
+        if (r && r->view && !r->view->is_mapped && !r->view->heap)
+                return NULL;
+        return (void *)(uintptr_t)cached_reply_value(r, ret_size);
+}

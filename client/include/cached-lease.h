@@ -202,6 +202,22 @@ int cached_lease_set(cached_lease *l, const void *value, size_t n, const cached_
                      cached_reply **ret);
 
 /*
+ * cached_lease_set_buffer() - as cached_lease_set(), of what is in a buffer, without a copy
+ * @l:        as of cached_lease_set()
+ * @buffer:   filled; nobody writes to it during the call
+ * @n_value:  bytes from its start, at most its size
+ * @o:        as with cached_set(); NULL: the defaults
+ * @ret:      as with cached_set(); may be NULL
+ *
+ * The buffer becomes what cached_set_buffer() says, also if the call fails later.
+ *
+ * Return: as cached_lease_set(); CACHED_ERR_USAGE and CACHED_ERR_NOMEM also as
+ * cached_set_buffer(): then the lease is still held.
+ */
+int cached_lease_set_buffer(cached_lease *l, cached_buffer *buffer, uint64_t n_value,
+                            const cached_set_options *o, cached_reply **ret);
+
+/*
  * cached_lease_share() - gives the value to those who wait, and stores nothing; the lease ends
  * @l:      CACHED_LEASE_GRANTED; with any other state nothing happens
  * @value:  @n bytes; may be NULL if @n is 0

@@ -56,6 +56,16 @@ const char *cached_reply_error(const cached_reply *r);
 const void *cached_reply_value(const cached_reply *r, size_t *ret_size);
 
 /*
+ * cached_reply_own_value() - the value that a get found, for who changes it
+ * @r:         of a handle with cached_options_set_own_values(); may be NULL
+ * @ret_size:  bytes; untouched if NULL is returned; may be NULL
+ *
+ * Return: as cached_reply_value(); what is written there is seen in this reply alone. NULL also
+ * where the value is shown in place and may only be read.
+ */
+void *cached_reply_own_value(cached_reply *r, size_t *ret_size);
+
+/*
  * cached_reply_version() - the version of the entry that was found, stored or touched
  * @r:  may be NULL
  *

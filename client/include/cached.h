@@ -266,6 +266,16 @@ int cached_options_set_decode(cached_options *o, int on);
 int cached_options_set_mapped(cached_options *o, int on);
 
 /*
+ * cached_options_set_own_values() - whether the values of replies may be written to
+ * @o:   by one thread at a time
+ * @on:  0 (default): they are to be read. Not 0: each reply's value is its own, and one that is
+ * shown in place is mapped so that writing to it changes the reply alone: cached_reply_own_value()
+ *
+ * Return: CACHED_OK; CACHED_ERR_USAGE: @o is NULL.
+ */
+int cached_options_set_own_values(cached_options *o, int on);
+
+/*
  * cached_options_set_view_cache() - how many large values are kept for the next look at them
  * @o:         by one thread at a time
  * @n_values:  default 16, at most 4096; 0: none are
@@ -483,6 +493,20 @@ int cached_set_options_set_negative(cached_set_options *o, int on);
  * no value, and cached_reply_error() is the reason; or one of the common codes.
  */
 int cached_get(cached *c, const char *cache, const void *key, size_t n_key, cached_reply **ret);
+
+/*
+ * cached_get_mapped() - as cached_get(), as far as that takes no request and no wait
+ * @c:      any thread
+ * @cache:  an unknown one is a miss
+ * @key:    @n_key bytes
+ * @ret:    as of cached_get(); NULL with CACHED_ERR_AGAIN
+ *
+ * For callers that have to give something up before they wait, such as an interpreter's lock.
+ *
+ * Return: as cached_get(); CACHED_ERR_AGAIN: it is for cached_get() to decide, and was not counted.
+ */
+int cached_get_mapped(cached *c, const char *cache, const void *key, size_t n_key,
+                      cached_reply **ret);
 
 /*
  * cached_peek() - as cached_get(), but counts neither as a use nor as a hit or miss
