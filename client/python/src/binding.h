@@ -16,23 +16,29 @@
 #define PY_SSIZE_T_CLEAN
 #include <cached.h>
 #include <Python.h>
+#include <stdbool.h>
 
 struct binding {
         PyObject *error;           /* cached.CacheError */
         PyTypeObject *client_type; /* Client */
+        PyTypeObject *entry_type;  /* Entry */
+        PyTypeObject *buffer_type; /* Buffer */
+        PyTypeObject *lease_type;  /* Lease */
+        PyTypeObject *holder_type; /* LeaseHolder */
 };
 
 /* A handle. Whatever is made from it (views, leases, sessions) keeps it. */
 struct client {
         PyObject_HEAD cached *c;
         struct binding *b;
+        PyObject *keeps; /* what the handle was made from, and needs; may be NULL */
 };
 
-/* The module's state, of one of its types or of a type derived from it in C. */
+/* The module's state, of one of its types. */
 struct binding *binding_of(PyTypeObject *type);
 
-/* Makes a type from its spec, adds it to the module, and gives a borrowed reference; NULL: an
- * exception is set. */
+/* Makes a type from its spec, adds it to the module, and gives a new reference; NULL: an exception
+ * is set. */
 PyTypeObject *binding_add_type(PyObject *module, PyType_Spec *spec);
 
 /* ---- errors */
@@ -41,9 +47,76 @@ PyTypeObject *binding_add_type(PyObject *module, PyType_Spec *spec);
  * reply says of it, which may be NULL. */
 PyObject *raise_code(struct binding *b, int code, const cached_reply *r);
 PyObject *raise_text(struct binding *b, int code, const char *text);
+/* raise_code(), and frees the reply. */
+PyObject *raise_reply(struct binding *b, int code, cached_reply *r);
+
+/* ---- client.c */
+
+/* A Client of a handle, which it owns from then on, also on failure. @keeps: may be NULL */
+PyObject *client_of(struct binding *b, cached *c, PyObject *keeps);
+
+/* ---- entry.c */
+
+/* An Entry of a reply with a value, which it owns from then on, also on failure. */
+PyObject *entry_of(struct binding *b, cached_reply *r);
+
+/* ---- buffer.c */
+
+struct buffer {
+        PyObject_HEAD struct binding *b;
+        PyObject *client;
+        cached_buffer *buffer;
+};
+
+/* ---- payload.c: what is to be stored */
+
+struct payload {
+        Py_buffer *pieces;
+        Py_ssize_t n;
+        size_t size;      /* of the value */
+        const void *data; /* in one piece; NULL: it is in `buffer` */
+        cached_buffer *buffer;
+        void *heap;          /* `data` is here; owned */
+        cached_buffer *made; /* `buffer`, where it is ours */
+        PyObject *owner;     /* Buffer; a reference */
+        cached_set_options *o;
+};
+
+/* What pieces, size=, flags=, ttl_ms=, tags=, cost_us= and mode= of a call ask for; NULL: not
+ * given. 0; -1 with an exception. What it has is freed by payload_free(), in both cases. */
+struct payload_args {
+        PyObject *pieces, *size, *flags, *ttl_ms, *tags, *cost_us, *mode;
+};
+int payload_take(struct client *client, const struct payload_args *a, struct payload *ret);
+void payload_free(struct payload *p);
+
+/* Numbers of arguments. None or NULL: `otherwise`. -1 with an exception. */
+int number_of(PyObject *value, const char *name, uint64_t max, uint64_t otherwise, uint64_t *ret);
+
+/* A key's bytes: 0, or -1 with an exception. */
+int key_bytes_of(PyObject *key, const char **ret, Py_ssize_t *ret_n);
 
 /* ---- parts: 0, or -1 with an exception set */
 
 int client_add(PyObject *module, struct binding *b);
+int entry_add(PyObject *module, struct binding *b);
+int buffer_add(PyObject *module, struct binding *b);
+int lease_add(PyObject *module, struct binding *b);
+
+/* ---- Client's methods: the table is in entries.c */
+
+extern PyMethodDef client_methods[];
+PyObject *client_connect(PyObject *object, PyObject *ignored);
+PyObject *client_close(PyObject *object, PyObject *ignored);
+PyObject *client_with_timeout(PyObject *object, PyObject *number);
+PyObject *client_lease(PyObject *object, PyObject *args, PyObject *kwargs);
+
+/* ---- what older versions of Python lack */
+
+static inline PyObject *new_ref(void *object)
+{
+        Py_INCREF((PyObject *)object);
+        return object;
+}
 
 #endif
