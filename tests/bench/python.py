@@ -5,6 +5,7 @@ Each cache has a program of its own, which takes its orders line by line, so tha
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -42,6 +43,7 @@ def install(home, wanted):
                        timeout=max(1.0, deadline - time.monotonic()))
 
 
+@functools.cache
 def environment(b, name):
     """The interpreter of the environment with what python/@name.txt lists, made where it is not there; or None."""
     wanted = HERE / f"{name}.txt"
