@@ -25,6 +25,7 @@ struct binding {
         PyTypeObject *buffer_type; /* Buffer */
         PyTypeObject *lease_type;  /* Lease */
         PyTypeObject *holder_type; /* LeaseHolder */
+        cached_key *spare_key;     /* for key_take(); may be NULL */
 };
 
 /* A handle. Whatever is made from it (views, leases, sessions) keeps it. */
@@ -96,6 +97,24 @@ int number_of(PyObject *value, const char *name, uint64_t max, uint64_t otherwis
 /* A key's bytes: 0, or -1 with an exception. */
 int key_bytes_of(PyObject *key, const char **ret, Py_ssize_t *ret_n);
 
+/* ---- keys (key.c) */
+
+/* A builder without items, to be given back; NULL: no memory, an exception is set. Between the two
+ * it is the taker's alone. */
+cached_key *key_take(struct binding *b);
+void key_give(struct binding *b, cached_key *k);
+
+/* Adds a value of a plain type: None, bool, int, float, str, bytes, and list, tuple, dict, set and
+ * frozenset of plain ones; exact types, no subclasses. Runs no Python code; other threads may run
+ * while something large is hashed. 1: added; 0: it is not plain, and the builder of no more use
+ * (but to be given back); -1: an exception is set. */
+int key_add_plain(struct binding *b, cached_key *k, PyObject *value);
+
+/* The key of a call, of a builder that has the items of the arguments and no others. @name: UTF-8;
+ * @code: str or bytes. 0, or -1 with an exception set. The builder is to be given back. */
+int key_of_call(struct binding *b, cached_key *k, const char *name, size_t n_name, PyObject *code,
+                uint8_t ret[CACHED_KEY_SIZE]);
+
 /* ---- parts: 0, or -1 with an exception set */
 
 int client_add(PyObject *module, struct binding *b);
@@ -118,5 +137,6 @@ static inline PyObject *new_ref(void *object)
         Py_INCREF((PyObject *)object);
         return object;
 }
+int key_add(PyObject *module, struct binding *b);
 
 #endif

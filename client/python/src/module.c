@@ -33,7 +33,13 @@ static int clear(PyObject *module)
 
 static void module_free(void *module)
 {
+        struct binding *b = PyModule_GetState(module);
+
         clear(module);
+        if (b) {
+                cached_key_free(b->spare_key);
+                b->spare_key = NULL;
+        }
 }
 
 /* Codes, by the names that cached.h has for them, without the prefix. */
@@ -93,6 +99,10 @@ static int add_codes(PyObject *module)
         return 0;
 }
 
+static int (*const parts[])(PyObject *module, struct binding *b) = {
+        buffer_add, client_add, entry_add, key_add, lease_add,
+};
+
 static int exec(PyObject *module)
 {
         struct binding *b = PyModule_GetState(module);
@@ -108,9 +118,9 @@ static int exec(PyObject *module)
                 return -1;
         if (add_codes(module))
                 return -1;
-        if (client_add(module, b) || entry_add(module, b) || buffer_add(module, b) ||
-            lease_add(module, b))
-                return -1;
+        for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+                if (parts[i](module, b))
+                        return -1;
         return 0;
 }
 
