@@ -12,14 +12,35 @@ except ImportError as error:
     ) from error
 
 from ._client import configure
+from ._data import CacheInfo, cache_data, clear_tag
 from ._errors import (
-    CacheError, CacheWarning, CorruptValueError, PickleRefusedError, UnevaluatedDataFrameError, UnhashableParamError,
-    UnserializableReturnValueError, UnserializableSessionStateError,
+    CachedGeneratorError,
+    CacheError,
+    CacheWarning,
+    CorruptValueError,
+    PickleRefusedError,
+    UnevaluatedDataFrameError,
+    UnhashableParamError,
+    UnserializableReturnValueError,
+    UnserializableSessionStateError,
 )
+from ._progress import set_progress
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "CacheError", "CacheWarning", "CorruptValueError", "PickleRefusedError", "UnevaluatedDataFrameError",
-    "UnhashableParamError", "UnserializableReturnValueError", "UnserializableSessionStateError", "configure",
+    "CacheError",
+    "CacheInfo",
+    "CacheWarning",
+    "CachedGeneratorError",
+    "CorruptValueError",
+    "PickleRefusedError",
+    "UnevaluatedDataFrameError",
+    "UnhashableParamError",
+    "UnserializableReturnValueError",
+    "UnserializableSessionStateError",
+    "cache_data",
+    "clear_tag",
+    "configure",
+    "set_progress",
 ]
