@@ -68,6 +68,13 @@ def python(tmp_path):
 
 @pytest.fixture(autouse=True)
 def found(request, monkeypatch):
-    """The package finds the daemon of the test."""
+    """The package finds the daemon of the test, and leaves it in order: a daemon's end is checked."""
+    from cached import _client
+
     if "daemon" in request.fixturenames:
         monkeypatch.setenv("CACHED_SOCKET", str(request.getfixturevalue("daemon").socket))
+    _client.configure()
+    yield
+    if _client._process.client is not None:
+        _client._process.client.close()
+    _client.configure()

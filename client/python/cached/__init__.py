@@ -11,6 +11,15 @@ except ImportError as error:
         f"libcached0 (or run `make install` and `ldconfig` in its source tree) and try again ({error})"
     ) from error
 
-CacheError = _binding.CacheError
+from ._client import configure
+from ._errors import (
+    CacheError, CacheWarning, CorruptValueError, PickleRefusedError, UnevaluatedDataFrameError, UnhashableParamError,
+    UnserializableReturnValueError, UnserializableSessionStateError,
+)
 
-__all__ = ["CacheError"]
+__version__ = "0.1.0"
+
+__all__ = [
+    "CacheError", "CacheWarning", "CorruptValueError", "PickleRefusedError", "UnevaluatedDataFrameError",
+    "UnhashableParamError", "UnserializableReturnValueError", "UnserializableSessionStateError", "configure",
+]

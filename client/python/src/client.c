@@ -21,6 +21,8 @@ static cached_options *options_of(struct binding *b, const char *socket, const c
         if (!code)
                 code = cached_options_set_mapped(o, mapped);
         if (!code)
+                code = cached_options_set_own_values(o, 1);
+        if (!code)
                 return o;
         cached_options_free(o);
         return (void *)raise_code(b, code, NULL);
@@ -66,11 +68,41 @@ static void client_dealloc(PyObject *object)
         Py_BEGIN_ALLOW_THREADS;
         cached_free(c);
         Py_END_ALLOW_THREADS;
+        Py_CLEAR(self->keeps);
         type->tp_free(object);
         Py_DECREF(type);
 }
 
-static PyObject *client_connect(PyObject *object, PyObject *ignored)
+PyObject *client_of(struct binding *b, cached *c, PyObject *keeps)
+{
+        struct client *self = (struct client *)b->client_type->tp_alloc(b->client_type, 0);
+
+        if (!self) {
+                cached_free(c);
+                return NULL;
+        }
+        self->c = c;
+        self->b = b;
+        self->keeps = keeps ? new_ref(keeps) : NULL;
+        return (PyObject *)self;
+}
+
+PyObject *client_with_timeout(PyObject *object, PyObject *number)
+{
+        struct client *self = (struct client *)object;
+        cached *c;
+        uint64_t ms;
+        int code;
+
+        if (number_of(number, "ms", UINT32_MAX, 0, &ms))
+                return NULL;
+        code = cached_with_timeout(self->c, (uint32_t)ms, &c);
+        if (code)
+                return raise_code(self->b, code, NULL);
+        return client_of(self->b, c, object);
+}
+
+PyObject *client_connect(PyObject *object, PyObject *ignored)
 {
         struct client *self = (struct client *)object;
         cached_reply *r = NULL;
@@ -98,7 +130,7 @@ static PyObject *client_connect(PyObject *object, PyObject *ignored)
         return result;
 }
 
-static PyObject *client_close(PyObject *object, PyObject *ignored)
+PyObject *client_close(PyObject *object, PyObject *ignored)
 {
         struct client *self = (struct client *)object;
 
@@ -115,13 +147,6 @@ static PyObject *client_socket(PyObject *object, void *closure)
         return PyUnicode_DecodeFSDefault(cached_socket_path(((struct client *)object)->c));
 }
 
-static PyMethodDef methods[] = {
-        {"connect", client_connect, METH_NOARGS,
-         "connect() -> dict\n\nMakes the connection now: what the daemon says of itself."},
-        {"close", client_close, METH_NOARGS, "close()\n\nEnds its calls; it cannot be used again."},
-        {NULL, NULL, 0, NULL},
-};
-
 static PyGetSetDef attributes[] = {
         {"socket", client_socket, NULL, "The socket that answered last, or is tried first.", NULL},
         {NULL, NULL, NULL, NULL, NULL},
@@ -131,7 +156,7 @@ static PyType_Slot slots[] = {
         {Py_tp_doc, "Client(*, socket=None, realm=None, name=None, timeout_ms=5000, mapped=True)"},
         {Py_tp_new, client_new},
         {Py_tp_dealloc, client_dealloc},
-        {Py_tp_methods, methods},
+        {Py_tp_methods, client_methods},
         {Py_tp_getset, attributes},
         {0, NULL},
 };
@@ -146,6 +171,5 @@ static PyType_Spec spec = {
 int client_add(PyObject *module, struct binding *b)
 {
         b->client_type = binding_add_type(module, &spec);
-        Py_XINCREF(b->client_type);
         return b->client_type ? 0 : -1;
 }

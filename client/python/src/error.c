@@ -26,3 +26,10 @@ PyObject *raise_code(struct binding *b, int code, const cached_reply *r)
 {
         return raise_text(b, code, cached_reply_error(r));
 }
+
+PyObject *raise_reply(struct binding *b, int code, cached_reply *r)
+{
+        raise_code(b, code, r);
+        cached_reply_free(r);
+        return NULL;
+}

@@ -12,6 +12,10 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
         struct binding *b = PyModule_GetState(module);
         Py_VISIT(b->error);
         Py_VISIT(b->client_type);
+        Py_VISIT(b->entry_type);
+        Py_VISIT(b->buffer_type);
+        Py_VISIT(b->lease_type);
+        Py_VISIT(b->holder_type);
         return 0;
 }
 
@@ -20,12 +24,22 @@ static int clear(PyObject *module)
         struct binding *b = PyModule_GetState(module);
         Py_CLEAR(b->error);
         Py_CLEAR(b->client_type);
+        Py_CLEAR(b->entry_type);
+        Py_CLEAR(b->buffer_type);
+        Py_CLEAR(b->lease_type);
+        Py_CLEAR(b->holder_type);
         return 0;
 }
 
 static void module_free(void *module)
 {
+        struct binding *b = PyModule_GetState(module);
+
         clear(module);
+        if (b) {
+                cached_key_free(b->spare_key);
+                b->spare_key = NULL;
+        }
 }
 
 /* Codes, by the names that cached.h has for them, without the prefix. */
@@ -66,6 +80,17 @@ static int add_codes(PyObject *module)
                 {"ERR_CLOSED", CACHED_ERR_CLOSED},
                 {"ERR_CREATION", CACHED_ERR_CREATION},
                 {"OWNER_DIED", CACHED_OWNER_DIED},
+                {"LEASE_NONE", CACHED_LEASE_NONE},
+                {"LEASE_GRANTED", CACHED_LEASE_GRANTED},
+                {"LEASE_YOURS", CACHED_LEASE_YOURS},
+                {"LEASE_BUSY", CACHED_LEASE_BUSY},
+                {"LEASE_TIMEOUT", CACHED_LEASE_TIMEOUT},
+                {"LEASE_CYCLE", CACHED_LEASE_CYCLE},
+                {"LEASE_FAILED", CACHED_LEASE_FAILED},
+                {"LEASE_UNSTORABLE", CACHED_LEASE_UNSTORABLE},
+                {"SET_ANY", CACHED_SET_ANY},
+                {"SET_ADD_ONLY", CACHED_SET_ADD_ONLY},
+                {"SET_REPLACE_ONLY", CACHED_SET_REPLACE_ONLY},
         };
 
         for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
@@ -73,6 +98,10 @@ static int add_codes(PyObject *module)
                         return -1;
         return 0;
 }
+
+static int (*const parts[])(PyObject *module, struct binding *b) = {
+        buffer_add, client_add, entry_add, key_add, lease_add,
+};
 
 static int exec(PyObject *module)
 {
@@ -89,7 +118,10 @@ static int exec(PyObject *module)
                 return -1;
         if (add_codes(module))
                 return -1;
-        return client_add(module, b);
+        for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+                if (parts[i](module, b))
+                        return -1;
+        return 0;
 }
 
 static PyModuleDef_Slot slots[] = {
@@ -123,7 +155,7 @@ PyTypeObject *binding_add_type(PyObject *module, PyType_Spec *spec)
         PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
         if (!type)
                 return NULL;
-        int r = PyModule_AddType(module, (PyTypeObject *)type);
-        Py_DECREF(type); /* the module has it */
-        return r ? NULL : (PyTypeObject *)type;
+        if (PyModule_AddType(module, (PyTypeObject *)type))
+                Py_CLEAR(type);
+        return (PyTypeObject *)type;
 }

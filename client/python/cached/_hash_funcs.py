@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""hash_funcs: what users say that values of a type are hashed as.
+
+A function that tells objects apart by where they lie in memory, or by a seed that each process has of its own, gives
+the same number for different things in two processes. What such a function returns is hashed together with an identity
+of the process, so that it can make a miss too many and never a hit too many.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import types
+from typing import Any, Callable, Mapping
+
+from . import _warn
+
+
+class _Process:
+    """An identity of this process: drawn anew in each child of a fork."""
+
+    def __init__(self) -> None:
+        self.renew()
+        os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self.pid = os.getpid()
+        self.identity = os.urandom(16)
+
+
+_process = _Process()
+_BY_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{5,}>")
+_NUMBERS = (int.__hash__, float.__hash__, complex.__hash__)
+
+
+def process_identity() -> bytes:
+    """16 bytes that no other process has, a child of this one neither."""
+    if _process.pid != os.getpid():  # forked by other means than os.fork()
+        _process.renew()
+    return _process.identity
+
+
+class HashFuncs:
+    """The functions of one decorator, by type or by qualified name ("pkg.Class")."""
+
+    def __init__(self, functions: Mapping[Any, Callable[[Any], Any]], name: str):
+        self._by_type: dict[type, Callable[[Any], Any]] = {}
+        self._by_name: dict[str, Callable[[Any], Any]] = {}
+        self._found: dict[type, Callable[[Any], Any] | None] = {}
+        for which, function in functions.items():
+            if not callable(function):
+                raise TypeError(f"hash_funcs of {name!r}: {function!r} for {which!r} is no function")
+            if isinstance(which, type):
+                self._by_type[which] = function
+            elif isinstance(which, str):
+                self._by_name[which] = function
+            else:
+                raise TypeError(f"hash_funcs of {name!r}: {which!r} is neither a type nor the qualified name of one")
+
+    def of(self, kind: type) -> Callable[[Any], Any] | None:
+        """The function for values of a type: that of the first of the type's bases, in the order of Python's own look-up."""
+        try:
+            return self._found[kind]
+        except KeyError:
+            found = self._found[kind] = self._find(kind)
+            return found
+
+    def _find(self, kind: type) -> Callable[[Any], Any] | None:
+        for base in kind.__mro__:
+            if base in self._by_type:
+                return self._by_type[base]
+            if self._by_name:
+                for name in _names_of(base):
+                    if name in self._by_name:
+                        return self._by_name[name]
+        return None
+
+
+def _names_of(kind: type) -> tuple[str, ...]:
+    full = f"{kind.__module__}.{kind.__qualname__}"
+    return (full, kind.__qualname__) if kind.__module__ == "builtins" else (full,)
+
+
+def is_of_process(function: Callable[[Any], Any], value: Any, result: Any) -> bool:
+    """Whether what a function returned means something in this process only: where the value lies in memory, or what
+    hash() makes of anything but numbers. Whether PYTHONHASHSEED is set makes no difference: the next process may not have it."""
+    if isinstance(result, str) and _BY_ADDRESS.search(result):
+        return True
+    used = _builtins_of(function)
+    if hash in used and type(value).__hash__ not in _NUMBERS and type(value).__hash__ is not object.__hash__:
+        _warn.once("hash-funcs-hash", f"hash_funcs has the built-in hash() for {type(value).__name__!r}: it gives other numbers "
+                   "in other processes (PYTHONHASHSEED), so that no results are shared; use a function of the value's own parts")
+    return id in used or hash in used and not (function is hash and type(value).__hash__ in _NUMBERS)
+
+
+def _builtins_of(function: Any) -> set[Any]:
+    """Which of id() and hash() a function is, or calls."""
+    if function is id or function is hash:
+        return {function}
+    if getattr(function, "__name__", None) == "__hash__":
+        return {hash}
+    code = getattr(function, "__code__", None)
+    space = getattr(function, "__globals__", {})
+    names: set[str] = set()
+    queue = [code] if isinstance(code, types.CodeType) else []
+    while queue:
+        code = queue.pop()
+        names.update(code.co_names)
+        queue += [member for member in code.co_consts if isinstance(member, types.CodeType)]
+    return {builtin for builtin in (id, hash) if builtin.__name__ in names and builtin.__name__ not in space}
