@@ -25,6 +25,9 @@ struct binding {
         PyTypeObject *buffer_type; /* Buffer */
         PyTypeObject *lease_type;  /* Lease */
         PyTypeObject *holder_type; /* LeaseHolder */
+        PyTypeObject *session_type;
+        PyTypeObject *session_item_type;
+        PyTypeObject *session_events_type;
         cached_key *spare_key;     /* for key_take(); may be NULL */
 };
 
@@ -121,6 +124,7 @@ int client_add(PyObject *module, struct binding *b);
 int entry_add(PyObject *module, struct binding *b);
 int buffer_add(PyObject *module, struct binding *b);
 int lease_add(PyObject *module, struct binding *b);
+int session_add(PyObject *module, struct binding *b);
 
 /* ---- Client's methods: the table is in entries.c */
 

@@ -16,6 +16,9 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(b->buffer_type);
         Py_VISIT(b->lease_type);
         Py_VISIT(b->holder_type);
+        Py_VISIT(b->session_type);
+        Py_VISIT(b->session_item_type);
+        Py_VISIT(b->session_events_type);
         return 0;
 }
 
@@ -28,6 +31,9 @@ static int clear(PyObject *module)
         Py_CLEAR(b->buffer_type);
         Py_CLEAR(b->lease_type);
         Py_CLEAR(b->holder_type);
+        Py_CLEAR(b->session_type);
+        Py_CLEAR(b->session_item_type);
+        Py_CLEAR(b->session_events_type);
         return 0;
 }
 
