@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import types
 from typing import Any, Callable, Mapping
 
 from . import _warn
+from ._names import key_name
 
 
 class _Process:
@@ -69,16 +71,18 @@ class HashFuncs:
         for base in kind.__mro__:
             if base in self._by_type:
                 return self._by_type[base]
-            if self._by_name:
-                for name in _names_of(base):
-                    if name in self._by_name:
-                        return self._by_name[name]
+            for name, function in self._by_name.items():
+                if _is_called(base, name):
+                    return function
         return None
 
 
-def _names_of(kind: type) -> tuple[str, ...]:
-    full = f"{kind.__module__}.{kind.__qualname__}"
-    return (full, kind.__qualname__) if kind.__module__ == "builtins" else (full,)
+def _is_called(kind: type, name: str) -> bool:
+    """Whether a qualified name is this type's: where it is defined, or where a package offers it ("pandas.DataFrame")."""
+    if name in (f"{kind.__module__}.{kind.__qualname__}", key_name(kind)):
+        return True
+    module, _, last = name.rpartition(".")
+    return bool(module) and last == kind.__name__ and getattr(sys.modules.get(module), last, None) is kind
 
 
 def is_of_process(function: Callable[[Any], Any], value: Any, result: Any) -> bool:

@@ -54,7 +54,7 @@ def _scalar(walk: Walk, value: Any, pd: Any) -> bool:
         walk.named("python:pandas.CategoricalDtype", value.categories, value.ordered)
     elif isinstance(value, pd.api.extensions.ExtensionDtype):
         walk.named("python:pandas.dtype", repr(value), str(value))
-    elif isinstance(value, pd.tseries.offsets.DateOffset if hasattr(pd, "tseries") else pd.offsets.DateOffset):
+    elif isinstance(value, getattr(pd.offsets, "BaseOffset", pd.offsets.DateOffset)):
         walk.named("python:pandas.DateOffset", key_name(type(value)), value.n, value.normalize, dict(value.kwds))
     else:
         return False

@@ -119,6 +119,9 @@ class Walk:
                 self.named("python:hash-of-process", process_identity(), key_name(type(value)), result)
             else:
                 self.named("python:hash", key_name(type(value)), result)
+        except Unkeyable as e:
+            e.where.append(Attribute(f"hash_funcs[{key_name(type(value))!r}]()"))
+            raise
         finally:
             self._active.pop()
 

@@ -86,7 +86,7 @@ def _tree(node: Any) -> bytes:
             if isinstance(node, ast.Constant):
                 parts.append(constant(value) or repr(value).encode())
                 continue
-            parts += (name.encode(), _tree(value))
+            parts += (name.encode(), _tree(_joined(value) if isinstance(node, ast.JoinedStr) else value))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             if node.decorator_list and not getattr(node, "outermost", False):
                 parts += (b"decorator_list", _tree(node.decorator_list))
@@ -97,6 +97,17 @@ def _tree(node: Any) -> bytes:
     if isinstance(node, list):
         return digest(b"list", *map(_tree, node))
     return constant(node) or repr(node).encode()
+
+
+def _joined(parts: list[Any]) -> list[Any]:
+    """The parts of an f-string: how the constant ones are cut, and whether there are empty ones, differs by version."""
+    joined: list[Any] = []
+    for part in parts:
+        if isinstance(part, ast.Constant) and joined and isinstance(joined[-1], ast.Constant):
+            joined[-1] = ast.Constant(joined[-1].value + part.value)
+        elif not (isinstance(part, ast.Constant) and part.value == ""):
+            joined.append(part)
+    return joined
 
 
 def _chain(node: ast.AST) -> Chain | None:
@@ -213,8 +224,9 @@ def _source_of(node: Any) -> Source:
 
 def code_digest(code: types.CodeType, version: bool = True) -> bytes:
     """What a code object does, in this version of Python. Where its lines are is no part of it."""
+    flags = code.co_flags & ~inspect.CO_NESTED
     parts = [importlib.util.MAGIC_NUMBER if version else b"", code.co_code,
-             repr((code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags, code.co_names,
+             repr((code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, flags, code.co_names,
                    code.co_varnames, code.co_freevars, code.co_cellvars)).encode("utf-8", "surrogatepass")]
     for value in code.co_consts:
         if isinstance(value, types.CodeType):
@@ -246,11 +258,30 @@ class _File:
         while queue:
             code = queue.pop()
             queue += [value for value in code.co_consts if isinstance(value, types.CodeType)]
-            for node in nodes.get((code.co_firstlineno, code.co_name), ()):
+            for node in _nodes_of(code, nodes.get((code.co_firstlineno, code.co_name), [])):
                 if id(node) not in made:
                     made[id(node)] = _source_of(node)
                 self.sources.setdefault((code.co_name, code_digest(code, False)), []).append(
                     (code.co_firstlineno, made[id(node)]))
+
+
+def _nodes_of(code: types.CodeType, nodes: list[Any]) -> list[Any]:
+    """Which of the functions on one line a code was compiled from: the lambdas among them are compiled each by itself, in a
+    function that has the names which the code takes from around it."""
+    if len(nodes) < 2 or code.co_name != "<lambda>":
+        return nodes
+    found = []
+    for node in nodes:
+        around = ast.parse(f"def around({', '.join(code.co_freevars)}):\n    return 0")
+        around.body[0].body[0].value = node  # type: ignore[attr-defined]
+        try:
+            outer = compile(around, "<around>", "exec", code.co_flags & _FUTURE, dont_inherit=True)
+        except (SyntaxError, ValueError):
+            continue
+        for inner in (c for o in outer.co_consts if isinstance(o, types.CodeType) for c in o.co_consts):
+            if isinstance(inner, types.CodeType) and code_digest(inner, False) == code_digest(code, False):
+                found.append(node)
+    return found or nodes
 
 
 _files: collections.OrderedDict[tuple[str, int], tuple[bytes, _File | None]] = collections.OrderedDict()
