@@ -28,7 +28,8 @@ struct binding {
         PyTypeObject *session_type;
         PyTypeObject *session_item_type;
         PyTypeObject *session_events_type;
-        cached_key *spare_key;     /* for key_take(); may be NULL */
+        cached_key *spare_key;   /* for key_take(); may be NULL */
+        PyTypeObject *text_type; /* Text: the UTF-8 of a str, on its way to the daemon */
 };
 
 /* A handle. Whatever is made from it (views, leases, sessions) keeps it. */
@@ -124,7 +125,9 @@ int client_add(PyObject *module, struct binding *b);
 int entry_add(PyObject *module, struct binding *b);
 int buffer_add(PyObject *module, struct binding *b);
 int lease_add(PyObject *module, struct binding *b);
+int key_add(PyObject *module, struct binding *b);
 int session_add(PyObject *module, struct binding *b);
+int value_add(PyObject *module, struct binding *b);
 
 /* ---- Client's methods: the table is in entries.c */
 
@@ -141,6 +144,12 @@ static inline PyObject *new_ref(void *object)
         Py_INCREF((PyObject *)object);
         return object;
 }
-int key_add(PyObject *module, struct binding *b);
+
+/* ---- values (proto/VALUES.md) */
+
+/* The value of stored bytes, where that takes no Python code and no buffers beside it: a new
+ * reference. NULL without an exception: it is not plain, or corrupt, and the slow path says which;
+ * with one: no memory. */
+PyObject *value_load_plain(struct binding *b, uint32_t flags, const void *data, size_t n);
 
 #endif

@@ -19,6 +19,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(b->session_type);
         Py_VISIT(b->session_item_type);
         Py_VISIT(b->session_events_type);
+        Py_VISIT(b->text_type);
         return 0;
 }
 
@@ -34,6 +35,7 @@ static int clear(PyObject *module)
         Py_CLEAR(b->session_type);
         Py_CLEAR(b->session_item_type);
         Py_CLEAR(b->session_events_type);
+        Py_CLEAR(b->text_type);
         return 0;
 }
 
@@ -105,9 +107,9 @@ static int add_codes(PyObject *module)
         return 0;
 }
 
-static int (*const parts[])(PyObject *module, struct binding *b) = {
-        buffer_add, client_add, entry_add, key_add, lease_add,
-};
+static int (*const parts[])(PyObject *module,
+                            struct binding *b) = {buffer_add, client_add,  entry_add, key_add,
+                                                  lease_add,  session_add, value_add};
 
 static int exec(PyObject *module)
 {
