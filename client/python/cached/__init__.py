@@ -16,10 +16,18 @@ from ._errors import (
     CacheError, CacheWarning, CorruptValueError, PickleRefusedError, UnevaluatedDataFrameError, UnhashableParamError,
     UnserializableReturnValueError, UnserializableSessionStateError,
 )
+from ._session import Session, session
+from ._session_errors import (
+    SessionConflictError, SessionExpiredError, SessionUnavailableError, SessionUnboundError, SessionWarning,
+)
+from ._session_state import bind_session, current_session, session_state
+from ._session_watch import set_dispatcher
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CacheError", "CacheWarning", "CorruptValueError", "PickleRefusedError", "UnevaluatedDataFrameError",
     "UnhashableParamError", "UnserializableReturnValueError", "UnserializableSessionStateError", "configure",
+    "Session", "SessionConflictError", "SessionExpiredError", "SessionUnavailableError", "SessionUnboundError",
+    "SessionWarning", "bind_session", "current_session", "session", "session_state", "set_dispatcher",
 ]

@@ -26,6 +26,14 @@ def plain(value: Any) -> Optional[Number]:
     return None
 
 
+def counted(what: str, value: Any) -> Number:
+    """An argument that is a number. TypeError: it is none."""
+    number = None if isinstance(value, bool) else plain(value)
+    if number is None:
+        raise TypeError(f"{what} is an int or a float, not {value!r}")
+    return number
+
+
 def _added(value: Any, by: Any, sign: int) -> Any:
     step = plain(by)
     if step is None:

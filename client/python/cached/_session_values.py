@@ -50,7 +50,7 @@ def real_text(value: float) -> bytes:
     return text.encode()
 
 
-def dumps(key: str, value: Any) -> Tuple[int, bytes]:
+def dumps(key: str, value: Any, pickle: bool) -> Tuple[int, bytes]:
     """(flags, bytes) of a value. UnserializableSessionStateError: it cannot leave its process."""
     if isinstance(value, float) and type(value) is not float and hasattr(value, "_origin"):
         value = value._plain()
@@ -63,10 +63,10 @@ def dumps(key: str, value: Any) -> Tuple[int, bytes]:
     if type(value) is bytes:
         return BYTES, value
     try:
-        encoded = _values.dumps(value)
+        encoded = _values.dumps(value, pickle=pickle)
     except (UnserializableReturnValueError, UnevaluatedDataFrameError) as error:
         raise UnserializableSessionStateError(
-            f'session key "{key}": a value of type {_name(type(value))} cannot be stored for other processes ({error}). Keep what '
+            f'session key "{key}": a value of type {_name(type(value))} cannot be stored for other processes ({error.__cause__ or error}). Keep what '
             f'is needed to make it again, keep it with `session.set("{key}", value, local=True)`, which is for this process '
             "alone, or make it a function of cached.cache_resource"
         ) from error
