@@ -12,7 +12,7 @@ except ImportError as error:
     ) from error
 
 from ._client import configure
-from ._data import CacheInfo, cache_data, clear_tag
+from ._data import cache_data, CacheInfo, clear_tag
 from ._errors import (
     CachedGeneratorError,
     CacheError,
@@ -25,6 +25,8 @@ from ._errors import (
     UnserializableSessionStateError,
 )
 from ._progress import set_progress
+from ._resource import cache_resource, invalidate, lock
+from ._segment import SharedDataError, SharedFullError
 
 __version__ = "0.1.0"
 
@@ -35,12 +37,17 @@ __all__ = [
     "CachedGeneratorError",
     "CorruptValueError",
     "PickleRefusedError",
+    "SharedDataError",
+    "SharedFullError",
     "UnevaluatedDataFrameError",
     "UnhashableParamError",
     "UnserializableReturnValueError",
     "UnserializableSessionStateError",
     "cache_data",
+    "cache_resource",
     "clear_tag",
     "configure",
+    "invalidate",
+    "lock",
     "set_progress",
 ]

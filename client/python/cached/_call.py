@@ -109,10 +109,12 @@ class Progress:
         assert self._update is not None
         self._update(text)
 
-    def close(self) -> None:
-        """The call is over."""
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
         self._closed = True
-        self._stack.close()
+        self._stack.__exit__(*error)
 
 
 class Found:
@@ -127,6 +129,7 @@ class Found:
 
     @property
     def granted(self) -> bool:
+        """Whether others wait for what is computed here."""
         return self.lease is not None and self.lease.state == _binding.LEASE_GRANTED
 
 
@@ -229,7 +232,8 @@ class Memo:
                 _client.warn(e)
             return Found(MISSING)
         state = lease.state if lease is not None else _binding.LEASE_NONE
-        stores = state not in (_binding.LEASE_YOURS, _binding.LEASE_UNSTORABLE)
+        # A wait without an end of its own was ended because this is a part of who computes, which stores.
+        stores = state not in (_binding.LEASE_YOURS, _binding.LEASE_BUSY, _binding.LEASE_TIMEOUT, _binding.LEASE_UNSTORABLE)
         if entry is None:
             return Found(MISSING, client, lease, stores)
         try:
@@ -344,20 +348,15 @@ class Memo:
     def call(self, /, *args: Any, **kwargs: Any) -> Any:
         """A call, from its beginning."""
         key = self.key(args, kwargs)
-        progress = Progress(self.name, self.policy)
-        try:
+        with Progress(self.name, self.policy) as progress:
             found = self.ask(key, self.waiter(key, progress))
-            if found.value is MISSING:
-                progress.start()
-                return self.compute(key, found, args, kwargs)
-            if found.granted:
-                if not self.policy.background:
-                    progress.start()
-                    return self.compute(key, found, args, kwargs)
+            if found.value is not MISSING and not found.granted:
+                return found.value
+            if found.value is not MISSING and self.policy.background:
                 self.refresh(key, found, args, kwargs)
-            return found.value
-        finally:
-            progress.close()
+                return found.value
+            progress.start()
+            return self.compute(key, found, args, kwargs)
 
     def waiter(self, key: bytes, progress: Progress) -> Callable[[Any], bool]:
         """Called while somebody else computes: true ends the wait."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from ._blob import Blob, fields, memory, need, size, text
+from ._blob import blob, fields, memory, need, size, text
 
 IMAGE = "python:PIL.Image"
 
@@ -31,7 +31,7 @@ def reduce(value: Any) -> tuple[str, Any] | None:
     if value.mode in ("P", "PA") and value.palette is not None:
         kind = value.im.getpalettemode() if hasattr(value.im, "getpalettemode") else value.palette.mode
         palette = [kind, bytes(value.im.getpalette(kind, kind))]
-    return IMAGE, [value.mode, list(value.size), dict(value.info), palette, Blob(value.tobytes())]
+    return IMAGE, [value.mode, list(value.size), dict(value.info), palette, blob(value.tobytes())]
 
 
 def _make(state: Any) -> Image.Image:

@@ -101,10 +101,10 @@ def order_of(array: np.ndarray) -> str:
     return "C" if flags.c_contiguous else "F" if flags.f_contiguous else ""
 
 
-def blob_of(array: np.ndarray, order: str) -> Blob:
+def blob_of(array: np.ndarray, order: str) -> Blob | None:
     """The bytes of an array that lies in @order."""
     if array.size == 0:
-        return Blob(b"")
+        return None
     flat = array.reshape(-1, order=order)
     # Not every type of numpy's is one of the buffer protocol's; bytes are.
     return Blob(flat.view(np.uint8))

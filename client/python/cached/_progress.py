@@ -257,4 +257,4 @@ def waiting_text(function: str, pid: int, name: str, age_ms: int, text: str, per
     told = f": {text}" if text else ""
     if permille:
         told += f" {permille / 10:.0f} %"
-    return f"Waiting for {function}(), which {who} has been computing for {_elapsed(age_ms / 1000)}{told}"
+    return f"Waiting for {function}(): {who} computes it, for {_elapsed(age_ms / 1000)}{told}"

@@ -19,16 +19,17 @@
 #include <stdbool.h>
 
 struct binding {
-        PyObject *error;           /* cached.CacheError */
-        PyTypeObject *client_type; /* Client */
-        PyTypeObject *method_type; /* Method */
-        PyObject *current;         /* the handle of functions; may be NULL */
-        cached_key *spare_key;     /* for key_take(); may be NULL */
-        PyTypeObject *entry_type;  /* Entry */
-        PyTypeObject *buffer_type; /* Buffer */
-        PyTypeObject *lease_type;  /* Lease */
-        PyTypeObject *holder_type; /* LeaseHolder */
-        PyTypeObject *text_type;   /* Text: the UTF-8 of a str, on its way to the daemon */
+        PyObject *error;             /* cached.CacheError */
+        PyTypeObject *client_type;   /* Client */
+        PyTypeObject *method_type;   /* Method */
+        PyObject *current;           /* the handle of functions; may be NULL */
+        cached_key *spare_key;       /* for key_take(); may be NULL */
+        PyTypeObject *entry_type;    /* Entry */
+        PyTypeObject *buffer_type;   /* Buffer */
+        PyTypeObject *lease_type;    /* Lease */
+        PyTypeObject *holder_type;   /* LeaseHolder */
+        PyTypeObject *text_type;     /* Text: the UTF-8 of a str, on its way to the daemon */
+        struct resources *resources; /* resource.c */
 };
 
 /* A handle. Whatever is made from it (views, leases, sessions) keeps it. */
@@ -129,6 +130,9 @@ int key_of_call(struct binding *b, cached_key *k, const char *name, size_t n_nam
 int client_add(PyObject *module, struct binding *b);
 int function_add(PyObject *module, struct binding *b);
 int key_add(PyObject *module, struct binding *b);
+int resources_add(PyObject *module, struct binding *b);
+/* What the module had of them. */
+void resources_end(struct binding *b);
 int entry_add(PyObject *module, struct binding *b);
 int buffer_add(PyObject *module, struct binding *b);
 int lease_add(PyObject *module, struct binding *b);

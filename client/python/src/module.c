@@ -45,6 +45,7 @@ static void module_free(void *module)
         if (b) {
                 cached_key_free(b->spare_key);
                 b->spare_key = NULL;
+                resources_end(b);
         }
 }
 
@@ -117,7 +118,8 @@ static int add_never(PyObject *module)
 }
 
 static int (*const parts[])(PyObject *module, struct binding *b) = {
-        buffer_add, client_add, entry_add, function_add, key_add, lease_add, value_add,
+        buffer_add, client_add, entry_add,     function_add,
+        key_add,    lease_add,  resources_add, value_add,
 };
 
 static int exec(PyObject *module)
