@@ -36,6 +36,7 @@ ERR_UNTRUSTED: int
 ERR_USAGE: int
 ERR_FORBIDDEN: int
 ERR_CLOSED: int
+ERR_AGAIN: int
 ERR_CREATION: int
 OWNER_DIED: int
 LEASE_NONE: int
@@ -49,6 +50,7 @@ LEASE_UNSTORABLE: int
 SET_ANY: int
 SET_ADD_ONLY: int
 SET_REPLACE_ONLY: int
+NEVER: int  # a ttl_ms
 
 class CacheError(Exception):
     code: int
