@@ -137,8 +137,11 @@ class Session(MutableMapping):
         with self._lock:
             self._lent.clear()
             watcher, self._watcher = self._watcher, None
+            own, self._own = self._own, None
         if watcher is not None:
             watcher.close()
+        if own is not None:
+            own.close()
         _session_local.forget(self._id)
 
     def _call(self, function: Callable[..., Any], *args: Any) -> Any:
