@@ -24,6 +24,7 @@ from ._errors import (
     UnserializableReturnValueError,
     UnserializableSessionStateError,
 )
+from ._inplace import empty, empty_frame, prepare
 from ._progress import set_progress
 from ._resource import cache_resource, invalidate, lock
 from ._segment import SharedDataError, SharedFullError
@@ -47,7 +48,10 @@ __all__ = [
     "cache_resource",
     "clear_tag",
     "configure",
+    "empty",
+    "empty_frame",
     "invalidate",
     "lock",
+    "prepare",
     "set_progress",
 ]
