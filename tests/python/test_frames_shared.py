@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Frames through the daemon: stored by one process, mapped by others, each with a copy of its own of what it changes."""
+"""Frames through the daemon: stored by one process, mapped by others, each with a copy of what it changes."""
 
 import pytest
 
@@ -10,7 +10,7 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 from cached import _client, _values  # noqa: E402
 
 # What both processes make, and compare by.
-FRAME = '''
+FRAME = """
 import json, sys
 import numpy as np
 import pandas as pd
@@ -18,38 +18,43 @@ from cached import _client, _values
 
 def make():
     n = 200_000
-    frame = pd.DataFrame({"a": np.arange(n) * .5, "b": np.arange(n) * 2., "i": np.arange(n), "t": ["text", None] * (n // 2),
+    frame = pd.DataFrame({"a": np.arange(n) * .5, "b": np.arange(n) * 2., "i": np.arange(n),
+                          "t": ["text", None] * (n // 2),
                           "o": pd.Series(["x", np.nan, "longer"] * (n // 3) + ["y"] * (n % 3), dtype=object),
-                          "c": pd.Categorical(["u", "v"] * (n // 2)), "k": pd.array([1, None] * (n // 2), dtype="Int64")},
+                          "c": pd.Categorical(["u", "v"] * (n // 2)),
+                          "k": pd.array([1, None] * (n // 2), dtype="Int64")},
                          index=pd.date_range("2020", periods=n, freq="min", tz="Europe/Berlin", name="at"))
     frame.attrs = {"made": {"by": ["test"]}}
     return frame
 
 def store(key, value):
     encoded = _values.dumps(value, pickle=False)
-    _client.current().set("frames", key, encoded.pieces if encoded.buffer is None else encoded.buffer, flags=encoded.flags,
-                          **({} if encoded.buffer is None else {"size": encoded.size}))
+    what, size = (encoded.pieces, {}) if encoded.buffer is None else (encoded.buffer, {"size": encoded.size})
+    _client.current().set("frames", key, what, flags=encoded.flags, **size)
     return encoded
 
 def load(key):
     return _values.loads(_client.current().get("frames", key), unpickle=False)
-'''
+"""
 
 
 def test_one_stores_another_has_it(daemon, python):
-    python(FRAME + '''store(b"k", make())''', name="store")
-    told = python(FRAME + '''
+    python(FRAME + """store(b"k", make())""", name="store")
+    told = python(
+        FRAME + """
 made, wanted = load(b"k"), make()
 pd.testing.assert_frame_equal(made, wanted, check_exact=True, check_freq=True, check_flags=True)
 assert type(made.index) is type(wanted.index) and made.index.freq == wanted.index.freq and made.attrs == wanted.attrs
 assert [b.values.dtype for b in made._mgr.blocks] == [b.values.dtype for b in wanted._mgr.blocks]
 assert list(map(type, made["o"])) == list(map(type, wanted["o"]))
 print(json.dumps(len(made)))
-''', name="load")
+""",
+        name="load",
+    )
     assert told == 200_000
 
 
-CHANGES = FRAME + '''
+CHANGES = FRAME + """
 import warnings
 warnings.simplefilter("ignore")
 frame = load(b"k")
@@ -68,11 +73,11 @@ else:
     pd.testing.assert_frame_equal(frame, make(), check_exact=True, check_freq=True)
     pd.testing.assert_frame_equal(load(b"k"), make(), check_exact=True, check_freq=True)
     print(json.dumps(True))
-'''
+"""
 
 
 def test_what_one_changes_no_other_sees(daemon, python):
-    python(FRAME + '''store(b"k", make())''', name="store")
+    python(FRAME + """store(b"k", make())""", name="store")
     changer, reader = (python.start(CHANGES, which, name=which) for which in ("changes", "reads"))
     for process in (changer, reader):
         assert process.stdout.readline() == "ready\n"
@@ -96,10 +101,11 @@ def address(array):
 
 
 def test_a_hit_is_the_memory_file_itself(daemon, python):
-    """A block that was read is the file that holds the entry, mapped privately, with no page of it copied: what it costs
-    does not depend on its size."""
+    """A block that was read is the file that holds the entry, mapped privately, with no page of it copied: what it
+    costs does not depend on its size."""
     nbytes = 256 << 20
-    told = python(FRAME + MAPPED + f'''
+    told = python(
+        FRAME + MAPPED + f'''
 n = {nbytes} // 32
 frame = pd.DataFrame(np.zeros((4, n)).T, columns=list("abcd"), copy=False)
 frame.iloc[0] = 1.5
@@ -124,7 +130,9 @@ def private():
 before = private()
 made.loc[n // 2, "b"] = 3
 print(json.dumps([block.shape, line[1], line[4] != "0", before, private(), made["a"][0]]))
-''', env={"CACHED_REALM": ""})
+''',
+        env={"CACHED_REALM": ""},
+    )
     shape, rights, is_file, before, after, first = told
     assert shape == [4, nbytes // 32] and rights == "rw-p" and is_file and first == 1.5
     assert before["Anonymous:"] == 0 and before["Rss:"] < nbytes // 1024 // 8
@@ -133,7 +141,8 @@ print(json.dumps([block.shape, line[1], line[4] != "0", before, private(), made[
 
 def test_in_place_nothing_is_copied(daemon, python):
     """What was filled in a buffer is stored as that very file."""
-    told = python(FRAME + MAPPED + '''
+    told = python(
+        FRAME + MAPPED + """
 import cached
 out = []
 frame = cached.empty_frame(500_000, {"a": "f8", "n": "i4", "b": "f8", "when": "M8[ns]"})
@@ -150,29 +159,39 @@ out.append(encoded.buffer is not None)
 array[4] = 9   # afterwards it is the process's own
 out.append(float(array[4, 0]))
 print(json.dumps(out))
-''', name="fill")
+""",
+        name="fill",
+    )
     assert told == [True, True, 9.0]
-    told = python(FRAME + '''
+    told = python(
+        FRAME + """
 frame, array = load(b"frame"), load(b"array")
-print(json.dumps([list(frame.columns), frame["a"].sum(), int(frame["n"].sum()), float(array[3].sum()), float(array[4].sum()), str(array.dtype)]))
-''', name="read")
+sums = [frame["a"].sum(), int(frame["n"].sum()), float(array[3].sum()), float(array[4].sum())]
+print(json.dumps([list(frame.columns), *sums, str(array.dtype)]))
+""",
+        name="read",
+    )
     assert told == [["a", "n", "b", "when"], 750_000.0, 3_500_000, 2000.0, 0.0, "float32"]
 
 
 def test_in_place_without_the_cache(tmp_path, python):
-    told = python('''
+    told = python(
+        """
 import cached, json, warnings
 warnings.simplefilter("ignore")
 frame = cached.empty_frame(3, {"a": "f8"})
 array = cached.empty(3)
 array[:] = 1
 print(json.dumps([array.tolist(), frame["a"].tolist()]))
-''', env={"CACHED_SOCKET": str(tmp_path / "none")})
+""",
+        env={"CACHED_SOCKET": str(tmp_path / "none")},
+    )
     assert told == [[1, 1, 1], [0, 0, 0]]
 
 
 def test_in_place_bad_input(daemon):
     import cached
+
     for dtype in ("O", object, "U0", [("a", "O")]):
         with pytest.raises(TypeError):
             cached.empty(3, dtype)
