@@ -261,6 +261,8 @@ def told(b, name, ways):
 def figure(b, name, unit, ways, way, what, share, peer):
     target = "at most Streamlit's" if share == 1 else f"at most 1/{share} of Streamlit's"
     peers = {"streamlit": ways[peer][what]} if peer in ways else {}
+    if not peers:
+        target = "none: Streamlit is left out"
     b.add(name, unit, ways[way][what], target, lambda _, r: r is None or r <= 1 / share, peers)
 
 
@@ -297,7 +299,7 @@ def large_run(program, way, name, rows, run):
 def large_of_size(b, programs, rows):
     """The figures of one size. Gives what a later run takes."""
     answers = {name: [] for name, (program, _) in LARGE_WAYS.items() if program in programs}
-    for run in range(1 if b.quick else 3):
+    for run in range(1 if b.quick or rows > 100 * MILLION else 3):
         for name, runs in answers.items():
             program, way = LARGE_WAYS[name]
             runs.append(large_run(programs[program], way, name, rows, run))
