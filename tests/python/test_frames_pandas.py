@@ -224,3 +224,24 @@ def test_what_has_no_form_of_its_own_is_pickled_alone():
     from cached import _frames
 
     assert _frames.reduce(Mine({"a": [1]})) is None
+
+
+@pytest.mark.parametrize("values", [
+    ["a", "é", "", "日本"] * 50, [f"distinct é {i}" for i in range(100)], ["a", None] * 50, ["a", None, np.nan] * 50,
+    ["halves \ud800"] * 50, [""] * 50,
+])
+def test_texts_with_and_without_arrow_are_the_same(values, monkeypatch):
+    import sys
+
+    from apart import read, stored
+
+    column = np.array(values, dtype=object)
+    with_arrow = stored(column)
+    assert "pyarrow" in sys.modules
+    assert list(map(repr, read(*with_arrow))) == list(map(repr, values))
+    monkeypatch.delitem(sys.modules, "pyarrow")
+    assert list(map(repr, read(*with_arrow))) == list(map(repr, values))
+    without = stored(column)
+    monkeypatch.undo()
+    assert "pyarrow" in sys.modules
+    assert list(map(repr, read(*without))) == list(map(repr, values))

@@ -139,8 +139,20 @@ def _array_made(kind: pa.DataType, told: Any) -> pa.Array:
         _, _, _, offsets, data = fields(told, 5)
         buffers += [_buffer(offsets, (n + 1) * width), _buffer(data)]
     array = pa.Array.from_buffers(kind, n, buffers)
-    array.validate(full=width > 0)
+    array.validate(full=width > 0 and not _offsets_checked(buffers[1], width, len(buffers[2])))
     return array
+
+
+def _offsets_checked(buffer: pa.Buffer, width: int, end: int) -> bool:
+    """Looks whether each text lies in the data; false: that takes numpy. Whether it is UTF-8 is left to who looks at it,
+    as Arrow leaves it: Arrow's own check would read all of the data at each hit."""
+    try:
+        import numpy as np
+    except ImportError:
+        return False
+    offsets = np.frombuffer(buffer, np.int32 if width == 4 else np.int64)
+    need(offsets[0] == 0 and offsets[-1] <= end and bool((offsets[1:] >= offsets[:-1]).all()), "texts beyond the data")
+    return True
 
 
 def _buffer(told: Any, n: int | None = None) -> pa.Buffer:

@@ -75,6 +75,7 @@ def _made(state: Any) -> pl.DataFrame:
         if form == "stream":
             return pl.read_ipc_stream(io.BytesIO(memory(data)))
         need(type(data).__name__ == "Table" and type(data).__module__.startswith("pyarrow."), "no table of Arrow's")
+        data.validate(full=True)  # polars takes for granted that texts are UTF-8
         frame = pl.from_arrow(data)
         need(isinstance(frame, pl.DataFrame), "no frame")
         return frame  # type: ignore[return-value]
