@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """pyarrow: tables, batches, arrays.
 
-The schema is Arrow's own serialized form, with its metadata. Numbers, texts and dictionaries are stored buffer by buffer, so
-that nothing is copied on the way in; whatever nests, and slices that do not begin at a whole byte, as a stream of Arrow's,
-which is one copy. Both are read in place. Offsets and codes that were stored are checked before anything
-follows them: Arrow itself trusts its arrays.
+The schema is Arrow's own serialized form, with its metadata. Numbers, texts and dictionaries are stored buffer by
+buffer, so that nothing is copied on the way in; whatever nests, and slices that do not begin at a whole byte, as a
+stream of Arrow's, which is one copy. Both are read in place. Offsets and codes that were stored are checked before
+anything follows them: Arrow itself trusts its arrays.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ def _array_made(kind: pa.DataType, told: Any) -> pa.Array:
     if form == "dictionary":
         need(pa.types.is_dictionary(kind), "no type of a dictionary")
         _, indices, words = fields(told, 3)
-        return pa.DictionaryArray.from_arrays(_array_made(kind.index_type, indices), _array_made(kind.value_type, words),
-                                              ordered=kind.ordered, safe=True)
+        codes, values = _array_made(kind.index_type, indices), _array_made(kind.value_type, words)
+        return pa.DictionaryArray.from_arrays(codes, values, ordered=kind.ordered, safe=True)
     if form == "stream":
         return _stream_made(kind, told)
     need(form == "buffers" and len(told) > 3 and not isinstance(kind, pa.BaseExtensionType), "no array")
@@ -144,8 +144,8 @@ def _array_made(kind: pa.DataType, told: Any) -> pa.Array:
 
 
 def _offsets_checked(buffer: pa.Buffer, width: int, end: int) -> bool:
-    """Looks whether each text lies in the data; false: that takes numpy. Whether it is UTF-8 is left to who looks at it,
-    as Arrow leaves it: Arrow's own check would read all of the data at each hit."""
+    """Looks whether each text lies in the data; false: that takes numpy. Whether it is UTF-8 is left to who looks at
+    it, as Arrow leaves it: Arrow's own check would read all of the data at each hit."""
     try:
         import numpy as np
     except ImportError:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """polars: frames and series, as tables of Arrow's where pyarrow is installed, else as a stream of polars' own.
 
-Arrow's classic layout is what polars gives out for texts here: it holds no more than the frame shows, while
-polars' own views keep the whole columns that a filtered frame came from. Columns of numbers are views both ways. Which types go
-through Arrow is not listed anywhere: an empty frame with the same columns tells.
+Arrow's classic layout is what polars gives out for texts here: it holds no more than the frame shows, while polars'
+own views keep the whole columns that a filtered frame came from. Columns of numbers are views both ways. Which types
+go through Arrow is not listed anywhere: an empty frame with the same columns tells.
 """
 
 from __future__ import annotations

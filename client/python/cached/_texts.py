@@ -2,8 +2,8 @@
 """Columns of texts in object arrays: the distinct texts as one UTF-8 buffer, and a number for each element.
 
 Columns repeat themselves, and making a text costs far more than looking one up: a hit makes each distinct text once.
-Columns without repetition have no numbers. Elements that are None, NaN, pandas.NA or pandas.NaT have numbers below zero. Anything else in the array, a subclass of str
-among it: the array is written by element.
+Columns without repetition have no numbers. Elements that are None, NaN, pandas.NA or pandas.NaT have numbers below
+zero. Anything else in the array, a subclass of str among it: the array is written by element.
 """
 
 from __future__ import annotations
