@@ -21,8 +21,8 @@ static bool is_bytes(const void *data, size_t n)
 }
 
 /* Of one item with its value, in the body. */
-static int set_one(cached_session *s, Cached__V1__SessionSet *m, const char *key, const void *value,
-                   size_t n_value, cached_reply **ret)
+static int set_one(cached_session *s, Cached__V1__SessionSet *m, const char *key, uint32_t flags,
+                   const void *value, size_t n_value, cached_reply **ret)
 {
         Cached__V1__Operation operation = CACHED__V1__OPERATION__INIT;
         Cached__V1__SessionItem item = CACHED__V1__SESSION_ITEM__INIT, *items = &item;
@@ -31,6 +31,7 @@ static int set_one(cached_session *s, Cached__V1__SessionSet *m, const char *key
 
         item.key = (char *)(uintptr_t)key;
         item.size = n_value;
+        item.flags = flags;
         m->token = session_token(s);
         m->items = &items;
         m->n_items = 1;
@@ -48,18 +49,24 @@ static int set_one(cached_session *s, Cached__V1__SessionSet *m, const char *key
         return call_run(s->handle, &call, ret);
 }
 
-int cached_session_set(cached_session *s, const char *key, const void *value, size_t n_value,
-                       cached_reply **ret)
+int cached_session_set_with_flags(cached_session *s, const char *key, uint32_t flags,
+                                  const void *value, size_t n_value, cached_reply **ret)
 {
         Cached__V1__SessionSet m = CACHED__V1__SESSION_SET__INIT;
 
         if (!s || !key || !is_bytes(value, n_value))
                 return call_refuse("cached_session_set() needs a session, a key and a value", ret);
-        return set_one(s, &m, key, value, n_value, ret);
+        return set_one(s, &m, key, flags, value, n_value, ret);
 }
 
-int cached_session_set_if_absent(cached_session *s, const char *key, const void *value,
-                                 size_t n_value, cached_reply **ret)
+int cached_session_set(cached_session *s, const char *key, const void *value, size_t n_value,
+                       cached_reply **ret)
+{
+        return cached_session_set_with_flags(s, key, 0, value, n_value, ret);
+}
+
+int cached_session_set_if_absent_with_flags(cached_session *s, const char *key, uint32_t flags,
+                                            const void *value, size_t n_value, cached_reply **ret)
 {
         Cached__V1__SessionSet m = CACHED__V1__SESSION_SET__INIT;
 
@@ -68,11 +75,18 @@ int cached_session_set_if_absent(cached_session *s, const char *key, const void 
                                    "value",
                                    ret);
         m.mode = CACHED__V1__SET_MODE__SET_ADD_ONLY;
-        return set_one(s, &m, key, value, n_value, ret);
+        return set_one(s, &m, key, flags, value, n_value, ret);
 }
 
-int cached_session_compare_and_set(cached_session *s, const char *key, uint64_t version,
-                                   const void *value, size_t n_value, cached_reply **ret)
+int cached_session_set_if_absent(cached_session *s, const char *key, const void *value,
+                                 size_t n_value, cached_reply **ret)
+{
+        return cached_session_set_if_absent_with_flags(s, key, 0, value, n_value, ret);
+}
+
+int cached_session_compare_and_set_with_flags(cached_session *s, const char *key, uint64_t version,
+                                              uint32_t flags, const void *value, size_t n_value,
+                                              cached_reply **ret)
 {
         Cached__V1__SessionSet m = CACHED__V1__SESSION_SET__INIT;
 
@@ -82,7 +96,13 @@ int cached_session_compare_and_set(cached_session *s, const char *key, uint64_t 
                                    ret);
         m.compare_case = CACHED__V1__SESSION_SET__COMPARE_EXPECTED_VERSION;
         m.expected_version = version;
-        return set_one(s, &m, key, value, n_value, ret);
+        return set_one(s, &m, key, flags, value, n_value, ret);
+}
+
+int cached_session_compare_and_set(cached_session *s, const char *key, uint64_t version,
+                                   const void *value, size_t n_value, cached_reply **ret)
+{
+        return cached_session_compare_and_set_with_flags(s, key, version, 0, value, n_value, ret);
 }
 
 /* ------------------------------------------------------------------------------------- several */
@@ -95,7 +115,7 @@ struct many {
         uint64_t n_body;
 };
 
-static bool many_init(struct many *many, size_t n, const char *const *keys,
+static bool many_init(struct many *many, size_t n, const char *const *keys, const uint32_t *flags,
                       const void *const *values, const size_t *n_values)
 {
         size_t each = sizeof(Cached__V1__SessionItem) + sizeof(*many->items) + sizeof(*many->body);
@@ -110,6 +130,7 @@ static bool many_init(struct many *many, size_t n, const char *const *keys,
                 cached__v1__session_item__init(&item[i]);
                 item[i].key = (char *)(uintptr_t)keys[i];
                 item[i].size = n_values[i];
+                item[i].flags = flags ? flags[i] : 0;
                 many->items[i] = &item[i];
                 many->n_body += n_values[i];
                 if (n_values[i] > 0)
@@ -119,8 +140,9 @@ static bool many_init(struct many *many, size_t n, const char *const *keys,
         return true;
 }
 
-int cached_session_set_many(cached_session *s, size_t n, const char *const *keys,
-                            const void *const *values, const size_t *n_values, cached_reply **ret)
+int cached_session_set_many_with_flags(cached_session *s, size_t n, const char *const *keys,
+                                       const uint32_t *flags, const void *const *values,
+                                       const size_t *n_values, cached_reply **ret)
 {
         Cached__V1__SessionSet m = CACHED__V1__SESSION_SET__INIT;
         struct call call = session_call(CACHED__V1__REQUEST__OP_SESSION_SET);
@@ -135,7 +157,7 @@ int cached_session_set_many(cached_session *s, size_t n, const char *const *keys
                 if (!keys[i] || !is_bytes(values[i], n_values[i]))
                         return call_refuse("cached_session_set_many(): a key or a value is NULL",
                                            ret);
-        if (!many_init(&many, n, keys, values, n_values))
+        if (!many_init(&many, n, keys, flags, values, n_values))
                 return call_fail(failure_nomem(&f), &f, ret);
         m.token = session_token(s);
         m.items = many.items;
@@ -148,6 +170,12 @@ int cached_session_set_many(cached_session *s, size_t n, const char *const *keys
         code = call_run(s->handle, &call, ret);
         free(many.body);
         return code;
+}
+
+int cached_session_set_many(cached_session *s, size_t n, const char *const *keys,
+                            const void *const *values, const size_t *n_values, cached_reply **ret)
+{
+        return cached_session_set_many_with_flags(s, n, keys, NULL, values, n_values, ret);
 }
 
 /* --------------------------------------------------------------------------- less, and counting */

@@ -301,6 +301,69 @@ int cached_session_compare_and_set(cached_session *s, const char *key, uint64_t 
                                    const void *value, size_t n_value, cached_reply **ret);
 
 /*
+ * cached_session_set_with_flags() - sets a key's value, and says what it is
+ * @s:        by any thread
+ * @key:      1 to 128 bytes of UTF-8
+ * @flags:    the writer's own, for readers: "items[0].flags" of cached_session_get(); 0: as
+ *            cached_session_set()
+ * @value:    may be NULL if @n_value is 0
+ * @n_value:  bytes
+ * @ret:      "version" is the session's
+ *
+ * Counting and appending keep a key's flags. Those that the languages agree on are in VALUES.md.
+ *
+ * Return: as cached_session_set().
+ */
+int cached_session_set_with_flags(cached_session *s, const char *key, uint32_t flags,
+                                  const void *value, size_t n_value, cached_reply **ret);
+
+/*
+ * cached_session_set_many_with_flags() - sets several keys, all or none, and says what they are
+ * @s:         by any thread
+ * @n:         how many, at least 1
+ * @keys:      no two are the same
+ * @flags:     of each, as of cached_session_set_with_flags(); NULL: all are 0
+ * @values:    of each; NULL where it has 0 bytes
+ * @n_values:  bytes of each
+ * @ret:       "version" is the session's
+ *
+ * Return: as cached_session_set_many().
+ */
+int cached_session_set_many_with_flags(cached_session *s, size_t n, const char *const *keys,
+                                       const uint32_t *flags, const void *const *values,
+                                       const size_t *n_values, cached_reply **ret);
+
+/*
+ * cached_session_set_if_absent_with_flags() - sets a key's value and flags unless it has one
+ * @s:        by any thread
+ * @key:      1 to 128 bytes of UTF-8
+ * @flags:    as of cached_session_set_with_flags()
+ * @value:    may be NULL if @n_value is 0
+ * @n_value:  bytes
+ * @ret:      with CACHED_EXISTS: cached_reply_value() and "items[0].flags" are what is there
+ *
+ * Return: as cached_session_set_if_absent().
+ */
+int cached_session_set_if_absent_with_flags(cached_session *s, const char *key, uint32_t flags,
+                                            const void *value, size_t n_value, cached_reply **ret);
+
+/*
+ * cached_session_compare_and_set_with_flags() - sets a value and flags if the value is still the same
+ * @s:        by any thread
+ * @key:      1 to 128 bytes of UTF-8
+ * @version:  "items[0].version" of the reply that read it
+ * @flags:    as of cached_session_set_with_flags()
+ * @value:    may be NULL if @n_value is 0
+ * @n_value:  bytes
+ * @ret:      with CACHED_VERSION_MISMATCH: "items[0].version" is the one that is there
+ *
+ * Return: as cached_session_compare_and_set().
+ */
+int cached_session_compare_and_set_with_flags(cached_session *s, const char *key, uint64_t version,
+                                              uint32_t flags, const void *value, size_t n_value,
+                                              cached_reply **ret);
+
+/*
  * cached_session_delete() - a key has no value any more
  * @s:    by any thread
  * @key:  1 to 128 bytes of UTF-8

@@ -41,8 +41,8 @@ def test_in01_what_lies_where(tree):
     """Programs, library, header; for writers of clients the contract; and the documents."""
     at = tree / PREFIX.lstrip("/")
     for name in ("bin/cached", "bin/cachectl", "include/cached.h", "share/cached/cached.proto",
-                 "share/cached/status.def", "share/cached/key-vectors.json", "share/doc/cached/PROTOCOL.md",
-                 "share/doc/cached/ARENA.md", "share/doc/cached/KEYS.md", "share/doc/cached/JSON.md",
+                 "share/cached/status.def", "share/cached/key-vectors.json", "share/cached/value-vectors.json", "share/doc/cached/PROTOCOL.md",
+                 "share/doc/cached/ARENA.md", "share/doc/cached/KEYS.md", "share/doc/cached/VALUES.md", "share/doc/cached/JSON.md",
                  "share/doc/cached/MEMO.md",
                  "share/doc/cached/cached.conf"):
         assert (at / name).is_file(), name

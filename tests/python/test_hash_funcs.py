@@ -34,12 +34,14 @@ def test_by_type_and_by_name():
         assert key(Pooled("a"), funcs) == key(Pooled("a"), funcs) != key(Connection("a"), funcs)  # a subclass, and no other
     with pytest.raises(UnhashableParamError):
         key(Connection("a"), {Pooled: url})
-    assert key(Pooled("a"), {Connection: url, Pooled: lambda c: 1}) == key(Pooled("b"), {Connection: url, Pooled: lambda c: 1})
+    both = {Connection: url, Pooled: lambda c: 1}
+    assert key(Pooled("a"), both) == key(Pooled("b"), both)
     assert key("a", {"builtins.str": len}) == key("b", {"builtins.str": len})
 
 
 @pytest.mark.parametrize("kind, a, b", [
-    (int, 12, 22), (str, "12", "22"), (bytes, b"12", b"22"), (float, 12.0, 22.0), (list, [12], [22]), (dict, {1: 2}, {2: 1}),
+    (int, 12, 22), (str, "12", "22"), (bytes, b"12", b"22"), (float, 12.0, 22.0), (list, [12], [22]),
+    (dict, {1: 2}, {2: 1}),
     (tuple, (12,), (22,)), (set, {12}, {22}), (frozenset, frozenset([1]), frozenset([2])), (bool, True, False),
 ])
 def test_they_beat_what_is_built_in(kind, a, b):
@@ -59,7 +61,8 @@ def test_what_a_function_returns_is_hashed_as_a_value():
     assert key(13, funcs) == key(23, funcs) != key(24, funcs)
     nested = {Connection: lambda c: {"url": c.url, "more": [Pooled(c.url)]}, Pooled: url}
     assert key(Connection("a"), nested) == key(Connection("a"), nested)
-    with pytest.raises(UnhashableParamError, match=r"In 'value'\.hash_funcs\[.*Connection'\]\(\) is a value of type object"):
+    with pytest.raises(UnhashableParamError,
+                       match=r"In 'value'\.hash_funcs\[.*Connection'\]\(\) is a value of type object"):
         key(Connection("a"), {Connection: lambda c: object()})
     with pytest.raises(ZeroDivisionError):
         key(Connection("a"), {Connection: lambda c: 1 / 0})
@@ -88,11 +91,14 @@ PROGRAM = """
         def __eq__(self, other): return True
     connection, fixed = Connection(), Fixed()
     import datetime
-    cases = [({Connection: id}, connection), ({Connection: lambda c: id(c)}, connection), ({Connection: hash}, connection),
-             ({Connection: repr}, connection), ({str: hash}, "text"), ({str: lambda s: hash(s)}, "text"), ({bytes: hash}, b"x"),
+    cases = [({Connection: id}, connection), ({Connection: lambda c: id(c)}, connection),
+             ({Connection: hash}, connection),
+             ({Connection: repr}, connection), ({str: hash}, "text"), ({str: lambda s: hash(s)}, "text"),
+             ({bytes: hash}, b"x"),
              ({tuple: hash}, ("x",)), ({datetime.date: hash}, datetime.date(2024, 1, 1)), ({Fixed: hash}, fixed)]
     def keys():
-        return [_keys.Arguments(lambda v: None, hash_funcs=funcs, name="f").digest((value,), {}).hex() for funcs, value in cases]
+        return [_keys.Arguments(lambda v: None, hash_funcs=funcs, name="f").digest((value,), {}).hex()
+                for funcs, value in cases]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         first = keys()

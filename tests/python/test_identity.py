@@ -35,8 +35,10 @@ class Files:
 
     def run(self, *command, env=None, cwd=None):
         """What a script, or python with arguments, shows: [name, cache, code, private] of each function."""
-        done = subprocess.run([sys.executable, *map(str, command)], text=True, capture_output=True, cwd=cwd or self.path,
-                              env={**os.environ, "PYTHONPATH": f"{self.path}:{os.environ['PYTHONPATH']}", **(env or {})})
+        done = subprocess.run([sys.executable, *map(str, command)], text=True, capture_output=True,
+                              cwd=cwd or self.path,
+                              env={**os.environ, "PYTHONPATH": f"{self.path}:{os.environ['PYTHONPATH']}",
+                                   **(env or {})})
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 
@@ -167,9 +169,11 @@ def test_methods_partials_wrappers_and_builtins(files):
         return inner
     @wrap
     def wrapped(): pass
-    show(Model.run, Model().run, Model.made, Model.static, Model(), functools.partial(Model.run, 1), wrapped, math.sqrt, len)
+    show(Model.run, Model().run, Model.made, Model.static, Model(), functools.partial(Model.run, 1), wrapped, math.sqrt,
+         len)
     """)]
-    assert names == ["app.Model.run", "app.Model.run", "app.Model.made", "app.Model.static", "app.Model.__call__", "app.Model.run",
+    assert names == ["app.Model.run", "app.Model.run", "app.Model.made", "app.Model.static", "app.Model.__call__",
+                     "app.Model.run",
                      "app.wrapped", "math.sqrt", "builtins.len"]
 
 
@@ -207,13 +211,15 @@ def notebook(files, cells, space=None, kind="old", number=1, **env):
 
 @pytest.mark.parametrize("kind", ["old", "new"])
 def test_notebooks(files, kind):
-    cells = ["import os\nRATE = 3\n", "def helper(x):\n    return x * RATE\n", "# a comment\ndef f(x):\n    return helper(x) + 1\n"]
+    cells = ["import os\nRATE = 3\n", "def helper(x):\n    return x * RATE\n",
+             "# a comment\ndef f(x):\n    return helper(x) + 1\n"]
     env = {"JPY_SESSION_NAME": "/home/me/report.ipynb"}
     first = notebook(files, cells, kind=kind, **env)
     assert first[0].startswith("report.f@") and not first[3]
     assert notebook(files, ["", *cells], kind=kind, number=2, **env) == first
     code = first[2]
-    assert notebook(files, [cells[0], cells[1], cells[2].replace("# a comment", "\n\n# more")], kind=kind, **env)[2] == code
+    assert notebook(files, [cells[0], cells[1], cells[2].replace("# a comment", "\n\n# more")], kind=kind,
+                    **env)[2] == code
     assert notebook(files, [cells[0].replace("3", "4"), *cells[1:]], kind=kind, **env)[2] != code
     assert notebook(files, [cells[0], cells[1].replace("*", "+"), cells[2]], kind=kind, **env)[2] != code
     assert notebook(files, cells, kind=kind, JPY_SESSION_NAME="/home/me/other.ipynb")[0] != first[0]

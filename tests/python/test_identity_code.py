@@ -50,7 +50,8 @@ def load(n, by=2, *, scale=RATE):
     counter += 1
     seen.append(n)
     with lock:
-        return [clean(NAMES[0]), Parser(n).parse(model["weights"]), connection, math.sqrt(RATE), sum(x for x in range(n))]
+        return [clean(NAMES[0]), Parser(n).parse(model["weights"]), connection, math.sqrt(RATE),
+                sum(x for x in range(n))]
 
 
 show(load)
@@ -100,7 +101,8 @@ def test_what_changes_it_and_what_does_not(files):  # noqa: F811
     files.write("all.py", f"""
         import importlib, json
         from cached import _identity
-        print(json.dumps([_identity.code_of(importlib.import_module(f"v{{i}}").shown).hex() for i in range({len(texts)})]))
+        print(json.dumps([_identity.code_of(importlib.import_module(f"v{{i}}").shown).hex()
+                          for i in range({len(texts)})]))
         """)
     codes = dict(zip(texts, files.run("all.py")))
     assert [name for name in UNCHANGED if codes[name] != codes[""]] == []
@@ -233,7 +235,8 @@ def test_closures(files):  # noqa: F811
         return add
     def through(f):
         return lambda x: f(x)
-    show(adder(1), adder(1), adder(2), adder("1"), adder([1]), adder([2]), adder(1, object()), through(adder(1)), through(adder(2)),
+    show(adder(1), adder(1), adder(2), adder("1"), adder([1]), adder([2]), adder(1, object()), through(adder(1)),
+         through(adder(2)),
          through(len))
     """)
     one, again, two, text, first_list, second_list, hidden, *through = codes
@@ -405,7 +408,8 @@ def test_all_versions_of_python_come_to_the_same_digest(tmp_path):
     interpreters |= set(map(str, pathlib.Path.home().glob(".pyenv/versions/3.*/bin/python3")))
     said = {}
     for python in sorted({sys.executable, *interpreters}):
-        version = subprocess.run([python, "-c", "import sys; print(sys.version_info >= (3, 9))"], text=True, capture_output=True)
+        version = subprocess.run([python, "-c", "import sys; print(sys.version_info >= (3, 9))"], text=True,
+                                 capture_output=True)
         if version.stdout.strip() == "True":
             done = subprocess.run([python, "look.py", _source.__file__], text=True, capture_output=True, cwd=tmp_path)
             assert done.returncode == 0, (python, done.stderr)

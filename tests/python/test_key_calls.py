@@ -163,7 +163,8 @@ def test_a_wrapper_that_is_called_unlike_its_function():
 @pytest.mark.parametrize("make", [
     lambda: f, lambda: (lambda a, *, b: None), lambda: functools.partial(f, 1, 2, 3), lambda: passing_on(f),
 ])
-@pytest.mark.parametrize("args, kwargs", [((), {}), ((1, 2, 3), {}), ((1,), {"a": 1}), ((1,), {"z": 1}), ((1, 2), {"b": 1})])
+@pytest.mark.parametrize("args, kwargs", [((), {}), ((1, 2, 3), {}), ((1,), {"a": 1}), ((1,), {"z": 1}),
+                                          ((1, 2), {"b": 1})])
 def test_wrong_arguments_are_the_calls_own_error(make, args, kwargs):
     func = make()
     try:
@@ -229,7 +230,8 @@ def test_what_the_fast_path_is_told():
     told = arguments(g)
     assert told.plain
     assert [(p.name, p.kind, p.ignored, p.required, p.default) for p in told.parameters] == [
-        ("a", 0, False, True, None), ("b", 1, False, False, 2), ("_rest", 2, True, True, None), ("c", 3, False, True, None),
+        ("a", 0, False, True, None), ("b", 1, False, False, 2), ("_rest", 2, True, True, None), ("c", 3, False, True,
+                                                                                                 None),
         ("d", 3, False, False, 4), ("more", 4, False, True, None)]
     assert arguments(passing_on(g)).parameters is None
     assert arguments(functools.partial(g, 1)).parameters is None

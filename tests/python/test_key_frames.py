@@ -53,15 +53,20 @@ def test_arrays_by_value():
     np = pytest.importorskip("numpy")
     a = np.arange(12, dtype="i4").reshape(3, 4)
     same(a, a.copy(order="F"), np.stack([a, a])[0], np.repeat(a, 2, axis=1)[:, ::2], a[::-1][::-1])
-    differ(a, a.T, a.reshape(4, 3), a.astype("i8"), a.astype(">i4"), a.astype("f4"), a[0], a[:, 0], a.tolist(), a.astype("u4"))
+    differ(a, a.T, a.reshape(4, 3), a.astype("i8"), a.astype(">i4"), a.astype("f4"), a[0], a[:, 0], a.tolist(),
+           a.astype("u4"))
     changed = a.copy()
     changed[2, 3] += 1
     differ(a, changed)
-    differ(np.zeros(0), np.zeros((0, 3)), np.zeros((3, 0)), np.zeros(0, "i4"), np.float64(0), np.array(0.0), 0.0, np.zeros(1))
+    differ(np.zeros(0), np.zeros((0, 3)), np.zeros((3, 0)), np.zeros(0, "i4"), np.float64(0), np.array(0.0), 0.0,
+           np.zeros(1))
     differ(np.array([0.0]), np.array([-0.0]), np.array([np.nan]))
-    differ(np.bool_(True), True, np.int64(1), 1, np.str_("a"), "a", np.bytes_(b"a"), b"a", np.float32(1), np.complex64(1))
-    differ(np.array(["a", "b"]), np.array(["a", "b"], dtype="U2"), np.array([b"a", b"b"]), np.array(["a", "b"], dtype=object))
-    differ(np.array(1, "M8[ns]"), np.array(1, "M8[us]"), np.array(1, "m8[ns]"), np.array(1, "i8"), np.datetime64(1, "ns"))
+    differ(np.bool_(True), True, np.int64(1), 1, np.str_("a"), "a", np.bytes_(b"a"), b"a", np.float32(1),
+           np.complex64(1))
+    differ(np.array(["a", "b"]), np.array(["a", "b"], dtype="U2"), np.array([b"a", b"b"]),
+           np.array(["a", "b"], dtype=object))
+    differ(np.array(1, "M8[ns]"), np.array(1, "M8[us]"), np.array(1, "m8[ns]"), np.array(1, "i8"),
+           np.datetime64(1, "ns"))
 
 
 def test_large_arrays_that_are_not_in_order():
@@ -114,13 +119,15 @@ def test_masked_arrays_subclasses_and_files(tmp_path):
     a = np.arange(3.0)
     m = np.ma.masked_array(a, [0, 1, 0])
     same(m, np.ma.masked_array(a.copy(), [0, 1, 0]))
-    differ(a, m, np.ma.masked_array(a, [1, 0, 0]), np.ma.masked_array(a), np.ma.masked_array(a, [0, 1, 0], fill_value=7),
+    differ(a, m, np.ma.masked_array(a, [1, 0, 0]), np.ma.masked_array(a), np.ma.masked_array(a, [0, 1, 0],
+                                                                                             fill_value=7),
            np.matrix(a))
     a.tofile(tmp_path / "a")
     mapped = np.memmap(tmp_path / "a", dtype="f8", mode="r")
     same(mapped, np.memmap(tmp_path / "a", dtype="f8", mode="r"))
     differ(mapped, a)
-    longs = [np.frombuffer(bytearray(raw), dtype=np.longdouble) for raw in (b"\1" * 32, b"\1" * 10 + b"\2" * 6 + b"\1" * 16)]
+    longs = [np.frombuffer(bytearray(raw), dtype=np.longdouble) for raw in (b"\1" * 32,
+                                                                            b"\1" * 10 + b"\2" * 6 + b"\1" * 16)]
     if np.finfo(np.longdouble).nmant == 63:
         same(*longs)
     differ(np.dtype("f8"), np.dtype("f4"), np.dtype([("a", "f8")]), np.dtype([("b", "f8")]), np.float64, "<f8")
@@ -131,7 +138,8 @@ def test_strings_of_any_length():
     np = pytest.importorskip("numpy", minversion="2.0")
     kind = np.dtypes.StringDType()
     same(np.array(["a", "b" * 1000], dtype=kind), np.array(["a", "b" * 1000], dtype=kind))
-    differ(np.array(["a"], dtype=kind), np.array(["b"], dtype=kind), np.array(["a"], dtype=np.dtypes.StringDType(na_object=None)))
+    differ(np.array(["a"], dtype=kind), np.array(["b"], dtype=kind),
+           np.array(["a"], dtype=np.dtypes.StringDType(na_object=None)))
 
 
 # ---- pandas
@@ -152,7 +160,8 @@ def test_frames_in_full():
         changed = make()
         changed.loc[row, column] = value
         differ(a, changed)
-    differ(a, a[["b", "a", "t"]], a.rename(columns={"a": "A"}), a.iloc[::-1], a.iloc[:-1], a.set_index("b"), a["a"], a[["a"]],
+    differ(a, a[["b", "a", "t"]], a.rename(columns={"a": "A"}), a.iloc[::-1], a.iloc[:-1], a.set_index("b"), a["a"],
+           a[["a"]],
            a.astype({"b": "i4"}), a.astype({"t": "category"}))
     wide = pd.DataFrame(np.arange(12.0).reshape(4, 3), columns=list("xyz"))
     same(wide, pd.DataFrame({c: wide[c].to_numpy().copy() for c in "xyz"}))  # blocks are no part of it
@@ -167,7 +176,8 @@ def test_frames_with_names_attributes_and_odd_labels():
         return frame
 
     same(make(), make())
-    differ(make(), make(source="x"), make(source="y"), make().rename_axis("i"), make().rename_axis("c", axis=1), make().T,
+    differ(make(), make(source="x"), make(source="y"), make().rename_axis("i"), make().rename_axis("c", axis=1),
+           make().T,
            pd.DataFrame([[1, 2], [3, 4]]), pd.DataFrame(), pd.DataFrame(index=[0, 1]), pd.DataFrame(columns=["a"]))
     with pytest.raises(UnhashableParamError, match=r"In 'value'\['b'\]\[1\] is a value of type object"):
         key(pd.DataFrame({"a": [1, 2], "b": [None, object()]}))
@@ -179,7 +189,8 @@ def test_frames_with_names_attributes_and_odd_labels():
 def test_indexes():
     pd = pytest.importorskip("pandas")
     days = pd.date_range("2024-01-01", periods=3)
-    differ(pd.RangeIndex(3), pd.Index([0, 1, 2]), pd.RangeIndex(3, name="n"), pd.Index(["a", "b"]), days, days.tz_localize("UTC"),
+    differ(pd.RangeIndex(3), pd.Index([0, 1, 2]), pd.RangeIndex(3, name="n"), pd.Index(["a", "b"]), days,
+           days.tz_localize("UTC"),
            pd.DatetimeIndex(list(days)), days.to_period(), pd.MultiIndex.from_product([[1, 2], ["a"]]),
            pd.MultiIndex.from_product([[1, 2], ["b"]]), pd.MultiIndex.from_product([[1, 2], ["a"]], names=["x", None]),
            pd.CategoricalIndex(["a", "b"]), pd.IntervalIndex.from_breaks([0, 1, 2]), pd.to_timedelta([1, 2], unit="s"))
@@ -194,7 +205,8 @@ def test_columns_of_all_types():
     differ(*map(pd.Series, (
         [1, 2], pd.array([1, 2], dtype="Int64"), pd.array([1, None], dtype="Int64"), pd.array([1, 0], dtype="Int64"),
         pd.array([True, None], dtype="boolean"), pd.array([1.0, None], dtype="Float64"), [1.0, np.nan],
-        pd.array(["a", None], dtype="string[python]"), np.array(["a", None], dtype=object), stamps, stamps.tz_localize("UTC"),
+        pd.array(["a", None], dtype="string[python]"), np.array(["a", None],
+                                                                dtype=object), stamps, stamps.tz_localize("UTC"),
         stamps.tz_localize("Europe/Berlin"), pd.Categorical(["a", "b"]), pd.Categorical(["a", "b"], ordered=True),
         pd.Categorical(["a", "b"], categories=["b", "a"]), pd.Categorical(["a", "b"], categories=["a", "b", "c"]),
         pd.arrays.SparseArray([0, 1]), pd.arrays.SparseArray([0.0, 1]), pd.period_range("2024-01", periods=2, freq="M"),
@@ -203,7 +215,8 @@ def test_columns_of_all_types():
     masked[1] = pd.NA
     same(masked, pd.array([1, None, 3], dtype="Int64"))
     differ(pd.NA, pd.NaT, None, np.nan, pd.Timestamp(0), pd.Timestamp(0, tz="UTC"), pd.Timestamp(1), pd.Timedelta(0),
-           datetime.datetime(1970, 1, 1), pd.Period("2024-01"), pd.Period("2024-01-01"), pd.Interval(0, 1), pd.offsets.Day(1),
+           datetime.datetime(1970, 1, 1), pd.Period("2024-01"), pd.Period("2024-01-01"), pd.Interval(0,
+                                                                                                     1), pd.offsets.Day(1),
            pd.offsets.Day(2), pd.offsets.MonthEnd(1), pd.CategoricalDtype(["a"]), pd.CategoricalDtype(["b"]), pd.Int64Dtype())
     same(pd.Series([1], name="a"), pd.Series([1], name="a"))
     differ(pd.Series([1], name="a"), pd.Series([1]), pd.Series([1], index=[5]), [1])
@@ -223,12 +236,15 @@ def test_pandas_on_arrow():
 def arrow_arrays(pa):
     return [
         pa.array([1, None, 3]), pa.array([1, 0, 3]), pa.array([1, None, 3], pa.int32()), pa.array([1.0, None, 3]),
-        pa.array([True, None, False]), pa.array([True, False, False]), pa.array(["a", None, "ccc"]), pa.array(["a", "", "ccc"]),
+        pa.array([True, None, False]), pa.array([True, False, False]), pa.array(["a", None, "ccc"]), pa.array(["a", "",
+                                                                                                               "ccc"]),
         pa.array(["ac", None, "cc"]), pa.array(["a", None, "ccc"], pa.large_string()), pa.array([b"a", None, b"ccc"]),
         pa.array([b"aa", None, b"cc"], pa.binary(2)), pa.array([None, None, None]), pa.array([[1], None, [2, 3]]),
-        pa.array([[1], [], [2, 3]]), pa.array([[1, 2], None, [3]]), pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2)),
+        pa.array([[1], [], [2, 3]]), pa.array([[1, 2], None, [3]]), pa.array([[1, 2], None, [3, 4]],
+                                                                             pa.list_(pa.int64(), 2)),
         pa.array([{"a": 1}, None, {"a": None}]), pa.array([{"a": 1}, {"a": None}, {"a": None}]),
-        pa.array([[("k", 1)], None, []], pa.map_(pa.string(), pa.int64())), pa.array(["a", None, "b"]).dictionary_encode(),
+        pa.array([[("k", 1)], None, []], pa.map_(pa.string(), pa.int64())), pa.array(["a", None,
+                                                                                      "b"]).dictionary_encode(),
         pa.array([datetime.date(2024, 1, 1), None, None]), pa.array([datetime.datetime(2024, 1, 1), None, None]),
         pa.array([1, None, 3], pa.timestamp("ns", "UTC")), pa.array([1, None, 3], pa.timestamp("ns", "Europe/Berlin")),
         pa.array([1, None, 3], pa.duration("s")), pa.array([[["a"], None], None, [["b", "c"]]]),
@@ -243,7 +259,8 @@ def test_arrow_by_value_however_it_is_cut():
         around = pa.concat_arrays([array, array, array])
         same(array, around.slice(3, 3))
         chunks = [pa.chunked_array(cut, type=array.type) for cut in (
-            [array], [array[:1], array[1:]], [array[:0], array[:2], array[2:]], [around.slice(3, 2), around.slice(8, 1)])]
+            [array], [array[:1], array[1:]], [array[:0], array[:2], array[2:]], [around.slice(3, 2),
+                                                                                 around.slice(8, 1)])]
         same(*chunks)
         same(*(pa.table({"x": cut}) for cut in chunks))
         differ(array, chunks[0], pa.table({"x": array}), array[1:], array[0])
@@ -262,7 +279,8 @@ def test_arrow_tables_schemas_and_dictionaries():
     pa = pytest.importorskip("pyarrow")
     t = pa.table({"a": [1, 2], "b": ["x", "y"]})
     same(t, pa.table({"a": [1, 2], "b": ["x", "y"]}))
-    differ(t, t.select(["b", "a"]), t.rename_columns(["a", "c"]), t.replace_schema_metadata({"k": "v"}), t.to_batches()[0],
+    differ(t, t.select(["b", "a"]), t.rename_columns(["a", "c"]), t.replace_schema_metadata({"k": "v"}),
+           t.to_batches()[0],
            t.schema, t.schema.field(0), t.slice(1), pa.int64(), pa.int32())
     first, second = pa.array(["a", "b"]).dictionary_encode(), pa.array(["c", "a"]).dictionary_encode()
     whole = pa.chunked_array([first, second])
@@ -275,14 +293,16 @@ def test_polars_by_value_however_it_is_cut():
     pytest.importorskip("pyarrow")
 
     def make(**more):
-        return pl.DataFrame({"a": [1, 2, None], "b": ["x", None, "zz"], "c": [[1], [], None], "d": [{"k": 1}, None, {"k": 2}],
+        return pl.DataFrame({"a": [1, 2, None], "b": ["x", None, "zz"], "c": [[1], [], None],
+                             "d": [{"k": 1}, None, {"k": 2}],
                              "e": [datetime.date(2024, 1, 1), None, None], **more})
 
     a = make()
     cut = pl.concat([a[:1], a[1:]], rechunk=False)
     assert cut.n_chunks() > 1
     same(a, cut, cut.rechunk(), pl.concat([a, a])[3:])
-    differ(a, a.reverse(), a.rename({"a": "A"}), a.select("b", "a", "c", "d", "e"), a[:2], a["a"], a.with_columns(pl.col("a").cast(pl.Int32)))
+    differ(a, a.reverse(), a.rename({"a": "A"}), a.select("b", "a", "c", "d", "e"), a[:2], a["a"],
+           a.with_columns(pl.col("a").cast(pl.Int32)))
     differ(pl.Series("s", ["a", "b"]), pl.Series("t", ["a", "b"]), pl.Series("s", ["a", "b"], pl.Categorical),
            pl.Series("s", ["a", "b"], pl.Enum(["a", "b"])), pl.Series("s", ["a", "b"], pl.Enum(["a", "b", "c"])),
            pl.Series("s", ["a", "b"], pl.Object), pl.Series("s", ["a", "c"], pl.Object), pl.Int64, pl.Int32)
@@ -343,4 +363,5 @@ def test_hash_functions_beat_arrays_and_frames():
     assert (key(np.arange(3), hash_funcs={np.ndarray: lambda a: len(a)})
             == key(np.ones(3), hash_funcs={np.ndarray: lambda a: len(a)}) != key(np.arange(3)))
     for name in ("pandas.DataFrame", f"{pd.DataFrame.__module__}.{pd.DataFrame.__qualname__}"):
-        assert key(pd.DataFrame({"a": [1]}), hash_funcs={name: len}) == key(pd.DataFrame({"a": [2]}), hash_funcs={name: len})
+        assert key(pd.DataFrame({"a": [1]}), hash_funcs={name: len}) == key(pd.DataFrame({"a": [2]}),
+                                                                            hash_funcs={name: len})

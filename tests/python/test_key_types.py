@@ -86,7 +86,8 @@ def test_a_zone_has_its_name():
 
 def test_times():
     noon = dt.datetime(2024, 7, 1, 12)
-    differ(noon, noon.replace(tzinfo=UTC), noon.replace(tzinfo=BERLIN), noon.replace(tzinfo=zoneinfo.ZoneInfo("Europe/Paris")),
+    differ(noon, noon.replace(tzinfo=UTC), noon.replace(tzinfo=BERLIN),
+           noon.replace(tzinfo=zoneinfo.ZoneInfo("Europe/Paris")),
            noon.replace(tzinfo=dt.timezone(dt.timedelta(hours=2))), noon.replace(tzinfo=dt.timezone(dt.timedelta(hours=2), "CEST")),
            noon.date(), noon.time(), noon.replace(microsecond=1), noon.replace(fold=1), noon.replace(tzinfo=BERLIN).timetz(),
            noon.replace(tzinfo=dt.timezone(dt.timedelta(seconds=1, microseconds=5))))
@@ -112,7 +113,8 @@ def test_types_that_compare_equal_and_are_not_the_same():
     differ(1, 1.0, True, 1 + 0j, fractions.Fraction(1), decimal.Decimal(1), "1", b"1")
     differ(0.0, -0.0, math.nan, math.inf, -math.inf, 0)
     assert key(math.nan) == key(-math.nan)
-    differ([1], (1,), {1}, frozenset({1}), {1: None}, collections.deque([1]), array.array("b", [1]), bytearray([1]), bytes([1]),
+    differ([1], (1,), {1}, frozenset({1}), {1: None}, collections.deque([1]), array.array("b", [1]), bytearray([1]),
+           bytes([1]),
            memoryview(bytes([1])))
     differ(decimal.Decimal("1.0"), decimal.Decimal("1.00"), decimal.Decimal("NaN"), decimal.Decimal("Infinity"))
     differ(collections.OrderedDict(a=1, b=2), collections.OrderedDict(b=2, a=1), {"a": 1, "b": 2})
@@ -127,13 +129,15 @@ def test_types_that_compare_equal_and_are_not_the_same():
 def test_paths_patterns_and_addresses():
     differ(pathlib.Path("a"), pathlib.PurePosixPath("a"), pathlib.PureWindowsPath("a"), "a", pathlib.Path("b"))
     differ(re.compile("a"), re.compile("a", re.I), re.compile(b"a"))
-    differ(ipaddress.ip_address("1.2.3.4"), ipaddress.ip_network("1.2.3.4"), ipaddress.ip_interface("1.2.3.4"), "1.2.3.4",
+    differ(ipaddress.ip_address("1.2.3.4"), ipaddress.ip_network("1.2.3.4"), ipaddress.ip_interface("1.2.3.4"),
+           "1.2.3.4",
            ipaddress.ip_address("::1"))
     differ(uuid.UUID(int=1), uuid.UUID(int=2), 1)
 
 
 def test_buffers():
-    differ(memoryview(b"abcd"), memoryview(b"abcd").cast("H"), memoryview(b"abcd").cast("B", (2, 2)), memoryview(b"abcd")[::-1])
+    differ(memoryview(b"abcd"), memoryview(b"abcd").cast("H"), memoryview(b"abcd").cast("B", (2, 2)),
+           memoryview(b"abcd")[::-1])
     assert key(memoryview(b"abcd")[::2]) == key(memoryview(b"ac"))
     differ(array.array("i", [1]), array.array("f", [1]), array.array("I", [1]))
     differ(bytes(2 << 20), bytes((2 << 20) - 1), bytearray(2 << 20))
@@ -195,7 +199,8 @@ class Name(str):
 
 
 def test_records_and_subclasses():
-    differ(Point(1), Place(1), Point(1, 2), Point(2), Point(1, Point(1)), Pair(1, 2), Couple(1, 2), (1, 2), {"x": 1, "y": None})
+    differ(Point(1), Place(1), Point(1, 2), Point(2), Point(1, Point(1)), Pair(1, 2), Couple(1, 2), (1, 2),
+           {"x": 1, "y": None})
     assert key(Point(1, [Color.RED])) == key(Point(1, [Color.RED]))
     tagged = Ids([1])
     tagged.source = "db"
@@ -245,7 +250,8 @@ def test_functions_as_arguments():
 
     assert key(adder(1)) == key(adder(1))
     differ(adder(1), adder(2), adder([1]), adder([2]), other(1), len, max, math.sin, operator.itemgetter(1),
-           operator.itemgetter(2), functools.partial(adder, 1), functools.partial(adder, 2), "".join, ",".join, [].append, str.join)
+           operator.itemgetter(2), functools.partial(adder, 1), functools.partial(adder,
+                                                                                  2), "".join, ",".join, [].append, str.join)
     with pytest.raises(UnhashableParamError, match=r"In 'value'\.n is a value of type object"):
         key(adder(object()))
 
@@ -304,7 +310,8 @@ def test_what_can_be_read_once_is_refused_unread(make):
     assert list(value)
 
 
-@pytest.mark.parametrize("make", [object, threading.Lock, lambda: types.SimpleNamespace(a=object()), lambda: Exception(object())])
+@pytest.mark.parametrize("make", [object, threading.Lock, lambda: types.SimpleNamespace(a=object()),
+                                  lambda: Exception(object())])
 def test_what_has_no_key_is_refused(make):
     with pytest.raises(UnhashableParamError, match="Cannot hash argument 'value'"):
         key(make())
@@ -364,8 +371,11 @@ PROGRAM = """
     def helper(x):
         return x + 1
     Pair = collections.namedtuple("Pair", "a b")
-    values = [{"a", "b", "c"}, frozenset("xyz"), {"k": {1, "x", 2.5}}, Color.RED, Point(1, {"s"}), Pair(1, {"z"}), helper, Point,
-              pathlib.Path("x"), {helper: 1}, functools.partial(helper, 1), [decimal.Decimal(1)], len, datetime.datetime(2024, 1, 1)]
+    values = [{"a", "b", "c"}, frozenset("xyz"), {"k": {1, "x", 2.5}}, Color.RED, Point(1, {"s"}), Pair(1, {"z"}),
+              helper, Point,
+              pathlib.Path("x"), {helper: 1}, functools.partial(helper,
+                                                                1), [decimal.Decimal(1)], len, datetime.datetime(2024,
+                                                                                                                 1, 1)]
     arguments = _keys.Arguments(lambda value: None, name="f")
     print(json.dumps([arguments.digest((value,), {}).hex() for value in values]))
 """

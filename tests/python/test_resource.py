@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from peers import Failed, Peer
+from fellows import Failed, Peer
 
 # Objects, and what happens to them, as numbers.
 PROGRAM = """
@@ -146,7 +146,7 @@ def test_an_orderly_end_releases(daemon, python, tmp_path):
 def test_workers_of_multiprocessing_release_at_their_end(daemon, python, tmp_path, method):
     folder = tmp_path / "gone"
     folder.mkdir()
-    from peers import BEFORE
+    from fellows import BEFORE
 
     assert python(BEFORE + f"""
 import multiprocessing, pathlib

@@ -3,7 +3,7 @@
 
 import harness
 
-from peers import Peer
+from fellows import Peer
 
 
 def start_again(daemon):

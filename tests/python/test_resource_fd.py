@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from peers import Failed, Peer
+from fellows import Failed, Peer
 
 
 class Server:

@@ -3,7 +3,7 @@
 
 import pytest
 
-from peers import Failed, Peer
+from fellows import Failed, Peer
 
 pytest.importorskip("numpy")
 

@@ -9,6 +9,7 @@ import types
 import pytest
 
 from cached import _binding, _values
+from cached._blob import Blob
 from cached._errors import CorruptValueError, PickleRefusedError, UnserializableReturnValueError
 
 
@@ -17,11 +18,6 @@ class Block:
 
     def __init__(self, memory, note=None):
         self.memory, self.note = memory, note
-
-
-class Blob:
-    def __init__(self, memory):
-        self.view = memoryview(memory)
 
 
 def reduce(value):
@@ -37,7 +33,7 @@ def rebuild(name, state):
 @pytest.fixture(autouse=True)
 def library(monkeypatch):
     """Instead of the libraries' part."""
-    monkeypatch.setattr(_values, "_frames", lambda: types.SimpleNamespace(Blob=Blob, reduce=reduce, rebuild=rebuild))
+    monkeypatch.setattr(_values, "_frames", types.SimpleNamespace(reduce=reduce, rebuild=rebuild))
 
 
 class Columns:
@@ -323,6 +319,7 @@ def test_what_does_not_fit_in_place_is_copied(daemon):
 PROGRAM = """
 import json, sys
 from cached import _binding, _values
+from cached._blob import Blob
 client = _binding.Client()
 if sys.argv[1] == "write":
     value = {1: ("a", None), "nan": [float("nan")], "set": {(1, 2)}, "big": b"x" * (6 << 20)}

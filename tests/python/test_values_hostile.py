@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import pickle
 import random
 import resource
@@ -219,6 +220,9 @@ def test_a_pickle_is_refused_wherever_it_stands(place):
 @pytest.mark.parametrize("name", ["pickle", "python:builtins.eval", "python:os.system", "os.system", "__reduce__", "python:", "", "Python:pickle",
                                   "python:pickle ", "python:numpy.load", "python:cached.Thing", "builtins"])
 def test_no_name_leads_to_code(name):
+    if "numpy" in name:
+        pytest.importorskip("numpy")
+        importlib.import_module("cached._numpy")  # that is what it leads to
     with pytest.raises(CorruptValueError, match="known|again") as e:
         load(_values.CBOR, named(name, b"\x83" + bomb_stream() + b"\x80\x80"))
     assert repr(name) in str(e.value)

@@ -24,9 +24,20 @@ from ._errors import (
     UnserializableReturnValueError,
     UnserializableSessionStateError,
 )
+from ._inplace import empty, empty_frame, prepare
 from ._progress import set_progress
 from ._resource import cache_resource, invalidate, lock
 from ._segment import SharedDataError, SharedFullError
+from ._session import Session, session
+from ._session_errors import (
+    SessionConflictError,
+    SessionExpiredError,
+    SessionUnavailableError,
+    SessionUnboundError,
+    SessionWarning,
+)
+from ._session_state import bind_session, current_session, session_state
+from ._session_watch import set_dispatcher
 
 __version__ = "0.1.0"
 
@@ -37,17 +48,31 @@ __all__ = [
     "CachedGeneratorError",
     "CorruptValueError",
     "PickleRefusedError",
+    "Session",
+    "SessionConflictError",
+    "SessionExpiredError",
+    "SessionUnavailableError",
+    "SessionUnboundError",
+    "SessionWarning",
     "SharedDataError",
     "SharedFullError",
     "UnevaluatedDataFrameError",
     "UnhashableParamError",
     "UnserializableReturnValueError",
     "UnserializableSessionStateError",
+    "bind_session",
     "cache_data",
     "cache_resource",
     "clear_tag",
     "configure",
+    "current_session",
+    "empty",
+    "empty_frame",
     "invalidate",
     "lock",
+    "prepare",
+    "session",
+    "session_state",
+    "set_dispatcher",
     "set_progress",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ._blob import Blob, fields, listed, memory, need, size
+from ._blob import Blob, blob, fields, listed, memory, need, size
 
 ARRAY = "python:pyarrow.Array"
 CHUNKED = "python:pyarrow.ChunkedArray"
@@ -73,12 +73,12 @@ def _array_told(array: pa.Array) -> list:
     if n > 0 and (array.null_count == 0 or array.offset % 8 == 0):
         buffers = _fixed(array, _bits(kind)) if _bits(kind) else _variable(array, _text_width(kind))
     if buffers is None:
-        return ["stream", n, Blob(_stream(array))]
+        return ["stream", n, blob(_stream(array))]
     return ["buffers", n, *buffers]
 
 
-def _part(buffer: pa.Buffer | None, start: int, n: int) -> Blob:
-    return Blob(b"") if n == 0 or buffer is None else Blob(buffer.slice(start, n))
+def _part(buffer: pa.Buffer | None, start: int, n: int) -> Blob | None:
+    return None if n == 0 or buffer is None else blob(buffer.slice(start, n))
 
 
 def _validity(array: pa.Array) -> Blob | None:
@@ -98,6 +98,7 @@ def _variable(array: pa.Array, width: int) -> list | None:
     if width == 0 or array.offset != 0:
         return None
     offsets = _part(array.buffers()[1], 0, (len(array) + 1) * width)
+    assert offsets is not None
     bounds = offsets.view.cast("i" if width == 4 else "q")
     if bounds[0] != 0:
         return None
@@ -142,13 +143,13 @@ def _array_made(kind: pa.DataType, told: Any) -> pa.Array:
     return array
 
 
-def _buffer(blob: Any, n: int | None = None) -> pa.Buffer:
-    return pa.py_buffer(memory(blob, n))
+def _buffer(told: Any, n: int | None = None) -> pa.Buffer:
+    return pa.py_buffer(memory(told, n))
 
 
 def _stream_made(kind: pa.DataType, told: Any) -> pa.Array:
-    _, n, blob = fields(told, 3)
-    with pa.ipc.open_stream(_buffer(blob)) as reader:
+    _, n, data = fields(told, 3)
+    with pa.ipc.open_stream(_buffer(data)) as reader:
         need(reader.schema.equals(_field_schema(kind)), "a stream of another type")
         batches = list(reader)
     need(len(batches) == 1, "a stream of one array expected")

@@ -25,6 +25,12 @@ class Blob:
         return self.view.nbytes
 
 
+def blob(memory: Any) -> Blob | None:
+    """The blob of this memory; None: it is no bytes, which need no place."""
+    made = Blob(memory)
+    return made if len(made) > 0 else None
+
+
 def need(true: bool, what: str) -> None:
     """Refuses stored bytes that no writer of ours made."""
     if not true:
@@ -63,6 +69,8 @@ def listed(value: Any) -> list:
 
 def memory(value: Any, nbytes: int | None = None) -> memoryview:
     """The memory of a blob, of @nbytes: writable, and private to the reader."""
+    if value is None:
+        value = memoryview(bytearray())
     need(type(value) is memoryview and value.c_contiguous, "a buffer expected")
     if value.ndim != 1 or value.format != "B":
         value = value.cast("B")

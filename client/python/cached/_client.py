@@ -56,7 +56,7 @@ def current() -> _binding.Client:
 
 
 def generation() -> int:
-    """Counts calls of configure(): whoever keeps something that belongs to a handle looks whether it still is the one."""
+    """Counts calls of configure(): whoever keeps what belongs to a handle looks whether it still is the one."""
     return _process.generation
 
 
@@ -85,16 +85,16 @@ def configure(*, socket: str | None = None, realm: str | None = None, timeout: f
 _AWAY = frozenset((_binding.ERR_UNREACHABLE, _binding.ERR_TIMEOUT, _binding.ERR_DISCONNECTED, _binding.SHUTTING_DOWN))
 
 
-def warn(error: CacheError) -> None:
-    """Says that the cache cannot be used: once for each kind of trouble."""
-    code = getattr(error, "code", 0)
-    warn_once("away" if code in _AWAY else code,
+def warn(error: CacheError | int, text: str | None = None) -> None:
+    """Says that the cache cannot be used: once for each kind of trouble. @text: the caller's own words for it."""
+    code = error if isinstance(error, int) else getattr(error, "code", 0)
+    warn_once("away" if code in _AWAY else code, text if text is not None else
               f"the cache is not used: {error}. Cached functions run, and nothing is stored; this is said once")
 
 
 def warn_once(kind: object, text: str) -> None:
-    """A CacheWarning at the line of the program that led here, unless the process had one of this kind. A child that was
-    forked does not repeat what its parent has said, nor is anything said while the interpreter ends."""
+    """A CacheWarning at the line of the program that led here, unless the process had one of this kind. A child that
+    was forked does not repeat what its parent has said, nor is anything said while the interpreter ends."""
     with _process.lock:
         if kind in _process.warned or _process.is_over:
             return

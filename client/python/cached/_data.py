@@ -98,7 +98,7 @@ class _Controls:
             if e.code != _binding.NOT_FOUND:
                 raise
             stats = {}
-        return CacheInfo(memo.cache, *(int(stats.get(name, 0)) for name in ("hits", "misses", "entries", "bytes")))
+        return CacheInfo(memo.cache, *(int(stats.get(name, 0)) for name in ("hits", "misses", "entries", "bytes_held")))
 
     NAMES = ("clear", "clear_tag", "key", "cache_info")
 

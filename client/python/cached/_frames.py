@@ -34,7 +34,8 @@ def _part(package: str) -> Any:
 def reduce(value: Any) -> tuple[str, Any] | None:
     """What @value is made of: a name, and its state. None: it is of no library known here, or would not come back
     exactly."""
-    package = type(value).__module__.partition(".")[0]
+    module = type(value).__module__
+    package = module.partition(".")[0] if type(module) is str else ""
     if package not in _PARTS or package not in sys.modules:
         return None
     return _part(package).reduce(value)

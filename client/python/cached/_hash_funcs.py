@@ -60,7 +60,8 @@ class HashFuncs:
                 raise TypeError(f"hash_funcs of {name!r}: {which!r} is neither a type nor the qualified name of one")
 
     def of(self, kind: type) -> Callable[[Any], Any] | None:
-        """The function for values of a type: that of the first of the type's bases, in the order of Python's own look-up."""
+        """The function for values of a type: that of the first of the type's bases, in the order of Python's own
+        look-up."""
         try:
             return self._found[kind]
         except KeyError:
@@ -78,7 +79,8 @@ class HashFuncs:
 
 
 def _is_called(kind: type, name: str) -> bool:
-    """Whether a qualified name is this type's: where it is defined, or where a package offers it ("pandas.DataFrame")."""
+    """Whether a qualified name is this type's: where it is defined, or where a package offers it
+    ("pandas.DataFrame")."""
     if name in (f"{kind.__module__}.{kind.__qualname__}", key_name(kind)):
         return True
     module, _, last = name.rpartition(".")
@@ -87,13 +89,15 @@ def _is_called(kind: type, name: str) -> bool:
 
 def is_of_process(function: Callable[[Any], Any], value: Any, result: Any) -> bool:
     """Whether what a function returned means something in this process only: where the value lies in memory, or what
-    hash() makes of anything but numbers. Whether PYTHONHASHSEED is set makes no difference: the next process may not have it."""
+    hash() makes of anything but numbers. Whether PYTHONHASHSEED is set makes no difference: the next process may not
+    have it."""
     if isinstance(result, str) and _BY_ADDRESS.search(result):
         return True
     used = _builtins_of(function)
     if hash in used and type(value).__hash__ not in _NUMBERS and type(value).__hash__ is not object.__hash__:
-        _warn.once("hash-funcs-hash", f"hash_funcs has the built-in hash() for {type(value).__name__!r}: it gives other numbers "
-                   "in other processes (PYTHONHASHSEED), so that no results are shared; use a function of the value's own parts")
+        _warn.once("hash-funcs-hash",
+                   f"hash_funcs has the built-in hash() for {type(value).__name__!r}: it gives other numbers in other "
+                   "processes (PYTHONHASHSEED), so that no results are shared; use a function of the value's own parts")
     return id in used or hash in used and not (function is hash and type(value).__hash__ in _NUMBERS)
 
 

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
 """What a function is called in the cache, and what its code is.
 
-Its name. Two replicas of one application have one name for it, two scripts that happen to have a function of the same name
-have two: the name has a digest of the file's path in it. `cache=` names it instead, wherever it is.
+Its name. Two replicas of one application have one name for it, two scripts that happen to have a function of the same
+name have two: the name has a digest of the file's path in it. `cache=` names it instead, wherever it is.
 
 Its code: its own source, and that of the functions and classes of the same project that it reaches through globals,
-closures and modules, and so on; and the constants that it reaches. Not what packages do that are installed, and not what is
-in a list, a connection, a model. So a key changes with the code that makes the value, and never by what merely lies about.
+closures and modules, and so on; and the constants that it reaches. Not what packages do that are installed, and not
+what is in a list, a connection, a model. So a key changes with the code that makes the value, and never by what merely
+lies about.
 
-The code is looked at when a function is called first, not when it is decorated: what it uses may be defined below it. From
-then on it stays what it was. What runs is what counts: where a file has changed since it was imported, see _source.py.
+The code is looked at when a function is called first, not when it is decorated: what it uses may be defined below it.
+From then on it stays what it was. What runs is what counts: where a file has changed since it was imported, see
+_source.py.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ _HERE = os.path.dirname(os.path.realpath(__file__)) + os.sep
 
 
 class Identity:
-    """name: of the function, in keys and for people; cache: where its entries are; private: no other process has the same;
-    code: text (its author's version) or 32 bytes, found out at first use."""
+    """name: of the function, in keys and for people; cache: where its entries are; private: no other process has the
+    same; code: text (its author's version) or 32 bytes, found out at first use."""
 
     def __init__(self, func: Any, name: str, cache: str, version: str | None, private: bool):
         self.name = name
@@ -75,7 +77,8 @@ def identify(func: Any, *, cache: str | None, version: str | None) -> Identity:
 
 
 def _bounded(name: str, path: str) -> str:
-    """A name with a digest of the path: at most 128 bytes, without control characters. What is cut off is in the digest."""
+    """A name with a digest of the path: at most 128 bytes, without control characters. What is cut off is in the
+    digest."""
     plain = "".join(c if c.isprintable() else "?" for c in name.encode("utf-8", "replace").decode())
     whole = f"{plain}@{_short(path)}"
     if plain == name and len(whole.encode()) <= NAME_MAX:
@@ -100,7 +103,8 @@ def _innermost(func: Any) -> Any:
 
 
 def _place(function: Any, space: dict[str, Any] | None, module: str | None) -> tuple[str, bool]:
-    """The path of the file that defines a function, and whether there is none that another process could have as well."""
+    """The path of the file that defines a function, and whether there is none that another process could have as
+    well."""
     known = space if space is not None else getattr(sys.modules.get(module or ""), "__dict__", {})
     file = known.get("__file__")
     if isinstance(file, str) and file:
@@ -123,7 +127,8 @@ def _of_kernel(code: Any) -> bool:
 
 # ---- what belongs to the project
 
-_STANDARD = tuple({os.path.realpath(path) + os.sep for path in map(sysconfig.get_path, ("stdlib", "platstdlib")) if path})
+_STANDARD = tuple({os.path.realpath(path) + os.sep
+                   for path in map(sysconfig.get_path, ("stdlib", "platstdlib")) if path})
 
 
 def _is_local(file: Any) -> bool:
@@ -212,7 +217,8 @@ class _Reached:
         return _source.digest(*self.parts)
 
     def belongs(self, value: Any) -> bool:
-        """Whether a function, class or module is the project's: part of the same package, or of none that is installed."""
+        """Whether a function, class or module is the project's: part of the same package, or of none that is
+        installed."""
         name = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
         if _is_mine(value) or not isinstance(name, str):
             return False
@@ -337,7 +343,8 @@ class _Reached:
 
 
 class _Outside:
-    """The names that a function sees outside of itself. What is not there is the object itself, since None is a value."""
+    """The names that a function sees outside of itself. What is not there is the object itself, since None is a
+    value."""
 
     def __init__(self, function: types.FunctionType):
         self._globals = function.__globals__

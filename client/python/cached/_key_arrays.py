@@ -58,8 +58,8 @@ def _any_array(walk: Walk, value: Any, np: Any) -> None:
 
 
 def add_array(walk: Walk, value: Any) -> None:
-    """An array (exactly ndarray): as KEYS.md's array where NumPy's type string says everything of its elements; with its
-    fields, or element by element, where it does not. How it lies in memory is no part of the key."""
+    """An array (exactly ndarray): as KEYS.md's array where NumPy's type string says everything of its elements; with
+    its fields, or element by element, where it does not. How it lies in memory is no part of the key."""
     import numpy as np
 
     dtype = value.dtype

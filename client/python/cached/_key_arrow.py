@@ -164,8 +164,8 @@ def _lists(walk: Walk, kind: Any, chunks: list[Any], pa: Any, np: Any) -> None:
 
 
 def _dictionary(walk: Walk, kind: Any, chunks: list[Any], pa: Any) -> None:
-    """The dictionary, one for all chunks, and each value's place in it: what is in the dictionary and has no use is seen by
-    functions as well."""
+    """The dictionary, one for all chunks, and each value's place in it: what is in the dictionary and has no use is
+    seen by functions as well."""
     if not chunks:
         return
     chunks = pa.chunked_array(chunks, type=kind).unify_dictionaries().chunks
@@ -180,6 +180,7 @@ def _others(walk: Walk, kind: Any, chunks: list[Any], pa: Any) -> None:
         import pyarrow.compute as pc
         _chunks(walk, kind.value_type, [pc.run_end_decode(chunk) for chunk in chunks], pa)
     elif "list_view" in name.partition("<")[0]:
-        _chunks(walk, pa.large_list(kind.value_field), [chunk.cast(pa.large_list(kind.value_field)) for chunk in chunks], pa)
+        _chunks(walk, pa.large_list(kind.value_field),
+                [chunk.cast(pa.large_list(kind.value_field)) for chunk in chunks], pa)
     else:  # unions
         walk.key.add([member for chunk in chunks for member in chunk.to_pylist()])

@@ -159,7 +159,8 @@ def _array(walk: Walk, value: Any, pd: Any) -> None:
         walk.key.add(str(dtype))
         add_array(walk, missing)
         # What lies under a mask is not the array's.
-        add_array(walk, value.to_numpy(dtype=dtype.numpy_dtype, na_value=0) if missing.any() else np.asarray(value._data))
+        add_array(walk, value.to_numpy(dtype=dtype.numpy_dtype, na_value=0) if missing.any()
+                  else np.asarray(value._data))
         walk.key.end()
     elif hasattr(value, "__arrow_array__") and type(value).__name__.startswith("Arrow"):
         walk.named("python:pandas.arrow", f"{type(value).__name__} {dtype!r}", value.__arrow_array__())

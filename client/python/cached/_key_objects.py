@@ -51,9 +51,10 @@ def add(walk: Walk, value: Any) -> bool:
     elif isinstance(value, types.ModuleType):
         walk.named("python:module", module_name(value.__name__), _identity.module_code(value))
     elif isinstance(value, _WRAPPERS) or kind.__module__.startswith("cached.") and hasattr(value, "__wrapped__"):
-        walk.named("python:wrapped", kind.__name__, value.__wrapped__ if hasattr(value, "__wrapped__") else value.__func__)
+        walk.named("python:wrapped", kind.__name__,
+                   value.__wrapped__ if hasattr(value, "__wrapped__") else value.__func__)
     elif isinstance(value, _READ_ONCE):
-        raise Unkeyable(value, "it can be read only once, so that hashing it would leave nothing for the function: pass a list")
+        raise Unkeyable(value, "it can be read only once: hashing it would leave nothing for the function; pass a list")
     elif isinstance(value, io.IOBase):
         _file(walk, value)
     elif isinstance(value, (tempfile.SpooledTemporaryFile, tempfile._TemporaryFileWrapper)):
@@ -151,8 +152,8 @@ def _base(walk: Walk, value: Any, base: type) -> None:
 
 
 def _subclass(walk: Walk, value: Any, kind: type) -> bool:
-    """An instance of a class that is derived from a known type: that type's value, the class's name, and attributes that
-    it has beside them."""
+    """An instance of a class that is derived from a known type: that type's value, the class's name, and attributes
+    that it has beside them."""
     base = _plain_base(kind)
     if base is None:
         return False
@@ -221,8 +222,8 @@ def _builtin(walk: Walk, value: Any) -> None:
 
 
 def _file(walk: Walk, value: Any) -> None:
-    """A file in memory: what is in it, where it stands, and what else it has. A file on disk that is open for reading: what
-    is in it, in full (its time and size do not tell that it is the same), its name, and where it stands."""
+    """A file in memory: what is in it, where it stands, and what else it has. A file on disk that is open for reading:
+    what is in it, in full (its time and size do not tell that it is the same), its name, and where it stands."""
     if value.closed:
         raise Unkeyable(value, "it is closed")
     if isinstance(value, (io.BytesIO, io.StringIO)):

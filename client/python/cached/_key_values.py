@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What values are in a key, beside the plain ones that the C walk knows.
 
-Each value that the walk does not know comes to Walk.other(), which adds what it is made of: named types of KEYS.md, whose
-names begin with "python:" where no other language has such a thing. Who knows what is in which type:
+Each value that the walk does not know comes to Walk.other(), which adds what it is made of: named types of KEYS.md,
+whose names begin with "python:" where no other language has such a thing. Who knows what is in which type:
 
     _key_types    the standard library's values
     _key_objects  dataclasses, enums, models, subclasses of plain types; functions, classes, modules; files
@@ -153,10 +153,11 @@ _resources: dict[int, tuple[Callable[[], Any], bytes]] = {}
 
 
 def register_resource(value: Any, identity: bytes) -> None:
-    """From now on this object is keyed by what it is called: cache, key and version of a cached resource, not by what is in it.
+    """From now on this object is keyed by what it is called: cache, key and version of a cached resource, not by what
+    is in it.
 
-    A plain value (a list, a dict) is keyed by its members nevertheless: they may change. An object that cannot be referred
-    to weakly is kept until unregister_resource()."""
+    A plain value (a list, a dict) is keyed by its members nevertheless: they may change. An object that cannot be
+    referred to weakly is kept until unregister_resource()."""
     if type(value) in PLAIN:
         return
     number = id(value)

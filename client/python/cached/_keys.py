@@ -34,7 +34,8 @@ class Arguments:
     parameters: tuple[Parameter, ...] | None
     plain: bool
 
-    def __init__(self, func: Callable[..., Any], *, hash_funcs: Mapping[Any, Callable[[Any], Any]] | None = None, name: str):
+    def __init__(self, func: Callable[..., Any], *, hash_funcs: Mapping[Any, Callable[[Any], Any]] | None = None,
+                 name: str):
         self.name = name
         self._signature = Signature(func, name)
         self.parameters = self._signature.parameters
@@ -105,8 +106,9 @@ def _words(where: Any, name: str, value: Any, function: str, inner: Any, reason:
         lines.append(f"{reason[0].upper()}{reason[1:]}{'' if reason.endswith('?') else '.'}")
     hidden = "_self" if name == "self" else f"_{name}"
     lines.append(
-        f"Ways out: name the parameter {hidden!r}, and it is no part of the key; pass a part of it that can be hashed; or give "
-        f"the decorator hash_funcs={{{type_name(type(inner))!r}: function}}, where the function returns what to hash instead.")
+        f"Ways out: name the parameter {hidden!r}, and it is no part of the key; pass a part of it that can be hashed; "
+        f"or give the decorator hash_funcs={{{type_name(type(inner))!r}: function}}, where the function returns what to "
+        "hash instead.")
     return " ".join(lines)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 
 def module_name(name: str | None, space: dict[str, Any] | None = None) -> str:
-    """A module's name. The script, which is `__main__` in its own process and `__mp_main__` in those that multiprocessing
-    spawns, is called as if it had been imported. @space: its globals, where they are known."""
+    """A module's name. The script, which is `__main__` in its own process and `__mp_main__` in those that
+    multiprocessing spawns, is called as if it had been imported. @space: its globals, where they are known."""
     if name not in ("__main__", "__mp_main__"):
         return name or "?"
     if space is None:

@@ -9,6 +9,7 @@ and comes back as a plain array: the file it was a window to may have changed or
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -101,10 +102,10 @@ def order_of(array: np.ndarray) -> str:
     return "C" if flags.c_contiguous else "F" if flags.f_contiguous else ""
 
 
-def blob_of(array: np.ndarray, order: str) -> Blob:
+def blob_of(array: np.ndarray, order: str) -> Blob | None:
     """The bytes of an array that lies in @order."""
     if array.size == 0:
-        return Blob(b"")
+        return None
     flat = array.reshape(-1, order=order)
     # Not every type of numpy's is one of the buffer protocol's; bytes are.
     return Blob(flat.view(np.uint8))
@@ -151,7 +152,18 @@ def _make_array(state: Any) -> np.ndarray:
     view = memory(blob, n * dtype.itemsize)
     if n == 0:
         return np.empty(shape, dtype, order=_order(order))
-    return np.ndarray(shape, dtype, buffer=view, order=_order(order))
+    return _texts_checked(np.ndarray(shape, dtype, buffer=view, order=_order(order)))
+
+
+def _texts_checked(array: np.ndarray) -> np.ndarray:
+    """The array, if each of its texts is one: numpy takes any number of 32 bits for a character, and Python does not."""
+    dtype = array.dtype
+    if dtype.kind == "U":
+        codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+        need(array.size == 0 or int(codes.max()) <= sys.maxunicode, "characters that there are not")
+    for name in dtype.names or ():
+        _texts_checked(array[name])
+    return array
 
 
 def _reduce_objects(array: np.ndarray) -> tuple[str, Any]:
@@ -235,7 +247,7 @@ def _make_scalar(state: Any) -> Any:
         return np.bytes_(data)
     dtype = made(told)
     need(len(data) == dtype.itemsize and dtype.subdtype is None, "no scalar")
-    return np.ndarray((1,), dtype, buffer=bytearray(data))[0]
+    return _texts_checked(np.ndarray((1,), dtype, buffer=bytearray(data)))[0]
 
 
 def _reduce_dtype(dtype: np.dtype) -> tuple[str, Any] | None:

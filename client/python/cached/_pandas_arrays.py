@@ -7,6 +7,7 @@ pandas' own arrays by `reduce()`. Sparse arrays and those of other packages are 
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import numpy as np
@@ -39,25 +40,40 @@ def later(major: int, minor: int = 0) -> bool:
 # ---- time zones
 
 def tz_told(tz: Any) -> Any:
-    """A time zone: those of pytz by name, others as the codec writes them."""
-    module = type(tz).__module__
-    if (module == "pytz" or module.startswith("pytz.")) and isinstance(getattr(tz, "zone", None), str):
+    """A time zone: by its name, or by its distance from UTC; others as the codec writes them."""
+    module = type(tz).__module__.partition(".")[0]
+    if module == "pytz" and isinstance(getattr(tz, "zone", None), str):
         return ["pytz", tz.zone]
+    if module == "zoneinfo" and isinstance(getattr(tz, "key", None), str):
+        return ["zoneinfo", tz.key]
+    if type(tz) is datetime.timezone:
+        offset = tz.utcoffset(None)
+        named = datetime.timezone(offset).tzname(None) != tz.tzname(None)
+        return ["fixed", offset // datetime.timedelta(microseconds=1), tz.tzname(None) if named else None]
     return tz
 
 
 def tz_made(told: Any) -> Any:
     """The time zone again."""
-    import datetime
-
-    if type(told) is list:
-        kind, zone = fields(told, 2)
-        need(kind == "pytz", "no time zone")
+    if type(told) is not list:
+        need(told is None or isinstance(told, datetime.tzinfo), "no time zone")
+        return told
+    need(len(told) > 1 and told[0] in ("pytz", "zoneinfo", "fixed"), "no time zone")
+    if told[0] == "fixed":
+        _, offset, name = fields(told, 3)
+        need(type(offset) is int and (name is None or type(name) is str), "no time zone")
+        if offset == 0 and name is None:
+            return datetime.timezone.utc
+        distance = datetime.timedelta(microseconds=offset)
+        return datetime.timezone(distance) if name is None else datetime.timezone(distance, name)
+    _, name = fields(told, 2)
+    if told[0] == "pytz":
         import pytz
 
-        return pytz.timezone(text(zone))
-    need(told is None or isinstance(told, datetime.tzinfo), "no time zone")
-    return told
+        return pytz.timezone(text(name))
+    import zoneinfo
+
+    return zoneinfo.ZoneInfo(text(name))
 
 
 # ---- times

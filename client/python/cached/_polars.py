@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from ._blob import Blob, fields, memory, need
+from ._blob import Blob, blob, fields, memory, need
 
 FRAME = "python:polars.DataFrame"
 SERIES = "python:polars.Series"
@@ -46,7 +46,7 @@ def _stream(frame: pl.DataFrame) -> Blob | None:
             return None
         sink = io.BytesIO()
         frame.write_ipc_stream(sink)
-        return Blob(sink.getbuffer())
+        return blob(sink.getbuffer())
     except BaseException as error:
         if isinstance(error, Exception) or _panicked(error):
             return None

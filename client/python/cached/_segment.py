@@ -239,9 +239,22 @@ def buffers_of(resource: Any, name: str) -> Any:
     from . import _values
 
     try:
-        return _values.loads(_binding.Window(memoryview(resource)[DATA:DATA + n], flags), unpickle=False)
+        return _read_only(_values.loads(resource.private(DATA, n, flags), unpickle=False))
     except Exception as error:
         raise SharedDataError(f"the buffers of {name!r} are damaged: {error}; clear() of the function makes new ones") from error
+
+
+def _read_only(value: Any) -> Any:
+    """Arrays say where they are written to that nobody else sees it; what libraries make of their memory may be written to."""
+    if type(value) in (list, tuple, set, frozenset):
+        for item in value:
+            _read_only(item)
+    elif type(value) is dict:
+        for item in value.values():
+            _read_only(item)
+    elif type(value).__module__ == "numpy" and hasattr(value, "setflags"):
+        value.setflags(write=False)
+    return value
 
 
 def array_head(array: Any) -> bytes:

@@ -63,7 +63,8 @@ def target(func: Any) -> Target:
     return Target(func, args, kwargs)
 
 
-def _binder(name: str, qualname: str, parameters: list[inspect.Parameter], omit: bool) -> Callable[..., tuple[Any, ...]]:
+def _binder(name: str, qualname: str, parameters: list[inspect.Parameter],
+            omit: bool) -> Callable[..., tuple[Any, ...]]:
     """A function with these parameters that returns a tuple of what each of them got, underscore ones left out."""
     pieces, kinds = [], [p.kind for p in parameters]
     for i, p in enumerate(parameters):
@@ -99,7 +100,8 @@ def _parameters(function: Any, follow: bool) -> list[inspect.Parameter] | None:
 
 
 def _passes_on(parameters: list[inspect.Parameter]) -> bool:
-    """Whether a function with these passes whatever it gets to another one: f(*args, **kwargs), f(self, *args, **kwargs)."""
+    """Whether a function with these passes whatever it gets to another one: f(*args, **kwargs), f(self, *args,
+    **kwargs)."""
     kinds = [p.kind for p in parameters]
     return (_VAR_POSITIONAL in kinds and _VAR_KEYWORD in kinds
             and all(p.kind in (_VAR_POSITIONAL, _VAR_KEYWORD) or p.kind in _POSITIONAL and p.default is _EMPTY
@@ -126,7 +128,8 @@ class Signature:
         inner = _parameters(function, True) if hasattr(function, "__wrapped__") and _passes_on(self._own) else None
         self._fallback = None
         if inner is not None:
-            # The wrapper may have defaults of its own, by whatever means: what a call leaves out is left out in the key.
+            # The wrapper may have defaults of its own, by whatever means: what a call leaves out is left out in the
+            # key.
             self._fallback = _binder(short, qualname, self._own, False)
             self._fallback_names = _names(self._own)
         self._all = self._own if inner is None else inner
@@ -140,8 +143,8 @@ class Signature:
                           None if p.default is _EMPTY else p.default) for p in own)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[str, ...], tuple[Any, ...], bool]:
-        """Names and values of a call's arguments, underscore ones left out, and whether they are those of a wrapper that
-        is called unlike the function behind it. TypeError as the function itself raises it."""
+        """Names and values of a call's arguments, underscore ones left out, and whether they are those of a wrapper
+        that is called unlike the function behind it. TypeError as the function itself raises it."""
         if self._args or self._kwargs:
             args, kwargs = self._args + args, {**self._kwargs, **kwargs} if self._kwargs else kwargs
         if self._fallback is None:

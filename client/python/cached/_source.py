@@ -1,38 +1,38 @@
 # SPDX-License-Identifier: MIT
 """The source of functions as digests: of what it says, not of how it is laid out.
 
-A file is parsed once: each function in it gets a digest of its syntax tree, and a list of the names outside of it that it
-uses. Comments, blank lines, indentation, quotes and line breaks are no part of a tree, and a tree is written down in such
-a way that all versions of Python come to the same digest.
+A file is parsed once: each function in it gets a digest of its syntax tree, and a list of the names outside of it that
+it uses. Comments, blank lines, indentation, quotes and line breaks are no part of a tree, and a tree is written down in
+such a way that all versions of Python come to the same digest.
 
-The file on disk need not be what the process runs: it may have been edited since. So the file is compiled as well, and a
-function's digest is used only where the compiled code is the one that runs; else the code itself is digested (bytecode,
-constants, names), and the version of Python with it, since bytecode means something in one version only.
+The file on disk need not be what the process runs: it may have been edited since. So the file is compiled as well, and
+a function's digest is used only where the compiled code is the one that runs; else the code itself is digested
+(bytecode, constants, names), and the version of Python with it, since bytecode means something in one version only.
 """
 
 from __future__ import annotations
 
 import __future__
 import ast
-import collections
+import functools
 import hashlib
 import importlib.util
 import inspect
 import linecache
-import threading
 import types
 from typing import Any, NamedTuple
 
 Chain = tuple  # names, as in a.b.c
 _FILES_MAX = 64
 _FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names) & ~inspect.CO_NESTED
+_LEFT_OUT = ("ctx", "kind", "type_comment", "type_ignores", "decorator_list")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 class Source(NamedTuple):
-    """A function as its source has it. decorators: a name (None: it is not a plain one) and a digest each; names: chains of
-    what it uses from outside; attributes: what it uses of its first argument."""
+    """A function as its source has it. decorators: a name (None: it is not a plain one) and a digest each; names:
+    chains of what it uses from outside; attributes: what it uses of its first argument."""
 
     digest: bytes
     decorators: tuple[tuple[Chain | None, bytes], ...]
@@ -53,7 +53,8 @@ def digest(*parts: bytes) -> bytes:
 
 
 def constant(value: Any) -> bytes | None:
-    """What a constant is, in bytes; None: it is none. Numbers, text, bytes, None, ..., and tuples and frozensets of them."""
+    """What a constant is, in bytes; None: it is none. Numbers, text, bytes, None, ..., and tuples and frozensets of
+    them."""
     kind = type(value)
     if value is None or value is ... or kind in (bool, int, float, complex):
         if kind is int and value.bit_length() > 4096:  # the interpreter writes no longer ones in decimal
@@ -76,11 +77,12 @@ def constant(value: Any) -> bytes | None:
 
 
 def _tree(node: Any) -> bytes:
-    """A digest of a syntax tree. What is empty is left out: later versions of Python have fields that earlier ones lack."""
+    """A digest of a syntax tree. What is empty is left out: later versions of Python have fields that earlier ones
+    lack."""
     if isinstance(node, ast.AST):
         parts = [type(node).__name__.encode()]
         for name, value in ast.iter_fields(node):
-            if name in ("ctx", "kind", "type_comment", "type_ignores", "decorator_list") or value is None or value == []:
+            if name in _LEFT_OUT or value is None or value == []:
                 if not (isinstance(node, ast.Constant) and name == "value"):
                     continue
             if isinstance(node, ast.Constant):
@@ -178,9 +180,8 @@ class _Names(ast.NodeVisitor):
 
 
 def _made(body: list[Any]) -> set[str]:
-    """Names that statements make in their own scope; and those that they assign as globals, which are no constants."""
+    """Names that statements make in their own scope; and those that they assign around it, which are no constants."""
     made: set[str] = set()
-    nonlocal_: set[str] = set()
     queue = list(body)
     while queue:
         node = queue.pop()
@@ -190,8 +191,6 @@ def _made(body: list[Any]) -> set[str]:
             made.update(alias.asname or alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ExceptHandler) and node.name:
             made.add(node.name)
-        elif isinstance(node, ast.Nonlocal):
-            nonlocal_.update(node.names)
         elif type(node).__name__ in ("MatchAs", "MatchStar") and node.name:
             made.add(node.name)
         elif type(node).__name__ == "MatchMapping" and node.rest:
@@ -205,12 +204,13 @@ def _made(body: list[Any]) -> set[str]:
             queue += [n for n in ast.walk(node) if isinstance(n, ast.NamedExpr)]
             continue
         queue += ast.iter_child_nodes(node)
-    return made - nonlocal_
+    return made
 
 
 def _source_of(node: Any) -> Source:
     node.outermost = True
-    decorators = tuple((_chain(d.func if isinstance(d, ast.Call) else d), _tree(d)) for d in getattr(node, "decorator_list", ()))
+    decorators = tuple((_chain(d.func if isinstance(d, ast.Call) else d), _tree(d))
+                       for d in getattr(node, "decorator_list", ()))
     names = _Names()
     names.function(node)
     first = [a.arg for a in (*node.args.posonlyargs, *node.args.args)][:1]
@@ -242,8 +242,7 @@ def code_digest(code: types.CodeType, version: bool = True) -> bytes:
 class _File:
     """The functions of a file, by name and compiled code."""
 
-    def __init__(self, lines: list[str], filename: str, flags: int):
-        text = "".join(lines)
+    def __init__(self, text: str, filename: str, flags: int):
         tree = ast.parse(text, filename)
         nodes: dict[tuple[int, str], list[Any]] = {}
         for node in ast.walk(tree):
@@ -266,8 +265,8 @@ class _File:
 
 
 def _nodes_of(code: types.CodeType, nodes: list[Any]) -> list[Any]:
-    """Which of the functions on one line a code was compiled from: the lambdas among them are compiled each by itself, in a
-    function that has the names which the code takes from around it."""
+    """Which of the functions on one line a code was compiled from: the lambdas among them are compiled each by itself,
+    in a function that has the names which the code takes from around it."""
     if len(nodes) < 2 or code.co_name != "<lambda>":
         return nodes
     found = []
@@ -284,26 +283,13 @@ def _nodes_of(code: types.CodeType, nodes: list[Any]) -> list[Any]:
     return found or nodes
 
 
-_files: collections.OrderedDict[tuple[str, int], tuple[bytes, _File | None]] = collections.OrderedDict()
-_lock = threading.Lock()
-
-
-def _file(filename: str, lines: list[str], flags: int) -> _File | None:
+@functools.lru_cache(maxsize=_FILES_MAX)
+def _file(filename: str, text: str, flags: int) -> _File | None:
     """A file as it was parsed; None: it is no Python that this version understands."""
-    mark = digest("".join(lines).encode("utf-8", "surrogatepass"))
-    with _lock:
-        found = _files.get((filename, flags))
-        if found is not None and found[0] == mark:
-            return found[1]
     try:
-        parsed = _File(lines, filename, flags)
+        return _File(text, filename, flags)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        parsed = None
-    with _lock:
-        _files[filename, flags] = (mark, parsed)
-        while len(_files) > _FILES_MAX:
-            _files.popitem(last=False)
-    return parsed
+        return None
 
 
 def source_of(function: types.FunctionType) -> Source | None:
@@ -315,16 +301,17 @@ def source_of(function: types.FunctionType) -> Source | None:
         lines = linecache.getlines(code.co_filename, function.__globals__)
         if not lines:
             continue
-        parsed = _file(code.co_filename, lines, code.co_flags & _FUTURE)
+        parsed = _file(code.co_filename, "".join(lines), code.co_flags & _FUTURE)
         found = parsed.sources.get((code.co_name, code_digest(code, False))) if parsed is not None else None
         if found:
-            return _one([source for line, source in found if line == code.co_firstlineno] or [source for _, source in found])
+            here = [source for line, source in found if line == code.co_firstlineno]
+            return _one(here or [source for _, source in found])
     return None
 
 
 def _one(found: list[Source]) -> Source:
-    """Functions that are compiled to the same code do the same, but for their defaults. Where several are on one line, or
-    the line does not tell, they are taken together, so that which one it is does not depend on chance."""
+    """Functions that are compiled to the same code do the same, but for their defaults. Where several are on one line,
+    or the line does not tell, they are taken together, so that which one it is does not depend on chance."""
     if len({source.digest for source in found}) == 1:
         return found[0]
     return Source(digest(*sorted(source.digest for source in found)), (), found[0].names, found[0].attributes)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ._blob import Blob, fields, memory, need, size
+from ._blob import blob, fields, memory, need, size
 
 _FEW = 32  # up to here a list of elements is less than the buffers
 _NONE, _NAN, _NA, _NAT = -1, -2, -3, -4
@@ -68,7 +68,7 @@ def reduce(values: np.ndarray) -> list | None:
     lengths = np.fromiter(map(len, data), np.int64, len(data))
     offsets = np.zeros(len(data) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    return [len(data), Blob(codes), Blob(offsets), Blob(b"".join(data))]
+    return [len(data), blob(codes), blob(offsets), blob(b"".join(data))]
 
 
 def made(state: Any, n: int) -> np.ndarray:

@@ -19,16 +19,19 @@
 #include <stdbool.h>
 
 struct binding {
-        PyObject *error;             /* cached.CacheError */
-        PyTypeObject *client_type;   /* Client */
-        PyTypeObject *method_type;   /* Method */
-        PyObject *current;           /* the handle of functions; may be NULL */
-        cached_key *spare_key;       /* for key_take(); may be NULL */
-        PyTypeObject *entry_type;    /* Entry */
-        PyTypeObject *buffer_type;   /* Buffer */
-        PyTypeObject *lease_type;    /* Lease */
-        PyTypeObject *holder_type;   /* LeaseHolder */
-        PyTypeObject *text_type;     /* Text: the UTF-8 of a str, on its way to the daemon */
+        PyObject *error;           /* cached.CacheError */
+        PyTypeObject *client_type; /* Client */
+        PyTypeObject *method_type; /* Method */
+        PyObject *current;         /* the handle of functions; may be NULL */
+        cached_key *spare_key;     /* for key_take(); may be NULL */
+        PyTypeObject *entry_type;  /* Entry */
+        PyTypeObject *buffer_type; /* Buffer */
+        PyTypeObject *lease_type;  /* Lease */
+        PyTypeObject *holder_type; /* LeaseHolder */
+        PyTypeObject *text_type;   /* Text: the UTF-8 of a str, on its way to the daemon */
+        PyTypeObject *session_type;
+        PyTypeObject *session_item_type;
+        PyTypeObject *session_events_type;
         struct resources *resources; /* resource.c */
 };
 
@@ -134,6 +137,7 @@ int resources_add(PyObject *module, struct binding *b);
 /* What the module had of them. */
 void resources_end(struct binding *b);
 int entry_add(PyObject *module, struct binding *b);
+int session_add(PyObject *module, struct binding *b);
 int buffer_add(PyObject *module, struct binding *b);
 int lease_add(PyObject *module, struct binding *b);
 int value_add(PyObject *module, struct binding *b);

@@ -182,6 +182,8 @@ bool cbor_skip(struct cbor_reader *r)
         struct cbor_item item;
 
         level[0].left = 1;
+        level[0].read = 0;
+        level[0].in_pairs = false;
         for (;;) {
                 bool open = level[depth].left == UINT64_MAX;
                 if (level[depth].left == 0 || (open && cbor_at_break(r))) {

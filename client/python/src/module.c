@@ -19,6 +19,9 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(b->lease_type);
         Py_VISIT(b->holder_type);
         Py_VISIT(b->text_type);
+        Py_VISIT(b->session_type);
+        Py_VISIT(b->session_item_type);
+        Py_VISIT(b->session_events_type);
         return 0;
 }
 
@@ -34,6 +37,9 @@ static int clear(PyObject *module)
         Py_CLEAR(b->lease_type);
         Py_CLEAR(b->holder_type);
         Py_CLEAR(b->text_type);
+        Py_CLEAR(b->session_type);
+        Py_CLEAR(b->session_item_type);
+        Py_CLEAR(b->session_events_type);
         return 0;
 }
 
@@ -118,8 +124,8 @@ static int add_never(PyObject *module)
 }
 
 static int (*const parts[])(PyObject *module, struct binding *b) = {
-        buffer_add, client_add, entry_add,     function_add,
-        key_add,    lease_add,  resources_add, value_add,
+        buffer_add, client_add,    entry_add,   function_add, key_add,
+        lease_add,  resources_add, session_add, value_add,
 };
 
 static int exec(PyObject *module)

@@ -71,9 +71,13 @@ static int add_tags(cached_set_options *o, PyObject *tags)
         if (!all)
                 return -1;
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(all) && !code; i++) {
+                PyObject *item = PyTuple_GET_ITEM(all, i);
                 Py_ssize_t n;
-                const char *tag = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(all, i), &n);
+                const char *tag = PyUnicode_Check(item) ? PyUnicode_AsUTF8AndSize(item, &n) : NULL;
 
+                if (!PyUnicode_Check(item))
+                        PyErr_Format(PyExc_TypeError, "a tag is a str, not %.100s",
+                                     Py_TYPE(item)->tp_name);
                 if (!tag || strlen(tag) != (size_t)n) {
                         if (tag)
                                 PyErr_SetString(PyExc_ValueError, "a tag has no zero characters");
@@ -205,7 +209,7 @@ static int gather(struct client *client, struct payload *p)
                 int code;
 
                 Py_BEGIN_ALLOW_THREADS;
-                code = cached_buffer_new(client->c, p->size, &p->made);
+                code = cached_buffer_new_ready(client->c, p->size, &p->made);
                 if (!code)
                         put_together(p, cached_buffer_data(p->made));
                 Py_END_ALLOW_THREADS;

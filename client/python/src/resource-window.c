@@ -3,14 +3,24 @@
  * Window: bytes from anywhere, as a value that was read
  *
  * For readers of values, which look at an entry's buffer and flags. What they make of it may lie on
- * the memory of a segment, which stays as long as anything exports it.
+ * that memory, which stays as long as anything exports it.
+ *
+ * What lies in a read-only segment can be had as a mapping of the process's own: its pages are the
+ * segment's until somebody writes, and then that process's. So libraries that will not read what
+ * cannot be written to can use it, and nobody can change what others see.
  */
 
 #include "resource.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 struct window {
         PyObject_HEAD;
-        Py_buffer of;
+        Py_buffer of; /* .obj NULL: it is the mapping that counts */
+        PyObject *resource;
+        uint8_t *map, *data;
+        size_t n_map, n;
         unsigned flags;
 };
 
@@ -35,11 +45,41 @@ static PyObject *window_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         return (PyObject *)self;
 }
 
+PyObject *window_private(struct resources *s, struct resource *of, size_t offset, size_t n,
+                         unsigned flags)
+{
+        size_t page = (size_t)sysconf(_SC_PAGESIZE), at = SEGMENT_FILE_HEAD + offset;
+        size_t before = at & (page - 1);
+        struct window *self = (struct window *)s->window_type->tp_alloc(s->window_type, 0);
+        void *map;
+
+        if (!self)
+                return NULL;
+        map = mmap(NULL, before + (n ? n : 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
+                   cached_resource_file(of->r), (off_t)(at - before));
+        if (map == MAP_FAILED) {
+                Py_DECREF(self);
+                return PyErr_SetFromErrno(PyExc_OSError);
+        }
+        Py_INCREF(of);
+        self->resource = (PyObject *)of;
+        self->map = map;
+        self->data = self->map + before;
+        self->n_map = before + (n ? n : 1);
+        self->n = n;
+        self->flags = flags;
+        return (PyObject *)self;
+}
+
 static void window_dealloc(PyObject *object)
 {
+        struct window *self = (struct window *)object;
         PyTypeObject *type = Py_TYPE(object);
 
-        PyBuffer_Release(&((struct window *)object)->of);
+        if (self->map)
+                (void)munmap(self->map, self->n_map);
+        Py_XDECREF(self->resource);
+        PyBuffer_Release(&self->of);
         type->tp_free(object);
         Py_DECREF(type);
 }
@@ -48,14 +88,18 @@ static int window_buffer(PyObject *object, Py_buffer *view, int flags)
 {
         struct window *self = (struct window *)object;
 
+        if (self->map)
+                return PyBuffer_FillInfo(view, object, self->data, (Py_ssize_t)self->n, 0, flags);
         return PyBuffer_FillInfo(view, object, self->of.buf, self->of.len, self->of.readonly,
                                  flags);
 }
 
 static PyObject *window_size(PyObject *object, void *closure)
 {
+        struct window *self = (struct window *)object;
+
         (void)closure;
-        return PyLong_FromSsize_t(((struct window *)object)->of.len);
+        return PyLong_FromSsize_t(self->map ? (Py_ssize_t)self->n : self->of.len);
 }
 
 static PyObject *window_flags(PyObject *object, void *closure)
@@ -86,7 +130,8 @@ static PyType_Spec spec = {
         .slots = slots,
 };
 
-int window_add(PyObject *module)
+int window_add(PyObject *module, struct resources *s)
 {
-        return binding_add_type(module, &spec) ? 0 : -1;
+        s->window_type = binding_add_type(module, &spec);
+        return s->window_type ? 0 : -1;
 }

@@ -477,6 +477,19 @@ static PyObject *resource_write(PyObject *object, PyObject *args)
         return done;
 }
 
+static PyObject *resource_private(PyObject *object, PyObject *args)
+{
+        struct resource *self = resource_of(object);
+        Py_ssize_t offset, n;
+        unsigned flags = 0;
+
+        if (!PyArg_ParseTuple(args, "nn|I:private", &offset, &n, &flags) || !at(self, offset, n))
+                return NULL;
+        if (!cached_resource_is_read_only(self->r))
+                return PyErr_Format(PyExc_TypeError, "what others write to is no constant value");
+        return window_private(self->b->resources, self, (size_t)offset, (size_t)n, flags);
+}
+
 static PyObject *resource_changed(PyObject *object, PyObject *ignored)
 {
         struct resource *self = resource_of(object);
@@ -626,6 +639,10 @@ static PyMethodDef methods[] = {
         {"store", resource_store, METH_VARARGS,
          "store(offset, value)\n\nLikewise: what was written before is seen by who loads it."},
         {"write", resource_write, METH_VARARGS, "write(offset, bytes)"},
+        {"private", resource_private, METH_VARARGS,
+         "private(offset, size, flags=0) -> Window\n\nA part of a read-only segment, as a value: "
+         "what "
+         "is written there is this process's."},
         {"changed", resource_changed, METH_NOARGS, "changed() -> int\n\nCounts a change."},
         {"lock", resource_lock, METH_VARARGS,
          "lock(wait_ms=forever) -> bool\n\nTrue: who had it was killed with it."},
@@ -685,7 +702,7 @@ int resources_add(PyObject *module, struct binding *b)
         }
         b->resources = s;
         s->resource_type = binding_add_type(module, &spec);
-        if (!s->resource_type || window_add(module) || locals_add(module, s))
+        if (!s->resource_type || window_add(module, s) || locals_add(module, s))
                 return -1;
         return PyModule_AddFunctions(module, module_methods);
 }

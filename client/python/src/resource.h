@@ -18,7 +18,7 @@ struct departed;
 
 /* What the module keeps of resources. The types are the module's. */
 struct resources {
-        PyTypeObject *resource_type, *local_type;
+        PyTypeObject *resource_type, *local_type, *window_type;
         struct departed *departed; /* of this process: a child begins its own */
 };
 
@@ -43,7 +43,8 @@ struct local {
         atomic_int left;    /* why it has left; LOCAL_CLOSED: the handle was freed */
 };
 
-#define LOCAL_CLOSED (-1)
+#define LOCAL_CLOSED      (-1)
+#define SEGMENT_FILE_HEAD 4096 /* in front of the data, see cached_resource_file() */
 
 /* resource-local.c */
 int locals_add(PyObject *module, struct resources *s);
@@ -54,7 +55,10 @@ struct local *local_new(struct resources *s, PyObject *object);
 int local_departs(cached_resource *r, void *data);
 
 /* resource-window.c */
-int window_add(PyObject *module);
+int window_add(PyObject *module, struct resources *s);
+/* A mapping of the process's own of @n bytes of a segment, from @offset on, which lie in it. */
+PyObject *window_private(struct resources *s, struct resource *of, size_t offset, size_t n,
+                         unsigned flags);
 
 /* resource.c: 0, or -1 with an exception: there is nothing there (any more). */
 int resource_check(const struct resource *self);
