@@ -37,6 +37,7 @@ test:
 	@.ci/install build test
 	@.ci/setup build-test -Doptimization=1 -Ddebug=true -Dwerror=true -Dtest-clock=true -Dtests=enabled \
 		-Db_sanitize=address,undefined -Db_lundef=false
+	@.ci/python-env build-test/python-env
 	@ninja -C build-test --quiet
 	@$(TEST) -C build-test
 

@@ -73,7 +73,7 @@ int cached_get(cached *c, const char *cache, const void *key, size_t n_key, cach
 int cached_get_mapped(cached *c, const char *cache, const void *key, size_t n_key,
                       cached_reply **ret)
 {
-        struct get_how how = {.only_mapped = true};
+        struct get_how how = {.only_mapped = true, .at_once = true};
 
         if (!c || !cache || !is_bytes(key, n_key))
                 return call_refuse("a get needs a handle, a cache and a key", ret);

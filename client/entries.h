@@ -15,6 +15,7 @@ struct get_how {
         bool is_own; /* the value may be written to */
         bool with_messages;
         bool only_mapped;     /* the daemon is not asked: CACHED_ERR_AGAIN, without a reply */
+        bool at_once;         /* likewise, also where it only has to be told or waited for */
         uint32_t patience_ms; /* as in struct call; 0: the handle's timeout */
 };
 

@@ -132,14 +132,28 @@ static COLD void get_drain(struct get *g, enum map_touched t)
         map_drain(g->c, &g->look.v, t, &use);
 }
 
+/* There is more to do than can be done at once: another look-up counts, and does it. */
+static COLD int get_leave(struct get *g, cached_reply **ret)
+{
+        map_leave(g->look.m, &g->look.v);
+        cached_reply_free(g->r);
+        if (ret)
+                *ret = NULL;
+        return CACHED_ERR_AGAIN;
+}
+
 /* Notes the hit, leaves, and hands it out. From then on the handle may be gone. */
 static inline int get_hit(struct get *g, cached_reply **ret)
 {
         enum map_touched t = MAP_TOUCHED;
 
+        if (g->how.at_once && g->hit->marks & ARENA_HIT_DUE)
+                return get_leave(g, ret);
         if (!g->how.no_touch) {
-                map_count_hit(&g->look.v, g->look.cache.counter);
                 t = map_touch(&g->look.v, g->hit->handle, g->hit->version, g->look.now_ms);
+                if (g->how.at_once && t != MAP_TOUCHED && t != MAP_TOUCH_LOST)
+                        return get_leave(g, ret);
+                map_count_hit(&g->look.v, g->look.cache.counter);
         }
         if (likely(t == MAP_TOUCHED))
                 map_leave(g->look.m, &g->look.v);
@@ -176,7 +190,7 @@ static int get_in_vain(struct get *g, enum seen s, cached_reply **ret)
         if (g->is_nomem)
                 return get_nomem(ret);
         /* There is a value, and it is not copied through a socket. */
-        if (s == SEEN_LARGE)
+        if (s == SEEN_LARGE && !g->how.at_once)
                 g->how.only_mapped = false;
         return entries_get_sent(g->c, g->cache, g->q.key, g->q.n_key, g->how, ret);
 }

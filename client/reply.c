@@ -702,10 +702,12 @@ int cached_reply_is_stale(const cached_reply *r)
         return e && e->stale;
 }
 
+/* Part of each hit of some bindings, so no message is made for it. */
 uint32_t cached_reply_flags(const cached_reply *r)
 {
+        if (r && r->is_hit && !r->message)
+                return ((const struct reply_hit *)(const void *)r->space)->hit.flags;
         const Cached__V1__EntryInfo *e = reply_entry(r);
-
         return e ? e->flags : 0;
 }
 

@@ -433,6 +433,23 @@ int cached_resource_give_fd(cached_resource *r, int fd)
         return CACHED_OK;
 }
 
+int cached_resource_give_size(cached_resource *r, size_t size)
+{
+        struct resource_object o;
+        struct failure f;
+        int code;
+
+        if (!r || !r->is_making || !holder_is_ours(r->holder) ||
+            r->held->kind != CACHED__V1__RESOURCE_KIND__RESOURCE_SEGMENT)
+                return CACHED_ERR_USAGE;
+        code = object_make_segment(size ? size : 1, &f, &o);
+        if (code != CACHED_OK)
+                return code;
+        object_done(&r->held->object);
+        r->held->object = o;
+        return CACHED_OK;
+}
+
 int cached_resource_give_object(cached_resource *r, void *object)
 {
         if (!r || !r->is_making || !holder_is_ours(r->holder) ||

@@ -265,6 +265,18 @@ int cached_resource_acquire_local(cached *c, const char *cache, const void *key,
 int cached_resource_give_fd(cached_resource *r, int fd);
 
 /*
+ * cached_resource_give_size() - how large the segment is to be, where that was not known before
+ * @r:     one that is being made, of that kind
+ * @size:  bytes; 0: 1 byte
+ *
+ * What cached_resource_data() returned before is gone; what it returns now is zeroed.
+ *
+ * Return: CACHED_OK; CACHED_TOO_LARGE and CACHED_ERR_NOMEM: it has the size that it had;
+ * CACHED_ERR_USAGE.
+ */
+int cached_resource_give_size(cached_resource *r, size_t size);
+
+/*
  * cached_resource_give_object() - the local object that was made
  * @r:       one that is being made, of that kind
  * @object:  what cached_resource_object() returns from now on

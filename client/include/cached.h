@@ -501,9 +501,12 @@ int cached_get(cached *c, const char *cache, const void *key, size_t n_key, cach
  * @key:    @n_key bytes
  * @ret:    as of cached_get(); NULL with CACHED_ERR_AGAIN
  *
- * For callers that have to give something up before they wait, such as an interpreter's lock.
+ * For callers that have to give something up before they wait, such as an interpreter's lock. What
+ * only the daemon has, values that lie in memory files, and values that are due to be computed anew
+ * are left to others.
  *
- * Return: as cached_get(); CACHED_ERR_AGAIN: it is for cached_get() to decide, and was not counted.
+ * Return: as cached_get(); CACHED_ERR_AGAIN: it is for cached_get() or cached_get_or_lease() to
+ * decide, and was not counted.
  */
 int cached_get_mapped(cached *c, const char *cache, const void *key, size_t n_key,
                       cached_reply **ret);

@@ -15,7 +15,7 @@ ALLOWED = {
     r"main\.c: arg_\w+": "the command line, written once before the loop runs",
     r"running\.c: running_innermost": "of each thread: what it computes; a nested computation is not told its outer one",
     # client/python/src; "src_" is meson's.
-    r"src_[\w-]+\.c: (definition|\w*methods|\w*attributes|\w*members|\w*slots|\w*fields|\w*spec|[\w.]*names(\.\d+)?)":
+    r"src_[\w-]+\.c: (definition|\w*methods|\w*attributes|\w*members|\w*slots|\w*fields|\w*functions|\w*spec|[\w.]*names(\.\d+)?)":
         "Python's tables, whose types are not const",
 }
 

@@ -34,7 +34,9 @@ class Processes:
     def start(self, program, *args, name="program", env=None, **more):
         """Starts @program, text, as a script; gives the process. Scripts with one @name are one file."""
         script = self.folder / f"{name}.py"
-        script.write_text(textwrap.dedent(program))
+        text = textwrap.dedent(program)
+        if not script.exists() or script.read_text() != text:  # one that runs already may not have read it yet
+            script.write_text(text)
         process = subprocess.Popen([sys.executable, script, *map(str, args)], text=True, stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(env or {})}, **more)
         self.running.append(process)

@@ -12,13 +12,28 @@ except ImportError as error:
     ) from error
 
 from ._client import configure
+from ._data import cache_data, CacheInfo, clear_tag
 from ._errors import (
-    CacheError, CacheWarning, CorruptValueError, PickleRefusedError, UnevaluatedDataFrameError, UnhashableParamError,
-    UnserializableReturnValueError, UnserializableSessionStateError,
+    CachedGeneratorError,
+    CacheError,
+    CacheWarning,
+    CorruptValueError,
+    PickleRefusedError,
+    UnevaluatedDataFrameError,
+    UnhashableParamError,
+    UnserializableReturnValueError,
+    UnserializableSessionStateError,
 )
+from ._progress import set_progress
+from ._resource import cache_resource, invalidate, lock
+from ._segment import SharedDataError, SharedFullError
 from ._session import Session, session
 from ._session_errors import (
-    SessionConflictError, SessionExpiredError, SessionUnavailableError, SessionUnboundError, SessionWarning,
+    SessionConflictError,
+    SessionExpiredError,
+    SessionUnavailableError,
+    SessionUnboundError,
+    SessionWarning,
 )
 from ._session_state import bind_session, current_session, session_state
 from ._session_watch import set_dispatcher
@@ -26,8 +41,34 @@ from ._session_watch import set_dispatcher
 __version__ = "0.1.0"
 
 __all__ = [
-    "CacheError", "CacheWarning", "CorruptValueError", "PickleRefusedError", "UnevaluatedDataFrameError",
-    "UnhashableParamError", "UnserializableReturnValueError", "UnserializableSessionStateError", "configure",
-    "Session", "SessionConflictError", "SessionExpiredError", "SessionUnavailableError", "SessionUnboundError",
-    "SessionWarning", "bind_session", "current_session", "session", "session_state", "set_dispatcher",
+    "CacheError",
+    "CacheInfo",
+    "CacheWarning",
+    "CachedGeneratorError",
+    "CorruptValueError",
+    "PickleRefusedError",
+    "Session",
+    "SessionConflictError",
+    "SessionExpiredError",
+    "SessionUnavailableError",
+    "SessionUnboundError",
+    "SessionWarning",
+    "SharedDataError",
+    "SharedFullError",
+    "UnevaluatedDataFrameError",
+    "UnhashableParamError",
+    "UnserializableReturnValueError",
+    "UnserializableSessionStateError",
+    "bind_session",
+    "cache_data",
+    "cache_resource",
+    "clear_tag",
+    "configure",
+    "current_session",
+    "invalidate",
+    "lock",
+    "session",
+    "session_state",
+    "set_dispatcher",
+    "set_progress",
 ]

@@ -7,7 +7,9 @@ connections alone and makes new ones.
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 import threading
 import warnings
 
@@ -26,6 +28,7 @@ class _Process:
         self.client: _binding.Client | None = None
         self.generation = 0
         self.warned: set = set()
+        self.is_over = False
 
 
 _process = _Process()
@@ -53,7 +56,7 @@ def current() -> _binding.Client:
 
 
 def generation() -> int:
-    """Counts calls of configure(): whoever keeps something that belongs to a handle looks whether it still is the one."""
+    """Counts calls of configure(): whoever keeps what belongs to a handle looks whether it still is the one."""
     return _process.generation
 
 
@@ -79,12 +82,33 @@ def configure(*, socket: str | None = None, realm: str | None = None, timeout: f
         _process.warned.clear()
 
 
-def warn(error: CacheError, stacklevel: int = 2) -> None:
-    """Says that the cache cannot be used: once for each kind of trouble."""
-    code = getattr(error, "code", 0)
+_AWAY = frozenset((_binding.ERR_UNREACHABLE, _binding.ERR_TIMEOUT, _binding.ERR_DISCONNECTED, _binding.SHUTTING_DOWN))
+
+
+def warn(error: CacheError | int, text: str | None = None) -> None:
+    """Says that the cache cannot be used: once for each kind of trouble. @text: the caller's own words for it."""
+    code = error if isinstance(error, int) else getattr(error, "code", 0)
+    warn_once("away" if code in _AWAY else code, text if text is not None else
+              f"the cache is not used: {error}. Cached functions run, and nothing is stored; this is said once")
+
+
+def warn_once(kind: object, text: str) -> None:
+    """A CacheWarning at the line of the program that led here, unless the process had one of this kind. A child that
+    was forked does not repeat what its parent has said, nor is anything said while the interpreter ends."""
     with _process.lock:
-        if code in _process.warned:
+        if kind in _process.warned or _process.is_over:
             return
-        _process.warned.add(code)
-    warnings.warn(f"the cache is not used: {error}. Cached functions run, and nothing is stored; this is said once",
-                  CacheWarning, stacklevel=stacklevel + 1)
+        _process.warned.add(kind)
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, CacheWarning, stacklevel=level)
+
+
+@atexit.register
+def _close() -> None:
+    """Ends the waits of threads that nobody waits for, before the interpreter is taken down around them."""
+    _process.is_over = True
+    client = _process.client
+    if client is not None:
+        client.close()

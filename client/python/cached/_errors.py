@@ -26,6 +26,10 @@ class UnserializableSessionStateError(TypeError):
     """A session was given a value that cannot leave its process."""
 
 
+class CachedGeneratorError(TypeError):
+    """A cached function returned what can be gone through only once: a generator, or a coroutine."""
+
+
 class CorruptValueError(ValueError):
     """Stored bytes are no value, or one that this process cannot make: callers count it as a miss."""
 
@@ -34,5 +38,6 @@ class PickleRefusedError(PermissionError):
     """A stored value has a pickled part that this reader does not take from its writer."""
 
 
-__all__ = ["CacheError", "CacheWarning", "CorruptValueError", "PickleRefusedError", "UnevaluatedDataFrameError",
-           "UnhashableParamError", "UnserializableReturnValueError", "UnserializableSessionStateError"]
+__all__ = ["CacheError", "CacheWarning", "CachedGeneratorError", "CorruptValueError", "PickleRefusedError",
+           "UnevaluatedDataFrameError", "UnhashableParamError", "UnserializableReturnValueError",
+           "UnserializableSessionStateError"]

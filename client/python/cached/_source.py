@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import __future__
 import ast
-import collections
+import functools
 import hashlib
 import importlib.util
 import inspect
 import linecache
-import threading
 import types
 from typing import Any, NamedTuple
 
@@ -178,9 +177,8 @@ class _Names(ast.NodeVisitor):
 
 
 def _made(body: list[Any]) -> set[str]:
-    """Names that statements make in their own scope; and those that they assign as globals, which are no constants."""
+    """Names that statements make in their own scope; and those that they assign around it, which are no constants."""
     made: set[str] = set()
-    nonlocal_: set[str] = set()
     queue = list(body)
     while queue:
         node = queue.pop()
@@ -190,8 +188,6 @@ def _made(body: list[Any]) -> set[str]:
             made.update(alias.asname or alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ExceptHandler) and node.name:
             made.add(node.name)
-        elif isinstance(node, ast.Nonlocal):
-            nonlocal_.update(node.names)
         elif type(node).__name__ in ("MatchAs", "MatchStar") and node.name:
             made.add(node.name)
         elif type(node).__name__ == "MatchMapping" and node.rest:
@@ -205,7 +201,7 @@ def _made(body: list[Any]) -> set[str]:
             queue += [n for n in ast.walk(node) if isinstance(n, ast.NamedExpr)]
             continue
         queue += ast.iter_child_nodes(node)
-    return made - nonlocal_
+    return made
 
 
 def _source_of(node: Any) -> Source:
@@ -242,8 +238,7 @@ def code_digest(code: types.CodeType, version: bool = True) -> bytes:
 class _File:
     """The functions of a file, by name and compiled code."""
 
-    def __init__(self, lines: list[str], filename: str, flags: int):
-        text = "".join(lines)
+    def __init__(self, text: str, filename: str, flags: int):
         tree = ast.parse(text, filename)
         nodes: dict[tuple[int, str], list[Any]] = {}
         for node in ast.walk(tree):
@@ -284,26 +279,13 @@ def _nodes_of(code: types.CodeType, nodes: list[Any]) -> list[Any]:
     return found or nodes
 
 
-_files: collections.OrderedDict[tuple[str, int], tuple[bytes, _File | None]] = collections.OrderedDict()
-_lock = threading.Lock()
-
-
-def _file(filename: str, lines: list[str], flags: int) -> _File | None:
+@functools.lru_cache(maxsize=_FILES_MAX)
+def _file(filename: str, text: str, flags: int) -> _File | None:
     """A file as it was parsed; None: it is no Python that this version understands."""
-    mark = digest("".join(lines).encode("utf-8", "surrogatepass"))
-    with _lock:
-        found = _files.get((filename, flags))
-        if found is not None and found[0] == mark:
-            return found[1]
     try:
-        parsed = _File(lines, filename, flags)
+        return _File(text, filename, flags)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        parsed = None
-    with _lock:
-        _files[filename, flags] = (mark, parsed)
-        while len(_files) > _FILES_MAX:
-            _files.popitem(last=False)
-    return parsed
+        return None
 
 
 def source_of(function: types.FunctionType) -> Source | None:
@@ -315,7 +297,7 @@ def source_of(function: types.FunctionType) -> Source | None:
         lines = linecache.getlines(code.co_filename, function.__globals__)
         if not lines:
             continue
-        parsed = _file(code.co_filename, lines, code.co_flags & _FUTURE)
+        parsed = _file(code.co_filename, "".join(lines), code.co_flags & _FUTURE)
         found = parsed.sources.get((code.co_name, code_digest(code, False))) if parsed is not None else None
         if found:
             return _one([source for line, source in found if line == code.co_firstlineno] or [source for _, source in found])

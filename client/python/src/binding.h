@@ -21,15 +21,18 @@
 struct binding {
         PyObject *error;           /* cached.CacheError */
         PyTypeObject *client_type; /* Client */
+        PyTypeObject *method_type; /* Method */
+        PyObject *current;         /* the handle of functions; may be NULL */
+        cached_key *spare_key;     /* for key_take(); may be NULL */
         PyTypeObject *entry_type;  /* Entry */
         PyTypeObject *buffer_type; /* Buffer */
         PyTypeObject *lease_type;  /* Lease */
         PyTypeObject *holder_type; /* LeaseHolder */
+        PyTypeObject *text_type;   /* Text: the UTF-8 of a str, on its way to the daemon */
         PyTypeObject *session_type;
         PyTypeObject *session_item_type;
         PyTypeObject *session_events_type;
-        cached_key *spare_key;   /* for key_take(); may be NULL */
-        PyTypeObject *text_type; /* Text: the UTF-8 of a str, on its way to the daemon */
+        struct resources *resources; /* resource.c */
 };
 
 /* A handle. Whatever is made from it (views, leases, sessions) keeps it. */
@@ -71,6 +74,9 @@ struct buffer {
         PyObject_HEAD struct binding *b;
         PyObject *client;
         cached_buffer *buffer;
+        pid_t pid;           /* who made it, and alone can touch it until it was handed over */
+        bool is_handed_over; /* then a child has it as well */
+        bool is_busy;        /* a call stores it */
 };
 
 /* ---- payload.c: what is to be stored */
@@ -81,9 +87,9 @@ struct payload {
         size_t size;      /* of the value */
         const void *data; /* in one piece; NULL: it is in `buffer` */
         cached_buffer *buffer;
-        void *heap;          /* `data` is here; owned */
-        cached_buffer *made; /* `buffer`, where it is ours */
-        PyObject *owner;     /* Buffer; a reference */
+        void *heap;           /* `data` is here; owned */
+        cached_buffer *made;  /* `buffer`, where it is ours */
+        struct buffer *owner; /* a reference, and busy */
         cached_set_options *o;
 };
 
@@ -94,6 +100,9 @@ struct payload_args {
 };
 int payload_take(struct client *client, const struct payload_args *a, struct payload *ret);
 void payload_free(struct payload *p);
+/* What a store came to; frees the reply and what is in *p. The version; NULL: an exception is set.
+ */
+PyObject *payload_stored(struct binding *b, struct payload *p, int code, cached_reply *r);
 
 /* Numbers of arguments. None or NULL: `otherwise`. -1 with an exception. */
 int number_of(PyObject *value, const char *name, uint64_t max, uint64_t otherwise, uint64_t *ret);
@@ -122,10 +131,14 @@ int key_of_call(struct binding *b, cached_key *k, const char *name, size_t n_nam
 /* ---- parts: 0, or -1 with an exception set */
 
 int client_add(PyObject *module, struct binding *b);
+int function_add(PyObject *module, struct binding *b);
+int key_add(PyObject *module, struct binding *b);
+int resources_add(PyObject *module, struct binding *b);
+/* What the module had of them. */
+void resources_end(struct binding *b);
 int entry_add(PyObject *module, struct binding *b);
 int buffer_add(PyObject *module, struct binding *b);
 int lease_add(PyObject *module, struct binding *b);
-int key_add(PyObject *module, struct binding *b);
 int session_add(PyObject *module, struct binding *b);
 int value_add(PyObject *module, struct binding *b);
 
@@ -139,7 +152,7 @@ PyObject *client_lease(PyObject *object, PyObject *args, PyObject *kwargs);
 
 /* ---- what older versions of Python lack */
 
-static inline PyObject *new_ref(void *object)
+static inline void *new_ref(void *object)
 {
         Py_INCREF((PyObject *)object);
         return object;

@@ -8,6 +8,8 @@
 
 #include "binding.h"
 
+#include <unistd.h>
+
 static PyObject *buffer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
         static char *names[] = {"client", "size", NULL};
@@ -40,7 +42,15 @@ static PyObject *buffer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         self->b = b;
         self->client = new_ref(client);
         self->buffer = made;
+        self->pid = getpid();
         return (PyObject *)self;
+}
+
+static int buffer_traverse(PyObject *object, visitproc visit, void *arg)
+{
+        Py_VISIT(Py_TYPE(object));
+        Py_VISIT(((struct buffer *)object)->client);
+        return 0;
 }
 
 static void buffer_dealloc(PyObject *object)
@@ -49,6 +59,7 @@ static void buffer_dealloc(PyObject *object)
         PyTypeObject *type = Py_TYPE(object);
         cached_buffer *buffer = self->buffer;
 
+        PyObject_GC_UnTrack(object);
         Py_BEGIN_ALLOW_THREADS;
         cached_buffer_free(buffer);
         Py_END_ALLOW_THREADS;
@@ -62,9 +73,11 @@ static int buffer_getbuffer(PyObject *object, Py_buffer *view, int flags)
         struct buffer *self = (struct buffer *)object;
         void *data = cached_buffer_data(self->buffer);
 
-        if (!data) {
+        if (!data || (!self->is_handed_over && self->pid != getpid())) {
                 PyErr_SetString(PyExc_BufferError,
-                                "the buffer's memory was lost when it was stored");
+                                data ? "the buffer belongs to the process that forked this one, "
+                                       "which has not stored it: make another one here"
+                                     : "the buffer's memory was lost when it was stored");
                 view->obj = NULL;
                 return -1;
         }
@@ -98,6 +111,7 @@ static PyGetSetDef attributes[] = {
 static PyType_Slot slots[] = {
         {Py_tp_doc, "Buffer(client, size)\n\nMemory that becomes a value without a copy; zeroed."},
         {Py_tp_new, buffer_new},
+        {Py_tp_traverse, buffer_traverse},
         {Py_tp_dealloc, buffer_dealloc},
         {Py_tp_getset, attributes},
         {Py_sq_length, buffer_length},
@@ -108,7 +122,7 @@ static PyType_Slot slots[] = {
 static PyType_Spec spec = {
         .name = "cached._binding.Buffer",
         .basicsize = sizeof(struct buffer),
-        .flags = Py_TPFLAGS_DEFAULT,
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
         .slots = slots,
 };
 

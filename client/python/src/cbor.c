@@ -127,10 +127,11 @@ bool cbor_chunks_length(const struct cbor_reader *r, enum cbor_kind kind, size_t
 
 void cbor_chunks_copy(struct cbor_reader *r, uint8_t *to)
 {
-        struct cbor_item chunk;
+        struct cbor_item chunk = {.n = 0};
 
         while (!cbor_at_break(r) && cbor_next(r, &chunk)) {
-                memcpy(to, chunk.bytes, (size_t)chunk.n);
+                if (chunk.n > 0)
+                        memcpy(to, chunk.bytes, (size_t)chunk.n);
                 to += chunk.n;
         }
 }

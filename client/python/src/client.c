@@ -58,12 +58,20 @@ static PyObject *client_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         return (PyObject *)self;
 }
 
+static int client_traverse(PyObject *object, visitproc visit, void *arg)
+{
+        Py_VISIT(Py_TYPE(object));
+        Py_VISIT(((struct client *)object)->keeps);
+        return 0;
+}
+
 static void client_dealloc(PyObject *object)
 {
         struct client *self = (struct client *)object;
         PyTypeObject *type = Py_TYPE(object);
         cached *c = self->c;
 
+        PyObject_GC_UnTrack(object);
         /* Resources have their release functions called, which may be Python's. */
         Py_BEGIN_ALLOW_THREADS;
         cached_free(c);
@@ -155,6 +163,7 @@ static PyGetSetDef attributes[] = {
 static PyType_Slot slots[] = {
         {Py_tp_doc, "Client(*, socket=None, realm=None, name=None, timeout_ms=5000, mapped=True)"},
         {Py_tp_new, client_new},
+        {Py_tp_traverse, client_traverse},
         {Py_tp_dealloc, client_dealloc},
         {Py_tp_methods, client_methods},
         {Py_tp_getset, attributes},
@@ -164,7 +173,7 @@ static PyType_Slot slots[] = {
 static PyType_Spec spec = {
         .name = "cached._binding.Client",
         .basicsize = sizeof(struct client),
-        .flags = Py_TPFLAGS_DEFAULT,
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
         .slots = slots,
 };
 

@@ -18,14 +18,47 @@ static PyObject *found(struct binding *b, int code, cached_reply *r)
         Py_RETURN_NONE;
 }
 
-/* The cache and the key that get(), peek() and delete() are called with. */
-static int place_of(const char *name, PyObject *const *args, Py_ssize_t n, const char **cache,
-                    const char **key, Py_ssize_t *n_key)
+/* Arguments that are not simply a cache and a key: by name, or wrong. 0: they are both, in order.
+ */
+static int named_place(const char *name, PyObject *const *args, Py_ssize_t n, PyObject *names,
+                       PyObject *ret[2])
 {
+        Py_ssize_t n_names = names ? PyTuple_GET_SIZE(names) : 0;
+
+        ret[0] = n > 0 ? args[0] : NULL;
+        ret[1] = n > 1 ? args[1] : NULL;
+        for (Py_ssize_t i = 0; i < n_names; i++) {
+                PyObject *which = PyTuple_GET_ITEM(names, i);
+                int at = PyUnicode_CompareWithASCIIString(which, "cache") == 0 ? 0
+                         : PyUnicode_CompareWithASCIIString(which, "key") == 0 ? 1
+                                                                               : -1;
+
+                if (at >= 0 && !ret[at])
+                        ret[at] = args[n + i];
+                else
+                        n = 3;
+        }
+        if (n <= 2 && ret[0] && ret[1])
+                return 0;
+        PyErr_Format(PyExc_TypeError, "%s() takes a cache and a key", name);
+        return -1;
+}
+
+/* The cache and the key that get(), peek() and delete() are called with. */
+static int place_of(const char *name, PyObject *const *args, Py_ssize_t n, PyObject *names,
+                    const char **cache, const char **key, Py_ssize_t *n_key)
+{
+        PyObject *named[2];
         Py_ssize_t n_cache;
 
-        if (n != 2) {
-                PyErr_Format(PyExc_TypeError, "%s() takes a cache and a key", name);
+        if (n != 2 || names) {
+                if (named_place(name, args, n, names, named))
+                        return -1;
+                args = named;
+        }
+        if (!PyUnicode_Check(args[0])) {
+                PyErr_Format(PyExc_TypeError, "a cache's name is a str, not %.100s",
+                             Py_TYPE(args[0])->tp_name);
                 return -1;
         }
         *cache = PyUnicode_AsUTF8AndSize(args[0], &n_cache);
@@ -38,7 +71,7 @@ static int place_of(const char *name, PyObject *const *args, Py_ssize_t n, const
         return key_bytes_of(args[1], key, n_key);
 }
 
-static PyObject *entries_get(PyObject *object, PyObject *const *args, Py_ssize_t n)
+static PyObject *entries_get(PyObject *object, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
         struct client *self = (struct client *)object;
         cached_reply *r = NULL;
@@ -46,11 +79,13 @@ static PyObject *entries_get(PyObject *object, PyObject *const *args, Py_ssize_t
         Py_ssize_t n_key;
         int code;
 
-        if (place_of("get", args, n, &cache, &key, &n_key))
+        if (place_of("get", args, n, names, &cache, &key, &n_key))
                 return NULL;
         code = cached_get_mapped(self->c, cache, key, (size_t)n_key, &r);
-        if (code == CACHED_ERR_AGAIN) {
+        /* A miss was not counted yet. */
+        if (code == CACHED_ERR_AGAIN || code == CACHED_NOT_FOUND) {
                 cached_reply_free(r);
+                r = NULL;
                 Py_BEGIN_ALLOW_THREADS;
                 code = cached_get(self->c, cache, key, (size_t)n_key, &r);
                 Py_END_ALLOW_THREADS;
@@ -58,7 +93,8 @@ static PyObject *entries_get(PyObject *object, PyObject *const *args, Py_ssize_t
         return found(self->b, code, r);
 }
 
-static PyObject *entries_peek(PyObject *object, PyObject *const *args, Py_ssize_t n)
+static PyObject *entries_peek(PyObject *object, PyObject *const *args, Py_ssize_t n,
+                              PyObject *names)
 {
         struct client *self = (struct client *)object;
         cached_reply *r = NULL;
@@ -66,7 +102,7 @@ static PyObject *entries_peek(PyObject *object, PyObject *const *args, Py_ssize_
         Py_ssize_t n_key;
         int code;
 
-        if (place_of("peek", args, n, &cache, &key, &n_key))
+        if (place_of("peek", args, n, names, &cache, &key, &n_key))
                 return NULL;
         Py_BEGIN_ALLOW_THREADS;
         code = cached_peek(self->c, cache, key, (size_t)n_key, &r);
@@ -74,7 +110,8 @@ static PyObject *entries_peek(PyObject *object, PyObject *const *args, Py_ssize_
         return found(self->b, code, r);
 }
 
-static PyObject *entries_delete(PyObject *object, PyObject *const *args, Py_ssize_t n)
+static PyObject *entries_delete(PyObject *object, PyObject *const *args, Py_ssize_t n,
+                                PyObject *names)
 {
         struct client *self = (struct client *)object;
         cached_reply *r = NULL;
@@ -82,7 +119,7 @@ static PyObject *entries_delete(PyObject *object, PyObject *const *args, Py_ssiz
         Py_ssize_t n_key;
         int code;
 
-        if (place_of("delete", args, n, &cache, &key, &n_key))
+        if (place_of("delete", args, n, names, &cache, &key, &n_key))
                 return NULL;
         Py_BEGIN_ALLOW_THREADS;
         code = cached_delete(self->c, cache, key, (size_t)n_key, &r);
@@ -104,7 +141,6 @@ static PyObject *entries_set(PyObject *object, PyObject *args, PyObject *kwargs)
         PyObject *key_object;
         const char *cache, *key;
         Py_ssize_t n_key;
-        uint64_t version;
         int code;
 
         if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sOO|$OOOOOO:set", names, &cache,
@@ -123,12 +159,7 @@ static PyObject *entries_set(PyObject *object, PyObject *args, PyObject *kwargs)
         else
                 code = cached_set(self->c, cache, key, (size_t)n_key, p.data, p.size, p.o, &r);
         Py_END_ALLOW_THREADS;
-        payload_free(&p);
-        if (code)
-                return raise_reply(self->b, code, r);
-        version = cached_reply_version(r);
-        cached_reply_free(r);
-        return PyLong_FromUnsignedLongLong(version);
+        return payload_stored(self->b, &p, code, r);
 }
 
 /* How many entries left; None: there was no such cache. */
@@ -355,16 +386,16 @@ PyMethodDef client_methods[] = {
         {"close", client_close, METH_NOARGS, "close()\n\nEnds its calls; it cannot be used again."},
         {"with_timeout", client_with_timeout, METH_O,
          "with_timeout(ms) -> Client\n\nThe same connections, with another timeout."},
-        {"get", FUNCTION(entries_get), METH_FASTCALL,
+        {"get", FUNCTION(entries_get), METH_FASTCALL | METH_KEYWORDS,
          "get(cache, key) -> Entry or None\n\nLooks an entry up; counts as a use of it."},
-        {"peek", FUNCTION(entries_peek), METH_FASTCALL,
+        {"peek", FUNCTION(entries_peek), METH_FASTCALL | METH_KEYWORDS,
          "peek(cache, key) -> Entry or None\n\nThe same, but counts as nothing."},
         {"set", FUNCTION(entries_set), METH_VARARGS | METH_KEYWORDS,
          "set(cache, key, pieces, *, size=None, flags=0, ttl_ms=None, tags=(), cost_us=0, mode=0) "
          "-> "
          "int\n\nStores a value: bytes, several that follow each other, or a Buffer. Gives the "
          "entry's version."},
-        {"delete", FUNCTION(entries_delete), METH_FASTCALL,
+        {"delete", FUNCTION(entries_delete), METH_FASTCALL | METH_KEYWORDS,
          "delete(cache, key) -> bool\n\nRemoves an entry: whether there was one."},
         {"clear", entries_clear, METH_VARARGS,
          "clear(cache) -> int or None\n\nRemoves all entries: how many; None: no such cache."},

@@ -8,6 +8,9 @@
 
 #include "binding.h"
 
+/* From so much on, giving the memory back takes longer than giving back the lock. */
+#define UNLOCK_MIN ((size_t)1 << 20)
+
 struct entry {
         PyObject_HEAD cached_reply *r;
         void *data;
@@ -40,7 +43,13 @@ static void entry_dealloc(PyObject *object)
         struct entry *self = (struct entry *)object;
         PyTypeObject *type = Py_TYPE(object);
 
-        cached_reply_free(self->r);
+        if (self->size < UNLOCK_MIN) {
+                cached_reply_free(self->r);
+        } else {
+                Py_BEGIN_ALLOW_THREADS;
+                cached_reply_free(self->r);
+                Py_END_ALLOW_THREADS;
+        }
         PyObject_Free(object);
         Py_DECREF(type);
 }

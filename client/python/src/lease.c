@@ -13,10 +13,13 @@
 
 /* How often a wait looks for signals. */
 #define EVERY_MS 100
+/* Of what a computation says of itself. */
+#define TEXT_MAX 256
 
 struct lease {
         PyObject_HEAD struct client *client;
         cached_lease *l;
+        bool is_busy; /* a call uses it, without the interpreter's lock */
 };
 
 /* ---- who computes, as `waiting` is told */
@@ -65,18 +68,44 @@ static PyObject *holder_of(struct binding *b, const cached_lease *l)
 struct wait {
         struct binding *b;
         PyObject *waiting; /* NULL: nobody is asked */
+        uint64_t every_ms; /* it is asked as time passes; 0: not */
         PyThreadState *thread;
+        /* When it was asked last, and what it was told. */
+        bool was_asked;
+        uint64_t asked_ms;
+        uint32_t pid, permille;
+        char text[TEXT_MAX + 1];
 };
 
+/* At first, with news, and as time passes. */
+static bool is_due(struct wait *w, const cached_lease *holder)
+{
+        uint64_t now_ms = cached_lease_waited_ms(holder);
+        const char *text = cached_lease_text(holder);
+        uint32_t pid = cached_lease_holder_pid(holder), permille = cached_lease_permille(holder);
+        bool has_news = !w->was_asked || pid != w->pid || permille != w->permille ||
+                        strncmp(text, w->text, TEXT_MAX) != 0;
+
+        /* A tick may come a moment early. */
+        if (!has_news && (w->every_ms == 0 || now_ms + 2 < w->asked_ms + w->every_ms))
+                return false;
+        w->was_asked = true;
+        w->asked_ms = now_ms;
+        w->pid = pid;
+        w->permille = permille;
+        (void)snprintf(w->text, sizeof(w->text), "%s", text);
+        return true;
+}
+
 /* Whether to go on: 0; 1: not; -1: an exception is set. */
-static int ask_waiting(const struct wait *w, const cached_lease *holder)
+static int ask_waiting(struct wait *w, const cached_lease *holder)
 {
         PyObject *info, *answer;
         int ends;
 
         if (PyErr_CheckSignals())
                 return -1;
-        if (!w->waiting)
+        if (!w->waiting || !is_due(w, holder))
                 return 0;
         info = holder_of(w->b, holder);
         if (!info)
@@ -119,11 +148,15 @@ static cached_lease_options *options_of(struct client *client, const struct leas
         if (a->outer && a->outer != Py_None && !Py_IS_TYPE(a->outer, client->b->lease_type))
                 return (void *)PyErr_Format(PyExc_TypeError, "outer is a Lease, not %.100s",
                                             Py_TYPE(a->outer)->tp_name);
+        if (a->waiting && a->waiting != Py_None && !PyCallable_Check(a->waiting))
+                return (void *)PyErr_Format(PyExc_TypeError, "waiting is a function, not %.100s",
+                                            Py_TYPE(a->waiting)->tp_name);
         o = cached_lease_options_new();
         if (!o)
                 return (void *)PyErr_NoMemory();
         w->b = client->b;
         w->waiting = a->waiting == Py_None ? NULL : a->waiting;
+        w->every_ms = every_ms;
         (void)cached_lease_options_set_wait_ms(o, wait_ms);
         (void)cached_lease_options_set_hold_ms(o, (uint32_t)hold_ms);
         (void)cached_lease_options_set_refresh(o, a->refresh);
@@ -210,15 +243,37 @@ PyObject *client_lease(PyObject *object, PyObject *args, PyObject *kwargs)
 
 /* ---- what one is good for */
 
+static int lease_traverse(PyObject *object, visitproc visit, void *arg)
+{
+        Py_VISIT(Py_TYPE(object));
+        Py_VISIT(((struct lease *)object)->client);
+        return 0;
+}
+
 static void lease_dealloc(PyObject *object)
 {
         struct lease *self = (struct lease *)object;
         PyTypeObject *type = Py_TYPE(object);
+        cached_lease *l = self->l;
 
-        cached_lease_free(self->l);
+        PyObject_GC_UnTrack(object);
+        Py_BEGIN_ALLOW_THREADS;
+        cached_lease_free(l);
+        Py_END_ALLOW_THREADS;
         Py_CLEAR(self->client);
         type->tp_free(object);
         Py_DECREF(type);
+}
+
+/* One thread at a time. False: an exception is set. */
+static bool lease_enter(struct lease *self)
+{
+        if (self->is_busy) {
+                PyErr_SetString(PyExc_RuntimeError, "the Lease is being used by another thread");
+                return false;
+        }
+        self->is_busy = true;
+        return true;
 }
 
 static PyObject *lease_store(PyObject *object, PyObject *args, PyObject *kwargs, bool share_only)
@@ -230,7 +285,6 @@ static PyObject *lease_store(PyObject *object, PyObject *args, PyObject *kwargs,
         struct payload p;
         cached_reply *r = NULL;
         const void *data;
-        uint64_t version;
         int code;
 
         if (!PyArg_ParseTupleAndKeywords(args, kwargs,
@@ -238,8 +292,11 @@ static PyObject *lease_store(PyObject *object, PyObject *args, PyObject *kwargs,
                                          &a.pieces, &a.size, &a.flags, &a.ttl_ms, &a.tags,
                                          &a.cost_us))
                 return NULL;
+        if (!lease_enter(self))
+                return NULL;
         if (payload_take(self->client, &a, &p)) {
                 payload_free(&p);
+                self->is_busy = false;
                 return NULL;
         }
         data = p.buffer ? cached_buffer_data(p.buffer) : p.data;
@@ -251,12 +308,8 @@ static PyObject *lease_store(PyObject *object, PyObject *args, PyObject *kwargs,
         else
                 code = cached_lease_set(self->l, data, p.size, p.o, &r);
         Py_END_ALLOW_THREADS;
-        payload_free(&p);
-        if (code)
-                return raise_reply(b, code, r);
-        version = cached_reply_version(r);
-        cached_reply_free(r);
-        return PyLong_FromUnsignedLongLong(version);
+        self->is_busy = false;
+        return payload_stored(b, &p, code, r);
 }
 
 static PyObject *lease_set(PyObject *object, PyObject *args, PyObject *kwargs)
@@ -278,10 +331,13 @@ static PyObject *lease_progress(PyObject *object, PyObject *args, PyObject *kwar
         uint64_t permille;
 
         if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|zO:progress", names, &text, &number) ||
-            number_of(number, "permille", 1000, 0, &permille))
+            number_of(number, "permille", 1000, 0, &permille) || !lease_enter(self))
                 return NULL;
         /* That nobody waits any more is nothing to the computation. */
+        Py_BEGIN_ALLOW_THREADS;
         (void)cached_lease_progress(self->l, text, (uint32_t)permille);
+        Py_END_ALLOW_THREADS;
+        self->is_busy = false;
         Py_RETURN_NONE;
 }
 
@@ -290,9 +346,12 @@ static PyObject *lease_end(PyObject *object, PyObject *args)
         struct lease *self = (struct lease *)object;
         const char *reason = NULL;
 
-        if (!PyArg_ParseTuple(args, "|z:end", &reason))
+        if (!PyArg_ParseTuple(args, "|z:end", &reason) || !lease_enter(self))
                 return NULL;
+        Py_BEGIN_ALLOW_THREADS;
         (void)cached_lease_end(self->l, reason); /* a lease that was lost has ended */
+        Py_END_ALLOW_THREADS;
+        self->is_busy = false;
         Py_RETURN_NONE;
 }
 
@@ -368,6 +427,7 @@ static PyMethodDef methods[] = {
 
 static PyType_Slot slots[] = {
         {Py_tp_doc, "The right to compute a missing value, or who has it."},
+        {Py_tp_traverse, lease_traverse},
         {Py_tp_dealloc, lease_dealloc},
         {Py_tp_methods, methods},
         {Py_tp_getset, attributes},
@@ -377,7 +437,7 @@ static PyType_Slot slots[] = {
 static PyType_Spec spec = {
         .name = "cached._binding.Lease",
         .basicsize = sizeof(struct lease),
-        .flags = Py_TPFLAGS_DEFAULT,
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
         .slots = slots,
 };
 

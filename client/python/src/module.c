@@ -12,6 +12,8 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
         struct binding *b = PyModule_GetState(module);
         Py_VISIT(b->error);
         Py_VISIT(b->client_type);
+        Py_VISIT(b->method_type);
+        Py_VISIT(b->current);
         Py_VISIT(b->entry_type);
         Py_VISIT(b->buffer_type);
         Py_VISIT(b->lease_type);
@@ -28,6 +30,8 @@ static int clear(PyObject *module)
         struct binding *b = PyModule_GetState(module);
         Py_CLEAR(b->error);
         Py_CLEAR(b->client_type);
+        Py_CLEAR(b->method_type);
+        Py_CLEAR(b->current);
         Py_CLEAR(b->entry_type);
         Py_CLEAR(b->buffer_type);
         Py_CLEAR(b->lease_type);
@@ -47,6 +51,7 @@ static void module_free(void *module)
         if (b) {
                 cached_key_free(b->spare_key);
                 b->spare_key = NULL;
+                resources_end(b);
         }
 }
 
@@ -86,6 +91,7 @@ static int add_codes(PyObject *module)
                 {"ERR_USAGE", CACHED_ERR_USAGE},
                 {"ERR_FORBIDDEN", CACHED_ERR_FORBIDDEN},
                 {"ERR_CLOSED", CACHED_ERR_CLOSED},
+                {"ERR_AGAIN", CACHED_ERR_AGAIN},
                 {"ERR_CREATION", CACHED_ERR_CREATION},
                 {"OWNER_DIED", CACHED_OWNER_DIED},
                 {"LEASE_NONE", CACHED_LEASE_NONE},
@@ -107,9 +113,20 @@ static int add_codes(PyObject *module)
         return 0;
 }
 
-static int (*const parts[])(PyObject *module,
-                            struct binding *b) = {buffer_add, client_add,  entry_add, key_add,
-                                                  lease_add,  session_add, value_add};
+static int add_never(PyObject *module)
+{
+        PyObject *never = PyLong_FromUnsignedLongLong(CACHED_NEVER);
+
+        if (!PyModule_AddObject(module, "NEVER", never))
+                return 0;
+        Py_XDECREF(never);
+        return -1;
+}
+
+static int (*const parts[])(PyObject *module, struct binding *b) = {
+        buffer_add, client_add,  entry_add,     function_add, key_add,
+        lease_add,  session_add, resources_add, value_add,
+};
 
 static int exec(PyObject *module)
 {
@@ -124,7 +141,7 @@ static int exec(PyObject *module)
                 return -1;
         if (PyModule_AddStringConstant(module, "library_version", cached_version()))
                 return -1;
-        if (add_codes(module))
+        if (add_codes(module) || add_never(module))
                 return -1;
         for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
                 if (parts[i](module, b))

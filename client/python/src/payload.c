@@ -67,13 +67,17 @@ static int add_tags(cached_set_options *o, PyObject *tags)
                 PyErr_SetString(PyExc_TypeError, "tags is a sequence of texts, not a text");
                 return -1;
         }
-        all = PySequence_Fast(tags, "tags is a sequence of texts");
+        all = PySequence_Tuple(tags);
         if (!all)
                 return -1;
-        for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(all) && !code; i++) {
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(all) && !code; i++) {
+                PyObject *item = PyTuple_GET_ITEM(all, i);
                 Py_ssize_t n;
-                const char *tag = PyUnicode_AsUTF8AndSize(PySequence_Fast_GET_ITEM(all, i), &n);
+                const char *tag = PyUnicode_Check(item) ? PyUnicode_AsUTF8AndSize(item, &n) : NULL;
 
+                if (!PyUnicode_Check(item))
+                        PyErr_Format(PyExc_TypeError, "a tag is a str, not %.100s",
+                                     Py_TYPE(item)->tp_name);
                 if (!tag || strlen(tag) != (size_t)n) {
                         if (tag)
                                 PyErr_SetString(PyExc_ValueError, "a tag has no zero characters");
@@ -94,7 +98,7 @@ static int take_options(const struct payload_args *a, struct payload *p)
         uint64_t flags, ttl_ms, cost_us, mode;
 
         if (number_of(a->flags, "flags", UINT32_MAX, 0, &flags) ||
-            number_of(a->ttl_ms, "ttl_ms", CACHED_NEVER - 1, CACHED_NEVER, &ttl_ms) ||
+            number_of(a->ttl_ms, "ttl_ms", CACHED_NEVER, 0, &ttl_ms) ||
             number_of(a->cost_us, "cost_us", UINT64_MAX - 1, 0, &cost_us) ||
             number_of(a->mode, "mode", CACHED_SET_REPLACE_ONLY, CACHED_SET_ANY, &mode))
                 return -1;
@@ -104,7 +108,7 @@ static int take_options(const struct payload_args *a, struct payload *p)
                 return -1;
         }
         (void)cached_set_options_set_flags(p->o, (uint32_t)flags);
-        if (ttl_ms != CACHED_NEVER)
+        if (a->ttl_ms && a->ttl_ms != Py_None)
                 (void)cached_set_options_set_ttl_ms(p->o, ttl_ms);
         (void)cached_set_options_set_cost_us(p->o, cost_us);
         (void)cached_set_options_set_mode(p->o, (int)mode);
@@ -120,7 +124,12 @@ static int take_buffer(struct payload *p, PyObject *object, PyObject *size)
 
         if (number_of(size, "size", max, max, &n))
                 return -1;
-        p->owner = new_ref(object);
+        if (buffer->is_busy) {
+                PyErr_SetString(PyExc_RuntimeError, "the Buffer is being stored by another thread");
+                return -1;
+        }
+        buffer->is_busy = true;
+        p->owner = new_ref(buffer);
         p->buffer = buffer->buffer;
         p->size = (size_t)n;
         return 0;
@@ -145,24 +154,34 @@ static int take_piece(struct payload *p, PyObject *piece)
         return 0;
 }
 
+/* Getting at a piece may run Python code, which could change a list. */
+static PyObject *tuple_of(PyObject *pieces)
+{
+        if (PyObject_CheckBuffer(pieces))
+                return PyTuple_Pack(1, pieces);
+        if (PySequence_Check(pieces) && !PyUnicode_Check(pieces))
+                return PySequence_Tuple(pieces);
+        return PyErr_Format(PyExc_TypeError,
+                            "a value is bytes, a sequence of bytes, or a Buffer, not %.100s",
+                            Py_TYPE(pieces)->tp_name);
+}
+
 static int take_pieces(struct payload *p, PyObject *pieces)
 {
-        bool is_one = PyObject_CheckBuffer(pieces);
-        PyObject *all = is_one ? PyTuple_Pack(1, pieces)
-                               : PySequence_Fast(pieces, "a value is bytes or a sequence of bytes");
+        PyObject *all = tuple_of(pieces);
         Py_ssize_t n;
         int r = 0;
 
         if (!all)
                 return -1;
-        n = PySequence_Fast_GET_SIZE(all);
+        n = PyTuple_GET_SIZE(all);
         p->pieces = PyMem_Calloc((size_t)n ? (size_t)n : 1, sizeof(*p->pieces));
         if (!p->pieces) {
                 PyErr_NoMemory();
                 r = -1;
         }
         for (Py_ssize_t i = 0; i < n && !r; i++)
-                r = take_piece(p, PySequence_Fast_GET_ITEM(all, i));
+                r = take_piece(p, PyTuple_GET_ITEM(all, i));
         Py_DECREF(all);
         return r;
 }
@@ -243,5 +262,21 @@ void payload_free(struct payload *p)
                 cached_buffer_free(p->made);
                 Py_END_ALLOW_THREADS;
         }
+        if (p->owner)
+                p->owner->is_busy = false;
         Py_XDECREF(p->owner);
+}
+
+PyObject *payload_stored(struct binding *b, struct payload *p, int code, cached_reply *r)
+{
+        uint64_t version = cached_reply_version(r);
+
+        /* As soon as the daemon may have it. */
+        if (p->owner && p->size > 0 && code != CACHED_ERR_USAGE && code != CACHED_ERR_NOMEM)
+                p->owner->is_handed_over = true;
+        payload_free(p);
+        if (code)
+                return raise_reply(b, code, r);
+        cached_reply_free(r);
+        return PyLong_FromUnsignedLongLong(version);
 }

@@ -558,7 +558,6 @@ static PyMethodDef methods[] = {
 int value_add(PyObject *module, struct binding *b)
 {
         b->text_type = binding_add_type(module, &text_spec);
-        Py_XINCREF(b->text_type);
         if (!b->text_type)
                 return -1;
         return PyModule_AddFunctions(module, methods);
