@@ -77,7 +77,7 @@ int cached_buffers_prepare(cached *c, uint64_t size, uint32_t n)
 
 /* ------------------------------------------------------------------------------------- buffers */
 
-int cached_buffer_new(cached *c, uint64_t size, cached_buffer **ret)
+static int buffer_new(cached *c, uint64_t size, bool is_ready, cached_buffer **ret)
 {
         struct cached_buffer *b;
         struct failure f;
@@ -91,13 +91,25 @@ int cached_buffer_new(cached *c, uint64_t size, cached_buffer **ret)
                 pool_note_prepared(c->pool);
         pool_unlock(c->pool);
         if (!b) {
-                code = membuf_new(size, false, &f, &b);
+                code = membuf_new(size, is_ready, &f, &b);
+                if (code != CACHED_OK && is_ready) /* what is touched may be less */
+                        code = membuf_new(size, false, &f, &b);
                 if (code != CACHED_OK)
                         return code;
         }
         b->size = size;
         *ret = b;
         return CACHED_OK;
+}
+
+int cached_buffer_new(cached *c, uint64_t size, cached_buffer **ret)
+{
+        return buffer_new(c, size, false, ret);
+}
+
+int cached_buffer_new_ready(cached *c, uint64_t size, cached_buffer **ret)
+{
+        return buffer_new(c, size, true, ret);
 }
 
 void *cached_buffer_data(const cached_buffer *b)

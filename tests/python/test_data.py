@@ -111,8 +111,9 @@ def test_all_kinds_of_parameters(daemon):
 
 
 @pytest.mark.parametrize("value", [
-    None, True, 0, -1, 1 << 70, 0.5, float("inf"), "", "é\0", b"", b"\0x", [], (), {}, set(), frozenset({1}), [1, [2, (3,)]],
-    {"a": {1: None}}, {(1, 2): {3}}, 1j, bytearray(b"x"), datetime.date(2020, 1, 2), datetime.timedelta(1), "x" * 100_000,
+    None, True, 0, -1, 1 << 70, 0.5, float("inf"), "", "é\0", b"", b"\0x", [], (), {}, set(), frozenset({1}),
+    [1, [2, (3,)]], {"a": {1: None}}, {(1, 2): {3}}, 1j, bytearray(b"x"), datetime.date(2020, 1, 2),
+    datetime.timedelta(1), "x" * 100_000,
     list(range(10_000)), b"x" * 5_000_000,
 ], ids=lambda v: f"{type(v).__name__}-{str(v)[:12]}")
 def test_a_hit_equals_the_miss(daemon, value):
@@ -301,8 +302,9 @@ def test_it_looks_like_the_function(daemon):
         return b
 
     g = cached.cache_data(f)
-    assert (g.__name__, g.__doc__, g.__module__, g.__qualname__) == (f.__name__, f.__doc__, f.__module__, f.__qualname__)
-    assert g.__wrapped__ is f and inspect.signature(g) == inspect.signature(f) and g.__annotations__ == f.__annotations__
+    for name in ("__name__", "__doc__", "__module__", "__qualname__", "__annotations__"):
+        assert getattr(g, name) == getattr(f, name)
+    assert g.__wrapped__ is f and inspect.signature(g) == inspect.signature(f)
     assert "f" in repr(g) and callable(g) and not inspect.iscoroutinefunction(g)
     g.more = 1
     assert g.more == 1 and g.__dict__["more"] == 1

@@ -77,8 +77,8 @@ async def generator_async():
 
 @pytest.mark.parametrize("thing, words", [
     (Maker, "Maker is a class"), (generator, r"generator\(\) is a generator.*list"),
-    (generator_async, r"asynchronous generator.*list"), (3600, "options are given by name"), ("1h", "options are given by name"),
-    (property(f), "@property above"),
+    (generator_async, r"asynchronous generator.*list"), (3600, "options are given by name"),
+    ("1h", "options are given by name"), (property(f), "@property above"),
 ])
 def test_what_is_no_function(thing, words):
     with pytest.raises(TypeError, match=words):
@@ -86,8 +86,9 @@ def test_what_is_no_function(thing, words):
 
 
 def test_good_options():
-    for options in ({"ttl": "1h30m"}, {"ttl": 0.5}, {"ttl": datetime.timedelta(1), "stale_for": 0}, {"max_bytes": "64M"},
-                    {"ttl": 3, "refresh_mode": "background"}, {"tags": ("a", "b")}, {"scope": "session"}, {"show_spinner": "Wait"}):
+    for options in ({"ttl": "1h30m"}, {"ttl": 0.5}, {"ttl": datetime.timedelta(1), "stale_for": 0},
+                    {"max_bytes": "64M"}, {"ttl": 3, "refresh_mode": "background"}, {"tags": ("a", "b")},
+                    {"scope": "session"}, {"show_spinner": "Wait"}):
         assert cached.cache_data(**options)(f).__wrapped__ is f
         assert cached.cache_data(f, **options).__wrapped__ is f
 

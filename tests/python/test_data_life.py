@@ -23,7 +23,8 @@ print(json.dumps(f.cache_info()._asdict()))
 
 
 def later(clock, ms):
-    """So much later. Readers of the daemon's memory have its clock from there, where it puts it with the next request."""
+    """So much later. Readers of the daemon's memory have its clock from there, where it puts it with the next
+    request."""
     clock.advance(ms)
     cached._client.current().stats()
 
@@ -40,7 +41,9 @@ def make(**options):
     return f
 
 
-@pytest.mark.parametrize("ttl, ms", [(90, 90_000), (0.5, 500), ("1h30m", 5_400_000), (datetime.timedelta(minutes=1), 60_000)])
+@pytest.mark.parametrize("ttl, ms", [
+    (90, 90_000), (0.5, 500), ("1h30m", 5_400_000), (datetime.timedelta(minutes=1), 60_000),
+])
 def test_ttl(daemon, clock, ttl, ms):
     f = make(ttl=ttl)
     assert f(1) == [1, 1]

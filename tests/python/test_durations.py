@@ -12,8 +12,8 @@ from cached import _durations as d
 @pytest.mark.parametrize("value, ms", [
     (90, 90_000), (0.5, 500), (0.0001, 1), ("90", 90_000), ("30s", 30_000), ("1h30m", 5_400_000), ("1h 30m", 5_400_000),
     ("1.5h", 5_400_000), ("2 days", 172_800_000), ("1 day, 2 hours", 93_600_000), ("500ms", 500), ("1W", 604_800_000),
-    (" 10 min ", 600_000), (datetime.timedelta(hours=1), 3_600_000), (datetime.timedelta(microseconds=1), 1), (None, None),
-    (".5s", 500),
+    (" 10 min ", 600_000), (datetime.timedelta(hours=1), 3_600_000), (datetime.timedelta(microseconds=1), 1),
+    (None, None), (".5s", 500),
 ])
 def test_lengths_of_time(value, ms):
     assert d.milliseconds(value, "ttl") == ms
@@ -43,8 +43,8 @@ def test_other_types(value):
 
 
 @pytest.mark.parametrize("value, n", [
-    (1, 1), ("64M", 64 << 20), ("64MiB", 64 << 20), ("64 mb", 64 << 20), ("1.5G", 3 << 29), ("2T", 2 << 40), ("100", 100),
-    ("10B", 10), (None, None),
+    (1, 1), ("64M", 64 << 20), ("64MiB", 64 << 20), ("64 mb", 64 << 20), ("1.5G", 3 << 29), ("2T", 2 << 40),
+    ("100", 100), ("10B", 10), (None, None),
 ])
 def test_sizes(value, n):
     assert d.size(value, "max_bytes") == n

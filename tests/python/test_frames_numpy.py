@@ -18,20 +18,26 @@ def check(array):
     return made
 
 
-@pytest.mark.parametrize("code", list("?bhilqBHILQefdgFDG") + [
-    ">f8", ">i2", ">c16", "<U5", ">U2", "S3", "V7", "M8[ns]", "m8[D]", "M8[25s]", ">M8[us]", "M8"])
+@pytest.mark.parametrize(
+    "code",
+    list("?bhilqBHILQefdgFDG")
+    + [">f8", ">i2", ">c16", "<U5", ">U2", "S3", "V7", "M8[ns]", "m8[D]", "M8[25s]", ">M8[us]", "M8"],
+)
 def test_types(code):
     array = np.zeros((2, 3), code) if code[-1] == "]" or code[0] in "MV" else np.arange(6).astype(code).reshape(2, 3)
     check(array)
 
 
-@pytest.mark.parametrize("dtype", [
-    [("a", "f8"), ("b", "i4", (2, 2)), ("c", [("x", "u1"), ("y", "U3")])],
-    np.dtype([("a", "i1"), ("b", "f8")], align=True),
-    np.dtype({"names": ["a", "b"], "formats": ["i4", "f4"], "offsets": [4, 12], "itemsize": 32}),
-    np.dtype([(("title", "a"), "f8")]),
-    np.dtype((np.record, [("a", "f8"), ("b", "S2")])),
-])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        [("a", "f8"), ("b", "i4", (2, 2)), ("c", [("x", "u1"), ("y", "U3")])],
+        np.dtype([("a", "i1"), ("b", "f8")], align=True),
+        np.dtype({"names": ["a", "b"], "formats": ["i4", "f4"], "offsets": [4, 12], "itemsize": 32}),
+        np.dtype([(("title", "a"), "f8")]),
+        np.dtype((np.record, [("a", "f8"), ("b", "S2")])),
+    ],
+)
 def test_structured(dtype):
     array = np.zeros(3, dtype)
     array[array.dtype.names[0]] = 5
@@ -40,10 +46,18 @@ def test_structured(dtype):
 
 
 def test_shapes():
-    for array in (np.array(3.5), np.zeros((0, 3)), np.zeros((2, 0, 4), "U3"), np.zeros(0, object), np.array(None),
-                  np.arange(24.)[::3], np.arange(24).reshape(2, 3, 4)[:, ::-1].T, np.broadcast_to(np.int8(7), (3, 3))):
+    for array in (
+        np.array(3.5),
+        np.zeros((0, 3)),
+        np.zeros((2, 0, 4), "U3"),
+        np.zeros(0, object),
+        np.array(None),
+        np.arange(24.0)[::3],
+        np.arange(24).reshape(2, 3, 4)[:, ::-1].T,
+        np.broadcast_to(np.int8(7), (3, 3)),
+    ):
         check(array)
-    made = check(np.asfortranarray(np.arange(12.).reshape(3, 4)))
+    made = check(np.asfortranarray(np.arange(12.0).reshape(3, 4)))
     assert made.flags.f_contiguous and not made.flags.c_contiguous
     frozen = np.arange(3)
     frozen.flags.writeable = False
@@ -54,7 +68,7 @@ def test_nothing_is_copied_either_way():
     """The array's own memory is what is stored, and the stored memory is the array's."""
     from cached import _values
 
-    array = np.arange(1000.)
+    array = np.arange(1000.0)
     encoded = _values.dumps(array)
     array[500] = -1
     data = bytearray(encoded.join())
@@ -78,14 +92,17 @@ def test_objects_by_element():
     assert made.shape == (2,) and made.tolist() == [[1, 2], [3, 4]]
 
 
-@pytest.mark.parametrize("values", [
-    ["a", "é", "", "日本", "x" * 1000] * 20,
-    [f"distinct {i}" for i in range(100)],
-    ["a", None, float("nan")] * 30,
-    ["halves \ud800"] * 50,
-    ["a", 1.5] * 50,
-    ["a", True] * 50,
-])
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", "é", "", "日本", "x" * 1000] * 20,
+        [f"distinct {i}" for i in range(100)],
+        ["a", None, float("nan")] * 30,
+        ["halves \ud800"] * 50,
+        ["a", 1.5] * 50,
+        ["a", True] * 50,
+    ],
+)
 def test_texts(values):
     array = np.array(values, dtype=object)
     made = check(array)
@@ -100,19 +117,38 @@ def test_a_subclass_of_text_stays_one():
 
 
 def test_masked():
-    for array in (np.ma.array([1, 2, 3], mask=[0, 1, 0], fill_value=7), np.ma.array([1., 2.]),
-                  np.ma.array([[1, 2], [3, 4]], mask=True, hard_mask=True)):
+    for array in (
+        np.ma.array([1, 2, 3], mask=[0, 1, 0], fill_value=7),
+        np.ma.array([1.0, 2.0]),
+        np.ma.array([[1, 2], [3, 4]], mask=True, hard_mask=True),
+    ):
         made = again(array)
         assert type(made) is np.ma.MaskedArray and made.dtype == array.dtype
         assert made.tolist() == array.tolist() and made.fill_value == array.fill_value
         assert (made.mask is np.ma.nomask) == (array.mask is np.ma.nomask) and made.hardmask == array.hardmask
 
 
-@pytest.mark.parametrize("value", [
-    np.float64(1), np.float16(0.5), np.int8(-3), np.uint64(2**64 - 1), np.bool_(True), np.str_("ab\0"), np.bytes_(b"x\0"),
-    np.datetime64("2020-01-01"), np.datetime64("NaT"), np.timedelta64(3, "h"), np.complex64(1 + 2j), np.longdouble("0.1"),
-    np.zeros(1, [("a", "i4")])[0], np.float64("nan"), np.array([2.5], ">f8")[0], np.void(b"abc"),
-])
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.float64(1),
+        np.float16(0.5),
+        np.int8(-3),
+        np.uint64(2**64 - 1),
+        np.bool_(True),
+        np.str_("ab\0"),
+        np.bytes_(b"x\0"),
+        np.datetime64("2020-01-01"),
+        np.datetime64("NaT"),
+        np.timedelta64(3, "h"),
+        np.complex64(1 + 2j),
+        np.longdouble("0.1"),
+        np.zeros(1, [("a", "i4")])[0],
+        np.float64("nan"),
+        np.array([2.5], ">f8")[0],
+        np.void(b"abc"),
+    ],
+)
 def test_scalars(value):
     made = again(value)
     assert type(made) is type(value) and repr(made) == repr(value)

@@ -14,18 +14,30 @@ pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
 # ---- pyarrow
 
+
 def arrays():
     return {
-        "int": pa.array([1, 2, None]), "float": pa.array([1., 2, float("nan")]), "bool": pa.array([True, None, False]),
-        "text": pa.array(["a", None, "é"]), "large": pa.array(["a", None, "b"], pa.large_string()),
-        "bytes": pa.array([b"a", b"", None]), "dictionary": pa.array(["x", "y", None]).dictionary_encode(),
+        "int": pa.array([1, 2, None]),
+        "float": pa.array([1.0, 2, float("nan")]),
+        "bool": pa.array([True, None, False]),
+        "text": pa.array(["a", None, "é"]),
+        "large": pa.array(["a", None, "b"], pa.large_string()),
+        "bytes": pa.array([b"a", b"", None]),
+        "dictionary": pa.array(["x", "y", None]).dictionary_encode(),
         "ordered": pa.DictionaryArray.from_arrays([0, 1, 0], ["a", "b"], ordered=True),
-        "list": pa.array([[1], [], None]), "struct": pa.array([{"a": 1}, None, {"a": 2}]),
-        "stamp": pa.array([1, 2, 3], pa.timestamp("us", "UTC")), "span": pa.array([1, 2, 3], pa.duration("s")),
-        "decimal": pa.array([decimal.Decimal("1.5")] * 3), "null": pa.nulls(3), "half": pa.array(np.arange(3).astype("f2")),
-        "view": pa.array(["a" * 20, "b", None], pa.string_view()), "fixed": pa.array([b"ab", b"cd", None], pa.binary(2)),
+        "list": pa.array([[1], [], None]),
+        "struct": pa.array([{"a": 1}, None, {"a": 2}]),
+        "stamp": pa.array([1, 2, 3], pa.timestamp("us", "UTC")),
+        "span": pa.array([1, 2, 3], pa.duration("s")),
+        "decimal": pa.array([decimal.Decimal("1.5")] * 3),
+        "null": pa.nulls(3),
+        "half": pa.array(np.arange(3).astype("f2")),
+        "view": pa.array(["a" * 20, "b", None], pa.string_view()),
+        "fixed": pa.array([b"ab", b"cd", None], pa.binary(2)),
         "map": pa.array([[("a", 1)], [], None], pa.map_(pa.string(), pa.int64())),
-        "union": pa.UnionArray.from_sparse(pa.array([0, 1, 0], pa.int8()), [pa.array([1, 2, 3]), pa.array(["a", "b", "c"])]),
+        "union": pa.UnionArray.from_sparse(
+            pa.array([0, 1, 0], pa.int8()), [pa.array([1, 2, 3]), pa.array(["a", "b", "c"])]
+        ),
         "runs": pa.RunEndEncodedArray.from_arrays([1, 3], [5, 6]),
         "uuid": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"a" * 16] * 3, pa.binary(16))),
         "month": pa.array([pa.MonthDayNano([1, 2, 3])] * 3),
@@ -74,7 +86,7 @@ def test_arrow_slices_hold_only_what_they_show():
 def test_arrow_columns_are_views_of_the_stored_memory():
     from cached import _values
 
-    table = pa.table({"n": np.arange(10_000.), "t": [f"text {i}" for i in range(10_000)]})
+    table = pa.table({"n": np.arange(10_000.0), "t": [f"text {i}" for i in range(10_000)]})
     encoded = _values.dumps(table, pickle=False)
     data = bytearray(encoded.join())
     made = _values.loads(memoryview(data), unpickle=False, flags=encoded.flags)
@@ -86,17 +98,27 @@ def test_arrow_columns_are_views_of_the_stored_memory():
 
 # ---- polars
 
+
 def series(pl):
     return {
-        "int": pl.Series([1, None, 3]), "text": pl.Series(["a", "b" * 30, None]), "bool": pl.Series([True, None, False]),
-        "category": pl.Series(["x", "y", "x"], dtype=pl.Categorical), "enum": pl.Series(["x", "y", "x"], dtype=pl.Enum(["y", "x"])),
-        "list": pl.Series([[1], [], None]), "struct": pl.Series([{"a": 1, "b": "x"}] * 3),
-        "date": pl.Series([datetime.date(2020, 1, 1)] * 3), "time": pl.Series([datetime.time(1, 2)] * 3),
+        "int": pl.Series([1, None, 3]),
+        "text": pl.Series(["a", "b" * 30, None]),
+        "bool": pl.Series([True, None, False]),
+        "category": pl.Series(["x", "y", "x"], dtype=pl.Categorical),
+        "enum": pl.Series(["x", "y", "x"], dtype=pl.Enum(["y", "x"])),
+        "list": pl.Series([[1], [], None]),
+        "struct": pl.Series([{"a": 1, "b": "x"}] * 3),
+        "date": pl.Series([datetime.date(2020, 1, 1)] * 3),
+        "time": pl.Series([datetime.time(1, 2)] * 3),
         "zone": pl.Series([datetime.datetime(2020, 1, 1)] * 3, dtype=pl.Datetime("ms", "Europe/Berlin")),
-        "span": pl.Series([datetime.timedelta(1)] * 3), "bytes": pl.Series([b"a", b"b", None]),
-        "array": pl.Series([[1, 2]] * 3, dtype=pl.Array(pl.Int8, 2)), "null": pl.Series([None] * 3),
-        "decimal": pl.Series(["1.5"] * 3).cast(pl.Decimal(10, 2)), "wide": pl.Series([1, 2, 3], dtype=pl.Int128),
-        "nested": pl.Series([[{"a": ["x"]}], None, []]), "float": pl.Series([1.5, float("nan"), None], dtype=pl.Float32),
+        "span": pl.Series([datetime.timedelta(1)] * 3),
+        "bytes": pl.Series([b"a", b"b", None]),
+        "array": pl.Series([[1, 2]] * 3, dtype=pl.Array(pl.Int8, 2)),
+        "null": pl.Series([None] * 3),
+        "decimal": pl.Series(["1.5"] * 3).cast(pl.Decimal(10, 2)),
+        "wide": pl.Series([1, 2, 3], dtype=pl.Int128),
+        "nested": pl.Series([[{"a": ["x"]}], None, []]),
+        "float": pl.Series([1.5, float("nan"), None], dtype=pl.Float32),
         "categories": pl.Series([["x"], ["y"], None], dtype=pl.List(pl.Categorical)),
     }
 
@@ -130,7 +152,7 @@ def test_polars_columns_of_numbers_are_views():
     pl = pytest.importorskip("polars", reason="polars is not installed")
     from cached import _values
 
-    frame = pl.DataFrame({k: np.arange(10_000.) for k in "ab"})
+    frame = pl.DataFrame({k: np.arange(10_000.0) for k in "ab"})
     encoded = _values.dumps(frame, pickle=False)
     data = bytearray(encoded.join())
     made = _values.loads(memoryview(data), unpickle=False, flags=encoded.flags)
@@ -145,6 +167,7 @@ def test_a_filtered_frame_holds_only_what_it_shows():
 
 
 # ---- Pillow
+
 
 @pytest.mark.parametrize("mode", "1 L P LA RGB RGBA CMYK I F YCbCr HSV LAB I;16".split())
 def test_images(mode):

@@ -121,7 +121,13 @@ else:
 def test_a_wait_is_interrupted(scene):
     first = scene.start()
     scene.computing()
-    second = scene.start("print('waiting', flush=True)\ntry:\n    f(1)\nexcept KeyboardInterrupt:\n    print(json.dumps('interrupted'))")
+    second = scene.start("""
+print("waiting", flush=True)
+try:
+    f(1)
+except KeyboardInterrupt:
+    print(json.dumps("interrupted"))
+""")
     assert second.stdout.readline() == "waiting\n"
     scene.waiting(1)
     second.send_signal(signal.SIGINT)
@@ -307,11 +313,12 @@ def test_a_circle_of_two_processes(daemon, python, tmp_path):
 
 
 def test_what_is_not_kept_is_shared_with_those_who_wait(scene):
-    app = HERE.replace("@cached.cache_data", "@cached.cache_data(cache_if=lambda value: False)").replace("{then}", "pass")
-    processes = [scene.python.start(app + "print(json.dumps(f(1)))", scene.log, scene.go, name="once") for _ in range(3)]
+    app = HERE.replace("@cached.cache_data", "@cached.cache_data(cache_if=lambda value: False)")
+    app = app.replace("{then}", "pass") + "print(json.dumps(f(1)))"
+    processes = [scene.python.start(app, scene.log, scene.go, name="once") for _ in range(3)]
     scene.waiting(2)
     scene.go.touch()
     assert [scene.python.result(p) for p in processes] == [[1]] * 3
     assert len(scene.runs) == 1
-    later = scene.python.start(app + "print(json.dumps(f(1)))", scene.log, scene.go, name="once")
+    later = scene.python.start(app, scene.log, scene.go, name="once")
     assert scene.python.result(later) == [1] and len(scene.runs) == 2

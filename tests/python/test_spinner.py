@@ -68,9 +68,10 @@ def started(python, screen, tmp_path):
     """started(options): a program on a terminal, which computes until started.go is touched."""
     def run(options="", env=None):
         script = tmp_path / "app.py"
-        script.write_text("import fcntl, termios\nfcntl.ioctl(2, termios.TIOCSCTTY, 0)\n" + APP.replace("{options}", options))
-        process = subprocess.Popen([sys.executable, script, run.go], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                   stderr=screen.slave, start_new_session=True,
+        script.write_text("import fcntl, termios\nfcntl.ioctl(2, termios.TIOCSCTTY, 0)\n"
+                          + APP.replace("{options}", options))
+        process = subprocess.Popen([sys.executable, script, run.go], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=screen.slave, start_new_session=True, text=True,
                                    env={**os.environ, "PYTHONIOENCODING": "utf-8", "TERM": "xterm", **(env or {})})
         python.running.append(process)
         return process
@@ -172,7 +173,7 @@ def test_not_in_the_background(daemon, started, screen):
 
 def test_the_line_fits():
     assert _progress._cut("abc", 2) == "ab" and _progress._cut("日本語", 4) == "日本" and _progress._cut("日本", 3) == "日"
-    assert _progress._elapsed(0.04) == "0.0 s" and _progress._elapsed(61) == "1 min 1 s" and _progress._elapsed(7300) == "2 h 1 min"
+    assert [_progress._elapsed(s) for s in (0.04, 61, 7300)] == ["0.0 s", "1 min 1 s", "2 h 1 min"]
 
 
 def test_what_others_say_is_harmless():

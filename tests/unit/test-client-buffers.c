@@ -655,6 +655,7 @@ static void test_d_what_cannot_be_read(void **state)
 
 static void test_e_no_memory_for_a_buffer(void **state)
 {
+        unsigned char there[LARGE / 4096];
         cached_buffer *b = NULL;
         struct fake d;
         struct world w;
@@ -675,6 +676,16 @@ static void test_e_no_memory_for_a_buffer(void **state)
         assert_int_equal(fault_mmap.in, 0);
         assert_int_equal(cached_buffer_new(c, LARGE, &b), CACHED_OK);
         assert_int_equal((uintptr_t)cached_buffer_data(b) % (2 << 20), 0);
+        cached_buffer_free(b);
+        fault_mmap =
+                (struct fault){2, ENOMEM}; /* so it is where its memory cannot be had at once */
+        assert_int_equal(cached_buffer_new_ready(c, LARGE, &b), CACHED_OK);
+        assert_int_equal(fault_mmap.in, 0);
+        cached_buffer_free(b);
+        assert_int_equal(cached_buffer_new_ready(c, LARGE, &b), CACHED_OK);
+        assert_int_equal(mincore(cached_buffer_data(b), LARGE, there), 0);
+        for (size_t i = 0; i < sizeof(there); i++)
+                assert_int_equal(there[i] & 1, 1);
         cached_buffer_free(b);
         b = NULL;
         fault_mmap = (struct fault){2, ENOMEM};

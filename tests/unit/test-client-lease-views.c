@@ -182,6 +182,27 @@ static void test_a_many(void **state)
         world_stop(&w);
 }
 
+/* A buffer is stored under the lease as it lies, and who waits gets it. One that cannot be stored
+ * leaves the lease held. */
+static void test_a_buffer_under_a_lease(void **state)
+{
+        static struct world w;
+        cached_buffer *b = NULL;
+
+        world_start(&w, SEALS);
+        assert_int_equal(cached_buffer_new(w.other, 100, &b), CACHED_OK);
+        memcpy(cached_buffer_data(b), "small", 5);
+        assert_int_equal(cached_lease_set_buffer(w.small, b, 101, NULL, NULL), CACHED_ERR_USAGE);
+        assert_int_equal(cached_lease_set_buffer(NULL, b, 5, NULL, NULL), CACHED_ERR_USAGE);
+        assert_int_equal(cached_lease_set_buffer(w.small, NULL, 5, NULL, NULL), CACHED_ERR_USAGE);
+        assert_int_equal(atomic_load(&w.s.last_lease_id), 0);
+        assert_int_equal(cached_lease_set_buffer(w.small, b, 5, NULL, NULL), CACHED_OK);
+        assert_int_not_equal(atomic_load(&w.s.last_lease_id), 0);
+        assert_int_equal(cached_lease_set_buffer(w.small, b, 5, NULL, NULL), CACHED_ERR_USAGE);
+        cached_buffer_free(b);
+        world_stop(&w);
+}
+
 /* It was waited for, and is not asked for again. What is at hand does not come twice. */
 static void test_a_unchanged(void **state)
 {
@@ -383,6 +404,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_a_many, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_a_buffer_under_a_lease, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_unchanged, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_b_given_up, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_b_without_descriptors, setup, teardown),

@@ -436,6 +436,43 @@ static void test_e_hostile(void **state)
         world_free(w);
 }
 
+/* What the writer says of a value goes with it, in each way of setting one. */
+static void test_f_flags(void **state)
+{
+        struct world *w = world_new();
+        const char *keys[] = {"a", "b"};
+        const void *values[] = {"one", NULL};
+        const size_t sizes[] = {3, 0};
+        const uint32_t flags[] = {7, UINT32_MAX};
+        const Cached__V1__SessionSet *m;
+        struct items items;
+
+        answer_items(w, &items, 0, "");
+        assert_int_equal(cached_session_set_many_with_flags(w->s, 2, keys, flags, values, sizes,
+                                                            NULL),
+                         CACHED_OK);
+        m = asked(w, 0)->m->session_set;
+        assert_true(m->items[0]->flags == 7 && m->items[1]->flags == UINT32_MAX);
+        assert_int_equal(cached_session_set_many(w->s, 2, keys, values, sizes, NULL), CACHED_OK);
+        assert_int_equal(asked(w, 0)->m->session_set->items[1]->flags, 0);
+
+        assert_int_equal(cached_session_set_with_flags(w->s, "a", 5, "v", 1, NULL), CACHED_OK);
+        assert_int_equal(asked(w, 0)->m->session_set->items[0]->flags, 5);
+        assert_int_equal(cached_session_set(w->s, "a", "v", 1, NULL), CACHED_OK);
+        assert_int_equal(asked(w, 0)->m->session_set->items[0]->flags, 0);
+        assert_int_equal(cached_session_set_if_absent_with_flags(w->s, "a", 6, "v", 1, NULL),
+                         CACHED_OK);
+        m = asked(w, 0)->m->session_set;
+        assert_true(m->items[0]->flags == 6 && m->mode == CACHED__V1__SET_MODE__SET_ADD_ONLY);
+        assert_int_equal(cached_session_compare_and_set_with_flags(w->s, "a", 3, 8, "v", 1, NULL),
+                         CACHED_OK);
+        m = asked(w, 0)->m->session_set;
+        assert_true(m->items[0]->flags == 8 && m->expected_version == 3);
+        assert_int_equal(cached_session_set_with_flags(NULL, "a", 5, "v", 1, NULL),
+                         CACHED_ERR_USAGE);
+        world_free(w);
+}
+
 static void test_f_changing(void **state)
 {
         struct world *w = world_new();
@@ -673,6 +710,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_c_over, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_d_reading, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_e_hostile, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_f_flags, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_f_changing, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_g_numbers, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_h_repeated, setup, teardown),

@@ -24,6 +24,7 @@ from ._errors import (
     UnserializableReturnValueError,
     UnserializableSessionStateError,
 )
+from ._inplace import empty, empty_frame, prepare
 from ._progress import set_progress
 from ._resource import cache_resource, invalidate, lock
 from ._segment import SharedDataError, SharedFullError
@@ -65,8 +66,11 @@ __all__ = [
     "clear_tag",
     "configure",
     "current_session",
+    "empty",
+    "empty_frame",
     "invalidate",
     "lock",
+    "prepare",
     "session",
     "session_state",
     "set_dispatcher",

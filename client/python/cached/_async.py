@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Decorated `async def`: as _call.py, without holding up the loop.
 
-A hit of a plain value is found at once, in the loop's thread. Whatever asks the daemon runs in a thread of its own: waits may
-be long, and the loop's pool of threads must stay free for those who compute. Tasks of one loop that miss the same key ask once
-for all of them. Only those that are not part of a computation wait for each other without more ado. What a computation needs is
-asked of the daemon, which sees circles; but for what another part of the same computation has, which is one with this one to
-the daemon: then circles are looked for here.
+A hit of a plain value is found at once, in the loop's thread. Whatever asks the daemon runs in a thread of its own:
+waits may be long, and the loop's pool of threads must stay free for those who compute. Tasks of one loop that miss
+the same key ask once for all of them. Only those that are not part of a computation wait for each other without more
+ado. What a computation needs is asked of the daemon, which sees circles; but for what another part of the same
+computation has, which is one with this one to the daemon: then circles are looked for here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class _Flights:
             future.set_result(told.shared)
 
     def may_wait(self, at: At, ancestors: tuple[At, ...]) -> bool:
-        """Whether parts of these computations may wait here for that one: it is a part of the same, and waits for none of them."""
+        """Whether parts of these computations may wait here for that one: it is a part of the same, and waits for
+        none of them."""
         if self.roots.get(at) != ancestors[0]:
             return False
         ahead, seen = [at], set()
@@ -83,7 +84,8 @@ def make_async(memo: Memo) -> Callable[..., Any]:
 
 async def in_thread(function: Callable[..., Any], *args: Any, undo: Callable[[Any], None] | None = None,
                     cancelled: threading.Event | None = None) -> Any:
-    """function(*args) in a thread of its own. @undo: gets a result that nobody waits for any more; @cancelled: is set then."""
+    """function(*args) in a thread of its own. @undo: gets a result that nobody waits for any more; @cancelled: is set
+    then."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
     context = contextvars.copy_context()
@@ -187,7 +189,8 @@ class _AsyncMemo:
                     loop.call_soon_threadsafe(progress.say, progress.text_of(holder))
             return cancelled.is_set() or deadlock.is_certain()
 
-        found: Found = await in_thread(self.memo.ask, key, waiting, undo=lambda f: give_up(f.lease, None), cancelled=cancelled)
+        found: Found = await in_thread(self.memo.ask, key, waiting, undo=lambda f: give_up(f.lease, None),
+                                       cancelled=cancelled)
         return found
 
     async def compute(self, key: bytes, found: Found, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -2,8 +2,8 @@
 """What one call of a decorated function does, when it is no hit that function.c can answer.
 
 Look up, or get the lease: the right to compute, which one caller on the whole machine has. Compute, store, and give the
-caller what was stored, as all later callers get it. Whatever is wrong with the cache is a warning, once, and the function
-runs; what is wrong with the function, its arguments or its value is an exception.
+caller what was stored, as all later callers get it. Whatever is wrong with the cache is a warning, once, and the
+function runs; what is wrong with the function, its arguments or its value is an exception.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import Any, Callable
 
 from . import _binding, _client, _keys, _threads, _values
 from ._errors import (
-    CachedGeneratorError, CorruptValueError, PickleRefusedError, UnevaluatedDataFrameError, UnserializableReturnValueError,
+    CachedGeneratorError, CorruptValueError, PickleRefusedError, UnevaluatedDataFrameError,
+    UnserializableReturnValueError,
 )
 from ._identity import Identity, identify
-from ._policy import Policy, checked_tags, may_unpickle
+from ._policy import Policy, checked_tags, may_pickle, may_unpickle
 from ._progress import show, waiting_text
 
 # How long the daemon may take for an answer; a function is not held up longer by one that is stopped.
@@ -99,7 +100,8 @@ class Progress:
 
     def text_of(self, holder: Any) -> str:
         """That somebody else computes."""
-        return waiting_text(self._name, holder.holder_pid, holder.holder_name, holder.age_ms, holder.text, holder.permille)
+        return waiting_text(self._name, holder.holder_pid, holder.holder_name, holder.age_ms, holder.text,
+                            holder.permille)
 
     def say(self, text: str) -> None:
         """Something else than that it is computed here."""
@@ -118,8 +120,8 @@ class Progress:
 
 
 class Found:
-    """What asking came to. value: MISSING, or a value, which is due where `lease` is granted. stores: whether what is computed
-    is to be stored. shared: what was computed, encoded, where it was only for those who waited."""
+    """What asking came to. value: MISSING, or a value, which is due where `lease` is granted. stores: whether what is
+    computed is to be stored. shared: what was computed, encoded, where it was only for those who waited."""
 
     __slots__ = ("value", "client", "lease", "stores", "shared")
 
@@ -201,11 +203,13 @@ class Memo:
         allowed = may_unpickle(self.policy, entry.uid)
         serializer = self.policy.serializer
         if serializer is not None and not allowed:
-            raise PickleRefusedError(f"uid {entry.uid} stored it, and the serializer {serializer.name} may run what is in it")
+            raise PickleRefusedError(f"uid {entry.uid} stored it, and the serializer {serializer.name} may run what is "
+                                     "in it")
         return _values.loads(entry, unpickle=allowed, serializer=serializer)
 
     def load_or_miss(self, entry: Any) -> Any:
-        """For function.c: what it found and does not know. NotImplemented: it is for call() to say what is wrong with it."""
+        """For function.c: what it found and does not know. NotImplemented: it is for call() to say what is wrong with
+        it."""
         try:
             return self.load(entry)
         except (CorruptValueError, PickleRefusedError):
@@ -214,8 +218,7 @@ class Memo:
     def dump(self, value: Any) -> Any:
         """What is stored for a value. UnserializableReturnValueError."""
         try:
-            return _values.dumps(value, pickle=self.policy.unpickle != "never" and os.environ.get("CACHED_PICKLE") != "never",
-                                 serializer=self.policy.serializer)
+            return _values.dumps(value, pickle=may_pickle(self.policy), serializer=self.policy.serializer)
         except (UnserializableReturnValueError, UnevaluatedDataFrameError) as e:
             raise type(e)(f"{self.name}() returned what cannot be stored: {e}") from e.__cause__
 
@@ -225,15 +228,16 @@ class Memo:
         """A value, or what to do about its not being there. Never fails because of the cache."""
         try:
             client = self.client()
-            entry, lease = client.lease(self.cache, key, outer=outer_lease(), hold_ms=self.policy.hold_ms, waiting=waiting,
-                                        every_ms=LOOK_MS, refresh=self._is_to_warm(key))
+            entry, lease = client.lease(self.cache, key, outer=outer_lease(), hold_ms=self.policy.hold_ms,
+                                        waiting=waiting, every_ms=LOOK_MS, refresh=self._is_to_warm(key))
         except _binding.CacheError as e:
             if e.code != _binding.NEGATIVE:
                 _client.warn(e)
             return Found(MISSING)
         state = lease.state if lease is not None else _binding.LEASE_NONE
         # A wait without an end of its own was ended because this is a part of who computes, which stores.
-        stores = state not in (_binding.LEASE_YOURS, _binding.LEASE_BUSY, _binding.LEASE_TIMEOUT, _binding.LEASE_UNSTORABLE)
+        stores = state not in (_binding.LEASE_YOURS, _binding.LEASE_BUSY, _binding.LEASE_TIMEOUT,
+                               _binding.LEASE_UNSTORABLE)
         if entry is None:
             return Found(MISSING, client, lease, stores)
         try:
@@ -243,8 +247,8 @@ class Memo:
         except PickleRefusedError as e:
             if lease is not None:
                 lease.end()
-            _client.warn_once("unpickle", f"a value of {self.name}() is not used, and is computed here instead: {e}. To trust who "
-                              'stores values of this function, decorate it with unpickle="any"')
+            _client.warn_once("unpickle", f"a value of {self.name}() is not used, and is computed here instead: {e}. "
+                              'To trust who stores values of this function, decorate it with unpickle="any"')
             return Found(MISSING)
 
     def _ask_anew(self, key: bytes, client: Any, lease: Any) -> Found:
@@ -267,7 +271,8 @@ class Memo:
             client.open_cache(self.cache, **self.policy.opening())
             self._opened = (client, now)
 
-    def keep(self, key: bytes, found: Found, value: Any, cost_us: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def keep(self, key: bytes, found: Found, value: Any, cost_us: int, args: tuple[Any, ...],
+             kwargs: dict[str, Any]) -> Any:
         """Stores what the function gave; gives what the caller gets: a value of its own, as later callers have it."""
         if not found.stores:
             return value
@@ -319,7 +324,8 @@ class Memo:
 
     def copy(self, encoded: Any) -> Any:
         """A value of its own, of what was encoded here."""
-        return _values.loads(bytearray(encoded.join()), unpickle=True, serializer=self.policy.serializer, flags=encoded.flags)
+        return _values.loads(bytearray(encoded.join()), unpickle=True, serializer=self.policy.serializer,
+                             flags=encoded.flags)
 
     # ---- computing
 
@@ -380,7 +386,8 @@ def _store(found: Found, cache: str, key: bytes, encoded: Any, how: dict[str, An
 
 def _warn_unstored(name: str, error: _binding.CacheError) -> None:
     if error.code in (_binding.TOO_LARGE, _binding.NO_SPACE, _binding.LIMIT, _binding.INVALID):
-        _client.warn_once(error.code, f"a value of {name}() is not stored, and computed again next time: {error}; this is said once")
+        _client.warn_once(error.code, f"a value of {name}() is not stored, and computed again next time: {error}; this "
+                          "is said once")
     else:
         _client.warn(error)
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
         def __get__(self, instance: Any, owner: Any = None) -> Any: ...
 
         def clear(self, *args: Any, **kwargs: Any) -> None:
-            """Forgets the value of this call; without arguments all values of the function, of all its versions. Functions that
-            share a cache by its name share this, too."""
+            """Forgets the value of this call; without arguments all values of the function, of all its versions.
+            Functions that share a cache by its name share this, too."""
 
         def clear_tag(self, tag: str) -> int:
             """Forgets the values that have this tag; how many there were."""
@@ -69,8 +69,9 @@ class _Controls:
         self._memo = memo
 
     def clear(self, /, *args: Any, **kwargs: Any) -> None:
-        """Forgets the value of this call; without arguments all values of the function, of all its versions. Functions that share
-        a cache by its name share this, too. CacheError: the daemon is away, and so the values stay."""
+        """Forgets the value of this call; without arguments all values of the function, of all its versions.
+        Functions that share a cache by its name share this, too. CacheError: the daemon is away, and so the values
+        stay."""
         client = self._memo.client()
         if args or kwargs:
             client.delete(self._memo.cache, self._memo.key(args, kwargs))
@@ -78,7 +79,8 @@ class _Controls:
             client.clear(self._memo.cache)
 
     def clear_tag(self, tag: str) -> int:
-        """Forgets the values that have this tag, of this function and those that share its cache; how many there were."""
+        """Forgets the values that have this tag, of this function and those that share its cache; how many there
+        were."""
         if not isinstance(tag, str):
             raise TypeError(f"a tag must be text, not {tag!r}")
         return self._memo.client().clear_tag(self._memo.cache, checked_name("a tag", tag)) or 0
@@ -96,7 +98,7 @@ class _Controls:
             if e.code != _binding.NOT_FOUND:
                 raise
             stats = {}
-        return CacheInfo(memo.cache, *(int(stats.get(name, 0)) for name in ("hits", "misses", "entries", "bytes")))
+        return CacheInfo(memo.cache, *(int(stats.get(name, 0)) for name in ("hits", "misses", "entries", "bytes_held")))
 
     NAMES = ("clear", "clear_tag", "key", "cache_info")
 
@@ -138,7 +140,8 @@ def _decorate(func: Any, policy: Policy) -> Any:
         function = make_async(memo)
         _attach(function, func, controls)
         return function
-    function = _binding.Function(memo.call, memo.load_or_miss, lambda instance, at: _bound(function, controls, instance, at))
+    function = _binding.Function(memo.call, memo.load_or_miss,
+                                 lambda instance, at: _bound(function, controls, instance, at))
     memo.fast = function
     _attach(function, func, controls)
     return function
@@ -147,8 +150,8 @@ def _decorate(func: Any, policy: Policy) -> Any:
 def _check_function(func: Any) -> str:
     """Its name, for people. TypeError: it is no function whose values can be kept."""
     if isinstance(func, type):
-        raise TypeError(f"cache_data is for functions, and {func.__name__} is a class: decorate a function that makes one, or use "
-                        "cache_resource where all callers are to share the object")
+        raise TypeError(f"cache_data is for functions, and {func.__name__} is a class: decorate a function that makes "
+                        "one, or use cache_resource where all callers are to share the object")
     if isinstance(func, property):
         raise TypeError("cache_data is for functions: put @property above @cache_data")
     if not callable(func):
@@ -157,11 +160,11 @@ def _check_function(func: Any) -> str:
     name = getattr(func, "__qualname__", None) or getattr(getattr(func, "func", None), "__qualname__", None)
     name = str(name or type(func).__qualname__).rsplit("<locals>.", 1)[-1]
     if inspect.isasyncgenfunction(func):
-        raise TypeError(f"{name}() is an asynchronous generator, whose values are used up by the first caller: have it return a "
-                        "list, [x async for x in ...]")
+        raise TypeError(f"{name}() is an asynchronous generator, whose values are used up by the first caller: have it "
+                        "return a list, [x async for x in ...]")
     if inspect.isgeneratorfunction(func):
-        raise TypeError(f"{name}() is a generator, whose values are used up by the first caller: have it return a list, "
-                        "list(...)")
+        raise TypeError(f"{name}() is a generator, whose values are used up by the first caller: have it return a "
+                        "list, list(...)")
     return name
 
 
@@ -171,11 +174,13 @@ class _CacheData:
         @cached.cache_data                      @cached.cache_data(ttl="1h", max_entries=100)
         def load(url): ...                      def load(url): ...
 
-    The key is made of the function, its code with that of the helpers that it uses, and its arguments; those whose names begin
-    with an underscore are left out. Each caller gets a value of its own, and may change it. Exceptions are not kept. While one
-    caller computes, on the whole machine, the others wait for its value. If there is no daemon, the function runs.
+    The key is made of the function, its code with that of the helpers that it uses, and its arguments; those whose
+    names begin with an underscore are left out. Each caller gets a value of its own, and may change it. Exceptions
+    are not kept. While one caller computes, on the whole machine, the others wait for its value. If there is no
+    daemon, the function runs.
 
-    ttl           how long a value is kept from when it was stored: seconds, "1h30m", a timedelta; None: as long as there is room
+    ttl           how long a value is kept from when it was stored: seconds, "1h30m", a timedelta; None: as long as
+                  there is room
     max_entries   how many values are kept; those used least recently leave first
     max_bytes     how much memory they may take: bytes, "64M"
     show_spinner  whether people see that it computes, on a terminal or in a notebook; or the text that they see
@@ -183,16 +188,17 @@ class _CacheData:
     persist       not yet: an error
     hash_funcs    what to hash instead of an argument: {type, or "package.Class": function}
     scope         "global", or "session": the values are the bound session's, and end with it
-    refresh_mode  "background": a value whose ttl has passed is given at once, while a thread of one caller computes it anew
-    stale_for     for how long after its ttl; with refresh_mode alone as long again as the ttl. Without refresh_mode one caller
-                  computes, and the others get the old value meanwhile
+    refresh_mode  "background": a value whose ttl has passed is given at once, while a thread of one caller computes
+                  it anew
+    stale_for     for how long after its ttl; with refresh_mode alone as long again as the ttl. Without refresh_mode
+                  one caller computes, and the others get the old value meanwhile
     cache_if      a function of the value: whether to keep it. Those who wait for it get it in any case
     tags          names by which values can be forgotten, func.clear_tag(); or a function of the value and the arguments
     serializer    dumps(value), which gives bytes, and loads(bytes), instead of what is done for the value's type
     cache         the cache's name, for functions of several programs that share their values
     version       instead of the code in the key: another version is another key
-    unpickle      values that are stored as pickles are read if the same user stored them ("own", the default), from everyone who
-                  may write to the realm ("any"), or never ("never")
+    unpickle      values that are stored as pickles are read if the same user stored them ("own", the default), from
+                  everyone who may write to the realm ("any"), or never ("never")
     hold          after how long somebody else may compute as well, where the first one seems stuck
     """
 
@@ -212,12 +218,13 @@ class _CacheData:
 
     def __call__(self, func: Any = None, /, *, ttl: Any = None, max_entries: Any = None, max_bytes: Any = None,
                  show_spinner: Any = True, show_time: Any = False, persist: Any = None, hash_funcs: Any = None,
-                 scope: Any = "global", refresh_mode: Any = None, stale_for: Any = None, cache_if: Any = None, tags: Any = None,
-                 serializer: Any = None, cache: Any = None, version: Any = None, unpickle: Any = None, hold: Any = None) -> Any:
-        policy = check(ttl=ttl, max_entries=max_entries, max_bytes=max_bytes, show_spinner=show_spinner, show_time=show_time,
-                       persist=persist, hash_funcs=hash_funcs, scope=scope, refresh_mode=refresh_mode, stale_for=stale_for,
-                       cache_if=cache_if, tags=tags, serializer=serializer, cache=cache, version=version, unpickle=unpickle,
-                       hold=hold)
+                 scope: Any = "global", refresh_mode: Any = None, stale_for: Any = None, cache_if: Any = None,
+                 tags: Any = None, serializer: Any = None, cache: Any = None, version: Any = None, unpickle: Any = None,
+                 hold: Any = None) -> Any:
+        policy = check(ttl=ttl, max_entries=max_entries, max_bytes=max_bytes, show_spinner=show_spinner,
+                       show_time=show_time, persist=persist, hash_funcs=hash_funcs, scope=scope,
+                       refresh_mode=refresh_mode, stale_for=stale_for, cache_if=cache_if, tags=tags,
+                       serializer=serializer, cache=cache, version=version, unpickle=unpickle, hold=hold)
         if func is not None:
             return _decorate(func, policy)
         return lambda function: _decorate(function, policy)

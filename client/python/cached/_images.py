@@ -19,13 +19,17 @@ _BITS = {"1": 1, "L": 8, "P": 8, "LA": 16, "PA": 16, "La": 16, "RGB": 24, "YCbCr
          "RGBa": 32, "RGBX": 32, "CMYK": 32, "I": 32, "F": 32, "I;16": 16, "I;16L": 16, "I;16B": 16}
 
 
+# Pillow keeps a pointer for each row, whatever is in it.
+_LONGEST = 1 << 20
+
+
 def _nbytes(mode: str, width: int, height: int) -> int:
     return (width * _BITS[mode] + 7) // 8 * height
 
 
 def reduce(value: Any) -> tuple[str, Any] | None:
     """What an image is made of."""
-    if type(value) is not Image.Image or value.mode not in _BITS:
+    if type(value) is not Image.Image or value.mode not in _BITS or max(value.size) > _LONGEST:
         return None
     palette = None
     if value.mode in ("P", "PA") and value.palette is not None:
@@ -38,6 +42,7 @@ def _make(state: Any) -> Image.Image:
     mode, extent, info, palette, pixels = fields(state, 5)
     need(text(mode) in _BITS and type(info) is dict, "no image")
     width, height = map(size, fields(extent, 2))
+    need(max(width, height) <= _LONGEST, "a size that no image has")
     data = memory(pixels, _nbytes(mode, width, height))
     image = Image.frombytes(mode, (width, height), data) if data else Image.new(mode, (width, height))
     if palette is not None:

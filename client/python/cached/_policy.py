@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What a decorator was asked for, checked: wrong arguments are errors where the function is decorated, not where it is called."""
+"""What a decorator was asked for, checked: wrong arguments are errors where the function is decorated, not where it
+is called."""
 
 from __future__ import annotations
 
@@ -35,14 +36,14 @@ class Policy(NamedTuple):
                 "stale_for_ms": self.stale_for_ms}
 
 
-def check(*, ttl: Duration | None, max_entries: int | None, max_bytes: Size | None, show_spinner: bool | str, show_time: bool,
-          persist: Any, hash_funcs: Mapping[Any, Any] | None, scope: str, refresh_mode: str | None, stale_for: Duration | None,
-          cache_if: Any, tags: Any, serializer: Any, cache: str | None, version: str | None, unpickle: str | None,
-          hold: Duration | None) -> Policy:
+def check(*, ttl: Duration | None, max_entries: int | None, max_bytes: Size | None, show_spinner: bool | str,
+          show_time: bool, persist: Any, hash_funcs: Mapping[Any, Any] | None, scope: str, refresh_mode: str | None,
+          stale_for: Duration | None, cache_if: Any, tags: Any, serializer: Any, cache: str | None,
+          version: str | None, unpickle: str | None, hold: Duration | None) -> Policy:
     """The policy of these arguments of cache_data; TypeError, ValueError, NotImplementedError."""
     if persist is not None:
-        raise NotImplementedError(f"persist={persist!r}: the daemon keeps values in memory, across restarts of programs but not of "
-                                  "the machine; leave persist out")
+        raise NotImplementedError(f"persist={persist!r}: the daemon keeps values in memory, across restarts of "
+                                  "programs but not of the machine; leave persist out")
     _one_of("scope", scope, ("global", "session"))
     _one_of("refresh_mode", refresh_mode, (None, "background"))
     _one_of("unpickle", unpickle, (None, "own", "any", "never"))
@@ -145,14 +146,19 @@ def _serializer(serializer: Any) -> Serializer | None:
     if serializer is None:
         return None
     if not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
-        raise TypeError("serializer must have dumps(value), which gives bytes, and loads(bytes); a module such as pickle or json has "
-                        "them")
+        raise TypeError("serializer must have dumps(value), which gives bytes, and loads(bytes); a module such as "
+                        "pickle or json has them")
     return Serializer(serializer)
 
 
+def may_pickle(policy: Policy) -> bool:
+    """Whether values that have no form of their own are pickled at all: nobody could read them."""
+    return policy.unpickle != "never" and os.environ.get("CACHED_PICKLE") != "never"
+
+
 def may_unpickle(policy: Policy, uid: int) -> bool:
-    """Whether what a process of this uid stored may be unpickled here: what one's own processes stored, unless the environment
-    forbids it, or what the decorator asks for. Nothing that a writer chooses matters."""
-    if os.environ.get("CACHED_PICKLE") == "never" or policy.unpickle == "never":
+    """Whether what a process of this uid stored may be unpickled here: what one's own processes stored, unless the
+    environment forbids it, or what the decorator asks for. Nothing that a writer chooses matters."""
+    if not may_pickle(policy):
         return False
     return policy.unpickle == "any" or uid == os.geteuid()

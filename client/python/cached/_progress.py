@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""That something is computed or waited for, as people see it: a line with a spinner on a terminal, an output in a notebook,
-whatever a framework does with its hook; nothing elsewhere.
+"""That something is computed or waited for, as people see it: a line with a spinner on a terminal, an output in a
+notebook, whatever a framework does with its hook; nothing elsewhere.
 
-One thread paints, for all computations of the process; it is made with the first that somebody could see, and shows only
-what has taken a moment already. The newest computation is the one that is shown.
+One thread paints, for all computations of the process; it is made with the first that somebody could see, and shows
+only what has taken a moment already. The newest computation is the one that is shown.
 """
 
 from __future__ import annotations
@@ -210,9 +210,10 @@ if hasattr(os, "register_at_fork"):
 def set_progress(hook: Hook | None) -> None:
     """Has a framework show what is computed, instead of the terminal or the notebook.
 
-    hook(function, text) is called in the thread that computes, before it does, and gives a context manager that is left when
-    the value is there. If what it enters as has a method update(text), that is called where there is something else to say:
-    who else computes, and for how long. None: as it was. Functions with show_spinner=False are not shown.
+    hook(function, text) is called in the thread that computes, before it does, and gives a context manager that is
+    left when the value is there. If what it enters as has a method update(text), that is called where there is
+    something else to say: who else computes, and for how long. None: as it was. Functions with show_spinner=False are
+    not shown.
     """
     if hook is not None and not callable(hook):
         raise TypeError(f"the hook must be a function, or None, not {type(hook).__name__}")
@@ -225,8 +226,8 @@ def _no_update(text: str | None) -> None:
 
 @contextlib.contextmanager
 def show(function: str, spinner: Spinner, show_time: bool) -> Iterator[Callable[[str | None], None]]:
-    """While the context lasts people see that @function is computed, where there is somebody to see it. Gives a function
-    that says something else meanwhile (None: what was said at first)."""
+    """While the context lasts people see that @function is computed, where there is somebody to see it. Gives a
+    function that says something else meanwhile (None: what was said at first)."""
     text = spinner if isinstance(spinner, str) else f"Running {function}()"
     hook = _State.hook
     if not spinner:

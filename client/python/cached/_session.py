@@ -137,8 +137,11 @@ class Session(MutableMapping):
         with self._lock:
             self._lent.clear()
             watcher, self._watcher = self._watcher, None
+            own, self._own = self._own, None
         if watcher is not None:
             watcher.close()
+        if own is not None:
+            own.close()
         _session_local.forget(self._id)
 
     def _call(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -276,7 +279,7 @@ class Session(MutableMapping):
             raise KeyError(missing(key))
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """The value of a key, which is @default from now on if there is none: of several who do this one wins, and all get its."""
+        """The value of a key, which is @default from now on if there is none: of several one wins, and all get its value."""
         key = _check(key)
         local = _session_local.of(self._id)
         if key in local:
@@ -406,8 +409,9 @@ class Session(MutableMapping):
         self.commit()
 
     def commit(self) -> None:
-        """Writes back what was changed in place. SessionConflictError: somebody else has set a key meanwhile; all others are written.
+        """Writes back what was changed in place.
 
+        SessionConflictError: somebody else has set a key meanwhile; all others are written.
         UnserializableSessionStateError: a value was changed into one that cannot be stored; it stays as it is here.
         """
         first: Optional[Exception] = None
@@ -445,8 +449,8 @@ class Session(MutableMapping):
     def _conflict(self, key: str, lent: Lent) -> None:
         self._lent.pop(key, None)
         raise SessionConflictError(
-            f'session key "{key}" was changed in place here, and set or deleted by somebody else meanwhile: what was changed here '
-            "is not written (the error's `value` has it). Read it again and change that", key, lent.value)
+            f'session key "{key}" was changed in place here, and set or deleted by somebody else meanwhile: what was changed '
+            "here is not written (the error's `value` has it). Read it again and change that", key, lent.value)
 
     # ---- being told
 
@@ -517,7 +521,7 @@ def session(token: Optional[str] = None, *, label: Optional[str] = None, idle: O
     """Opens a session, which is empty; or, with a token, gives the one that this is the token of.
 
     label: what people see of it in listings
-    idle: after how long without use it ends, in seconds, as a timedelta or as text; math.inf: never; None: as the daemon is set up
+    idle: after how long without use it ends, in seconds, as a timedelta or as text; math.inf: never; None: the daemon's default
     grace: how long it lives without anybody who is told of its changes (on_change); None: it needs nobody
     client: the handle to use; None: the process's
     """

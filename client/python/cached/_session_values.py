@@ -66,9 +66,10 @@ def dumps(key: str, value: Any, pickle: bool) -> Tuple[int, bytes]:
         encoded = _values.dumps(value, pickle=pickle)
     except (UnserializableReturnValueError, UnevaluatedDataFrameError) as error:
         raise UnserializableSessionStateError(
-            f'session key "{key}": a value of type {_name(type(value))} cannot be stored for other processes ({error.__cause__ or error}). Keep what '
-            f'is needed to make it again, keep it with `session.set("{key}", value, local=True)`, which is for this process '
-            "alone, or make it a function of cached.cache_resource"
+            f'session key "{key}": a value of type {_name(type(value))} cannot be stored for other processes '
+            f"({error.__cause__ or error}). Keep what is needed to make it again, keep it with "
+            f'`session.set("{key}", value, local=True)`, which is for this process alone, or '
+            "make it a function of cached.cache_resource"
         ) from error
     return encoded.flags, encoded.join()
 

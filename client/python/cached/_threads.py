@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Whether a wait for a computation of this very process can end.
 
-A computation that needs its own value while it runs finds its lease in its context, and runs on. A thread that it starts has
-another context: what that thread waits for is the computation, and the computation may wait for the thread. The daemon cannot
-see that; the interpreter can, since it shows what every thread is at: in a join(), or at the result of a future whose function
-another thread runs. That is looked at while a thread waits for its own process. Where the computing thread waits for others in
-some other way, for long, and stays there, the wait ends as well: computing twice is better than never.
+A computation that needs its own value while it runs finds its lease in its context, and runs on. A thread that it
+starts has another context: what that thread waits for is the computation, and the computation may wait for the
+thread. The daemon cannot see that; the interpreter can, since it shows what every thread is at: in a join(), or at
+the result of a future whose function another thread runs. That is looked at while a thread waits for its own process.
+Where the computing thread waits for others in some other way, for long, and stays there, the wait ends as well:
+computing twice is better than never.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any, Iterator
 
 # As long as nothing moves in the thread that computes, and it is certain that it waits for others.
 UNCERTAIN_S = 60.0
-# Innermost frames of a thread that may say what it waits for, and of all its frames those that may say what it works at.
+# Innermost frames of a thread that may say what it waits for, and of all its frames those that may say what it works
+# at.
 _DEPTH = 64
 
 _running: dict[tuple[str, bytes], int] = {}
@@ -70,7 +72,8 @@ def _waits_for(frames: list[Any]) -> set[int]:
     """What this thread waits for: threads, futures, jobs of a pool; empty: it does not, or for something else."""
     found: set[int] = set()
     for frame in frames:
-        if not _is_of(frame, "threading", "concurrent.futures._base", "concurrent.futures.thread", "multiprocessing.pool"):
+        if not _is_of(frame, "threading", "concurrent.futures._base", "concurrent.futures.thread",
+                      "multiprocessing.pool"):
             break
         values = frame.f_locals
         found.add(id(values.get("self")))

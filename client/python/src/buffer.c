@@ -12,16 +12,17 @@
 
 static PyObject *buffer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-        static char *names[] = {"client", "size", NULL};
+        static char *names[] = {"client", "size", "ready", NULL};
         struct binding *b = binding_of(type);
         PyObject *client, *number;
         cached_buffer *made;
         struct buffer *self;
+        int is_ready = 1;
         uint64_t size;
         int code;
 
-        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O:Buffer", names, b->client_type, &client,
-                                         &number))
+        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O|p:Buffer", names, b->client_type,
+                                         &client, &number, &is_ready))
                 return NULL;
         if (number_of(number, "size", PY_SSIZE_T_MAX, 0, &size))
                 return NULL;
@@ -30,7 +31,10 @@ static PyObject *buffer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
                 return NULL;
         }
         Py_BEGIN_ALLOW_THREADS;
-        code = cached_buffer_new(((struct client *)client)->c, size, &made);
+        if (is_ready)
+                code = cached_buffer_new_ready(((struct client *)client)->c, size, &made);
+        else
+                code = cached_buffer_new(((struct client *)client)->c, size, &made);
         Py_END_ALLOW_THREADS;
         if (code)
                 return raise_code(b, code, NULL);
@@ -109,7 +113,9 @@ static PyGetSetDef attributes[] = {
 };
 
 static PyType_Slot slots[] = {
-        {Py_tp_doc, "Buffer(client, size)\n\nMemory that becomes a value without a copy; zeroed."},
+        {Py_tp_doc,
+         "Buffer(client, size, ready=True)\n\nMemory that becomes a value without a copy; zeroed. "
+         "ready: all of it will be filled, so it is taken at once."},
         {Py_tp_new, buffer_new},
         {Py_tp_traverse, buffer_traverse},
         {Py_tp_dealloc, buffer_dealloc},

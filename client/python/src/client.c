@@ -5,6 +5,15 @@
 
 #include "binding.h"
 
+#include <unistd.h>
+
+static uint64_t half_of_memory(void)
+{
+        long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+
+        return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size / 2 : UINT64_C(1) << 30;
+}
+
 static cached_options *options_of(struct binding *b, const char *socket, const char *realm,
                                   const char *name, unsigned timeout_ms, int mapped)
 {
@@ -22,6 +31,10 @@ static cached_options *options_of(struct binding *b, const char *socket, const c
                 code = cached_options_set_mapped(o, mapped);
         if (!code)
                 code = cached_options_set_own_values(o, 1);
+        /* Nothing is taken unless somebody prepares it, and then for as large values as there are.
+         */
+        if (!code)
+                code = cached_options_set_prepared_bytes(o, half_of_memory());
         if (!code)
                 return o;
         cached_options_free(o);

@@ -366,6 +366,11 @@ static PyObject *entries_prepare(PyObject *object, PyObject *args)
         Py_BEGIN_ALLOW_THREADS;
         code = cached_buffers_prepare(self->c, size, (uint32_t)n);
         Py_END_ALLOW_THREADS;
+        if (code == CACHED_ERR_AGAIN)
+                return raise_text(
+                        self->b, code,
+                        "prepared buffers may take half of the machine's memory, and these "
+                        "would take more");
         if (code)
                 return raise_code(self->b, code, NULL);
         Py_RETURN_NONE;

@@ -209,7 +209,7 @@ static int gather(struct client *client, struct payload *p)
                 int code;
 
                 Py_BEGIN_ALLOW_THREADS;
-                code = cached_buffer_new(client->c, p->size, &p->made);
+                code = cached_buffer_new_ready(client->c, p->size, &p->made);
                 if (!code)
                         put_together(p, cached_buffer_data(p->made));
                 Py_END_ALLOW_THREADS;
