@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 class CacheInfo(NamedTuple):
-    """Statistics of a function's cache, of all processes."""
+    """Statistics of a function's cache, of all processes. bytes: of the daemon's memory that they take."""
 
     cache: str
     hits: int
