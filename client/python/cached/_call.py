@@ -185,9 +185,9 @@ class Memo:
         """By which the cache is used: the process's, or that of the session that is bound."""
         if not self.policy.session:
             return _Handle.get()
-        from . import _session
+        from ._session_state import current_session
 
-        return _session.current_client()
+        return current_session().client()
 
     def _is_to_warm(self, key: bytes) -> bool:
         """`cachectl warm` has values computed anew, each once."""
