@@ -10,8 +10,7 @@ import pytest
 
 import cached
 from harness import wait_until
-from session_tools import cachectl
-from test_t_takeover import restart
+from session_tools import cachectl, restart
 
 PROCESSES, EACH = 20, 25
 

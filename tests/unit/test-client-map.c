@@ -278,6 +278,49 @@ static void test_a_silent_daemon_costs_touches_only(void **state)
         world_stop(&d, &w);
 }
 
+/* cached_get_mapped() leaves to others what would take a request or a wait, and counts nothing
+ * then. */
+static void test_at_once(void **state)
+{
+        static uint8_t large[LARGE_MIN];
+        unsigned n = 0, n_again = 0;
+        struct fake d;
+        struct world w;
+        cached_reply *r;
+        cached *c;
+
+        world_start(&d, &w);
+        c = mapped_new(&d, 1);
+        assert_int_equal(cached_get_mapped(NULL, CACHE, "a", 1, NULL), CACHED_ERR_USAGE);
+        assert_int_equal(cached_get_mapped(c, CACHE, "a", 1, &r), CACHED_ERR_AGAIN);
+        assert_null(r);
+        assert_int_equal(set(c, "a", "1", 1, 0), CACHED_OK);
+        fill(large, sizeof(large));
+        assert_int_equal(set(c, "large", large, sizeof(large), 0), CACHED_OK);
+        assert_int_equal(cached_get_mapped(c, CACHE, "a", 1, &r), CACHED_OK);
+        assert_memory_equal(cached_reply_value(r, NULL), "1", 1);
+        cached_reply_free(r);
+        world_meet(&w);
+        assert_int_equal(cached_get_mapped(c, CACHE, "b", 1, NULL), CACHED_NOT_FOUND);
+        assert_int_equal(cached_get_mapped(c, CACHE, "large", 5, &r), CACHED_ERR_AGAIN);
+        assert_null(r);
+        assert_int_equal(atomic_load(&counter_of(&w, 1)->hits), 1);
+        assert_int_equal(atomic_load(&counter_of(&w, 1)->misses), 0);
+        w.keep_tails = true;
+        for (; n < PAGE_RING_SLOTS * PAGE_RINGS + 10; n++) {
+                int code = cached_get_mapped(c, CACHE, "a", 1, &r);
+
+                assert_true(code == CACHED_OK || (code == CACHED_ERR_AGAIN && !r));
+                n_again += code == CACHED_ERR_AGAIN;
+                cached_reply_free(r);
+        }
+        assert_true(n_again > 0);
+        assert_int_equal(atomic_load(&counter_of(&w, 1)->hits), 1 + n - n_again);
+        assert_int_equal(atomic_load(&w.n_gets) + atomic_load(&w.n_one_way), 0);
+        cached_free(c);
+        world_stop(&d, &w);
+}
+
 static void test_what_has_expired_is_a_miss(void **state)
 {
         struct fake d;
@@ -734,6 +777,7 @@ int main(void)
                                                 teardown),
                 cmocka_unit_test_setup_teardown(test_a_silent_daemon_costs_touches_only, setup,
                                                 teardown),
+                cmocka_unit_test_setup_teardown(test_at_once, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_what_has_expired_is_a_miss, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_another_daemon_ends_the_mapping, setup,
                                                 teardown),
