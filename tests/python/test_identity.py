@@ -196,7 +196,9 @@ space = {"__name__": "__main__", **json.loads(sys.argv[2])}
 import __main__
 __main__.__dict__.pop("__file__")
 for number, text in enumerate(cells):
-    name = f"<ipython-input-{number}-abcdef>" if sys.argv[3] == "old" else f"/tmp/ipykernel_{number}{sys.argv[4]}/{number}.py"
+    name = f"/tmp/ipykernel_{number}{sys.argv[4]}/{number}.py"
+    if sys.argv[3] == "old":
+        name = f"<ipython-input-{number}-abcdef>"
     linecache.cache[name] = (len(text), None, text.splitlines(True), name)
     exec(compile(text, name, "exec"), space)
 i = _identity.identify(space["f"], cache=None, version=None)

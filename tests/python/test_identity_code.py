@@ -310,7 +310,8 @@ def test_what_runs_counts_and_not_what_the_file_says_by_now(files):  # noqa: F81
     """
     path = files.path / "tools.py"
     old = files.code(program.format(edit=""))
-    stale = files.code(program.format(edit=f"pathlib.Path({str(path)!r}).write_text('def helper(x):\\n    return x + 2\\n')"))
+    stale = files.code(program.format(
+        edit=f"pathlib.Path({str(path)!r}).write_text('def helper(x):\\n    return x + 2\\n')"))
     new = files.code(program.format(edit=""))
     assert len({old, stale, new}) == 3
     moved = files.code(program.format(

@@ -215,9 +215,9 @@ def test_columns_of_all_types():
     masked[1] = pd.NA
     same(masked, pd.array([1, None, 3], dtype="Int64"))
     differ(pd.NA, pd.NaT, None, np.nan, pd.Timestamp(0), pd.Timestamp(0, tz="UTC"), pd.Timestamp(1), pd.Timedelta(0),
-           datetime.datetime(1970, 1, 1), pd.Period("2024-01"), pd.Period("2024-01-01"), pd.Interval(0,
-                                                                                                     1), pd.offsets.Day(1),
-           pd.offsets.Day(2), pd.offsets.MonthEnd(1), pd.CategoricalDtype(["a"]), pd.CategoricalDtype(["b"]), pd.Int64Dtype())
+           datetime.datetime(1970, 1, 1), pd.Period("2024-01"), pd.Period("2024-01-01"), pd.Interval(0, 1),
+           pd.offsets.Day(1), pd.offsets.Day(2), pd.offsets.MonthEnd(1), pd.CategoricalDtype(["a"]),
+           pd.CategoricalDtype(["b"]), pd.Int64Dtype())
     same(pd.Series([1], name="a"), pd.Series([1], name="a"))
     differ(pd.Series([1], name="a"), pd.Series([1]), pd.Series([1], index=[5]), [1])
 

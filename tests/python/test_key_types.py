@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Keys of the values of the standard library and of users' classes: equal values are one key, in every process; whatever
-a function could tell apart is two."""
+"""Keys of the values of the standard library and of users' classes: equal values are one key, in every process;
+whatever a function could tell apart is two."""
 
 import array
 import collections
@@ -29,7 +29,8 @@ import pytest
 from cached import _binding, _keys
 from cached._errors import UnhashableParamError
 
-VECTORS = {v["name"]: v for v in json.loads((pathlib.Path(os.environ["CACHED_PROTO"]) / "key-vectors.json").read_text())["vectors"]}
+PROTO = pathlib.Path(os.environ["CACHED_PROTO"])
+VECTORS = {v["name"]: v for v in json.loads((PROTO / "key-vectors.json").read_text())["vectors"]}
 
 
 def key(value, **more):
@@ -88,8 +89,9 @@ def test_times():
     noon = dt.datetime(2024, 7, 1, 12)
     differ(noon, noon.replace(tzinfo=UTC), noon.replace(tzinfo=BERLIN),
            noon.replace(tzinfo=zoneinfo.ZoneInfo("Europe/Paris")),
-           noon.replace(tzinfo=dt.timezone(dt.timedelta(hours=2))), noon.replace(tzinfo=dt.timezone(dt.timedelta(hours=2), "CEST")),
-           noon.date(), noon.time(), noon.replace(microsecond=1), noon.replace(fold=1), noon.replace(tzinfo=BERLIN).timetz(),
+           noon.replace(tzinfo=dt.timezone(dt.timedelta(hours=2))),
+           noon.replace(tzinfo=dt.timezone(dt.timedelta(hours=2), "CEST")), noon.date(), noon.time(),
+           noon.replace(microsecond=1), noon.replace(fold=1), noon.replace(tzinfo=BERLIN).timetz(),
            noon.replace(tzinfo=dt.timezone(dt.timedelta(seconds=1, microseconds=5))))
     twice = dt.datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN)
     differ(twice, twice.replace(fold=1))
@@ -120,7 +122,8 @@ def test_types_that_compare_equal_and_are_not_the_same():
     differ(collections.OrderedDict(a=1, b=2), collections.OrderedDict(b=2, a=1), {"a": 1, "b": 2})
     assert key({"a": 1, "b": 2}) == key({"b": 2, "a": 1})
     differ(collections.defaultdict(list, a=1), collections.defaultdict(int, a=1), {"a": 1}, collections.Counter(a=1),
-           types.MappingProxyType({"a": 1}), {"a": 1}.keys(), {"a": 1}.values(), {"a": 1}.items(), types.SimpleNamespace(a=1),
+           types.MappingProxyType({"a": 1}), {"a": 1}.keys(), {"a": 1}.values(), {"a": 1}.items(),
+           types.SimpleNamespace(a=1),
            collections.ChainMap({"a": 1}))
     differ(collections.deque([1]), collections.deque([1], 3))
     differ(range(3), range(0, 3, 2), slice(3), slice(0, 3), ..., NotImplemented, None, "Ellipsis")
@@ -250,8 +253,8 @@ def test_functions_as_arguments():
 
     assert key(adder(1)) == key(adder(1))
     differ(adder(1), adder(2), adder([1]), adder([2]), other(1), len, max, math.sin, operator.itemgetter(1),
-           operator.itemgetter(2), functools.partial(adder, 1), functools.partial(adder,
-                                                                                  2), "".join, ",".join, [].append, str.join)
+           operator.itemgetter(2), functools.partial(adder, 1), functools.partial(adder, 2),
+           "".join, ",".join, [].append, str.join)
     with pytest.raises(UnhashableParamError, match=r"In 'value'\.n is a value of type object"):
         key(adder(object()))
 

@@ -9,8 +9,7 @@ import pytest
 
 import cached
 from harness import PATIENCE, wait_until
-from session_tools import cachectl
-from test_t_takeover import restart, take_over
+from session_tools import cachectl, restart, take_over
 
 
 @pytest.fixture

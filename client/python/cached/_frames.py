@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Values of data libraries as plain values and blobs, and back.
 
-`reduce()` takes a value apart, `rebuild()` puts it together over the stored memory. Neither copies the data of arrays and
-frames; both leave to pickle what they cannot give back exactly. A library is asked only about values of its own, so
-that nothing is imported which the program did not use; `rebuild()` imports what the stored value needs.
+`reduce()` takes a value apart, `rebuild()` puts it together over the stored memory. Neither copies the data of arrays
+and frames; both leave to pickle what they cannot give back exactly. A library is asked only about values of its own,
+so that nothing is imported which the program did not use; `rebuild()` imports what the stored value needs.
 
-A state is a list of plain values, `Blob`, and other values, which the codec writes by the same rules as any value: an index
-in a frame, a categorical in a block, an element of an object array. `rebuild()` is given them rebuilt, and a writable
-memoryview for each blob. What was stored may be anything: whatever does not hold together is a ValueError.
+A state is a list of plain values, `Blob`, and other values, which the codec writes by the same rules as any value: an
+index in a frame, a categorical in a block, an element of an object array. `rebuild()` is given them rebuilt, and a
+writable memoryview for each blob. What was stored may be anything: whatever does not hold together is a ValueError.
 """
 
 from __future__ import annotations

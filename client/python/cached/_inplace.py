@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Arrays and frames that are filled where they will be stored.
 
-What `empty()` and `empty_frame()` give is memory of a file that becomes the entry when a cached function returns it: nothing is
-copied then. The first page is kept for what the codec writes before the data. Without numpy or pandas there is
-nothing to fill, so both are imported here.
+What `empty()` and `empty_frame()` give is memory of a file that becomes the entry when a cached function returns it:
+nothing is copied then. The first page is kept for what the codec writes before the data. Without numpy or pandas
+there is nothing to fill, so both are imported here.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def empty(shape: int | tuple[int, ...], dtype: Any = "f8") -> np.ndarray:
 
 
 def empty_frame(n: int, columns: Mapping[Any, Any]) -> pd.DataFrame:
-    """A data frame of @n rows of zeros to fill, its columns by name and type; it is stored without a copy when a cached function
-    returns it. Columns of one type lie side by side, as pandas holds them.
+    """A data frame of @n rows of zeros to fill, its columns by name and type; it is stored without a copy when a
+    cached function returns it. Columns of one type lie side by side, as pandas holds them.
 
     >>> frame = cached.empty_frame(1000, {"a": "f8", "n": "i4"})
     >>> frame["a"].to_numpy()[:] = 1.5
@@ -90,6 +90,6 @@ def empty_frame(n: int, columns: Mapping[Any, Any]) -> pd.DataFrame:
 
 
 def prepare(nbytes: int, n: int = 1) -> None:
-    """Has the kernel's memory for @n arrays or frames of up to @nbytes made ready beforehand, so that storing or filling one
-    does not wait for it."""
+    """Has the kernel's memory for @n arrays or frames of up to @nbytes made ready beforehand, so that storing or
+    filling one does not wait for it."""
     _client.current().prepare(HEAD + operator.index(nbytes), operator.index(n))

@@ -94,6 +94,10 @@ class Walk:
         if kind in PLAIN:
             self._add_plain(value)
             return
+        plain = getattr(kind, "__cached_plain__", None)
+        if plain is not None:  # the package's own: it stands for this value
+            self.add(plain(value))
+            return
         resource = _resources.get(id(value))
         if resource is not None and resource[0]() is value:
             self.named("python:resource", resource[1])

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """numpy: arrays of every type that is bytes, arrays of objects by element, masked arrays, scalars.
 
-An array is its type, its shape, its order in memory ("C" or "F") and its bytes. One that lies in neither order is copied
-once. Rebuilt arrays are views of the stored memory and may always be written to. A memmap is stored as what it holds,
-and comes back as a plain array: the file it was a window to may have changed or gone.
+An array is its type, its shape, its order in memory ("C" or "F") and its bytes. One that lies in neither order is
+copied once. Rebuilt arrays are views of the stored memory and may always be written to. A memmap is stored as what it
+holds, and comes back as a plain array: the file it was a window to may have changed or gone.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def made(told: Any, deep: int = 0) -> np.dtype:
         return _checked(np.dtype((made(base, deep + 1), tuple(size(n) for n in listed(shape)))))
     kind, names, formats, offsets, titles, itemsize, aligned, record = fields(told, 8)
     need(kind == "fields" and len({len(listed(part)) for part in (names, formats, offsets, titles)}) == 1, "no fields")
-    spec: dict[str, Any] = {"names": [text(name) for name in names], "formats": [made(one, deep + 1) for one in formats],
+    spec: dict[str, Any] = {"names": [text(name) for name in names],
+                            "formats": [made(one, deep + 1) for one in formats],
                             "offsets": [size(offset) for offset in offsets], "itemsize": size(itemsize)}
     if any(title is not None for title in titles):
         spec["titles"] = titles
@@ -156,7 +157,7 @@ def _make_array(state: Any) -> np.ndarray:
 
 
 def _texts_checked(array: np.ndarray) -> np.ndarray:
-    """The array, if each of its texts is one: numpy takes any number of 32 bits for a character, and Python does not."""
+    """The array, if each of its texts is one: numpy takes any 32 bits for a character, and Python does not."""
     dtype = array.dtype
     if dtype.kind == "U":
         codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))

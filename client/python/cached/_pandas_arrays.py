@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """pandas: the arrays that frames, series and indexes are made of.
 
-`plain()` is what to write for the values of a block: numpy's arrays as they are, times as numpy's own type of times, and
-pandas' own arrays by `reduce()`. Sparse arrays and those of other packages are left to pickle.
+`plain()` is what to write for the values of a block: numpy's arrays as they are, times as numpy's own type of times,
+and pandas' own arrays by `reduce()`. Sparse arrays and those of other packages are left to pickle.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def with_freq(values: Any, told: Any) -> Any:
     """Gives an array of times, or an index, the frequency that it was told with. Not by pandas' own ways, which look at
     every element. The arrays had it until pandas 3, since then the indexes have."""
     if told is not None:
-        holder = values._data if isinstance(getattr(values, "_data", None), pd.api.extensions.ExtensionArray) else values
+        inner = getattr(values, "_data", None)
+        holder = inner if isinstance(inner, pd.api.extensions.ExtensionArray) else values
         (holder if hasattr(holder, "_freq") else values)._freq = pd.tseries.frequencies.to_offset(text(told))
     return values
 
@@ -145,7 +146,8 @@ def _make_spans(state: Any) -> Any:
 def _reduce_periods(values: Any) -> tuple[str, Any] | None:
     told = str(values.dtype)  # "period[M]"
     freq = told[len("period["):-1]
-    return (PERIODS, [numbers(values), freq]) if told == f"period[{freq}]" and pd.PeriodDtype(freq) == values.dtype else None
+    known = told == f"period[{freq}]" and pd.PeriodDtype(freq) == values.dtype
+    return (PERIODS, [numbers(values), freq]) if known else None
 
 
 def _make_periods(state: Any) -> Any:
@@ -292,7 +294,8 @@ def reduce(values: Any) -> tuple[str, Any] | None:
     reducer = _REDUCERS.get(type(values))
     if reducer is not None:
         return reducer(values)
-    if isinstance(getattr(values, "dtype", None), pd.StringDtype) and isinstance(values, pd.api.extensions.ExtensionArray):
+    if (isinstance(values, pd.api.extensions.ExtensionArray)
+            and isinstance(getattr(values, "dtype", None), pd.StringDtype)):
         return _reduce_strings(values)
     return None
 

@@ -22,8 +22,11 @@ _OF_ARRAYS = {name: getattr(pd, name) for name in ("DatetimeIndex", "TimedeltaIn
                                                    "CategoricalIndex")}
 _TIMED = ("DatetimeIndex", "TimedeltaIndex")
 # Kinds that hold one of numpy's; pandas 1 had one for each sort of number.
-_OF_NUMPY = {kind for kind in (getattr(pd, name, None) for name in ("Index", "Int64Index", "UInt64Index", "Float64Index"))
-             if kind is not None} if not arrays.later(2) else {pd.Index}
+_OF_NUMPY = {pd.Index}
+if not arrays.later(2):
+    from pandas.core.indexes import numeric  # their names in pandas itself warn
+
+    _OF_NUMPY |= {numeric.Int64Index, numeric.UInt64Index, numeric.Float64Index}
 
 
 def reduce(index: pd.Index) -> tuple[str, Any] | None:
@@ -84,7 +87,8 @@ def _of_array(kind: Any, data: Any, name: Any) -> pd.Index:
     """An index over an array of pandas' own, which has its frequency already."""
     need(isinstance(data, pd.api.extensions.ExtensionArray), "an array expected")
     if kind in (pd.DatetimeIndex, pd.TimedeltaIndex):
-        need(type(data) is (pd.arrays.DatetimeArray if kind is pd.DatetimeIndex else pd.arrays.TimedeltaArray), "no times")
+        need(type(data) is (pd.arrays.DatetimeArray if kind is pd.DatetimeIndex else pd.arrays.TimedeltaArray),
+             "no times")
         made = kind._simple_new(data, name=None)
         made.name = name
         return made

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """polars: frames and series, as tables of Arrow's where pyarrow is installed, else as a stream of polars' own.
 
-Arrow's classic layout is what polars gives out for texts here: it holds no more than the frame shows, while
-polars' own views keep the whole columns that a filtered frame came from. Columns of numbers are views both ways. Which types go
-through Arrow is not listed anywhere: an empty frame with the same columns tells.
+Arrow's classic layout is what polars gives out for texts here: it holds no more than the frame shows, while polars'
+own views keep the whole columns that a filtered frame came from. Columns of numbers are views both ways. Which types
+go through Arrow is not listed anywhere: an empty frame with the same columns tells.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def _made(state: Any) -> pl.DataFrame:
         if form == "stream":
             return pl.read_ipc_stream(io.BytesIO(memory(data)))
         need(type(data).__name__ == "Table" and type(data).__module__.startswith("pyarrow."), "no table of Arrow's")
+        data.validate(full=True)  # polars takes for granted that texts are UTF-8
         frame = pl.from_arrow(data)
         need(isinstance(frame, pl.DataFrame), "no frame")
         return frame  # type: ignore[return-value]

@@ -80,9 +80,9 @@ class ResourceFunction:
 
     def holding_of_session(self) -> Holding:
         """What belongs to the session that is current, and ends with it."""
-        from . import _session
+        from . import _session_state
 
-        session = _session.current()
+        session = _session_state.current_session()
         token = session.token
         holding = self._per_session.get(token)
         if holding is None:

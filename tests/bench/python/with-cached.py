@@ -40,7 +40,10 @@ def gets(order):
 
 
 def prepare(order):
-    cached.prepare(order["bytes"], 1)
+    try:
+        cached.prepare(order["bytes"], 1)
+    except cached.CacheError as error:
+        return {"error": str(error)}
     return {}
 
 
