@@ -189,6 +189,14 @@ class Memo:
 
         return current_session().client()
 
+    def at(self, key: bytes) -> tuple[str, bytes, bytes]:
+        """What tells a value from all others of this process: sessions have the same keys."""
+        if not self.policy.session:
+            return self.cache, key, b""
+        from ._session_state import current_session
+
+        return self.cache, key, current_session()._id
+
     def _is_to_warm(self, key: bytes) -> bool:
         """`cachectl warm` has values computed anew, each once."""
         if self._warmed is None or key in self._warmed or len(self._warmed) >= _WARMED_MAX:
