@@ -359,3 +359,25 @@ def test_values_that_are_none(daemon):
 
     with pytest.raises(cached.UnserializableReturnValueError, match="g"):
         run(g())
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_sessions_of_one_loop_stay_apart(daemon, keep):
+    """Two sessions compute the same key at the same time: neither gets what the other one's function gave."""
+    @cached.cache_data(scope="session", cache_if=lambda value: keep)
+    async def whose(x):
+        name = cached.session_state.name
+        await asyncio.sleep(0.1)
+        return [name]
+
+    async def in_session(name):
+        with cached.bind_session(cached.session()) as session:
+            session.name = name
+            found = [await whose(1), await whose(1)]
+        session.close()
+        return found
+
+    async def both():
+        return await asyncio.gather(in_session("one"), in_session("two"))
+
+    assert run(both()) == [[["one"]] * 2, [["two"]] * 2]

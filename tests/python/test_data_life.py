@@ -278,3 +278,27 @@ def test_warming_computes_anew_once(daemon, python):
     assert [python(app), python(app)] == [[1], []]
     assert python(app, env={"CACHED_WARM": "other:warmed"}) == [1]
     assert python(app, env={"CACHED_WARM": "other:warmed2"}) == []
+
+
+def test_values_of_sessions(daemon, clock):
+    """Each session has its own, and they end with it."""
+    runs = []
+
+    @cached.cache_data(scope="session")
+    def f(x):
+        runs.append(x)
+        return [x, len(runs)]
+
+    with pytest.raises(RuntimeError, match="no session is bound"):
+        f(1)
+    one, two = cached.session(), cached.session()
+    with cached.bind_session(one):
+        assert f(1) == f(1) == [1, 1]
+    with cached.bind_session(two):
+        assert f(1) == f(1) == [1, 2]
+        f.clear()
+        assert f(1) == [1, 3]
+    with cached.bind_session(one):
+        assert f(1) == [1, 1] and f.cache_info().entries == 1
+    one.close()
+    two.close()

@@ -2,11 +2,12 @@
 """hash_funcs: what users say that values are hashed as; and that what means something in one process only is never
 taken for another process's."""
 
+import functools
 import warnings
 
 import pytest
 
-from cached import _keys
+from cached import _hash_funcs, _keys
 from cached._errors import UnhashableParamError
 
 
@@ -188,3 +189,26 @@ def test_a_plain_resource_is_keyed_by_what_is_in_it():
     assert first == key([1])
     shared.append(2)
     assert key(shared) != first
+
+
+def _address(value):
+    return id(value)
+
+
+class _Caller:
+    def __call__(self, value):
+        return _address(value)
+
+
+@pytest.mark.parametrize("function", [
+    lambda value: value.__hash__(), _address, lambda value: _address(value), _Caller(), _Caller().__call__,
+    functools.partial(lambda value, x: id(value), x=1), functools.partial(lambda x, value: x(value), id),
+    lambda value: [repr(value)], lambda value: {1: (str(value),)},
+], ids=range(9))
+def test_an_address_is_found_wherever_it_comes_from(function, monkeypatch):
+    """Another process, which has another thing at the same address, has another key."""
+    thing = object()
+    one = key(thing, {object: function})
+    assert one == key(thing, {object: function})
+    monkeypatch.setattr(_hash_funcs._process, "identity", b"another process!")
+    assert one != key(thing, {object: function})

@@ -218,6 +218,10 @@ def test_columns_of_all_types():
            datetime.datetime(1970, 1, 1), pd.Period("2024-01"), pd.Period("2024-01-01"), pd.Interval(0, 1),
            pd.offsets.Day(1), pd.offsets.Day(2), pd.offsets.MonthEnd(1), pd.CategoricalDtype(["a"]),
            pd.CategoricalDtype(["b"]), pd.Int64Dtype())
+    if hasattr(pd.Timestamp(0), "as_unit"):  # years that have no nanoseconds
+        far = pd.Timestamp("2020-01-01").as_unit("s").replace(year=3000)
+        differ(far, far.replace(year=3001), pd.Timedelta(0).as_unit("s"), pd.Timestamp("2020-01-01"),
+               pd.Timestamp("2020-01-01").as_unit("s"), pd.Timestamp(1577836800000))
     same(pd.Series([1], name="a"), pd.Series([1], name="a"))
     differ(pd.Series([1], name="a"), pd.Series([1]), pd.Series([1], index=[5]), [1])
 

@@ -181,6 +181,19 @@ class Place:
     y: object = None
 
 
+@dataclasses.dataclass
+class Prepared:
+    x: int
+    factor: dataclasses.InitVar[int] = 1
+
+    def __post_init__(self, factor):
+        self.scaled = self.x * factor
+
+    @functools.cached_property
+    def derived(self):
+        return self.x + 1
+
+
 Pair = collections.namedtuple("Pair", "x y")
 Couple = collections.namedtuple("Couple", "x y")
 
@@ -205,6 +218,11 @@ def test_records_and_subclasses():
     differ(Point(1), Place(1), Point(1, 2), Point(2), Point(1, Point(1)), Pair(1, 2), Couple(1, 2), (1, 2),
            {"x": 1, "y": None})
     assert key(Point(1, [Color.RED])) == key(Point(1, [Color.RED]))
+    more, asked = Point(1), Prepared(1, 3)
+    more.z = 5
+    differ(Point(1), more)
+    differ(Prepared(1, 2), Prepared(1, 3))
+    assert asked.derived == 2 and key(asked) == key(Prepared(1, 3))
     tagged = Ids([1])
     tagged.source = "db"
     differ([1], Ids([1]), tagged, Ids([2]))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Objects that belong to a session, and end with it."""
 
-from peers import Peer
+from fellows import Peer
 
 PROGRAM = """
 made, gone = [], []

@@ -112,6 +112,19 @@ def test_what_is_read_is_a_number(s):
     assert type(pickle.loads(pickle.dumps(n))) is int
 
 
+def test_as_arguments_and_values_of_cached_functions_they_are_numbers(s):
+    """The key is that of the plain number, and so is what is stored."""
+    s.n, s.f = 42, 1.5
+
+    @cached.cache_data
+    def f(x):
+        return [x]
+
+    assert f.key(s.n) == f.key(42) and f.key([s.f, {"a": s.n}]) == f.key([1.5, {"a": 42}])
+    assert f.key(s.n) != f.key(43) and f.key(s.f) != f.key(2)
+    assert [type(x) for x in f(s.n) + f(s.f)] == [int, float] and f(42) == [42]
+
+
 def test_in_place_counts_and_plain_assignment_sets(s):
     other = cached.session(s.token)
     s.n = 10

@@ -21,7 +21,7 @@ from typing import Any, Callable, Iterator, Tuple
 from . import _binding, _threads
 from ._call import MISSING, Found, Memo, Progress, check_value, give_up, inside
 
-At = Tuple[str, bytes]  # a cache and a key
+At = Tuple[str, bytes, bytes]  # a cache, a key, and whose
 
 _ancestors: contextvars.ContextVar[tuple[At, ...]] = contextvars.ContextVar("cached_ancestors", default=())
 
@@ -141,7 +141,7 @@ class _AsyncMemo:
     async def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that is no hit at once."""
         key = self.memo.key(args, kwargs)
-        at, ancestors = (self.memo.cache, key), _ancestors.get()
+        at, ancestors = self.memo.at(key), _ancestors.get()
         flights = _of_loops.setdefault(asyncio.get_running_loop(), _Flights())
         with Progress(self.memo.name, self.memo.policy) as progress:
             while True:
@@ -196,7 +196,7 @@ class _AsyncMemo:
     async def compute(self, key: bytes, found: Found, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """As Memo.compute()."""
         start = time.perf_counter_ns()
-        inner = _ancestors.set((*_ancestors.get(), (self.memo.cache, key)))
+        inner = _ancestors.set((*_ancestors.get(), self.memo.at(key)))
         try:
             with inside(found.lease), _threads.computing(self.memo.cache, key, found.granted):
                 value = await self.memo.func(*args, **kwargs)

@@ -131,7 +131,7 @@ _STANDARD = tuple({os.path.realpath(path) + os.sep
                    for path in map(sysconfig.get_path, ("stdlib", "platstdlib")) if path})
 
 
-def _is_local(file: Any) -> bool:
+def is_local(file: Any) -> bool:
     """Whether a file lies where nothing is installed."""
     if not isinstance(file, str) or not file or os.path.basename(file).startswith("<"):
         return False
@@ -163,7 +163,7 @@ def code_of(func: Any) -> bytes:
 
 def function_code(function: types.FunctionType) -> bytes:
     """The same of a function that is passed as an argument. Of one that is installed, what it reaches is left out."""
-    return code_of(function) if _is_local(function.__code__.co_filename) else _Reached("").digest(function)
+    return code_of(function) if is_local(function.__code__.co_filename) else _Reached("").digest(function)
 
 
 def class_code(kind: type) -> bytes | None:
@@ -175,7 +175,7 @@ def class_code(kind: type) -> bytes | None:
 def module_code(module: types.ModuleType) -> bytes | str | None:
     """The digest of a module's file, of a project; the version of another one."""
     file = getattr(module, "__file__", None)
-    if _is_local(file):
+    if is_local(file):
         try:
             with open(str(file), "rb") as f:
                 return _source.digest(f.read())
@@ -229,7 +229,7 @@ class _Reached:
         if isinstance(value, types.FunctionType) and not value.__code__.co_filename.startswith("<"):
             file = value.__code__.co_filename
         # An interactive session has no file.
-        return _is_local(file) if file else name == "__main__" or module is None
+        return is_local(file) if file else name == "__main__" or module is None
 
     # ---- what is found behind a name
 
@@ -277,7 +277,7 @@ class _Reached:
 
     def _function(self, function: types.FunctionType) -> None:
         # An installed package is not parsed: it is large, and compiled by the same Python that runs it.
-        installed = os.path.isabs(function.__code__.co_filename) and not _is_local(function.__code__.co_filename)
+        installed = os.path.isabs(function.__code__.co_filename) and not is_local(function.__code__.co_filename)
         source = None if installed else _source.source_of(function)
         outside = _Outside(function)
         if source is None:

@@ -43,9 +43,9 @@ def _scalar(walk: Walk, value: Any, pd: Any) -> bool:
     if value is pd.NA or value is pd.NaT:
         walk.named("python:pandas", str(value))
     elif isinstance(value, pd.Timestamp):
-        walk.named("python:pandas.Timestamp", value.value, getattr(value, "unit", "ns"), value.fold, _zone(value.tz))
+        walk.named("python:pandas.Timestamp", _ticks(value), getattr(value, "unit", "ns"), value.fold, _zone(value.tz))
     elif isinstance(value, pd.Timedelta):
-        walk.named("python:pandas.Timedelta", value.value, getattr(value, "unit", "ns"))
+        walk.named("python:pandas.Timedelta", _ticks(value), getattr(value, "unit", "ns"))
     elif isinstance(value, pd.Period):
         walk.named("python:pandas.Period", value.ordinal, value.freqstr)
     elif isinstance(value, pd.Interval):
@@ -59,6 +59,12 @@ def _scalar(walk: Walk, value: Any, pd: Any) -> bool:
     else:
         return False
     return True
+
+
+def _ticks(value: Any) -> int:
+    """The number in its own unit: not all of them have one of nanoseconds."""
+    number = getattr(value, "_value", None)
+    return int(value.value if number is None else number)
 
 
 def _zone(zone: Any) -> Any:

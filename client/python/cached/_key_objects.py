@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import inspect
 import io
 import os
 import stat
@@ -87,13 +88,16 @@ def _enum(walk: Walk, value: Any) -> None:
 
 
 def _fields(value: Any) -> Iterator[tuple[str, Any]] | None:
-    """The fields of an instance of a dataclass, a pydantic model, an attrs class or a msgspec struct."""
+    """The fields of an instance of a dataclass, a pydantic model, an attrs class or a msgspec struct; and what the
+    instance has beside them, as from __post_init__."""
     kind = type(value)
     if dataclasses.is_dataclass(kind):
         return _got(value, [f.name for f in dataclasses.fields(value)])
     if any(base.__module__.startswith("pydantic") and base.__name__ == "BaseModel" for base in kind.__mro__):
-        extra = getattr(value, "__pydantic_extra__", None) or {}
-        return iter([*vars(value).items(), *((f"+{name}", member) for name, member in extra.items())])
+        more = [(f"{sign}{name}", member)
+                for sign, part in (("+", "__pydantic_extra__"), ("-", "__pydantic_private__"))
+                for name, member in (getattr(value, part, None) or {}).items()]
+        return iter([*_without_derived(value, vars(value)), *more])
     if hasattr(kind, "__attrs_attrs__"):
         return _got(value, [a.name for a in kind.__attrs_attrs__])
     if hasattr(kind, "__struct_fields__"):
@@ -109,6 +113,15 @@ def _got(value: Any, names: list[str]) -> Iterator[tuple[str, Any]]:
         except AttributeError:
             continue
         yield name, member
+    yield from _without_derived(value, {name: member for name, member in getattr(value, "__dict__", {}).items()
+                                        if name not in names})
+
+
+def _without_derived(value: Any, attributes: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Attributes, without what follows from the others and is there only once it was asked for."""
+    for name, member in attributes.items():
+        if not isinstance(inspect.getattr_static(type(value), name, None), functools.cached_property):
+            yield name, member
 
 
 def _record(walk: Walk, value: Any, fields: Iterator[tuple[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from importlib import import_module
 from typing import Any, Callable, Iterable
 
 from . import _binding
-from ._hash_funcs import HashFuncs, is_of_process, process_identity
+from ._hash_funcs import HashFuncs, process_identity
 from ._names import key_name
 
 PLAIN = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset))
@@ -94,6 +94,10 @@ class Walk:
         if kind in PLAIN:
             self._add_plain(value)
             return
+        plain = getattr(kind, "__cached_plain__", None)
+        if plain is not None:  # the package's own: it stands for this value
+            self.add(plain(value))
+            return
         resource = _resources.get(id(value))
         if resource is not None and resource[0]() is value:
             self.named("python:resource", resource[1])
@@ -115,7 +119,7 @@ class Walk:
         # A function is not asked for what it returned: {int: lambda n: n % 10}.
         self._active.append(function)
         try:
-            if is_of_process(function, value, result):
+            if self._hash_funcs is not None and self._hash_funcs.is_of_process(function, value, result):
                 self.named("python:hash-of-process", process_identity(), key_name(type(value)), result)
             else:
                 self.named("python:hash", key_name(type(value)), result)

@@ -156,7 +156,7 @@ def _make_single(state: Any) -> Any:
 
 def _reduce_timestamp(value: Any) -> tuple[str, Any] | None:
     tz = tz_told(value.tz)
-    if getattr(value, "freq", None) is not None and version() < (2,):
+    if version() < (2,) and getattr(value, "_freq" if hasattr(value, "_freq") else "freq", None) is not None:
         return None  # a timestamp of pandas 1 knows of the index that it was taken from
     unit, number = getattr(value, "unit", "ns"), getattr(value, "_value", None)
     told = [int(value.value if number is None else number), unit, tz]

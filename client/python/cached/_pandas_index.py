@@ -22,8 +22,11 @@ _OF_ARRAYS = {name: getattr(pd, name) for name in ("DatetimeIndex", "TimedeltaIn
                                                    "CategoricalIndex")}
 _TIMED = ("DatetimeIndex", "TimedeltaIndex")
 # Kinds that hold one of numpy's; pandas 1 had one for each sort of number.
-_NAMES = ("Index",) if arrays.later(2) else ("Index", "Int64Index", "UInt64Index", "Float64Index")
-_OF_NUMPY = {getattr(pd, name) for name in _NAMES}
+_OF_NUMPY = {pd.Index}
+if not arrays.later(2):
+    from pandas.core.indexes import numeric  # their names in pandas itself warn
+
+    _OF_NUMPY |= {numeric.Int64Index, numeric.UInt64Index, numeric.Float64Index}
 
 
 def reduce(index: pd.Index) -> tuple[str, Any] | None:

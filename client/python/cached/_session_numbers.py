@@ -57,6 +57,10 @@ class _Counted:
     def _plain(self) -> Number:
         raise NotImplementedError
 
+    def __cached_plain__(self) -> Number:
+        """What it is as an argument of a cached function."""
+        return self._plain()
+
     def __iadd__(self, by: Any) -> Any:
         return _added(self, by, 1)
 
