@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 _given: set[str] = set()
@@ -13,4 +14,7 @@ def once(kind: str, text: str) -> None:
     if kind in _given:
         return
     _given.add(kind)
-    warnings.warn(text, UserWarning, stacklevel=3)
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, UserWarning, stacklevel=level)
