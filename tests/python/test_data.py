@@ -489,3 +489,23 @@ def test_an_interactive_program(daemon):
     assert out.stdout.split() == ["ran", "1", "1"], out
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert out.stdout.split() == ["ran", "1", "1"], out
+
+
+class _Unloadable(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def test_a_value_that_no_reader_could_load(daemon):
+    """Its pickle is written, and cannot be read: that is the value's fault, said each time, and nothing is kept."""
+    runs = []
+
+    @cached.cache_data
+    def f():
+        runs.append(1)
+        return _Unloadable(1, 2)
+
+    for n in (1, 2):
+        with pytest.raises(cached.UnserializableReturnValueError, match=r"f\(\) returned what cannot be made again"):
+            f()
+        assert len(runs) == n and f.cache_info().entries == 0
