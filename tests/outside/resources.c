@@ -240,7 +240,9 @@ static void run_give(struct driver *d, char **w)
 {
         cached_resource *r = named(d, w[1]);
 
-        if (option(w, "from"))
+        if (option(w, "size"))
+                say(cached_resource_give_size(r, (size_t)number_option(w, "size", 0)), "");
+        else if (option(w, "from"))
                 say(cached_resource_give_fd(r, open_from(option(w, "from"))), "");
         else
                 say(cached_resource_give_object(r, (void *)(uintptr_t)7), "");

@@ -59,6 +59,19 @@ def test_by_hand(a, b):
     assert a("publish", i)[0] == ERR_USAGE
 
 
+def test_a_size_that_is_known_late(a, b):
+    """Whatever the segment was begun with; once it is made it has the size that it has."""
+    code, i = a("segment", "c", "k", manual=1, size=1)
+    assert code == NOT_FOUND and a("size", i) == (0, "1")
+    assert a("give", i, size=100_000)[0] == OK and a("size", i) == (0, "100000")
+    assert a("give", i, size=1 << 62)[0] != OK and a("size", i) == (0, "100000")
+    assert a("publish", i)[0] == OK and a.must("add", i) == 1
+    j = b.must("segment", "c", "k")
+    assert b("size", j) == (0, "100000") and b.must("add", j) == 2 and a.must("get", i, 0) == 2
+    assert a("give", i, size=10)[0] == b("give", j, size=10)[0] == ERR_USAGE
+    assert a("give", a.must("local", "c", "l"), size=10)[0] == ERR_USAGE
+
+
 def test_a_right_that_is_given_up_goes_to_the_next(a, b):
     i = a("segment", "c", "k", manual=1)[1]
     b.post("segment", "c", "k")

@@ -4,8 +4,12 @@
 A `$ ` begins a command, `> ` goes on with it; the lines below are what it prints, stdout and stderr. All blocks are
 one session of one shell. A block of code whose first line names a file (```c hello.c) is that file. Times and dates
 may differ, and so may the width of blanks; `ls` has no order.
+
+`python3` is the interpreter that the tests of the Python package take, and finds the package as it was built. What README has
+people install for it is left out (INSTALLS), and so is what needs a library that this interpreter has not (LIBRARIES).
 """
 
+import os
 import pathlib
 import re
 import shlex
@@ -14,12 +18,16 @@ import subprocess
 import pytest
 
 import harness
+import preload
 from cachectl import environment, needs_cachectl
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 SOCKET = "/run/cached/cached.sock"  # what README calls it
 EMPTY = 'cd "$(mktemp -d)"'  # where the files of README are
+INSTALLS = ("make -C $CLONE install ", "python3 -m venv ")  # how commands begin whose work the build has done
+LIBRARIES = ("cached", "numpy", "pandas")
+PACKAGE = harness.BUILD.resolve() / "client" / "python" / "path"
 
 DURATION = r"(\d+[mhd]\d\d[smh]|\d+(\.\d+)? ?(us|ms|s|m|h|d))"
 # The same in a text that re.escape() went over.
@@ -90,10 +98,38 @@ def session(folder, typed, env):
         script += [command, "mark"]
     (folder / "session").write_text("\n".join(script) + "\n")
     p = subprocess.run(["bash", "session"], cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                       text=True, timeout=100)
+                       text=True, timeout=200)
     parts = p.stdout.split("\n@@@@\n")
     assert len(parts) == len(typed) + 1, p.stdout
     return [[line for line in part.splitlines()] for part in parts[:-1]]
+
+
+def programs_of(command, files):
+    """What a command has Python run: its own text, and the files that it names."""
+    return "\n".join([command, *("\n".join(lines) for name, lines in files.items() if name in command.split())])
+
+
+def needs(command, files):
+    """The libraries that a command imports."""
+    return {name for name in LIBRARIES if re.search(rf"(?:^|')import {name}\b", programs_of(command, files), re.M)}
+
+
+def python(folder):
+    """Makes `python3` there; gives the libraries that it has."""
+    own = pathlib.Path(os.environ.get("CACHED_PYTHON_ENV", harness.BUILD / "python-env")) / "bin" / "python"
+    exports = {"PYTHONPATH": PACKAGE, "PYTHONDONTWRITEBYTECODE": "1", "LD_LIBRARY_PATH": harness.BUILD.resolve() / "client"}
+    runtime = preload.runtime()
+    if runtime:
+        exports |= {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0"}
+    lines = ["#!/bin/sh", *(f"export {name}={shlex.quote(str(value))}" for name, value in exports.items()),
+             f'exec {shlex.quote(str(own.absolute()) if own.exists() else "/usr/bin/python3")} "$@"']
+    program = folder / "python3"
+    program.write_text("\n".join(lines) + "\n")
+    program.chmod(0o755)
+    ask = f"import importlib.util as u; print(*[name for name in {LIBRARIES} if u.find_spec(name)])"
+    found = set(subprocess.run([program, "-c", ask], capture_output=True, text=True, check=True).stdout.split())
+    assert "cached" in found or not (PACKAGE / "cached").exists(), "the package that was built is not found"
+    return found
 
 
 @pytest.fixture
@@ -112,14 +148,17 @@ def workplace(daemon, tmp_path):
 
 
 def test_tr01_the_tour(daemon, workplace):
-    steps = []
+    steps, files = [], {}
     for kind, name, lines in blocks(README.read_text()):
         if name:
+            files[name] = lines
             (workplace / "tour" / name).write_text("\n".join(lines) + "\n")
         if kind == "console":
             steps += commands(lines)
     assert len(steps) > 10
     assert (EMPTY, []) in steps
+    there = python(workplace / "bin")
+    steps = [step for step in steps if not step[0].startswith(INSTALLS) and needs(step[0], files) <= there]
     env = environment(CACHED_SOCKET=str(daemon.socket), PATH=f"{workplace}/bin:/usr/bin:/bin", TZ="UTC")
     typed = [command.replace(SOCKET, str(daemon.socket)).replace(EMPTY, "cd tour") for command, _ in steps]
     for (command, expected), printed in zip(steps, session(workplace, typed, env)):
@@ -144,8 +183,16 @@ def test_tr02_what_differs_is_seen():
         compare("cachectl ls demo", ["a", "b"], ["a", "a"])
 
 
+def test_tr02_what_a_command_needs_is_seen():
+    files = {"a.py": ["import sys", "", "import pandas as pd", "import cached"], "b.py": ["import cached_pb2"]}
+    assert needs("for i in 1 2; do python3 a.py x; done", files) == {"pandas", "cached"}
+    assert needs("python3 b.py", files) == needs("cat data.py", files) == set()
+    assert needs("python3 -c 'import cached; print(cached)'", files) == {"cached"}
+
+
 def test_tr03_every_file_that_the_documents_link_is_there():
-    for document in ("README.md", "ARCHITECTURE.md", "NEWS.md", "tests/bench/README.md"):
+    for document in ("README.md", "ARCHITECTURE.md", "NEWS.md", "tests/bench/README.md", "client/python/README.md",
+                     "client/python/docs/coming-from.md"):
         path = ROOT / document
         for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
             assert (path.parent / link).exists(), f"{document}: {link}"

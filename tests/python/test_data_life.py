@@ -77,6 +77,7 @@ def test_max_entries_leaves_those_used_last(daemon):
     assert f.runs == []
     f(2)
     assert f.runs == [2] and f.cache_info().entries == 3
+    assert 3 * 32 < f.cache_info().bytes < 3000  # the keys alone take 32 each
 
 
 def test_max_bytes(daemon):

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Sessions: a mapping with attributes, shared by who has the token."""
 
-import contextvars
-import gc
 import math
 import os
 import pickle
@@ -11,8 +9,6 @@ import threading
 import pytest
 
 import cached
-import harness
-from cached import _binding
 from session_tools import cachectl, raw_set
 
 

@@ -3,6 +3,9 @@
 
 import pytest
 
+import cached
+from cached import _binding, _client, _segment
+
 from fellows import Failed, Peer
 
 PROGRAM = """
@@ -264,3 +267,23 @@ def whole():
                 assert e.args[0] in ("SharedDataError",), e.args
     b("numbers.clear()")
     a.until("whole()", [1, 2.5, "three", None])
+
+
+def test_a_segment_of_another_program_that_is_too_small(daemon):
+    """It has the name and the key, and no room for a value."""
+    @cached.cache_resource(shared=True, cache="small")
+    def numbers():
+        return [1]
+
+    client = _client.current()
+    key = numbers.__cached__.key((), {})
+    theirs = _binding.acquire(client, "segment", "small", key)
+    assert theirs.making
+    theirs.give_size(160)
+    _segment.begin(theirs, _segment.LIST)
+    theirs.publish()
+    with pytest.raises(cached.SharedDataError, match="numbers' is too small for a value"):
+        numbers()
+    _binding.drop(client, "small", key)
+    theirs.release()
+    assert numbers()[0] == 1

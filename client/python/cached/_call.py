@@ -260,13 +260,19 @@ class Memo:
             return Found(MISSING)
 
     def _ask_anew(self, key: bytes, client: Any, lease: Any) -> Found:
-        """What is stored is damaged: it is computed anew, by one."""
-        if lease is None or lease.state != _binding.LEASE_GRANTED:
-            try:
-                lease = client.lease(self.cache, key, outer=outer_lease(), hold_ms=self.policy.hold_ms, refresh=True)[1]
-            except _binding.CacheError as e:
-                _client.warn(e)
-                return Found(MISSING)
+        """What is stored is damaged: it is forgotten, which makes this a miss for all who count, and computed anew, by one."""
+        if lease is not None and lease.state == _binding.LEASE_GRANTED:
+            return Found(MISSING, client, lease, True)
+        try:
+            client.delete(self.cache, key)
+            entry, lease = client.lease(self.cache, key, outer=outer_lease(), hold_ms=self.policy.hold_ms)
+            if entry is not None:
+                return Found(self.load(entry), client, lease, True)
+        except _binding.CacheError as e:
+            _client.warn(e)
+            return Found(MISSING)
+        except (CorruptValueError, PickleRefusedError):  # somebody stores what this program cannot read
+            return Found(MISSING)
         return Found(MISSING, client, lease, True)
 
     # ---- storing
@@ -335,9 +341,11 @@ class Memo:
             return self.copy(encoded)
         except CorruptValueError as e:
             with contextlib.suppress(_binding.CacheError):
-                client.delete(self.cache, key)  # it is of use to nobody
-            raise UnserializableReturnValueError(f"{self.name}() returned what cannot be made again from what is stored for "
-                                                 f"it: {e}") from e
+                client.delete(self.cache, key)
+            raise UnserializableReturnValueError(
+                f"{self.name}() returned a {type(value).__qualname__} that can be stored, and not be made of what was stored: {e}. "
+                "Mend what its class does when it is unpickled (__setstate__, __reduce__), return what it is made of, or keep the "
+                "object itself with cache_resource") from e
 
     def copy(self, encoded: Any) -> Any:
         """A value of its own, of what was encoded here."""

@@ -10,7 +10,6 @@ import weakref
 from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Sequence, TypeVar, overload
 
 from . import _binding, _call, _client
-from ._async import make_async
 from ._durations import Duration, Size
 from ._policy import Policy, check, checked_name
 
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
 
 
 class CacheInfo(NamedTuple):
-    """Statistics of a function's cache, of all processes."""
+    """Statistics of a function's cache, of all processes. bytes: of the daemon's memory that they take."""
 
     cache: str
     hits: int
@@ -137,6 +136,8 @@ def _decorate(func: Any, policy: Policy) -> Any:
     _memos.add(memo)
     controls = _Controls(memo)
     if inspect.iscoroutinefunction(func):
+        from ._async import make_async  # asyncio takes long to import, and who does without need not wait for it
+
         function = make_async(memo)
         _attach(function, func, controls)
         return function

@@ -13,7 +13,6 @@ from typing import Any, Callable, Iterator
 from . import _binding, _client, _holding, _identity, _keys
 from ._holding import Held, Holding
 from ._kinds import kind_of
-from ._waiting import obtain_async
 
 # Of these types equal arguments have equal keys. Not float: -0.0 equals 0.0.
 _PLAIN = frozenset((int, str, bytes, bool, type(None)))
@@ -116,6 +115,8 @@ class ResourceFunction:
         holding = self.holding
         held = holding.look(key)
         if held is None:
+            from ._waiting import obtain_async  # asyncio takes long to import
+
             held = await obtain_async(holding, key, lambda: self.make_async(args, kwargs))
         return held
 

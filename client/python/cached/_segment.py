@@ -133,7 +133,7 @@ class State:
         self.capacity = ((source.size - PLACES) // 2 & ~7) - HEAD
         self.view: tuple[int, Any] = (-1, None)
         if self.capacity < 0:
-            raise SharedDataError(f"the segment of {name!r} is too small for a value")
+            raise SharedDataError(f"the segment of {self.name!r} is too small for a value")
 
     def to_lock(self) -> Any:
         """What the lock is of. A child holds nothing of its parent's, and asks for the same by itself."""
