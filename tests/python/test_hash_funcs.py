@@ -212,3 +212,8 @@ def test_an_address_is_found_wherever_it_comes_from(function, monkeypatch):
     assert one == key(thing, {object: function})
     monkeypatch.setattr(_hash_funcs._process, "identity", b"another process!")
     assert one != key(thing, {object: function})
+
+
+def test_another_function_is_another_key():
+    """It may give for one value what the one before gave for another."""
+    assert key(5, {int: lambda n: n % 10}) == key(15, {int: lambda n: n % 10}) != key(5, {int: lambda n: n % 7})
