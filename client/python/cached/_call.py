@@ -312,7 +312,7 @@ class Memo:
         except BaseException as e:
             give_up(found.lease, e)
             raise
-        if type(value) in _IMMUTABLE:
+        if self.policy.serializer is None and type(value) in _IMMUTABLE:
             return value
         return self._own_copy(key, found.client, version, encoded, value)
 
@@ -428,8 +428,8 @@ def give_up(lease: Any, error: BaseException | None) -> None:
 
 
 def begin(progress: Progress, found: Found) -> None:
-    """Shows that it is computed. A framework's hook may end the run by an exception, which may be kept for long with all
-    that it refers to: the next one may compute."""
+    """Shows that it is computed. A framework may end the run there, by an exception that somebody keeps with all that it
+    refers to: the next one may compute."""
     try:
         progress.start()
     except BaseException as e:
