@@ -416,3 +416,36 @@ def test_all_versions_of_python_come_to_the_same_digest(tmp_path):
     assert len(set(said.values())) == 1, said
     if len(said) == 1:
         pytest.skip("one version of Python is all there is")
+
+
+# Programs that do one thing with 1 and another with 2 in them.
+MATTERS = {
+    "a method of a global object": "class C:\n    def m(self): return {n}\nc = C()\ndef load(): return c.m()\n",
+    "a base's method": "class B:\n    def m(self): return {n}\nclass C(B):\n    def load(self): return super().m()\n"
+                       "load = C.load\n",
+    "a cached property": "import functools\nclass C:\n    @functools.cached_property\n    def p(self): return {n}\n"
+                         "    def load(self): return self.p\nload = C.load\n",
+    "a cached property of a class":
+        "import functools\nclass C:\n    @functools.cached_property\n    def p(self): return {n}\n"
+                                    "def load(): return C().p\n",
+    "a static method": "class C:\n    @staticmethod\n    def m(): return {n}\ndef load(): return C.m()\n",
+    "a partial method": "import functools\nclass C:\n    def m(self, n): return n\n    p = functools.partialmethod(m, {n})\n"
+                        "def load(): return C().p()\n",
+    "a metaclass": "class M(type):\n    def __call__(self): return {n}\nclass C(metaclass=M): pass\ndef load(): return C()\n",
+    "a single dispatch": "import functools\n@functools.singledispatch\ndef g(x): return 0\n@g.register(int)\n"
+                         "def other(x): return {n}\ndef load(): return g(1)\n",
+    "a tuple of functions": "def g(): return {n}\nall = (len, g)\ndef load(): return all[1]()\n",
+    "a global member of an enum": "import enum\nclass E(enum.Enum):\n    A1 = 1\n    A2 = 2\nm = E.A{n}\ndef load(): return m\n",
+    "a member in a closure": "import enum\nclass E(enum.Enum):\n    A1 = [1]\n    A2 = [2]\ndef make(m):\n"
+                             "    def load(): return m\n    return load\nload = make(E.A{n})\n",
+    "a path": "import pathlib\np = pathlib.Path('{n}')\ndef load(): return p.read_text()\n",
+    "a date": "import datetime\nd = datetime.date(2024, 1, {n})\ndef load(): return d\n",
+    "a number with a point": "import decimal\nd = decimal.Decimal('1.{n}')\ndef load(): return d\n",
+    "a pattern": "import re\np = re.compile('" + "x" * 250 + "{n}')\ndef load(): return p\n",
+}
+
+
+@pytest.mark.parametrize("text", MATTERS.values(), ids=MATTERS)
+def test_what_matters_behind_a_name(files, text):  # noqa: F811
+    one, two, again = (files.code(text.format(n=n) + "show(load)\n") for n in (1, 2, 1))
+    assert one == again != two

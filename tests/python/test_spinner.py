@@ -286,3 +286,25 @@ def test_in_a_notebook(daemon, monkeypatch):
 
     assert f(1) == 1
     assert outputs[0] == "Running f()" and outputs[-1] == ""
+
+
+def test_a_hook_that_raises_lets_others_compute(daemon):
+    """Frameworks end a run by an exception, which somebody may keep, with all that it refers to."""
+    def hook(function, text):
+        raise RuntimeError("the run ends")
+
+    @cached.cache_data
+    def f(x):
+        return [x]
+
+    cached.set_progress(hook)
+    try:
+        with pytest.raises(RuntimeError, match="the run ends") as kept:
+            f(1)
+    finally:
+        cached.set_progress(None)
+    found = []
+    other = threading.Thread(target=lambda: found.append(f(1)), daemon=True)
+    other.start()
+    other.join(harness.PATIENCE / 2)
+    assert found == [[1]] and kept.value.__traceback__ is not None

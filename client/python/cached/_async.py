@@ -19,7 +19,7 @@ import weakref
 from typing import Any, Callable, Iterator, Tuple
 
 from . import _binding, _threads
-from ._call import MISSING, Found, Memo, Progress, check_value, give_up, inside
+from ._call import MISSING, Found, Memo, Progress, begin, check_value, give_up, inside
 
 At = Tuple[str, bytes, bytes]  # a cache, a key, and whose
 
@@ -172,7 +172,7 @@ class _AsyncMemo:
         if found.value is not MISSING and self.memo.policy.background:
             self.refresh(key, found, args, kwargs)
             return found.value
-        progress.start()
+        begin(progress, found)
         try:
             return await self.compute(key, found, args, kwargs)
         finally:

@@ -309,7 +309,10 @@ class Memo:
             if e.code != _binding.SUPERSEDED:
                 _warn_unstored(self.name, e)
             return value
-        if type(value) in _IMMUTABLE:
+        except BaseException as e:
+            give_up(found.lease, e)
+            raise
+        if self.policy.serializer is None and type(value) in _IMMUTABLE:
             return value
         return self._own_copy(key, found.client, version, encoded, value)
 
@@ -383,7 +386,7 @@ class Memo:
             if found.value is not MISSING and self.policy.background:
                 self.refresh(key, found, args, kwargs)
                 return found.value
-            progress.start()
+            begin(progress, found)
             return self.compute(key, found, args, kwargs)
 
     def waiter(self, key: bytes, progress: Progress) -> Callable[[Any], bool]:
@@ -422,6 +425,16 @@ def give_up(lease: Any, error: BaseException | None) -> None:
     if isinstance(error, Exception):
         reason = f"{type(error).__name__}: {error}"[:1000].replace("\0", " ").encode(errors="replace").decode()
     lease.end(reason)
+
+
+def begin(progress: Progress, found: Found) -> None:
+    """Shows that it is computed. A framework may end the run there, by an exception that somebody keeps with all that it
+    refers to: the next one may compute."""
+    try:
+        progress.start()
+    except BaseException as e:
+        give_up(found.lease, e)
+        raise
 
 
 def check_value(value: Any, name: str) -> None:

@@ -54,6 +54,7 @@ class HashFuncs:
         self._by_name: dict[str, Callable[[Any], Any]] = {}
         self._found: dict[type, Callable[[Any], Any] | None] = {}
         self._used: dict[int, set[Any]] = {}  # by id of these functions
+        self._codes: dict[int, bytes] = {}
         for which, function in functions.items():
             if not callable(function):
                 raise TypeError(f"hash_funcs of {name!r}: {function!r} for {which!r} is no function")
@@ -72,6 +73,15 @@ class HashFuncs:
         except KeyError:
             found = self._found[kind] = self._find(kind)
             return found
+
+    def code_of(self, function: Callable[[Any], Any]) -> bytes:
+        """The digest of one's code: another function may give the same for something else."""
+        from ._identity import code_of  # which needs this file
+
+        code = self._codes.get(id(function))
+        if code is None:
+            code = self._codes[id(function)] = code_of(function)
+        return code
 
     def is_of_process(self, function: Callable[[Any], Any], value: Any, result: Any) -> bool:
         """Whether what this function returned for the value means something in this process only."""

@@ -16,6 +16,8 @@ _source.py.
 
 from __future__ import annotations
 
+import enum
+import functools
 import hashlib
 import inspect
 import os
@@ -30,6 +32,8 @@ from ._names import module_name
 from ._signature import target
 
 NAME_MAX = 128
+# What a class has that stands for a function, and is none to callable() in each version of Python.
+_NOT_CALLABLE = (staticmethod, classmethod, functools.partialmethod)
 _REACHED_MAX = 4096  # functions and classes; a whole package may hang on one function
 _HERE = os.path.dirname(os.path.realpath(__file__)) + os.sep
 
@@ -241,10 +245,19 @@ class _Reached:
         elif isinstance(value, type):
             if self.belongs(value):
                 self.parts += (b"uses", label.encode(), b"%d" % self.add(value))
-        elif callable(value):
+        elif isinstance(value, enum.Enum):
+            self.parts += (b"member", label.encode(), str(value.name).encode(), repr(value.value).encode()
+                           if _source.constant(value.value) is not None else b"")
+            self._value(f"type of {label}", type(value))
+        elif type(value) is tuple:
+            for i, member in enumerate(value):
+                self._value(f"{label}[{i}]", member)
+        elif callable(value) or isinstance(value, _NOT_CALLABLE):
             function = _innermost(value)
             if any(isinstance(f, types.FunctionType) and self.belongs(f) for f in (function, value)):
                 self.parts += (b"uses", label.encode(), b"%d" % self.add(value))
+        elif self.belongs(type(value)):  # what its methods do; not what is in it, which may change
+            self.parts += (b"instance", label.encode(), b"%d" % self.add(type(value)))
 
     def _chain(self, chain: tuple[str, ...], value: Any) -> None:
         """Follows a.b.c: through modules of the project to what is in them; to a class, and not into it."""
@@ -271,9 +284,18 @@ class _Reached:
             elif not hasattr(function, "__wrapped__"):
                 self.parts += (b"compiled", str(getattr(function, "__module__", None)).encode(),
                                getattr(function, "__qualname__", type(function).__qualname__).encode())
+            self._registered(function)
             value = getattr(function, "__wrapped__", None)
             if value is None:
                 return
+
+    def _registered(self, function: Any) -> None:
+        """What a function of functools.singledispatch chooses from."""
+        registry = getattr(function, "registry", None)
+        if isinstance(registry, types.MappingProxyType):
+            for name, one in sorted((f"{kind.__module__}.{kind.__qualname__}", one) for kind, one in registry.items()
+                                    if isinstance(kind, type)):
+                self._value(f"for {name}", one)
 
     def _function(self, function: types.FunctionType) -> None:
         # An installed package is not parsed: it is large, and compiled by the same Python that runs it.
@@ -290,7 +312,7 @@ class _Reached:
                 found = outside.get(chain[0])
                 if found is not outside:
                     self._chain(chain, found)
-            self._methods(function, source.attributes)
+            self._methods(function, source.attributes, ("super",) in source.names)
         for i, value in enumerate((*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())):
             self._value(f"default {i}", value)
 
@@ -309,17 +331,22 @@ class _Reached:
             elif found is not outside:
                 self._value(name, found)
 
-    def _methods(self, function: types.FunctionType, names: tuple[str, ...]) -> None:
-        """Methods that a method calls of its own object: those of the class that it is defined in."""
+    def _methods(self, function: types.FunctionType, names: tuple[str, ...], with_bases: bool) -> None:
+        """Methods that a method calls of its own object: those of the class that it is defined in; all of its bases'
+        where it calls super()."""
         owner: Any = sys.modules.get(function.__module__)
         for part in function.__qualname__.split(".")[:-1]:
             owner = None if owner is None else vars(owner).get(part) if hasattr(owner, "__dict__") else None
         if not isinstance(owner, type):
             return
+        for base in owner.__bases__ if with_bases else ():
+            self._value("base", base)
         for name in names:
             member = inspect.getattr_static(owner, name, None)
             if isinstance(member, property):
                 member = member.fget
+            elif isinstance(member, functools.cached_property):
+                member = member.func
             if member is not None:
                 self._value(f"self.{name}", member)
 
@@ -329,9 +356,12 @@ class _Reached:
         self.parts += (b"class", kind.__qualname__.encode())
         for base in kind.__bases__:
             self._value("base", base)
+        self._value("metaclass", type(kind))
         for name, member in sorted(vars(kind).items()):
             if name in ("__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"):
                 continue
+            if isinstance(member, functools.cached_property):
+                member = member.func
             for part in (member.fget, member.fset, member.fdel) if isinstance(member, property) else (member,):
                 function = _innermost(part) if part is not None else None
                 if isinstance(function, types.FunctionType) and function.__code__.co_filename.startswith("<") \

@@ -115,14 +115,16 @@ class Walk:
         self.key.add_builtin(value)
 
     def _add_hashed(self, value: Any, function: Callable[[Any], Any]) -> None:
+        assert self._hash_funcs is not None
         result = function(value)
+        code = self._hash_funcs.code_of(function)
         # A function is not asked for what it returned: {int: lambda n: n % 10}.
         self._active.append(function)
         try:
-            if self._hash_funcs is not None and self._hash_funcs.is_of_process(function, value, result):
-                self.named("python:hash-of-process", process_identity(), key_name(type(value)), result)
+            if self._hash_funcs.is_of_process(function, value, result):
+                self.named("python:hash-of-process", process_identity(), key_name(type(value)), code, result)
             else:
-                self.named("python:hash", key_name(type(value)), result)
+                self.named("python:hash", key_name(type(value)), code, result)
         except Unkeyable as e:
             e.where.append(Attribute(f"hash_funcs[{key_name(type(value))!r}]()"))
             raise

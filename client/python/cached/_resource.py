@@ -6,11 +6,10 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable, Iterator, cast
 
-from . import _binding, _client, _holding, _identity, _keys
+from . import _binding, _client, _holding, _identity, _keys, _warn
 from ._holding import Held, Holding
 from ._kinds import kind_of
 
@@ -331,8 +330,8 @@ def lock(obj: Any, timeout: float | None = None) -> Iterator[Any]:
     held = _held_of(obj)
     with held.lock(timeout) as died:
         if died and not hasattr(obj, "lock"):
-            warnings.warn(f"the process that had the lock of this object of {held.holding.name!r} was killed: what it changes may "
-                          "be half changed", RuntimeWarning, stacklevel=3)
+            _warn.at_caller(f"the process that had the lock of this object of {held.holding.name!r} was killed: what it changes may "
+                            "be half changed", RuntimeWarning)
         yield obj
 
 

@@ -14,16 +14,25 @@ from __future__ import annotations
 
 import __future__
 import ast
+import datetime
+import decimal
+import fractions
 import functools
 import hashlib
 import importlib.util
 import inspect
 import linecache
+import pathlib
+import re
 import types
+import uuid
 from typing import Any, NamedTuple
 
 Chain = tuple  # names, as in a.b.c
 _FILES_MAX = 64
+# Never change, and say all that they are by repr().
+_LIKE_CONSTANTS = (datetime.date, datetime.datetime, datetime.time, datetime.timedelta, decimal.Decimal, fractions.Fraction,
+                   pathlib.PosixPath, pathlib.PurePosixPath, pathlib.WindowsPath, pathlib.PureWindowsPath, range, uuid.UUID)
 _FUTURE = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names) & ~inspect.CO_NESTED
 _LEFT_OUT = ("ctx", "kind", "type_comment", "type_ignores", "decorator_list")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -53,8 +62,8 @@ def digest(*parts: bytes) -> bytes:
 
 
 def constant(value: Any) -> bytes | None:
-    """What a constant is, in bytes; None: it is none. Numbers, text, bytes, None, ..., and tuples and frozensets of
-    them."""
+    """What a constant is, in bytes; None: it is none. Numbers, text, bytes, None, ..., dates, paths, patterns; and
+    tuples and frozensets of them."""
     kind = type(value)
     if value is None or value is ... or kind in (bool, int, float, complex):
         if kind is int and value.bit_length() > 4096:  # the interpreter writes no longer ones in decimal
@@ -64,6 +73,10 @@ def constant(value: Any) -> bytes | None:
         return b"str " + value.encode("utf-8", "surrogatepass")
     if kind is bytes:
         return b"bytes " + value
+    if kind in _LIKE_CONSTANTS:
+        return f"{kind.__name__} {value!r}".encode("utf-8", "surrogatepass")
+    if kind is re.Pattern:
+        return f"pattern {value.pattern!r} {value.flags}".encode("utf-8", "surrogatepass")
     if kind in (tuple, frozenset):
         members = [constant(member) for member in value]
         if any(member is None for member in members):
