@@ -64,16 +64,19 @@ static void *hash_leaves(void *arg)
 static unsigned start_helpers(struct window *w, pthread_t *helpers, unsigned wanted)
 {
         pthread_attr_t attr;
-        sigset_t all;
+        sigset_t all, before;
         unsigned n = 0;
 
         if (pthread_attr_init(&attr) != 0)
                 return 0;
+        /* They inherit it. An attribute of theirs may say so, too, and only from glibc 2.32 on. */
         sigfillset(&all);
         if (pthread_attr_setstacksize(&attr, HELPER_STACK_SIZE) == 0 &&
-            pthread_attr_setsigmask_np(&attr, &all) == 0)
+            pthread_sigmask(SIG_SETMASK, &all, &before) == 0) {
                 while (n < wanted && pthread_create(&helpers[n], &attr, hash_leaves, w) == 0)
                         n++;
+                pthread_sigmask(SIG_SETMASK, &before, NULL);
+        }
         pthread_attr_destroy(&attr);
         return n;
 }

@@ -200,7 +200,7 @@ static inline struct map_memo *map_memo_of(const struct map *m, const struct map
 /* Who this thread is among those that run. */
 static inline uintptr_t map_self(void)
 {
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 11) /* gcc 10 lacks it on x86 */
         return (uintptr_t)__builtin_thread_pointer();
 #else
         return (uintptr_t)pthread_self();

@@ -5,7 +5,13 @@ import pathlib
 import shlex
 import subprocess
 
+import setuptools
 from setuptools import Extension, setup
+
+# Older ones do not read pyproject.toml, and would make a package named UNKNOWN.
+if int(setuptools.__version__.split(".")[0]) < 61:
+    raise SystemExit(f"setuptools 61 or newer is needed, and this is {setuptools.__version__}: "
+                     "pip install --upgrade setuptools, or let pip build without --no-build-isolation")
 
 
 def pkg_config(*what):

@@ -5,8 +5,9 @@ A `$ ` begins a command, `> ` goes on with it; the lines below are what it print
 one session of one shell. A block of code whose first line names a file (```c hello.c) is that file. Times and dates
 may differ, and so may the width of blanks; `ls` has no order.
 
-`python3` is the interpreter that the tests of the Python package take, and finds the package as it was built. What README has
-people install for it is left out (INSTALLS), and so is what needs a library that this interpreter has not (LIBRARIES).
+`python3` is the interpreter that the tests of the Python package take, and finds the package as it was built. What
+README has people install for it is left out (INSTALLS), and so is what needs a library that this interpreter has not
+(LIBRARIES).
 """
 
 import os
@@ -117,7 +118,8 @@ def needs(command, files):
 def python(folder):
     """Makes `python3` there; gives the libraries that it has."""
     own = pathlib.Path(os.environ.get("CACHED_PYTHON_ENV", harness.BUILD / "python-env")) / "bin" / "python"
-    exports = {"PYTHONPATH": PACKAGE, "PYTHONDONTWRITEBYTECODE": "1", "LD_LIBRARY_PATH": harness.BUILD.resolve() / "client"}
+    exports = {"PYTHONPATH": PACKAGE, "PYTHONDONTWRITEBYTECODE": "1",
+               "LD_LIBRARY_PATH": harness.BUILD.resolve() / "client"}
     runtime = preload.runtime()
     if runtime:
         exports |= {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0"}

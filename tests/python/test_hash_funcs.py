@@ -217,3 +217,17 @@ def test_an_address_is_found_wherever_it_comes_from(function, monkeypatch):
 def test_another_function_is_another_key():
     """It may give for one value what the one before gave for another."""
     assert key(5, {int: lambda n: n % 10}) == key(15, {int: lambda n: n % 10}) != key(5, {int: lambda n: n % 7})
+
+
+def test_the_warning_is_at_the_callers_line(daemon, python):
+    process = python.start("""
+        import cached
+
+        @cached.cache_data(hash_funcs={str: hash})
+        def f(x):
+            return x
+
+        f("a")
+    """)
+    python.result(process)
+    assert "program.py:8: UserWarning: hash_funcs has the built-in hash()" in process.errors

@@ -81,3 +81,17 @@ def test_a_daemon_that_refuses(make_daemon, python, monkeypatch):
     assert a("made") == [0, 1, 2, 3]
     assert a("[gone, thing.clear(3), gone]") == [[[0], [3]], None, [[0], [3]]]
     assert "is kept in this process only" in a.end()
+
+
+def test_the_warning_is_at_the_callers_line(python):
+    process = python.start("""
+        import cached
+
+        @cached.cache_resource(shared=True)
+        def numbers():
+            return [1]
+
+        numbers()
+    """, env={"CACHED_SOCKET": "/nonexistent/socket"})
+    python.result(process)
+    assert "program.py:8: CacheWarning: cache_resource function 'numbers': its object is kept" in process.errors

@@ -29,6 +29,12 @@ def missing():
         return "no setuptools of Debian's: apt install python3-setuptools"
     if not (DEBIAN / "wheel").exists():
         return "no wheel of Debian's: apt install python3-wheel"
+    try:
+        import setuptools
+    except ImportError:
+        return "no setuptools for this interpreter: pip install setuptools wheel"
+    if int(setuptools.__version__.split(".")[0]) < 61:
+        return f"setuptools {setuptools.__version__} does not read pyproject.toml: 61 or newer is needed"
     if not shutil.which("pkg-config"):
         return "no pkg-config: apt install pkg-config"
     return None

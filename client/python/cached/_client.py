@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
-import warnings
 
-from . import _binding
+from . import _binding, _warn
 from ._errors import CacheError, CacheWarning
 
 DEFAULT_TIMEOUT = 5.0  # seconds, for calls whose answer the caller asked for
@@ -99,10 +97,7 @@ def warn_once(kind: object, text: str) -> None:
         if kind in _process.warned or _process.is_over:
             return
         _process.warned.add(kind)
-    level, frame = 1, sys._getframe()
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text, CacheWarning, stacklevel=level)
+    _warn.at_caller(text, CacheWarning)
 
 
 @atexit.register

@@ -18,9 +18,10 @@ R = TypeVar("R")
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from typing_extensions import ParamSpec
+    from typing_extensions import Concatenate, ParamSpec
 
     P = ParamSpec("P")
+    Q = ParamSpec("Q")
     R_co = TypeVar("R_co", covariant=True)
 
     class CachedFunction(Protocol[P, R_co]):
@@ -32,7 +33,12 @@ if TYPE_CHECKING:
 
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
-        def __get__(self, instance: Any, owner: Any = None) -> Any: ...
+        @overload
+        def __get__(self, instance: None, owner: Any = None) -> CachedFunction[P, R_co]: ...
+
+        @overload
+        def __get__(self: CachedFunction[Concatenate[Any, Q], R_co], instance: object,
+                    owner: Any = None) -> CachedFunction[Q, R_co]: ...
 
         def clear(self, *args: Any, **kwargs: Any) -> None:
             """Forgets the value of this call; without arguments all values of the function, of all its versions.

@@ -17,7 +17,7 @@ import weakref
 from contextvars import ContextVar
 from typing import Any, Callable
 
-from . import _binding, _keys
+from . import _binding, _keys, _warn
 from ._errors import CacheWarning
 from ._lock import Exclusive
 from ._release import forget_in_children, releaser
@@ -241,8 +241,7 @@ class Holding:
                 return True
         except Exception as error:
             reason = f"validate failed: {type(error).__name__}: {error}"
-            warnings.warn(f"cache_resource function {self.name!r}: {reason}; the object is replaced", RuntimeWarning,
-                          stacklevel=4)
+            _warn.at_caller(f"cache_resource function {self.name!r}: {reason}; the object is replaced", RuntimeWarning)
         self.invalidate(held, reason or "its check failed")
         return False
 
@@ -468,7 +467,7 @@ class Holding:
         kind = (what, error.code)
         if kind not in self.warned:
             self.warned.add(kind)
-            warnings.warn(f"cache_resource function {self.name!r}: {what}: {error}", CacheWarning, stacklevel=4)
+            _warn.at_caller(f"cache_resource function {self.name!r}: {what}: {error}", CacheWarning)
 
     # ---- clearing
 

@@ -62,7 +62,9 @@ def empty_frame(n: int, columns: Mapping[Any, Any]) -> pd.DataFrame:
     cached function returns it. Columns of one type lie side by side, as pandas holds them.
 
     >>> frame = cached.empty_frame(1000, {"a": "f8", "n": "i4"})
-    >>> frame["a"].to_numpy()[:] = 1.5
+    >>> frame.loc[:, "a"] = 1.5
+
+    `frame["a"] = x` would put another column in its place, which lies elsewhere: then all is copied when it is stored.
     """
     import numpy as np
     import pandas as pd

@@ -6,13 +6,62 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-import warnings
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Iterator, cast
 
-from . import _binding, _client, _holding, _identity, _keys
+from . import _binding, _client, _holding, _identity, _keys, _warn
 from ._holding import Held, Holding
 from ._kinds import kind_of
+
+if TYPE_CHECKING:
+    from typing import ContextManager, Protocol, TypeVar, overload
+
+    from typing_extensions import Concatenate, ParamSpec
+
+    from ._durations import Duration
+
+    P = ParamSpec("P")
+    Q = ParamSpec("Q")
+    R = TypeVar("R")
+    R_co = TypeVar("R_co", covariant=True)
+
+    class CachedResource(Protocol[P, R_co]):
+        """A function whose objects are kept."""
+
+        __name__: str
+        __qualname__: str
+        __wrapped__: Callable[..., Any]
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+        @overload
+        def __get__(self, instance: None, owner: Any = None) -> CachedResource[P, R_co]: ...
+
+        @overload
+        def __get__(self: CachedResource[Concatenate[Any, Q], R_co], instance: object,
+                    owner: Any = None) -> CachedResource[Q, R_co]: ...
+
+        def clear(self, *args: Any, **kwargs: Any) -> None:
+            """Lets go of the object of this call; without arguments of all objects of the function."""
+
+        def use(self, *args: P.args, **kwargs: P.kwargs) -> ContextManager[Any]:
+            """The object, for a while: its on_release does not come in between."""
+
+    class CacheResource(Protocol):
+        @overload
+        def __call__(self, func: Callable[P, R]) -> CachedResource[P, R]: ...
+
+        @overload
+        def __call__(self, func: None = None, *, ttl: Duration | None = None, max_entries: int | None = None,
+                     validate: Callable[[Any], Any] | None = None, on_release: Callable[[Any], Any] | None = None,
+                     show_spinner: bool | str = True, show_time: bool = False,
+                     hash_funcs: dict[Any, Any] | None = None, scope: str = "global", shared: bool = False,
+                     readonly: bool = False, kind: str | None = None, capacity: int | None = None,
+                     encoding: str | None = None, cache: str | None = None, version: str | None = None,
+                     ) -> Callable[[Callable[P, R]], CachedResource[P, R]]: ...
+
+        def clear(self) -> None:
+            """Lets go of all objects of all functions, in all processes."""
 
 # Of these types equal arguments have equal keys. Not float: -0.0 equals 0.0.
 _PLAIN = frozenset((int, str, bytes, bool, type(None)))
@@ -212,6 +261,12 @@ def _async_wrapper(function: ResourceFunction) -> Callable[..., Any]:
     return call
 
 
+def _typed(decorator: Callable[..., Any]) -> CacheResource:
+    """As type checkers see it: what it decorates keeps its types."""
+    return cast("CacheResource", decorator)
+
+
+@_typed
 def cache_resource(func: Callable[..., Any] | None = None, *, ttl: Any = None, max_entries: int | None = None,
                    validate: Callable[[Any], Any] | None = None, on_release: Callable[[Any], Any] | None = None,
                    show_spinner: bool | str = True, show_time: bool = False, hash_funcs: dict | None = None,
@@ -251,7 +306,7 @@ def _milliseconds(ttl: Any) -> int | None:
     return _durations.milliseconds(ttl, "ttl")
 
 
-cache_resource.clear = _holding.clear_all  # type: ignore[attr-defined]
+cache_resource.clear = _holding.clear_all  # type: ignore[method-assign]
 
 
 # ---- objects that were given out
@@ -275,8 +330,8 @@ def lock(obj: Any, timeout: float | None = None) -> Iterator[Any]:
     held = _held_of(obj)
     with held.lock(timeout) as died:
         if died and not hasattr(obj, "lock"):
-            warnings.warn(f"the process that had the lock of this object of {held.holding.name!r} was killed: what it changes may "
-                          "be half changed", RuntimeWarning, stacklevel=3)
+            _warn.at_caller(f"the process that had the lock of this object of {held.holding.name!r} was killed: what it changes may "
+                            "be half changed", RuntimeWarning)
         yield obj
 
 
