@@ -214,6 +214,11 @@ def test_an_address_is_found_wherever_it_comes_from(function, monkeypatch):
     assert one != key(thing, {object: function})
 
 
+def test_another_function_is_another_key():
+    """It may give for one value what the one before gave for another."""
+    assert key(5, {int: lambda n: n % 10}) == key(15, {int: lambda n: n % 10}) != key(5, {int: lambda n: n % 7})
+
+
 def test_the_warning_is_at_the_callers_line(daemon, python):
     process = python.start("""
         import cached
@@ -226,8 +231,3 @@ def test_the_warning_is_at_the_callers_line(daemon, python):
     """)
     python.result(process)
     assert "program.py:8: UserWarning: hash_funcs has the built-in hash()" in process.errors
-
-
-def test_another_function_is_another_key():
-    """It may give for one value what the one before gave for another."""
-    assert key(5, {int: lambda n: n % 10}) == key(15, {int: lambda n: n % 10}) != key(5, {int: lambda n: n % 7})

@@ -425,17 +425,18 @@ MATTERS = {
                        "load = C.load\n",
     "a cached property": "import functools\nclass C:\n    @functools.cached_property\n    def p(self): return {n}\n"
                          "    def load(self): return self.p\nload = C.load\n",
-    "a cached property of a class":
-        "import functools\nclass C:\n    @functools.cached_property\n    def p(self): return {n}\n"
-                                    "def load(): return C().p\n",
+    "a cached property of a class": "import functools\nclass C:\n    @functools.cached_property\n"
+                                    "    def p(self): return {n}\ndef load(): return C().p\n",
     "a static method": "class C:\n    @staticmethod\n    def m(): return {n}\ndef load(): return C.m()\n",
-    "a partial method": "import functools\nclass C:\n    def m(self, n): return n\n    p = functools.partialmethod(m, {n})\n"
-                        "def load(): return C().p()\n",
-    "a metaclass": "class M(type):\n    def __call__(self): return {n}\nclass C(metaclass=M): pass\ndef load(): return C()\n",
+    "a partial method": "import functools\nclass C:\n    def m(self, n): return n\n"
+                        "    p = functools.partialmethod(m, {n})\ndef load(): return C().p()\n",
+    "a metaclass": "class M(type):\n    def __call__(self): return {n}\nclass C(metaclass=M): pass\n"
+                   "def load(): return C()\n",
     "a single dispatch": "import functools\n@functools.singledispatch\ndef g(x): return 0\n@g.register(int)\n"
                          "def other(x): return {n}\ndef load(): return g(1)\n",
     "a tuple of functions": "def g(): return {n}\nall = (len, g)\ndef load(): return all[1]()\n",
-    "a global member of an enum": "import enum\nclass E(enum.Enum):\n    A1 = 1\n    A2 = 2\nm = E.A{n}\ndef load(): return m\n",
+    "a global member of an enum": "import enum\nclass E(enum.Enum):\n    A1 = 1\n    A2 = 2\nm = E.A{n}\n"
+                                  "def load(): return m\n",
     "a member in a closure": "import enum\nclass E(enum.Enum):\n    A1 = [1]\n    A2 = [2]\ndef make(m):\n"
                              "    def load(): return m\n    return load\nload = make(E.A{n})\n",
     "a path": "import pathlib\np = pathlib.Path('{n}')\ndef load(): return p.read_text()\n",

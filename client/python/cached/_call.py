@@ -428,8 +428,8 @@ def give_up(lease: Any, error: BaseException | None) -> None:
 
 
 def begin(progress: Progress, found: Found) -> None:
-    """Shows that it is computed. A framework may end the run there, by an exception that somebody keeps with all that it
-    refers to: the next one may compute."""
+    """Shows that it is computed. A framework may end the run there, by an exception that somebody keeps with all that
+    it refers to: the next one may compute."""
     try:
         progress.start()
     except BaseException as e:
