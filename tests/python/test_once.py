@@ -322,3 +322,26 @@ def test_what_is_not_kept_is_shared_with_those_who_wait(scene):
     assert len(scene.runs) == 1
     later = scene.python.start(app, scene.log, scene.go, name="once")
     assert scene.python.result(later) == [1] and len(scene.runs) == 2
+
+
+def test_a_child_of_the_computation_asks_for_its_value(daemon, python):
+    """The parent waits for the child, and the child would wait for the parent's value: it computes itself."""
+    app = """
+    import json, os, cached
+
+    @cached.cache_data(show_spinner=False)
+    def f(x):
+        if os.getpid() != first:
+            return [x, "child"]
+        ours, theirs = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.write(theirs, json.dumps(f(x)).encode())
+            os._exit(0)
+        os.waitpid(pid, 0)
+        return [x, json.loads(os.read(ours, 100))]
+
+    first = os.getpid()
+    print(json.dumps([f(1), f(1)]))
+    """
+    assert python(app) == [[1, [1, "child"]]] * 2

@@ -19,7 +19,7 @@ import weakref
 from typing import Any, Callable, Iterator, Tuple
 
 from . import _binding, _threads
-from ._call import MISSING, Found, Memo, Progress, begin, check_value, give_up, inside
+from ._call import MISSING, Found, Memo, Progress, begin, check_value, give_up, inside, is_of_parent
 
 At = Tuple[str, bytes, bytes]  # a cache, a key, and whose
 
@@ -181,13 +181,13 @@ class _AsyncMemo:
     async def ask(self, key: bytes, progress: Progress) -> Found:
         """As Memo.ask(), in a thread."""
         loop, cancelled = asyncio.get_running_loop(), threading.Event()
-        deadlock = _threads.Deadlock(self.memo.cache, key)
+        deadlock, of_parent = _threads.Deadlock(self.memo.cache, key), is_of_parent(self.memo.at(key))
 
         def waiting(holder: Any) -> bool:
             if not cancelled.is_set():
                 with contextlib.suppress(RuntimeError):  # the loop is closed
                     loop.call_soon_threadsafe(progress.say, progress.text_of(holder))
-            return cancelled.is_set() or deadlock.is_certain()
+            return cancelled.is_set() or of_parent or deadlock.is_certain()
 
         found: Found = await in_thread(self.memo.ask, key, waiting, undo=lambda f: give_up(f.lease, None),
                                        cancelled=cancelled)
@@ -198,7 +198,7 @@ class _AsyncMemo:
         start = time.perf_counter_ns()
         inner = _ancestors.set((*_ancestors.get(), self.memo.at(key)))
         try:
-            with inside(found.lease), _threads.computing(self.memo.cache, key, found.granted):
+            with inside(found.lease, self.memo.at(key)), _threads.computing(self.memo.cache, key, found.granted):
                 value = await self.memo.func(*args, **kwargs)
             check_value(value, self.memo.name)
         except BaseException as e:

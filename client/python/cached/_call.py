@@ -36,7 +36,8 @@ _WARMED_MAX = 100_000
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "MISSING"})()
 _IMMUTABLE = frozenset((type(None), bool, int, float, complex, str, bytes))
 
-_outer: contextvars.ContextVar[tuple[int, Any] | None] = contextvars.ContextVar("cached_outer", default=None)
+# Of which process it is, its lease, and what it is computing, from the outermost on.
+_outer: contextvars.ContextVar[tuple[int, Any, tuple[Any, ...]] | None] = contextvars.ContextVar("cached_outer", default=None)
 
 
 def outer_lease() -> Any:
@@ -45,10 +46,18 @@ def outer_lease() -> Any:
     return outer[1] if outer is not None and outer[0] == os.getpid() else None
 
 
+def is_of_parent(at: Any) -> bool:
+    """Whether this process was forked by the computation of that value, which may wait for it."""
+    outer = _outer.get()
+    return outer is not None and outer[0] != os.getpid() and at in outer[2]
+
+
 @contextlib.contextmanager
-def inside(lease: Any) -> Any:
+def inside(lease: Any, at: Any) -> Any:
     """While the context lasts, what is looked up belongs to the computation under this lease."""
-    token = _outer.set((os.getpid(), lease) if lease is not None else _outer.get())
+    before = _outer.get()
+    around = before[2] if before is not None else ()
+    token = _outer.set((os.getpid(), lease, (*around, at)) if lease is not None else before)
     try:
         yield
     finally:
@@ -358,7 +367,7 @@ class Memo:
         """Runs the function, and keeps its value."""
         start = time.perf_counter_ns()
         try:
-            with inside(found.lease), _threads.computing(self.cache, key, found.granted):
+            with inside(found.lease, self.at(key)), _threads.computing(self.cache, key, found.granted):
                 value = self.func(*args, **kwargs)
             check_value(value, self.name)
         except BaseException as e:
@@ -391,11 +400,11 @@ class Memo:
 
     def waiter(self, key: bytes, progress: Progress) -> Callable[[Any], bool]:
         """Called while somebody else computes: true ends the wait."""
-        deadlock = _threads.Deadlock(self.cache, key)
+        deadlock, of_parent = _threads.Deadlock(self.cache, key), is_of_parent(self.at(key))
 
         def waiting(holder: Any) -> bool:
             progress.say(progress.text_of(holder))
-            return deadlock.is_certain()
+            return of_parent or deadlock.is_certain()
 
         return waiting
 
