@@ -362,6 +362,8 @@ def use(value):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["array", "fields", "frame", "levels", "masked", "table"])
 def test_changed_bytes(name):
+    if name == "table" and int(pa.__version__.split(".")[0]) < 22:
+        pytest.skip(f"pyarrow {pa.__version__} ends the process at a stream that claims more than there is memory")
     flags, data = stored(values()[name])
     use(read(flags, data))
     chance = random.Random(name)
