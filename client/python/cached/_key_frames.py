@@ -77,7 +77,8 @@ def _zone(zone: Any) -> Any:
 
 def _attrs(walk: Walk, value: Any) -> None:
     walk.add(dict(value.attrs), Attribute("attrs"))
-    walk.key.add(value.flags.allows_duplicate_labels)
+    flags = getattr(value, "flags", None)  # from pandas 1.2 on
+    walk.key.add(flags is None or flags.allows_duplicate_labels)
     for name in getattr(value, "_metadata", ()):  # what classes that are derived from pandas' have of their own
         if name != "_name" and name != "name":
             walk.key.add(name)

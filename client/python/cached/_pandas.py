@@ -32,7 +32,8 @@ def _extras(value: Any) -> list | None:
     """attrs and flags. None: there is more than is known here."""
     if value._metadata not in ([], ["name"], ["_name"]):
         return None
-    return [dict(value.attrs), bool(value.flags.allows_duplicate_labels)]
+    flags = getattr(value, "flags", None)  # from pandas 1.2 on
+    return [dict(value.attrs), flags is None or bool(flags.allows_duplicate_labels)]
 
 
 def _places(placement: Any, rows: int) -> list | None:
