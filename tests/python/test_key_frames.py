@@ -199,7 +199,7 @@ def test_indexes():
 
 
 def test_columns_of_all_types():
-    pd = pytest.importorskip("pandas")
+    pd = pytest.importorskip("pandas", "1.3")  # "string[python]"
     np = pytest.importorskip("numpy")
     stamps = pd.to_datetime(["2024-01-01", None])
     differ(*map(pd.Series, (

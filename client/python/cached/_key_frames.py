@@ -155,7 +155,7 @@ def _array(walk: Walk, value: Any, pd: Any) -> None:
         add_array(walk, value.asi8)
         walk.key.end()
     elif isinstance(dtype, pd.IntervalDtype):
-        walk.named("python:pandas.interval", dtype.closed, value.left, value.right)
+        walk.named("python:pandas.interval", value.closed, value.left, value.right)
     elif isinstance(dtype, pd.SparseDtype):
         walk.named("python:pandas.sparse", str(dtype), len(value), value.fill_value, value.sp_values,
                    np.asarray(value.sp_index.indices if hasattr(value.sp_index, "indices")
