@@ -201,6 +201,7 @@ def test_a_wait_is_ended_by_its_callback_and_by_signals(client):
             other.lease("t", b"k")
     finally:
         signal.signal(signal.SIGUSR1, old)
+        other.close()  # pytest 6 keeps what was raised, and with it this frame
 
 
 def test_threads(client):
