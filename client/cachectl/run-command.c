@@ -13,6 +13,7 @@
 
 #include "run-command.h"
 
+#include "pidfd.h"
 #include "run-order.h"
 #include "run-program.h"
 #include "run-signals.h"
@@ -21,7 +22,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>

@@ -9,12 +9,12 @@
 
 #include "run-plain.h"
 
+#include "pidfd.h"
 #include "run-program.h"
 #include "run-signals.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 

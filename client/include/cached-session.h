@@ -348,7 +348,8 @@ int cached_session_set_if_absent_with_flags(cached_session *s, const char *key, 
                                             const void *value, size_t n_value, cached_reply **ret);
 
 /*
- * cached_session_compare_and_set_with_flags() - sets a value and flags if the value is still the same
+ * cached_session_compare_and_set_with_flags() - sets a value and flags if the value is still the
+ * same
  * @s:        by any thread
  * @key:      1 to 128 bytes of UTF-8
  * @version:  "items[0].version" of the reply that read it

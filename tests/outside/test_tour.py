@@ -123,7 +123,9 @@ def python(folder):
     runtime = preload.runtime()
     if runtime:
         exports |= {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0"}
-    lines = ["#!/bin/sh", *(f"export {name}={shlex.quote(str(value))}" for name, value in exports.items()),
+    # Unbuffered, a line and its end are two writes, between which another process may write.
+    lines = ["#!/bin/sh", "unset PYTHONUNBUFFERED",
+             *(f"export {name}={shlex.quote(str(value))}" for name, value in exports.items()),
              f'exec {shlex.quote(str(own.absolute()) if own.exists() else "/usr/bin/python3")} "$@"']
     program = folder / "python3"
     program.write_text("\n".join(lines) + "\n")

@@ -207,3 +207,40 @@ def test_in_place_bad_input(daemon):
     assert cached.empty((0, 3)).shape == (0, 3) and cached.empty_frame(0, {"a": "f8"}).shape == (0, 1)
     assert cached.empty_frame(4, {}).shape == (4, 0)
     cached.prepare(1 << 20, 2)
+
+
+def test_texts_are_looked_at_again_where_they_are_others(daemon):
+    """That an entry's offsets are good is remembered for this version of it alone."""
+    import struct
+
+    import pyarrow as pa
+
+    client = _client.current()
+    table = pd.DataFrame({"t": [f"text {i}" for i in range(1000)]}).convert_dtypes(dtype_backend="pyarrow")
+    column = table["t"].array._pa_array.cast(pa.large_string())
+    encoded = _values.dumps(pa.chunked_array(column.chunks), pickle=False)
+    client.set("t", b"k", encoded.pieces, flags=encoded.flags)
+    for _ in range(2):
+        assert _values.loads(client.get("t", b"k"), unpickle=False).to_pylist()[999] == "text 999"
+    stored = encoded.join()
+    damaged = stored.replace(struct.pack("<qq", 6, 12), struct.pack("<qq", 6, 1 << 40), 1)
+    assert damaged != stored and len(damaged) == len(stored)
+    client.set("t", b"k", damaged, flags=encoded.flags)
+    for _ in range(2):
+        with pytest.raises(_values.CorruptValueError):
+            _values.loads(client.get("t", b"k"), unpickle=False)
+    client.set("t", b"k", stored, flags=encoded.flags)
+    assert _values.loads(client.get("t", b"k"), unpickle=False).to_pylist()[0] == "text 0"
+
+
+def test_texts_in_many_pieces_are_stored_as_one(daemon):
+    import pyarrow as pa
+
+    column = pd.Series(pa.chunked_array([[f"{n} {i}" for i in range(100)] + [None] for n in range(7)]), dtype="string[pyarrow]")
+    frame = pd.DataFrame({"t": column})
+    client = _client.current()
+    encoded = _values.dumps(frame, pickle=False)
+    client.set("t", b"k", encoded.pieces, flags=encoded.flags)
+    made = _values.loads(client.get("t", b"k"), unpickle=False)
+    pd.testing.assert_frame_equal(made, frame, check_exact=True)
+    assert made["t"].dtype == frame["t"].dtype and made["t"].array._pa_array.num_chunks == 1

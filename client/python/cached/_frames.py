@@ -28,7 +28,11 @@ NAMES = tuple(f"python:{package}." for package in _PARTS)
 
 
 def _part(package: str) -> Any:
-    return importlib.import_module(f"{__package__}.{_PARTS[package]}")
+    name = f"{__package__}.{_PARTS[package]}"
+    part = sys.modules.get(name)  # a frame's hit asks a dozen times
+    if part is None or not hasattr(part, "MAKERS"):
+        part = importlib.import_module(name)
+    return part
 
 
 def reduce(value: Any) -> tuple[str, Any] | None:

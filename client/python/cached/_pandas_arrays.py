@@ -228,7 +228,18 @@ def _reduce_strings(values: Any) -> tuple[str, Any] | None:
         return None
     if len(data) <= _FEW:
         return STRINGS, [storage, missing, data.to_pylist()]
-    return STRINGS, [storage, missing, data]
+    return STRINGS, [storage, missing, _joined(data)]
+
+
+def _joined(data: Any) -> Any:
+    """As one piece, where it is in many, as what reads files leaves it: each has a cost at every hit, and which there are
+    means nothing to pandas."""
+    if data.num_chunks <= 1:
+        return data
+    import pyarrow as pa
+
+    whole = data.combine_chunks()
+    return whole if isinstance(whole, pa.ChunkedArray) else pa.chunked_array([whole], type=data.type)
 
 
 def _string_dtype(storage: Any, missing: Any) -> Any:
