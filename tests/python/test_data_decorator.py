@@ -48,6 +48,7 @@ def f(x):
     ({"cache": 3}, TypeError, "cache must be text"),
     ({"cache": "\ud800"}, ValueError, "UTF-8"),
     ({"version": 3}, TypeError, "version must be text"),
+    ({"version": "\udc80"}, ValueError, "version must be characters that UTF-8 has"),
     ({"unpickle": "all"}, ValueError, "unpickle must be"),
     ({"hold": "?"}, ValueError, "hold is no length of time"),
 ])
@@ -104,3 +105,16 @@ def test_nothing_is_asked_of_a_daemon_before_the_first_call(monkeypatch, recwarn
     monkeypatch.setenv("CACHED_SOCKET", "/nonexistent/socket")
     cached.cache_data(ttl=3)(f)
     assert not recwarn.list
+
+
+def test_a_name_that_utf8_does_not_have(daemon):
+    """Such as of a function that was made of bytes that are no text."""
+    for options in ({}, {"cache": "named"}):
+        names = ("\udc80", "\udc81")
+        made = []
+        for name in names:
+            def f(x):
+                return [x]
+            f.__qualname__ = name
+            made.append(cached.cache_data(**options)(f))
+        assert [f(1) for f in made] == [[1], [1]] and made[0].key(1) != made[1].key(1)

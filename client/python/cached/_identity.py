@@ -69,7 +69,7 @@ def identify(func: Any, *, cache: str | None, version: str | None) -> Identity:
         # Lambdas have no names to tell them apart.
         qualname += f":{code_of(function).hex()[:8]}"
     if cache is not None:
-        return Identity(func, qualname, cache, version, False)
+        return Identity(func, qualname.encode("utf-8", "backslashreplace").decode(), cache, version, False)
     space = getattr(function, "__globals__", None)
     module = getattr(function, "__module__", None)
     path, private = _place(function, space if isinstance(space, dict) else None, module)

@@ -80,14 +80,17 @@ def _flag(name: str, value: Any) -> None:
 def _text(name: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} must be text, not {type(value).__name__}")
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must be characters that UTF-8 has, and {value!r} is not") from None
     return value
 
 
 def _name(value: Any) -> str | None:
-    name = _text("cache", value)
-    if name is None:
-        return None
-    return checked_name("the name of a cache", name)
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"cache must be text, not {type(value).__name__}")
+    return None if value is None else checked_name("the name of a cache", value)
 
 
 def checked_name(what: str, name: str) -> str:
