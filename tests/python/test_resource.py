@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+import harness
 from fellows import Failed, Peer
 
 # Objects, and what happens to them, as numbers.
@@ -398,3 +399,19 @@ def identity(obj):
     a("globals().update(old=identity(thing(1)))")
     a("thing.clear(1)")
     assert a("identity(thing(1)) != old")
+
+
+def test_a_check_that_fails_each_time_has_it_replaced_each_time(daemon):
+    """The daemon pauses what is made in vain; an object of this process's own is replaced all the same."""
+    import cached
+
+    made, ended = [], []
+
+    @cached.cache_resource(validate=lambda value: False, on_release=ended.append)
+    def f():
+        made.append(len(made))
+        return [made[-1]]
+
+    with pytest.warns(cached.CacheWarning, match="its check failed"):
+        assert [f()[0] for _ in range(7)] == list(range(7))
+    harness.wait_until(lambda: len(ended) == 6, "the others were released")

@@ -380,7 +380,7 @@ class Holding:
             source = self.kind.publish(resource, held, self)
         except _binding.CacheError as error:
             resource.release()
-            if error.code in RAISED:
+            if self.raises(error):
                 raise
             return self.keep_alone(key, value, error)
         except BaseException:
@@ -394,6 +394,11 @@ class Holding:
         if old is not None:
             old.leave()
         return held
+
+    def raises(self, error: Any) -> bool:
+        """Whether it is for the caller, and not only the cache's trouble. Where new objects fail their check again and again
+        the daemon has none made for a while: an object of this process's own is replaced all the same."""
+        return error.code in RAISED and not (error.code == _binding.ERR_CREATION and self.kind.name == "local")
 
     def keep_alone(self, key: bytes, value: Any, error: Any) -> Held:
         """The daemon cannot have it: this process keeps it for itself, and asks again later."""
@@ -415,7 +420,7 @@ class Holding:
             try:
                 resource = self.acquire(key)
             except _binding.CacheError as error:
-                if error.code in RAISED:
+                if self.raises(error):
                     raise
                 if alone is not None:
                     alone.until = time.monotonic() + ALONE_S

@@ -11,7 +11,7 @@ import time
 from typing import Any, Awaitable, Callable
 
 from . import _binding
-from ._holding import ALONE_S, RAISED, Held, Holding
+from ._holding import ALONE_S, Held, Holding
 
 
 async def _in_thread(function: Callable[..., Any], *args: Any) -> Any:
@@ -35,7 +35,7 @@ async def obtain_async(holding: Holding, key: bytes, make: Callable[[], Awaitabl
         try:
             resource = await _acquire(holding, key)
         except _binding.CacheError as error:
-            if error.code in RAISED:
+            if holding.raises(error):
                 raise
             if alone is not None:
                 alone.until = time.monotonic() + ALONE_S
