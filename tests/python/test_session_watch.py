@@ -122,7 +122,7 @@ def test_a_dispatcher(s, told):
 
 def test_attached_as_long_as_told(daemon, clock, told):
     s = cached.session(grace=5)
-    subscription = s.on_change("k", told.put)
+    subscription = s.on_change("k", told.put, ("changed",))
     clock.advance(60_000)
     s.k = 1
     subscription.cancel()
