@@ -250,3 +250,33 @@ def test_the_interpreter_s_own_functions():
     assert i.name.startswith("builtins.len@") and len(i.code) == 32 and i.code == _identity.code_of(len)
     assert i.code != _identity.code_of(max)
     assert pathlib.Path(_identity.__file__).exists()
+
+
+PIPED = """
+import cached
+
+def rate():
+    return {rate}
+
+@cached.cache_data
+def price(x):
+    return x * rate()
+
+before = price(2)
+
+def rate():
+    return {rate} * 10
+
+@cached.cache_data
+def price(x):
+    return x * rate()
+
+print(before, price(2))
+"""
+
+
+def test_scripts_that_are_read_from_a_pipe_share_nothing(daemon, tmp_path):
+    """Nothing tells one from another one. Within one, a helper is code, too."""
+    for rate in (3, 1000, 3):
+        done = subprocess.run([sys.executable, "-"], input=PIPED.format(rate=rate), text=True, capture_output=True, cwd=tmp_path)
+        assert done.stdout == f"{2 * rate} {20 * rate}\n", done.stderr

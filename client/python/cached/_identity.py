@@ -111,7 +111,7 @@ def _place(function: Any, space: dict[str, Any] | None, module: str | None) -> t
     well."""
     known = space if space is not None else getattr(sys.modules.get(module or ""), "__dict__", {})
     file = known.get("__file__")
-    if isinstance(file, str) and file:
+    if isinstance(file, str) and file and not _is_no_file(file):
         return os.path.realpath(file), False
     code = getattr(function, "__code__", None)
     if code is not None and os.path.isfile(code.co_filename) and not _of_kernel(code):
@@ -122,6 +122,11 @@ def _place(function: Any, space: dict[str, Any] | None, module: str | None) -> t
     if module == "__main__" and isinstance(notebook, str) and notebook:
         return os.path.realpath(notebook), False
     return process_identity().hex(), True
+
+
+def _is_no_file(path: str) -> bool:
+    """Whether it only says where code came from: "<stdin>" is any script that is read from there."""
+    return os.path.basename(path).startswith("<")
 
 
 def _of_kernel(code: Any) -> bool:
@@ -137,7 +142,7 @@ _STANDARD = tuple({os.path.realpath(path) + os.sep
 
 def is_local(file: Any) -> bool:
     """Whether a file lies where nothing is installed."""
-    if not isinstance(file, str) or not file or os.path.basename(file).startswith("<"):
+    if not isinstance(file, str) or not file or _is_no_file(file):
         return False
     path = os.path.realpath(file)
     parts = path.split(os.sep)
@@ -232,8 +237,9 @@ class _Reached:
         file = getattr(module, "__file__", None)
         if isinstance(value, types.FunctionType) and not value.__code__.co_filename.startswith("<"):
             file = value.__code__.co_filename
-        # An interactive session has no file.
-        return is_local(file) if file else name == "__main__" or module is None
+        # An interactive session has no file, and neither has a script that is read from a pipe.
+        has_file = isinstance(file, str) and file and not _is_no_file(file)
+        return is_local(file) if has_file else name == "__main__" or module is None
 
     # ---- what is found behind a name
 
