@@ -118,3 +118,26 @@ def test_a_name_that_utf8_does_not_have(daemon):
             f.__qualname__ = name
             made.append(cached.cache_data(**options)(f))
         assert [f(1) for f in made] == [[1], [1]] and made[0].key(1) != made[1].key(1)
+
+
+@pytest.mark.parametrize("value", [lambda: iter([1]), lambda: map(str, [1]), lambda: zip([1], [2]), lambda: reversed([1]),
+                                   lambda: (x for x in [1])])
+def test_what_only_the_first_caller_could_use(daemon, value):
+    @cached.cache_data
+    def f():
+        return value()
+
+    with pytest.raises(cached.CachedGeneratorError, match="which only one caller could use: return a list"):
+        f()
+
+
+def test_generators_are_told_where_they_are_decorated():
+    def gen():
+        yield 1
+
+    async def agen():
+        yield 1
+
+    for function in (gen, agen):
+        with pytest.raises(cached.CachedGeneratorError, match="used up by the first caller"):
+            cached.cache_data(function)

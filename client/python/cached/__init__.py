@@ -38,6 +38,7 @@ from ._session_errors import (
 )
 from ._session_state import bind_session, current_session, session_state
 from ._session_watch import set_dispatcher
+from ._shared import SharedDict, SharedList
 
 __version__ = "0.1.0"
 
@@ -55,7 +56,9 @@ __all__ = [
     "SessionUnboundError",
     "SessionWarning",
     "SharedDataError",
+    "SharedDict",
     "SharedFullError",
+    "SharedList",
     "UnevaluatedDataFrameError",
     "UnhashableParamError",
     "UnserializableReturnValueError",

@@ -457,5 +457,7 @@ def check_value(value: Any, name: str) -> None:
         kind, advice = "a coroutine", "make the function `async def`, and await it there"
         if inspect.iscoroutine(value):
             value.close()  # it is nobody's any more
+    elif type(value).__module__ == "builtins" and hasattr(value, "__next__"):  # map, zip, iter(...)
+        kind, advice = f"an iterator ({type(value).__name__})", "return a list of what it gives: list(...)"
     if kind:
         raise CachedGeneratorError(f"{name}() returned {kind}, which only one caller could use: {advice}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Sequence, 
 
 from . import _binding, _call, _client
 from ._durations import Duration, Size
+from ._errors import CachedGeneratorError
 from ._policy import Policy, check, checked_name
 
 R = TypeVar("R")
@@ -167,10 +168,10 @@ def _check_function(func: Any) -> str:
     name = getattr(func, "__qualname__", None) or getattr(getattr(func, "func", None), "__qualname__", None)
     name = str(name or type(func).__qualname__).rsplit("<locals>.", 1)[-1]
     if inspect.isasyncgenfunction(func):
-        raise TypeError(f"{name}() is an asynchronous generator, whose values are used up by the first caller: have it "
+        raise CachedGeneratorError(f"{name}() is an asynchronous generator, whose values are used up by the first caller: have it "
                         "return a list, [x async for x in ...]")
     if inspect.isgeneratorfunction(func):
-        raise TypeError(f"{name}() is a generator, whose values are used up by the first caller: have it return a "
+        raise CachedGeneratorError(f"{name}() is a generator, whose values are used up by the first caller: have it return a "
                         "list, list(...)")
     return name
 

@@ -107,8 +107,8 @@ def _words(where: Any, name: str, value: Any, function: str, inner: Any, reason:
     hidden = "_self" if name == "self" else f"_{name}"
     lines.append(
         f"Ways out: name the parameter {hidden!r}, and it is no part of the key; pass a part of it that can be hashed; "
-        f"or give the decorator hash_funcs={{{type_name(type(inner))!r}: function}}, where the function returns what to "
-        "hash instead.")
+        f"give the decorator hash_funcs={{{type_name(type(inner))!r}: function}}, where the function returns what to "
+        "hash instead; or give the class a method __cached_key__() that returns it.")
     return " ".join(lines)
 
 
