@@ -97,8 +97,10 @@ def test_over_a_restart(daemon, s, told):
     s.b = 2
     assert told.get(timeout=PATIENCE) == "b"
     s.a = 3
-    assert told.get(timeout=PATIENCE) == "a"
-    assert nothing(told)
+    # What changes while the watcher comes again may be told twice: by the event, and since the value is another one.
+    while (key := told.get(timeout=PATIENCE)) == "b":
+        pass
+    assert key == "a"
 
 
 def test_a_dispatcher(s, told):
