@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 
+from harness import LONG
 from test_identity import Files, files  # noqa: F401
 
 PROGRAM = """
@@ -179,6 +180,7 @@ def test_mutual_recursion(files):  # noqa: F811
     assert files.codes(program.format(last="False")) == a
 
 
+@pytest.mark.skipif(not LONG, reason="the long form: hundreds of helpers")
 def test_a_long_chain_of_helpers(files):  # noqa: F811
     def program(last):
         chain = "".join(f"def f{i}(x):\n    return f{i + 1}(x)\n" for i in range(2000))
@@ -388,6 +390,7 @@ line"""
 '''
 
 
+@pytest.mark.skipif(not LONG, reason="the long form: several interpreters")
 def test_all_versions_of_python_come_to_the_same_digest(tmp_path):
     """Where there are several on this machine."""
     (tmp_path / "everything.py").write_text(EVERYTHING)
