@@ -220,7 +220,7 @@ def test_columns_of_all_types():
            pd.CategoricalDtype(["b"]), pd.Int64Dtype())
     if hasattr(pd.Timestamp(0), "as_unit"):  # years that have no nanoseconds
         far = pd.Timestamp("2020-01-01").as_unit("s").replace(year=3000)
-        differ(far, far.replace(year=3001), pd.Timedelta(0).as_unit("s"), pd.Timestamp("2020-01-01"),
+        differ(far, far.replace(year=3001), pd.Timedelta(0).as_unit("s"), pd.Timestamp("2020-01-01").as_unit("ns"),
                pd.Timestamp("2020-01-01").as_unit("s"), pd.Timestamp(1577836800000))
     same(pd.Series([1], name="a"), pd.Series([1], name="a"))
     differ(pd.Series([1], name="a"), pd.Series([1]), pd.Series([1], index=[5]), [1])
