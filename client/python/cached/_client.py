@@ -24,7 +24,6 @@ class _Process:
         self.lock = threading.Lock()
         self.options: dict = {}
         self.client: _binding.Client | None = None
-        self.generation = 0
         self.warned: set = set()
         self.is_over = False
 
@@ -53,11 +52,6 @@ def current() -> _binding.Client:
         return _process.client
 
 
-def generation() -> int:
-    """Counts calls of configure(): whoever keeps what belongs to a handle looks whether it still is the one."""
-    return _process.generation
-
-
 def configure(*, socket: str | None = None, realm: str | None = None, timeout: float = DEFAULT_TIMEOUT,
               name: str | None = None) -> None:
     """Says which daemon this process uses, instead of what $CACHED_SOCKET, $CACHED_REALM and the usual places say.
@@ -76,7 +70,6 @@ def configure(*, socket: str | None = None, realm: str | None = None, timeout: f
             "socket": socket, "realm": realm, "name": name, "timeout_ms": max(1, round(timeout * 1000)),
         }.items() if value is not None}
         _process.client = None
-        _process.generation += 1
         _process.warned.clear()
 
 

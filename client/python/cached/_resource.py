@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable, Iterator, cast
 
-from . import _binding, _client, _holding, _identity, _keys, _warn
+from . import _client, _holding, _identity, _keys, _warn
 from ._holding import Held, Holding
 from ._kinds import kind_of
 
