@@ -509,3 +509,25 @@ def test_an_interactive_program(daemon):
     assert out.stdout.split() == ["ran", "1", "1"], out
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert out.stdout.split() == ["ran", "1", "1"], out
+
+
+@pytest.mark.parametrize("call", [lambda f: f(1), lambda f: f(1, "t"), lambda f: f(n=1), lambda f: f(1, _handle=object()),
+                                  lambda f: f(1, _handle=[1]), lambda f: f((1, [2.5, None, {"k": b"v"}]), flag=True)])
+def test_a_plain_hit_asks_no_python(daemon, monkeypatch, call):
+    """It is found in C: what arguments that are no part of the key are does not matter. Nothing else would be as fast."""
+    calls, whole = [], cached._call.Memo.call
+
+    def counts(self, /, *args, **kwargs):
+        calls.append(args)
+        return whole(self, *args, **kwargs)
+    monkeypatch.setattr(cached._call.Memo, "call", counts)
+
+    @cached.cache_data
+    def f(n, text="t", _handle=None, *, flag=False):
+        return [n, text, flag]
+
+    first = call(f)
+    assert len(calls) == 1
+    for _ in range(3):
+        assert call(f) == first and len(calls) == 1
+    assert f.cache_info().hits == 3
